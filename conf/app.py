@@ -1,0 +1,53 @@
+"""Makes a command of a function of `Config`: Hydra composes, this turns the result into dataclasses and reports errors."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf.errors import SwitchyardError
+from conf.schema import Config
+
+ConfigStore.instance().store(name="schema", node=Config)
+CONF = str(Path(__file__).parent)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """The typed config; SwitchyardError for a missing value or one that its schema refuses."""
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise SwitchyardError(f"{', '.join(missing)} not set: give {' '.join(f'{key}=VALUE' for key in missing)}")
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        message = str(error).splitlines()[0]
+        raise SwitchyardError(f"{key}: {message}" if key else message) from None
+    assert isinstance(config, Config)
+    config.check()
+    return config
+
+
+def exit_with(error: Exception) -> None:
+    """Ends the command with the error's message and status 1."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def command(main: Callable[[Config], Any], config_name: str = "config") -> Callable[[], Any]:
+    """A Hydra app around `main`. A SwitchyardError ends it with its message and status 1, without a traceback."""
+
+    @hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)
+    @functools.wraps(main)
+    def app(composed: DictConfig) -> Any:
+        try:
+            return main(to_config(composed))
+        except SwitchyardError as error:
+            exit_with(error)
+
+    return app

@@ -1,0 +1,263 @@
+"""The types of every config key. YAML holds the values; these dataclasses say what a value may be.
+
+`Config` is the whole config of one cell. OmegaConf merges the YAML files into it, so that a mistyped key or a
+value of the wrong type fails when the config is composed, with the key's name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+from conf.errors import SwitchyardError
+
+TASKS = ("classification", "span_qa", "translation")
+SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn", "committee_churn")
+
+
+def _one_of(key: str, value: Any, allowed: tuple) -> None:
+    if value not in allowed:
+        raise SwitchyardError(f"{key}={value}: expected one of {', '.join(map(str, allowed))}")
+
+
+def _at_least(key: str, value: float, least: float) -> None:
+    if value < least:
+        raise SwitchyardError(f"{key}={value}: expected {least} or more")
+
+
+@dataclass
+class Recipe:
+    """Training values that go with a dataset; `train.*` and `optimizer.*` take them unless told otherwise."""
+
+    steps: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_steps: int = 0
+
+
+@dataclass
+class Dataset:
+    """A labelled text dataset.
+
+    `classes` maps each label, as it is written in the data, to the target string that the model learns to say;
+    its order is the order of `class_log_likelihoods`. `template` is filled with the row's columns.
+    """
+
+    name: str = MISSING
+    task: str = "classification"
+    path: Optional[str] = None
+    hub_id: Optional[str] = None
+    hub_config: Optional[str] = None
+    label_column: str = "label"
+    classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
+    template: str = "{text}"
+    max_input_length: int = 512
+    recipe: Recipe = field(default_factory=Recipe)
+    # of the built-in generator alone
+    generator_seed: int = 0
+    train_examples: int = 0
+    test_examples: int = 0
+
+    def check(self) -> None:
+        _one_of("dataset.task", self.task, TASKS)
+        if self.task == "classification":
+            if not isinstance(self.classes, dict):
+                raise SwitchyardError(
+                    f"dataset.classes={self.classes}: expected a mapping of label to target string, such as "
+                    "'dataset.classes={0: negative, 1: positive}'"
+                )
+            self.classes = {str(label): str(target) for label, target in self.classes.items()}
+        _at_least("dataset.max_input_length", self.max_input_length, 2)
+
+
+@dataclass
+class Size:
+    """A T5 architecture. `layers` counts each stack's. `vocabulary_size: null` takes the tokenizer's."""
+
+    name: str = MISSING
+    d_model: int = MISSING
+    d_kv: int = MISSING
+    d_ff: int = MISSING
+    layers: int = MISSING
+    heads: int = MISSING
+    vocabulary_size: Optional[int] = 32128
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    dropout: float = 0.1
+    activation: str = "relu"
+    tied_head: bool = True
+    layer_norm_epsilon: float = 1e-6
+    pretrained: Optional[str] = None
+
+    def check(self) -> None:
+        _one_of("size.activation", self.activation, ("relu", "gated_gelu"))
+        for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
+            _at_least(f"size.{key}", getattr(self, key), 1)
+        if not 0 <= self.dropout < 1:
+            raise SwitchyardError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
+
+
+@dataclass
+class Tokenizer:
+    """A SentencePiece vocabulary: the file at `path`, or, without one, trained on the training split's text."""
+
+    source: str = "trained"
+    path: Optional[str] = None
+    vocabulary_size: int = 512
+
+    def check(self) -> None:
+        _one_of("tokenizer.source", self.source, ("trained", "file"))
+        if self.source == "file" and self.path is None:
+            raise SwitchyardError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
+
+
+@dataclass
+class Optimizer:
+    """Adafactor as T5X sets it, or AdamW. `start_step` is where Adafactor's β₂ schedule starts."""
+
+    name: str = "adafactor"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    # Adafactor
+    start_step: int = 0
+    decay_rate: float = 0.8
+    clipping_threshold: float = 1.0
+    min_dim_size_to_factor: int = 128
+    multiply_by_parameter_scale: bool = True
+    # AdamW
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+
+    def check(self) -> None:
+        _one_of("optimizer.name", self.name, ("adafactor", "adamw"))
+        _one_of("optimizer.schedule", self.schedule, ("constant", "linear", "rsqrt", "cosine"))
+
+
+@dataclass
+class Mesh:
+    """How many devices each mesh axis has; -1 takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclass
+class Tracking:
+    """Where runs and artifacts are kept."""
+
+    backend: str = "local"
+    root: str = "runs"
+    entity: Optional[str] = None
+    project: str = "switchyard"
+    group: Optional[str] = None
+
+    def check(self) -> None:
+        _one_of("tracking.backend", self.backend, ("local", "wandb"))
+
+
+@dataclass
+class Train:
+    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number."""
+
+    steps: int = 1000
+    batch_size: int = 128
+    init: str = "scratch"
+    z_loss: float = 1e-4
+    loss_normalizer: str = "none"
+    dtype: str = "auto"
+    checkpoint_every: int = 5000
+    keep_checkpoints: int = 1
+    log_every: int = 50
+    eval_every: int = 0
+    eval_examples: int = 256
+
+    def check(self) -> None:
+        _at_least("train.steps", self.steps, 1)
+        _at_least("train.batch_size", self.batch_size, 1)
+        _at_least("train.checkpoint_every", self.checkpoint_every, 1)
+        _at_least("train.keep_checkpoints", self.keep_checkpoints, 1)
+        _at_least("train.log_every", self.log_every, 1)
+        _at_least("train.eval_every", self.eval_every, 0)
+        _one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        if self.loss_normalizer not in ("none", "tokens"):
+            try:
+                ok = float(self.loss_normalizer) > 0
+            except ValueError:
+                ok = False
+            if not ok:
+                raise SwitchyardError(
+                    f"train.loss_normalizer={self.loss_normalizer}: expected none, tokens or a number above 0"
+                )
+
+
+@dataclass
+class Infer:
+    """Scoring of one split. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact."""
+
+    split: str = "test"
+    checkpoint: Optional[str] = None
+    batch_size: int = 64
+    length_buckets: int = 6
+
+    def check(self) -> None:
+        _at_least("infer.batch_size", self.batch_size, 1)
+        _at_least("infer.length_buckets", self.length_buckets, 1)
+
+
+@dataclass
+class Metrics:
+    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts."""
+
+    out: Optional[str] = None
+    scores: Optional[str] = None
+    split: str = "test"
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    length_normalized: bool = False
+    committee: str = "mean_score"
+    committee_churn_includes_self: bool = True
+
+    def check(self) -> None:
+        _at_least("metrics.resamples", self.resamples, 0)
+        _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
+        if not 0 < self.confidence < 1:
+            raise SwitchyardError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
+
+
+@dataclass
+class Sweeps:
+    """The grid. `list` prints the cells and runs nothing; `metrics` makes the tables when the grid is through."""
+
+    name: Optional[str] = None
+    list: bool = False
+    metrics: bool = True
+
+
+@dataclass
+class Config:
+    """The whole config of one cell: a (dataset, size, seed), and how it is trained, scored and kept."""
+
+    dataset: Dataset = field(default_factory=Dataset)
+    size: Size = field(default_factory=Size)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    mesh: Mesh = field(default_factory=Mesh)
+    tracking: Tracking = field(default_factory=Tracking)
+    train: Train = field(default_factory=Train)
+    infer: Infer = field(default_factory=Infer)
+    metrics: Metrics = field(default_factory=Metrics)
+    sweeps: Sweeps = field(default_factory=Sweeps)
+    seed: int = 0
+    force: bool = False
+
+    def check(self) -> None:
+        """Raises SwitchyardError for the first value outside its range, with its key."""
+        _at_least("seed", self.seed, 0)
+        for part in vars(self).values():
+            if hasattr(part, "check"):
+                part.check()

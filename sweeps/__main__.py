@@ -1,0 +1,24 @@
+"""`python -m sweeps -m dataset=a,b size=small,base seed='range(10)'`, or `sweep=NAME`: a grid of cells, then its tables.
+
+Every Hydra job is one cell: train, then infer. Finished cells are skipped; a failed one does not stop the others.
+"""
+
+import sys
+
+from conf.app import command
+from conf.schema import Config
+from sweeps.cell import run_cell
+from sweeps.grid import finish_sweep
+
+
+def main(config: Config) -> None:
+    if not run_cell(config):
+        _FAILED.append(config.seed)
+
+
+_FAILED: list[int] = []
+
+if __name__ == "__main__":
+    command(main, config_name="sweeps")()
+    status = finish_sweep()
+    sys.exit(1 if _FAILED else status)

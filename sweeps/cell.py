@@ -1,0 +1,71 @@
+"""One job of a sweep: a cell is trained, then scored, unless that is done already. Starts without JAX."""
+
+import sys
+import time
+import traceback
+
+from conf.schema import Config
+from infer.identity import ModelSource, finished_scores
+from tracking import open_tracker
+from tracking.interface import Artifact, Tracker
+from train.identity import cell_name, trained_model
+
+
+def run_cell(config: Config) -> bool:
+    """Trains and scores one cell; whether it went through.
+
+    A failure is kept in the run that failed, traceback and all, and is not raised: the other cells go on. A signal is
+    (`Stopped`, a SystemExit): it ends the sweep.
+    """
+    tracker = open_tracker(config.tracking)
+    started = time.time()
+    name = cell_name(config)
+    try:
+        scores, fresh = finish_cell(config, tracker)
+    except Exception as error:
+        keep_failure(config, tracker, error, since=started)
+        print(f"{name}: failed: {error}", file=sys.stderr)
+        return False
+    accuracy = f"accuracy {scores.metadata['accuracy']:.4f}"
+    done = f"done in {time.time() - started:.0f} s" if fresh else "was done already"
+    print(f"{name}: {done}, {scores.ref}, {accuracy}", flush=True)
+    return True
+
+
+def finish_cell(config: Config, tracker: Tracker) -> tuple[Artifact, bool]:
+    """Does what is missing of a cell; its scores, and whether anything had to be done."""
+    model = None if config.force else trained_model(config, tracker)
+    if model is not None:
+        scores = finished_scores(config, tracker, model.digest)
+        if scores is not None:
+            return scores, False
+    from infer.scoring import score  # JAX starts here, not for a cell that is done
+    from train.compilation import keep_compiled
+    from train.loop import Stopped, train
+
+    keep_compiled()
+    if model is None:
+        try:
+            model = train(config, tracker)
+        except Stopped as stopped:
+            print(stopped.message, file=sys.stderr)
+            raise
+    return score(config, tracker, ModelSource(model.digest, model)), True
+
+
+def keep_failure(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
+    """Makes sure that a run of this cell holds the traceback: a cell may fail before its own run starts."""
+    name = cell_name(config)
+    for record in tracker.runs(state="failed"):
+        if record.ended is not None and record.ended >= since and f"-{name}-" in record.id:
+            return
+    run = tracker.start_run(
+        f"train-{name}-unprepared",
+        job_type="train",
+        name=f"train {name}",
+        group=config.tracking.group,
+        tags=[config.dataset.name, config.size.name],
+        config={"dataset": {"name": config.dataset.name}, "size": {"name": config.size.name}, "seed": config.seed},
+        restart=True,
+    )
+    run.finish("failed", "".join(traceback.format_exception(error)))

@@ -1,0 +1,30 @@
+"""`python -m train dataset=demo size=nano seed=0`: fine-tunes one cell and logs its model."""
+
+import sys
+
+from conf.app import command
+from conf.schema import Config
+from tracking import open_tracker
+from train.identity import trained_model
+
+
+def main(config: Config) -> None:
+    tracker = open_tracker(config.tracking)
+    model = None if config.force else trained_model(config, tracker)
+    if model is not None:
+        print(f"{model.ref} is trained already; force=true trains it again")
+        return
+    from train.compilation import keep_compiled  # JAX starts here, not for a cell that is done
+    from train.loop import Stopped, train
+
+    keep_compiled()
+    try:
+        model = train(config, tracker)
+    except Stopped as stopped:
+        print(stopped.message, file=sys.stderr)
+        raise
+    print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters")
+
+
+if __name__ == "__main__":
+    command(main)()

@@ -1,0 +1,119 @@
+"""The data of one cell in token ids, and the artifact that records where it comes from."""
+
+import functools
+import json
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conf.errors import SwitchyardError
+from conf.schema import Config, Dataset, Recipe, Size, Tokenizer
+from tracking.interface import Artifact, ArtifactDraft, Tracker
+from train import t5
+from train.data.sources import Split, load_split, source_digest, split_names
+from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
+from train.identity import file_sha256, identity_hash
+from train.labels import pad_labels
+
+
+@dataclass(frozen=True)
+class CellData:
+    """A dataset as a model of one vocabulary sees it. `labels` is [K, T] int32; `eval_truth` [n] indexes into it."""
+
+    vocabulary: Vocabulary
+    inputs: Encoded
+    targets: Encoded
+    labels: np.ndarray
+    eval_split: str
+    eval_inputs: Encoded
+    eval_truth: np.ndarray
+    record: dict[str, Any]  # of the data artifact
+
+
+def load_cell_data(config: Config, cache: Path) -> CellData:
+    """The training split and the evaluation examples, encoded; kept, so that the cells of a sweep share them.
+
+    The evaluation examples are the first of the validation split, or of the scored split where there is none: they are
+    logged and decide nothing.
+    """
+    path = config.tokenizer.path
+    vocabulary_digest = "" if path is None else file_sha256(Path(path), "tokenizer.path")
+    dataset = {**vars(config.dataset), "recipe": None}
+    key = json.dumps([dataset, vars(config.tokenizer), config.train.eval_examples, config.infer.split])
+    return _load(key, source_digest(config.dataset), vocabulary_digest, cache)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(key: str, _source: str, _vocabulary: str, cache: Path) -> CellData:
+    dataset_values, tokenizer_values, eval_examples, scored_split = json.loads(key)
+    dataset = Dataset(**{**dataset_values, "recipe": Recipe()})
+    splits = {name: load_split(dataset, name) for name in split_names(dataset)}
+    for name in ("train", scored_split):
+        splits[name] = splits[name] if name in splits else load_split(dataset, name)  # raises, saying what is there
+    train = splits["train"]
+    vocabulary = get_vocabulary(Tokenizer(**tokenizer_values), train, cache / "tokenizers")
+    check_targets(vocabulary, dataset.classes)
+    classes = list(dataset.classes.values())
+    encoded_classes = vocabulary.encode(classes, max_length=1 << 20)
+    labels = {target: encoded_classes[i] for i, target in enumerate(classes)}
+    held_out = "validation" if "validation" in splits else scored_split
+    some = slice(0, eval_examples)
+    return CellData(
+        vocabulary=vocabulary,
+        inputs=vocabulary.encode(train.inputs, dataset.max_input_length),
+        targets=_repeat(labels, train.targets),
+        labels=pad_labels(encoded_classes),
+        eval_split=held_out,
+        eval_inputs=vocabulary.encode(splits[held_out].inputs[some], dataset.max_input_length),
+        eval_truth=np.array([classes.index(target) for target in splits[held_out].targets[some]]),
+        record=data_record(dataset, splits),
+    )
+
+
+def _repeat(labels: dict[str, np.ndarray], targets: list[str]) -> Encoded:
+    """The targets' ids, looked up: there are far fewer label strings than rows."""
+    ids = [labels[target] for target in targets]
+    return Encoded(np.concatenate(ids), np.concatenate([[0], np.cumsum([len(i) for i in ids])]), 0)
+
+
+def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
+    """The cell's architecture with its vocabulary filled in; SwitchyardError where the tokenizer's does not fit."""
+    size = t5.with_vocabulary(config.size, vocabulary.size)
+    assert size.vocabulary_size is not None
+    if vocabulary.size > size.vocabulary_size:
+        raise SwitchyardError(
+            f"the tokenizer has {vocabulary.size} pieces, but size.vocabulary_size={size.vocabulary_size} of size "
+            f"{size.name}: expected a model vocabulary at least as large. Take a smaller tokenizer "
+            "(tokenizer.path or tokenizer.vocabulary_size) or a larger size.vocabulary_size"
+        )
+    return size
+
+
+def data_record(dataset: Dataset, splits: dict[str, Split]) -> dict[str, Any]:
+    """What `data-D` says: the source's digest, how rows become text, and each split's rows and fingerprint."""
+    return {
+        "dataset": dataset.name,
+        "source": source_digest(dataset),
+        "template": dataset.template,
+        "classes": list(map(list, dataset.classes.items())),
+        "splits": {name: {"rows": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()},
+    }
+
+
+def log_data(record: dict[str, Any], tracker: Tracker) -> Artifact:
+    """The artifact `data-D` with this record; logged by a run of its own where it is not there yet."""
+    name = f"data-{record['dataset']}"
+    for artifact in tracker.artifacts(name, type="data"):
+        if artifact.metadata == record:
+            return artifact
+    # Two cells may come here at once: each logs by a run of its own, and the same content is one version.
+    run_id = f"{name}-{identity_hash(record)}-{uuid.uuid4().hex[:6]}"
+    with tracker.start_run(run_id, job_type="data", name=name, config=record) as run:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "data.json"
+            path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+            return run.log_artifact(ArtifactDraft(name, "data", metadata=record, files={"data.json": path}))

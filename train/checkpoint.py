@@ -1,0 +1,61 @@
+"""The training checkpoints of one run, by Orbax v1: asynchronous, the last K and the final one. Its only import."""
+
+from pathlib import Path
+
+from orbax.checkpoint import v1 as ocp
+
+from conf.errors import SwitchyardError
+from train.step import TrainState
+
+
+class Checkpoints:
+    """The checkpoints under one directory. A step that is listed is complete; a save that was cut off is not listed."""
+
+    def __init__(self, directory: Path, keep: int):
+        self.directory = directory
+        try:
+            self._checkpointer = ocp.training.Checkpointer(
+                directory.absolute(),
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
+        except (OSError, ValueError) as error:
+            raise SwitchyardError(self._broken(error)) from error
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def restore(self, abstract: TrainState) -> TrainState:
+        """The newest checkpoint, in the shapes, dtypes and shardings of `abstract`.
+
+        Raises SwitchyardError when it is damaged or is another model's.
+        """
+        try:
+            return self._checkpointer.load(self.latest, abstract)  # type: ignore[return-value]
+        except Exception as error:  # orbax and tensorstore raise many kinds for a file cut short
+            raise SwitchyardError(self._broken(error)) from error
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Starts to save; returns when the arrays are copied, before they are written."""
+        if self.latest != step:
+            self._checkpointer.save_async(step, state)
+
+    def close(self) -> None:
+        """Waits until everything that was saved is on disk."""
+        self._checkpointer.close()
+
+    def _broken(self, error: Exception) -> str:
+        reason = str(error).strip().splitlines()
+        return (
+            f"the checkpoint of step {self.latest_on_disk()} in {self.directory} can't be read "
+            f"({type(error).__name__}: {reason[0][:200] if reason else ''}). Expected a complete Orbax checkpoint of "
+            "this cell: delete that step's folder to go on from an earlier one, or give force=true to train anew"
+        )
+
+    def latest_on_disk(self) -> int | None:
+        """The highest step that has a folder."""
+        steps = [int(path.name) for path in self.directory.glob("*") if path.name.isdigit()]
+        return max(steps, default=None)

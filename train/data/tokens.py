@@ -1,0 +1,225 @@
+"""Text to token ids and back, by a SentencePiece vocabulary that is read from a file or trained on the data."""
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from conf.errors import SwitchyardError
+from conf.schema import Tokenizer
+from train.data.sources import Split
+
+PAD, EOS, UNK = 0, 1, 2
+
+_TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
+_TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
+_ENCODE_CHUNK = 4096  # texts at a time: Python lists of ids are 9 times the size of the arrays
+
+
+@dataclass
+class Encoded:
+    """Token ids of n texts, one after the other."""
+
+    flat: np.ndarray  # [tokens] int32
+    offsets: np.ndarray  # [n + 1] int64: text i is flat[offsets[i]:offsets[i + 1]]
+    truncated: int  # how many texts were cut
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """The ids of text i, [length] int32."""
+        return self.flat[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[n] int64, EOS included."""
+        return np.diff(self.offsets)
+
+    def padded(self, rows: np.ndarray, length: int, n_rows: int | None = None) -> np.ndarray:
+        """The texts `rows` as [len(rows), length] int32, padded with 0; rows of 0 alone fill up to `n_rows`.
+
+        Raises ValueError for a text longer than `length`, and for more rows than `n_rows`.
+        """
+        rows = np.asarray(rows, np.int64)
+        n_rows = len(rows) if n_rows is None else n_rows
+        if len(rows) > n_rows:
+            raise ValueError(f"{len(rows)} rows, but room for n_rows={n_rows}")
+        starts = self.offsets[rows][:, None]  # [rows, 1]
+        lengths = self.offsets[rows + 1][:, None] - starts  # [rows, 1]
+        if len(rows) and lengths.max() > length:
+            raise ValueError(f"a text of {lengths.max()} tokens does not fit into length={length}")
+        position = np.arange(length)  # [length]
+        out = np.full((n_rows, length), PAD, np.int32)
+        inside = position < lengths  # [rows, length]
+        out[: len(rows)][inside] = self.flat[(starts + position)[inside]]
+        return out
+
+
+class Vocabulary:
+    """A SentencePiece model with pad 0, EOS 1 and UNK 2."""
+
+    def __init__(self, model: bytes, source: str = "the vocabulary") -> None:
+        """Takes a serialized model. Raises SwitchyardError, naming `source`, for anything else or for other ids."""
+        self.model = model
+        self.digest = hashlib.sha256(model).hexdigest()
+        try:
+            if not model:
+                raise RuntimeError("it is empty")
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError:
+            raise SwitchyardError(
+                f"{source}: not a SentencePiece model; expected a file such as spiece.model"
+            ) from None
+        self.size: int = self._processor.get_piece_size()
+        ids = tuple(getattr(self._processor, name)() for name in ("pad_id", "eos_id", "unk_id"))
+        if ids != (PAD, EOS, UNK):
+            raise SwitchyardError(
+                f"{source}: pad, EOS and UNK have the ids {ids}; expected T5's {(PAD, EOS, UNK)}. "
+                "Train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1"
+            )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Vocabulary":
+        """Reads a model file. Raises SwitchyardError where there is none, or it isn't one with T5's ids."""
+        try:
+            model = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise SwitchyardError(
+                f"tokenizer.path={path}: {error.strerror}; expected a SentencePiece model file"
+            ) from None
+        return cls(model, f"tokenizer.path={path}")
+
+    @classmethod
+    def from_bytes(cls, model: bytes) -> "Vocabulary":
+        """From a serialized model. Raises SwitchyardError as `from_file` does."""
+        return cls(model)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int, required: Iterable[str] = ()) -> "Vocabulary":
+        """Trains a BPE vocabulary of at most `size` pieces, fewer where the text has no more to offer.
+
+        BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on text
+        with few distinct words (the demo has 95) it leaves the most frequent ones in letters. The same texts and size give the same bytes. Every character of `required` gets a piece. Raises
+        SwitchyardError for a size too small for the characters, and for texts without any.
+        """
+        sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
+        sentences = _thinned([sentence for sentence in sentences if sentence])
+        if not sentences:
+            raise SwitchyardError("no text to train a vocabulary on: every text is empty")
+        characters = "".join(sorted({character for text in required for character in "".join(text.split())}))
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sentences),
+                model_writer=written,
+                model_type="bpe",
+                vocab_size=size,
+                hard_vocab_limit=False,
+                pad_id=PAD,
+                eos_id=EOS,
+                unk_id=UNK,
+                bos_id=-1,
+                character_coverage=0.99995,
+                required_chars=characters,
+                max_sentence_length=1 << 30,  # bytes; longer texts would be left out without a word
+                num_threads=1,
+                minloglevel=3,
+            )
+        except RuntimeError as error:
+            raise SwitchyardError(
+                f"tokenizer.vocabulary_size={size}: SentencePiece can't train on this text ({str(error).strip()}). "
+                "Most often the size is below the number of distinct characters: raise it"
+            ) from None
+        return cls(written.getvalue())
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Encoded:
+        """Ids of each text with EOS at the end, cut to `max_length` tokens, EOS included. An empty text is EOS alone."""
+        if max_length < 1:
+            raise ValueError(f"max_length={max_length}: EOS alone takes 1")
+        pieces: list[np.ndarray] = []
+        lengths = np.zeros(len(texts), np.int64)
+        truncated = 0
+        for start in range(0, len(texts), _ENCODE_CHUNK):
+            encoded: list[list[int]] = self._processor.encode(list(texts[start : start + _ENCODE_CHUNK]))
+            for i, ids in enumerate(encoded, start):
+                if len(ids) >= max_length:
+                    truncated += 1
+                    del ids[max_length - 1 :]
+                ids.append(EOS)
+                lengths[i] = len(ids)
+            pieces.append(np.fromiter(chain.from_iterable(encoded), np.int32))
+        flat = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+        return Encoded(flat, np.concatenate([[0], np.cumsum(lengths)]), truncated)
+
+    def decode(self, ids: Iterable[Any]) -> str:
+        """The text up to the first EOS. Pad is left out, and so are ids without a piece (sentinels, padding rows)."""
+        kept: list[int] = []
+        for token in map(int, ids):
+            if token == EOS:
+                break
+            if token != PAD and 0 <= token < self.size:
+                kept.append(token)
+        return self._processor.decode(kept)
+
+
+def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path) -> Vocabulary:
+    """The vocabulary at `tokenizer.path`; without one, trained on the training split and kept under `cache`.
+
+    Two processes may train at once: they write the same bytes, each to a file of its own that then takes the name.
+    Raises SwitchyardError as `Vocabulary.from_file` and `Vocabulary.train` do.
+    """
+    if tokenizer.path is not None:
+        return Vocabulary.from_file(tokenizer.path)
+    size = tokenizer.vocabulary_size
+    key = hashlib.sha256(f"{_TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
+    file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
+    try:
+        return Vocabulary.from_bytes(file.read_bytes())
+    except (FileNotFoundError, SwitchyardError):  # not there yet, or damaged
+        pass
+    # The target strings are text too, as often as the model has to say them: a label is a piece where it can be.
+    vocabulary = Vocabulary.train(chain(train_split.inputs, train_split.targets), size, set(train_split.targets))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(vocabulary.model)
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return vocabulary
+
+
+def check_targets(vocabulary: Vocabulary, classes: Mapping[Any, str]) -> None:
+    """Raises SwitchyardError for a class that the vocabulary can't spell, and for two that it spells alike."""
+    encoded = vocabulary.encode([str(target) for target in classes.values()], max_length=1 << 20)
+    labels = list(classes)
+    owner: dict[tuple[int, ...], Any] = {}
+    for i, label in enumerate(labels):
+        ids = tuple(encoded[i].tolist())
+        given = f"dataset.classes: label {label!r}, target string {classes[label]!r}"
+        if UNK in ids or len(ids) == 1:
+            raise SwitchyardError(
+                f"{given}: the vocabulary has no pieces for it; choose another target string or another tokenizer.path"
+            )
+        if ids in owner:
+            raise SwitchyardError(
+                f"{given}: the vocabulary spells it as it does label {owner[ids]!r}; give each class its own"
+            )
+        owner[ids] = label
+
+
+def _thinned(sentences: list[str]) -> list[str]:
+    """Every k-th sentence, for the smallest k that keeps about _TRAINING_CHARACTERS."""
+    step = -(-sum(map(len, sentences)) // _TRAINING_CHARACTERS)
+    return sentences[:: max(step, 1)]

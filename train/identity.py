@@ -1,0 +1,82 @@
+"""Which cell this is: a hash of all config that can change its numbers, and of the data it reads. Starts without JAX.
+
+Not in it: paths (the files' content is), logging, checkpointing, batching of the scoring, the mesh, the launcher.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from conf.errors import SwitchyardError
+from conf.schema import Config
+from tracking.interface import Artifact, Tracker
+from train.data.sources import source_digest
+
+TRAINING_VERSION = 1  # counts changes of the code that change what a config trains
+NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples")
+
+
+def training_identity(config: Config) -> dict[str, Any]:
+    """Everything that decides a trained model's numbers, as JSON values."""
+    train = {key: value for key, value in vars(config.train).items() if key not in NOT_IN_IDENTITY}
+    tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
+    if config.tokenizer.path is not None:
+        tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}
+    return {
+        "version": TRAINING_VERSION,
+        "dataset": dataset_identity(config),
+        "size": dict(vars(config.size)),
+        "tokenizer": tokenizer,
+        "optimizer": dict(vars(config.optimizer)),
+        "train": train,
+        "seed": config.seed,
+    }
+
+
+def dataset_identity(config: Config) -> dict[str, Any]:
+    """The dataset's part: how rows become text, and a digest of where they come from."""
+    dataset = config.dataset
+    return {
+        "name": dataset.name,
+        "task": dataset.task,
+        "label_column": dataset.label_column,
+        "classes": list(map(list, dataset.classes.items())) if dataset.classes else None,
+        "template": dataset.template,
+        "max_input_length": dataset.max_input_length,
+        "source": source_digest(dataset),
+    }
+
+
+def identity_hash(identity: dict[str, Any]) -> str:
+    """12 hex digits of the sha256 of the canonical JSON."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def cell_name(config: Config) -> str:
+    """`D-S-sN`, the middle of every name that belongs to a cell."""
+    return f"{config.dataset.name}-{config.size.name}-s{config.seed}"
+
+
+def train_run_id(config: Config) -> str:
+    """The id of the run that trains this cell: the same cell resumes the same run."""
+    return f"train-{cell_name(config)}-{identity_hash(training_identity(config))}"
+
+
+def trained_model(config: Config, tracker: Tracker) -> Artifact | None:
+    """The model artifact of this very cell, where its run has finished."""
+    run_id = train_run_id(config)
+    record = tracker.run(run_id)
+    if record is None or record.state != "finished":
+        return None
+    return next((a for a in tracker.outputs(run_id) if a.type == "model"), None)
+
+
+def file_sha256(path: Path, key: str) -> str:
+    """The hex sha256 of a file named by config key `key`; SwitchyardError where there is none."""
+    try:
+        with path.expanduser().open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SwitchyardError(f"{key}={path}: {error.strerror}; expected a file") from None

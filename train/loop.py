@@ -1,0 +1,190 @@
+"""The training of one cell, from its last checkpoint or from the start, to a logged model artifact."""
+
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from conf.errors import SwitchyardError
+from conf.schema import Config, Size
+from tracking.interface import Artifact, Run, Tracker
+from train.cell_data import CellData, cell_size, load_cell_data, log_data
+from train import t5
+from train.checkpoint import Checkpoints
+from train.data.batches import TrainBatches
+from train.identity import cell_name, identity_hash, train_run_id, training_identity
+from train.labels import accuracy
+from train.model_artifact import model_artifact
+from train.progress import progress
+from train.sharding import BATCH, make_mesh
+from train.step import StepConfig, TrainState, compile_train_step, dtype_of
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to stop; it has saved. The exit status is the shell's for that signal."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(128 + signal_number)
+        self.message = message
+
+
+def train(config: Config, tracker: Tracker) -> Artifact:
+    """Fine-tunes one cell from its last checkpoint, or from `train.init`, and logs the model.
+
+    Raises SwitchyardError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
+    and Stopped when SIGTERM or SIGINT arrives, after a checkpoint.
+    """
+    if config.train.init != "scratch":
+        raise SwitchyardError(
+            f"train.init={config.train.init}: this version trains from train.init=scratch only; official checkpoints "
+            "can't be read yet"
+        )
+    data = load_cell_data(config, Path(config.tracking.root))
+    size = cell_size(config, data.vocabulary)
+    identity = training_identity(config)
+    directory = Path(config.tracking.root) / "checkpoints" / train_run_id(config)
+    if config.force:
+        shutil.rmtree(directory, ignore_errors=True)
+    with tracker.start_run(
+        train_run_id(config),
+        job_type="train",
+        name=f"train {cell_name(config)}",
+        group=config.tracking.group,
+        tags=[config.dataset.name, config.size.name],
+        config={**identity, "identity": identity_hash(identity)},
+        restart=config.force,
+    ) as run:
+        run.use_artifact(log_data(data.record, tracker))
+        run.set_summary({"parameters": t5.count_parameters(size), "truncated_train_inputs": data.inputs.truncated})
+        state = fit(config, data, size, directory, run)
+        with tempfile.TemporaryDirectory() as folder:
+            draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
+            return run.log_artifact(draft)
+
+
+def fit(
+    config: Config, data: CellData, size: Size, directory: Path, run: Run
+) -> TrainState:
+    """Runs the steps that are left, logging and saving as it goes, and returns the final state."""
+    mesh = make_mesh(config.mesh)
+    compiled = compile_train_step(StepConfig.of(config, size), mesh)
+    checkpoints = Checkpoints(directory, config.train.keep_checkpoints)
+    seed_key = jax.random.key(config.seed)
+    try:
+        state = compiled.init(seed_key) if checkpoints.latest is None else checkpoints.restore(compiled.abstract)
+        start, steps = int(state.step), config.train.steps
+        batches = TrainBatches(data.inputs, data.targets, config.train.batch_size, config.seed)
+        sharding = jax.sharding.NamedSharding(mesh, BATCH)
+        window = Window(config.train.batch_size, run)
+        with stop_signals() as stop, progress(cell_name(config), steps, "steps", done=start) as meter:
+            for step in range(start, steps):
+                batch = batches(step)
+                arrays = jax.device_put({"inputs": batch.inputs, "targets": batch.targets}, sharding)
+                state, metrics = compiled.step(state, arrays, seed_key)
+                window.add(metrics, step + 1)
+                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps or stop.received
+                every = config.train.eval_every
+                look = every and ((step + 1) % every == 0 or step + 1 == steps)
+                if due or look or (step + 1) % config.train.log_every == 0:
+                    window.check()
+                    window.log(evaluate(config, data, size, state, mesh) if look else {})
+                if due:
+                    checkpoints.save(state, step + 1)  # after window.check: it has looked at every loss up to here
+                meter.advance(note=f"loss {window.loss:.4f}")
+                if stop.received:
+                    checkpoints.close()
+                    message = f"stopped by signal {stop.received} after step {step + 1} of {steps}, which is saved"
+                    run.finish("stopped", message)
+                    raise Stopped(stop.received, f"{message}: the same command goes on from there")
+        return state
+    finally:
+        checkpoints.close()
+
+
+def evaluate(config: Config, data: CellData, size: Size, state: TrainState, mesh: jax.sharding.Mesh) -> dict[str, float]:
+    """Accuracy on the evaluation examples, by label likelihood."""
+    value = accuracy(
+        state.params,
+        data.eval_inputs,
+        data.eval_truth,
+        data.labels,
+        size,
+        dtype_of(config),
+        mesh,
+        min(config.infer.batch_size, len(data.eval_truth)),
+    )
+    return {f"{data.eval_split}_accuracy": value}
+
+
+class Window:
+    """The steps since the last log. Values stay on the device until then, so that logging doesn't hold up the steps."""
+
+    def __init__(self, batch_size: int, run: Run):
+        self._batch_size, self._run = batch_size, run
+        self._metrics: list[dict[str, jax.Array]] = []
+        self._values: list[dict[str, np.ndarray]] = []
+        self._last, self._since, self._seconds = 0, time.monotonic(), 0.0
+        self.loss = float("nan")
+
+    def add(self, metrics: dict[str, jax.Array], step: int) -> None:
+        """`metrics` of the `step`-th step, counted from 1."""
+        self._metrics.append(metrics)
+        self._last = step
+
+    def check(self) -> None:
+        """Waits for the steps; SwitchyardError names the first whose loss or gradient is not finite."""
+        self._values = jax.device_get(self._metrics)
+        self._seconds = time.monotonic() - self._since
+        for step, values in enumerate(self._values, self._last - len(self._values) + 1):
+            if not np.isfinite(values["loss"]) or not np.isfinite(values["gradient_norm"]):
+                raise SwitchyardError(
+                    f"step {step}: loss is {values['loss']}, gradient norm {values['gradient_norm']}: expected finite "
+                    "numbers. Lower optimizer.learning_rate, add optimizer.warmup_steps, or check the inputs"
+                )
+
+    def log(self, evaluation: dict[str, float]) -> None:
+        """Logs the checked steps' means and rates, and the evaluation beside them, and starts a new window."""
+        values = self._values
+        means = ("loss", "z_loss", "token_accuracy", "gradient_norm")
+        point = {key: float(np.mean([v[key] for v in values])) for key in means} | {
+            "learning_rate": float(values[-1]["learning_rate"]),
+            "examples_per_second": self._batch_size * len(values) / self._seconds,
+            "target_tokens_per_second": float(sum(v["target_tokens"] for v in values)) / self._seconds,
+        }
+        self._run.log(point | evaluation, self._last)
+        self.loss = point["loss"]
+        self._metrics, self._since = [], time.monotonic()
+
+
+class Stop:
+    """The signal that asked to stop, or 0."""
+
+    received = 0
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it. Main thread only."""
+    stop = Stop()
+
+    def note(number: int, _: object) -> None:
+        if stop.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        stop.received = number
+
+    try:
+        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # another thread: the caller handles signals
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,55 @@
+"""How far a loop is, how fast it goes and how long it has left: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+class Meter:
+    """Told of every finished unit of work; `note` may say a loss or an accuracy beside it."""
+
+    def __init__(self, title: str, total: int, done: int, unit: str, bar: Progress | None):
+        self.title, self.total, self.done, self.unit, self._bar = title, total, done, unit, bar
+        self._start, self._first, self._line = time.monotonic(), done, time.monotonic()
+        self._task = bar.add_task(title, total=total, completed=done, rate="", note="") if bar else None
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def advance(self, n: int = 1, note: str | None = None) -> None:
+        self.done += n
+        if self._bar is not None:
+            fields = {"rate": f"{self.rate:,.1f} {self.unit}/s"} | ({"note": note} if note else {})
+            self._bar.update(self._task, completed=self.done, **fields)  # type: ignore[arg-type]
+        elif time.monotonic() - self._line > LINE_EVERY:
+            self._line = time.monotonic()
+            left = (self.total - self.done) / max(self.rate, 1e-9)
+            line = f"{self.title}: {self.done:,}/{self.total:,} {self.unit}, {self.rate:,.1f}/s, {left:,.0f} s left"
+            print(line + (f", {note}" if note else ""), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Meter]:
+    """A meter for a loop over `total` units, of which `done` are done already."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Meter(title, total, done, unit, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        yield Meter(title, total, done, unit, bar)

@@ -1,0 +1,63 @@
+"""The mesh, and one table that says how every parameter is laid over it."""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from conf.errors import SwitchyardError
+from conf.schema import Mesh
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = PartitionSpec(("data", "fsdp"))
+
+# The first pattern found in a parameter's path decides. Stacked layers have a leading axis [L], which is never cut.
+RULES = (
+    (r"layers/.*/(query|key|value|wi|wi_0|wi_1)/kernel", PartitionSpec(None, "fsdp", "tensor")),
+    (r"layers/.*/(out|wo)/kernel", PartitionSpec(None, "tensor", "fsdp")),
+    (r"logits_dense/kernel", PartitionSpec("fsdp", "tensor")),
+    (r"^embedding", PartitionSpec("tensor", "fsdp")),
+    (r"", PartitionSpec()),  # norms and relative position biases are small: every device holds them
+)
+
+
+def make_mesh(config: Mesh) -> jax.sharding.Mesh:
+    """The device mesh; one axis of -1 takes the devices that the others leave."""
+    devices = jax.device_count()
+    shape = [config.data, config.fsdp, config.tensor]
+    if shape.count(-1) > 1 or any(n == 0 or n < -1 for n in shape):
+        raise SwitchyardError(f"mesh data={shape[0]} fsdp={shape[1]} tensor={shape[2]}: expected sizes ≥ 1, one may be -1")
+    known = int(np.prod([n for n in shape if n != -1]))
+    shape = [devices // known if n == -1 else n for n in shape]
+    if int(np.prod(shape)) != devices:
+        raise SwitchyardError(
+            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {devices} devices: "
+            "their product must be the number of devices; one of them may be -1"
+        )
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def spec_of(path: str) -> PartitionSpec:
+    """The table's entry for a parameter's path, such as `encoder/layers/mlp/wi/kernel`."""
+    return next(spec for pattern, spec in RULES if re.search(pattern, path))
+
+
+def state_shardings(mesh: jax.sharding.Mesh, abstract_state: Any) -> Any:
+    """A sharding for every leaf of a train state: a leaf whose path ends in a parameter's, and whose rank is the
+    parameter's, is laid out like it (Adam's moments, Adafactor's unfactored ones); every other leaf is replicated."""
+
+    def sharding(path: tuple, leaf: Any) -> NamedSharding:
+        names = [str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", "")))) for entry in path]
+        start = next((i for i, name in enumerate(names) if name in ("encoder", "decoder", "embedding")), None)
+        # the labels of the optimizer's partitions are named encoder and decoder too: the parameter's path comes last
+        while start is not None and any(n in ("encoder", "decoder", "embedding") for n in names[start + 1 :]):
+            start = next(i for i in range(start + 1, len(names)) if names[i] in ("encoder", "decoder", "embedding"))
+        spec = PartitionSpec() if start is None else spec_of("/".join(names[start:]))
+        fits = len(spec) == leaf.ndim and all(
+            axis is None or leaf.shape[i] % mesh.shape[axis] == 0 for i, axis in enumerate(spec)
+        )
+        return NamedSharding(mesh, spec if fits else PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(sharding, abstract_state)

@@ -1,0 +1,160 @@
+"""The pure functions of training: a state and a batch in, a state and metrics out; and their compiled forms.
+
+Compiled functions are kept for the process and take the seed's key as an argument: a sweep in one process compiles
+each (size, shape) once, not once a seed.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from conf.schema import Config, Optimizer, Size
+from train import t5
+from train.optimizer import learning_rate, make_optimizer
+from train.sharding import BATCH, state_shardings
+
+Metrics = dict[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class TrainState:
+    """`step` counts finished steps, int32 scalar; `params` is T5's nested dict of float32."""
+
+    step: jax.Array
+    params: t5.Params
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """All that a compiled step depends on, hashable. The seed is not in it."""
+
+    size: tuple
+    optimizer: tuple
+    steps: int
+    z_loss: float
+    loss_normalizer: str
+    dtype: str
+
+    @classmethod
+    def of(cls, config: Config, size: Size) -> "StepConfig":
+        train = config.train
+        return cls(_items(size), _items(config.optimizer), train.steps, train.z_loss, train.loss_normalizer, dtype_of(config))
+
+
+def _items(part: Any) -> tuple:
+    return tuple(sorted(vars(part).items()))
+
+
+def dtype_of(config: Config) -> str:
+    """Activations are bfloat16 on an accelerator and float32 on the CPU, unless the config says which."""
+    if config.train.dtype != "auto":
+        return config.train.dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+# --- pure ------------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple[jax.Array, jax.Array]:
+    """Per-token negative log-likelihood, and z_loss · (log Z)² (Raffel et al. 2020; T5X), each [B, T] float32.
+
+    logits [B, T, V] float32, targets [B, T] int32.
+    """
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return nll, z_loss * log_z**2
+
+
+def loss_fn(
+    params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
+) -> tuple[jax.Array, Metrics]:
+    """The loss to differentiate, and sums over the batch's target tokens (padding excluded)."""
+    model = t5.model(size, params)
+    keys = t5.split_key(key, 2)
+    segments, positions = t5.plain_rows(batch["inputs"])
+    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0])
+    target_segments, target_positions = t5.plain_rows(batch["targets"])
+    logits = model.decode(
+        t5.shift_right(batch["targets"]), target_segments, target_positions, memory, segments, key=keys[1]
+    )
+    nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
+    weights = target_segments.astype(jnp.float32)
+    tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
+    normalizer = {"none": 1.0, "tokens": tokens}.get(c.loss_normalizer)
+    normalizer = float(c.loss_normalizer) if normalizer is None else normalizer
+    hits = (jnp.argmax(logits, axis=-1) == batch["targets"]) * weights
+    sums = {"nll": nll_sum, "z": z_sum, "tokens": tokens, "hits": hits.sum()}
+    return (nll_sum + z_sum) / normalizer, sums
+
+
+def train_step(
+    state: TrainState, batch: dict[str, jax.Array], seed_key: jax.Array, c: StepConfig
+) -> tuple[TrainState, Metrics]:
+    """One update. The dropout key is (seed, step)'s alone, so a resumed run drops what an uninterrupted one drops."""
+    size = Size(**dict(c.size))
+    optimizer_config = Optimizer(**dict(c.optimizer))
+    key = jax.random.fold_in(seed_key, state.step)
+    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, size, c)
+    optimizer = make_optimizer(optimizer_config, c.steps)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics = {
+        "loss": sums["nll"] / sums["tokens"],
+        "z_loss": sums["z"] / sums["tokens"],
+        "token_accuracy": sums["hits"] / sums["tokens"],
+        "target_tokens": sums["tokens"],
+        "gradient_norm": optax.global_norm(grads),
+        "learning_rate": jnp.asarray(learning_rate(optimizer_config, c.steps)(state.step)),
+    }
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+
+def init_state(seed_key: jax.Array, c: StepConfig) -> TrainState:
+    """Random parameters and an empty optimizer state, at step 0."""
+    params = t5.init_params(Size(**dict(c.size)), seed_key)
+    return fresh_state(params, c)
+
+
+def fresh_state(params: t5.Params, c: StepConfig) -> TrainState:
+    """These parameters with an empty optimizer state, at step 0."""
+    optimizer = make_optimizer(Optimizer(**dict(c.optimizer)), c.steps)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+# --- compiled --------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The jitted functions of one (size, settings, mesh), and the layout of their state."""
+
+    init: Callable[[jax.Array], TrainState]
+    fresh: Callable[[t5.Params], TrainState]
+    step: Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, Metrics]]
+    abstract: TrainState  # shapes, dtypes and shardings: what a checkpoint is restored into
+
+
+@functools.lru_cache(maxsize=32)
+def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
+    """Jits for this mesh; the state is born in its sharding and its buffers are donated from step to step."""
+    shapes = jax.eval_shape(functools.partial(init_state, c=c), jax.random.key(0))
+    shardings = state_shardings(mesh, shapes)
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    batch = jax.sharding.NamedSharding(mesh, BATCH)
+    return Compiled(
+        init=jax.jit(functools.partial(init_state, c=c), out_shardings=shardings),
+        fresh=jax.jit(functools.partial(fresh_state, c=c), out_shardings=shardings),
+        step=jax.jit(
+            functools.partial(train_step, c=c),
+            in_shardings=(shardings, batch, replicated),
+            out_shardings=(shardings, replicated),
+            donate_argnums=0,
+        ),
+        abstract=jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings),
+    )

@@ -1,0 +1,394 @@
+"""T5, versions 1.0 and 1.1, as Flax NNX modules whose layers are stacked and run by `jax.lax.scan`.
+
+The two versions differ in three places: 1.0 has a ReLU feed-forward, a head tied to the token embedding and logits
+scaled by d_model^-½; 1.1 has a gated GELU, a head of its own and no scaling (Raffel et al. 2020, and the T5 1.1
+release notes). Parameter names follow T5X, so that a checkpoint maps by name.
+
+Every sequence carries segment ids and positions, so that several short sequences may share a row: attention and the
+relative position bias look only inside a segment. Segment 0 is padding. Dropout takes its key as an argument; without
+one, nothing is dropped.
+
+Shape names: B rows, S source length, T target length, D d_model, H heads, K d_kv, F d_ff, V vocabulary, L layers.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from conf.schema import Size
+
+Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
+
+MASKED = -1e10  # added to a logit that may not be attended to; finite, so that a row of padding stays finite
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None, broadcast_axis: int) -> jax.Array:
+    """Drops entries of `x` with one mask along `broadcast_axis`, as T5X does along the length; float in, float out."""
+    if key is None or rate == 0.0:
+        return x
+    shape = list(x.shape)
+    shape[broadcast_axis] = 1
+    keep = jax.random.bernoulli(key, 1.0 - rate, tuple(shape))
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def split_key(key: jax.Array | None, n: int) -> list[jax.Array | None]:
+    """`n` keys from one, or `n` times None."""
+    return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def relative_buckets(relative_position: jax.Array, *, bidirectional: bool, buckets: int, max_distance: int) -> jax.Array:
+    """T5's bucket of each relative position (key minus query), int32, same shape (Raffel et al. 2020, section 2.1).
+
+    Half of the buckets are exact; the others grow logarithmically up to `max_distance`. Bidirectional attention keeps
+    one half of all buckets for keys that come after the query.
+    """
+    bucket = jnp.zeros_like(relative_position)
+    distance = -relative_position
+    if bidirectional:
+        buckets //= 2
+        bucket += jnp.where(distance < 0, buckets, 0)
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(distance, 0)
+    exact = buckets // 2
+    log_ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / math.log(max_distance / exact)
+    far = exact + (log_ratio * (buckets - exact)).astype(jnp.int32)
+    return bucket + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+
+
+class Dense(nnx.Module):
+    """A linear map without bias; float32 `kernel` [in, out], applied in the dtype of its input."""
+
+    def __init__(self, n_in: int, n_out: int, *, stddev: float, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (n_in, n_out), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.kernel[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Divides by the root mean square over the last axis (in float32) and scales; no mean, no bias."""
+
+    def __init__(self, d: int, epsilon: float):
+        self.scale = nnx.Param(jnp.ones((d,), jnp.float32))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        inverse_rms = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+        return (x32 * inverse_rms).astype(x.dtype) * self.scale[...].astype(x.dtype)
+
+
+class RelativeBias(nnx.Module):
+    """One table a stack: a learned number per (bucket, head), added to the attention logits of every layer."""
+
+    def __init__(self, size: Size, *, bidirectional: bool, rngs: nnx.Rngs):
+        shape = (size.relative_buckets, size.heads)
+        bound = math.sqrt(3.0 / ((shape[0] + shape[1]) / 2))
+        self.rel_embedding = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+        self.bidirectional, self.max_distance = bidirectional, size.relative_max_distance
+
+    def __call__(self, query_positions: jax.Array, key_positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """Positions [B or 1, T] and [B or 1, S] int32 -> bias [B or 1, H, T, S]."""
+        table = self.rel_embedding[...]
+        relative = key_positions[:, None, :] - query_positions[:, :, None]  # [B, T, S]
+        bucket = relative_buckets(
+            relative, bidirectional=self.bidirectional, buckets=table.shape[0], max_distance=self.max_distance
+        )
+        one_hot = jax.nn.one_hot(bucket, table.shape[0], dtype=dtype)  # [B, T, S, buckets]; a gather's gradient is slow
+        return jnp.einsum("btsn,nh->bhts", one_hot, table.astype(dtype))
+
+
+class Attention(nnx.Module):
+    """Multi-head attention without 1/√K: T5 folds it into the query kernel's initial scale."""
+
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        d, inner = size.d_model, size.heads * size.d_kv
+        self.heads = size.heads
+        self.query = Dense(d, inner, stddev=(d * size.d_kv) ** -0.5, rngs=rngs)
+        self.key = Dense(d, inner, stddev=d**-0.5, rngs=rngs)
+        self.value = Dense(d, inner, stddev=d**-0.5, rngs=rngs)
+        self.out = Dense(inner, d, stddev=inner**-0.5, rngs=rngs)
+        self.rate = size.dropout
+
+    def __call__(
+        self, x: jax.Array, memory: jax.Array, bias: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """x [B, T, D], memory [B, S, D], bias [B, H or 1, T, S] -> [B, T, D]; softmax in float32."""
+        q, k, v = (
+            y.reshape(*y.shape[:2], self.heads, -1)  # [B, T or S, H*K] -> [B, T or S, H, K]
+            for y in (self.query(x), self.key(memory), self.value(memory))
+        )
+        logits = jnp.einsum("bthk,bshk->bhts", q, k).astype(jnp.float32) + bias.astype(jnp.float32)
+        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+        weights = dropout(weights, self.rate, key, broadcast_axis=-2)
+        y = jnp.einsum("bhts,bshk->bthk", weights, v)
+        return self.out(y.reshape(*x.shape[:2], -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
+
+
+class FeedForward(nnx.Module):
+    """D -> F -> D with ReLU (1.0), or gated with GELU's tanh form (1.1)."""
+
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        d, f = size.d_model, size.d_ff
+        self.gated = size.activation == "gated_gelu"
+        if self.gated:
+            self.wi_0 = Dense(d, f, stddev=d**-0.5, rngs=rngs)
+            self.wi_1 = Dense(d, f, stddev=d**-0.5, rngs=rngs)
+        else:
+            self.wi = Dense(d, f, stddev=d**-0.5, rngs=rngs)
+        self.wo = Dense(f, d, stddev=f**-0.5, rngs=rngs)
+        self.rate = size.dropout
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """[B, T, D] -> [B, T, D]"""
+        hidden = jax.nn.gelu(self.wi_0(x), approximate=True) * self.wi_1(x) if self.gated else jax.nn.relu(self.wi(x))
+        return self.wo(dropout(hidden, self.rate, key, broadcast_axis=-2))
+
+
+# --- layers and stacks -----------------------------------------------------------------------------------------------
+
+
+class EncoderLayer(nnx.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        self.pre_attention_layer_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        self.attention = Attention(size, rngs=rngs)
+        self.pre_mlp_layer_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        self.mlp = FeedForward(size, rngs=rngs)
+        self.rate = size.dropout
+
+    def __call__(self, x: jax.Array, bias: jax.Array, key: jax.Array | None) -> jax.Array:
+        """x [B, S, D], bias [B, H, S, S] -> [B, S, D]"""
+        k = split_key(key, 4)
+        h = self.pre_attention_layer_norm(x)
+        x = x + dropout(self.attention(h, h, bias, k[0]), self.rate, k[1], broadcast_axis=-2)
+        return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), k[2]), self.rate, k[3], broadcast_axis=-2)
+
+
+class DecoderLayer(nnx.Module):
+    """Self-attention, attention over the encoder's output, feed-forward; each with its norm before it."""
+
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        self.pre_self_attention_layer_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        self.self_attention = Attention(size, rngs=rngs)
+        self.pre_cross_attention_layer_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        self.encoder_decoder_attention = Attention(size, rngs=rngs)
+        self.pre_mlp_layer_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        self.mlp = FeedForward(size, rngs=rngs)
+        self.rate = size.dropout
+
+    def __call__(
+        self, x: jax.Array, memory: jax.Array, self_bias: jax.Array, cross_bias: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        """x [B, T, D], memory [B, S, D], self_bias [B, H, T, T], cross_bias [B, 1, T, S] -> [B, T, D]"""
+        k = split_key(key, 6)
+        h = self.pre_self_attention_layer_norm(x)
+        x = x + dropout(self.self_attention(h, h, self_bias, k[0]), self.rate, k[1], broadcast_axis=-2)
+        h = self.pre_cross_attention_layer_norm(x)
+        h = self.encoder_decoder_attention(h, memory, cross_bias, k[2])
+        x = x + dropout(h, self.rate, k[3], broadcast_axis=-2)
+        return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), k[4]), self.rate, k[5], broadcast_axis=-2)
+
+
+def stacked(make_layer: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> nnx.Module:
+    """A layer module whose every parameter has a leading axis [L]; layer i's own values are slice i."""
+
+    def one(key: jax.Array) -> nnx.State:
+        return nnx.split(make_layer(nnx.Rngs(params=key)))[1]
+
+    graph = nnx.split(nnx.eval_shape(lambda: make_layer(nnx.Rngs(params=0))))[0]
+    return nnx.merge(graph, jax.vmap(one)(jax.random.split(rngs.params(), layers)))
+
+
+def scan_layers(layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: jax.Array) -> jax.Array:
+    """Runs a stacked module's layers over `x` in order; layer i drops by the i-th key of `key`."""
+    graph, state = nnx.split(layers)
+    n = jax.tree.leaves(state)[0].shape[0]
+    keys = None if key is None else jax.random.split(key, n)
+
+    def body(x, layer):
+        layer_state, layer_key = layer
+        return nnx.merge(graph, layer_state)(x, *inputs, layer_key), None
+
+    return jax.lax.scan(body, x, (state, keys))[0]
+
+
+class Encoder(nnx.Module):
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        self.relpos_bias = RelativeBias(size, bidirectional=True, rngs=rngs)
+        self.layers = stacked(lambda r: EncoderLayer(size, rngs=r), size.layers, rngs)
+        self.encoder_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        self.rate = size.dropout
+
+    def __call__(
+        self, x: jax.Array, segments: jax.Array, positions: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Embedded inputs [B, S, D], segments and positions [B, S] int32 -> [B, S, D]."""
+        k = split_key(key, 3)
+        bias = self.relpos_bias(positions, positions, x.dtype) + segment_mask(segments, segments, x.dtype)
+        x = dropout(x, self.rate, k[0], broadcast_axis=-2)
+        x = scan_layers(self.layers, x, k[1], bias)
+        return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
+
+
+class Decoder(nnx.Module):
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        self.relpos_bias = RelativeBias(size, bidirectional=False, rngs=rngs)
+        self.layers = stacked(lambda r: DecoderLayer(size, rngs=r), size.layers, rngs)
+        self.decoder_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
+        if not size.tied_head:
+            assert size.vocabulary_size is not None
+            self.logits_dense = Dense(size.d_model, size.vocabulary_size, stddev=size.d_model**-0.5, rngs=rngs)
+        self.rate = size.dropout
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        self_bias: jax.Array,
+        cross_bias: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Embedded targets [B, T, D] and the encoder's output [B, S, D] -> [B, T, D]."""
+        k = split_key(key, 3)
+        x = dropout(x, self.rate, k[0], broadcast_axis=-2)
+        x = scan_layers(self.layers, x, k[1], memory, self_bias, cross_bias)
+        return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
+
+
+class T5(nnx.Module):
+    """The encoder-decoder. The token embedding is owned once, here: the stacks take embedded inputs."""
+
+    def __init__(self, size: Size, *, rngs: nnx.Rngs):
+        if size.vocabulary_size is None:
+            raise ValueError("size.vocabulary_size is not set: call with_vocabulary first")
+        shape = (size.vocabulary_size, size.d_model)
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.encoder = Encoder(size, rngs=rngs)
+        self.decoder = Decoder(size, rngs=rngs)
+        self.tied_head = size.tied_head
+
+    def encode(
+        self,
+        inputs: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        dtype: jnp.dtype = jnp.float32,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Token ids [B, S] int32 -> the encoder's output [B, S, D] in `dtype`, in which activations are kept."""
+        return self.encoder(self.embedding[...].astype(dtype)[inputs], segments, positions, key)
+
+    def decode(
+        self,
+        decoder_inputs: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        memory: jax.Array,
+        memory_segments: jax.Array,
+        cross_segments: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Shifted target ids [B, T] and the encoder's output [B, S, D] -> logits [B, T, V] float32.
+
+        A target position sees the sources of its own segment; `cross_segments` [B, T] says otherwise (several label
+        strings of one example all look at segment 1).
+        """
+        dtype = memory.dtype
+        embedding = self.embedding[...].astype(dtype)
+        causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
+        self_bias = self.decoder.relpos_bias(positions, positions, dtype) + segment_mask(segments, segments, dtype) + causal
+        cross = segments if cross_segments is None else cross_segments
+        cross_bias = segment_mask(cross, memory_segments, dtype)
+        x = self.decoder(embedding[decoder_inputs], memory, self_bias, cross_bias, key)
+        if self.tied_head:
+            logits = (x * embedding.shape[1] ** -0.5) @ embedding.T
+        else:
+            logits = self.decoder.logits_dense(x)
+        return logits.astype(jnp.float32)
+
+
+# --- rows of sequences -----------------------------------------------------------------------------------------------
+
+
+def segment_mask(query_segments: jax.Array, key_segments: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """[B, T] and [B, S] int32 -> [B, 1, T, S]: 0 where the segments are the same, MASKED elsewhere."""
+    same = query_segments[:, None, :, None] == key_segments[:, None, None, :]
+    return jnp.where(same, 0, MASKED).astype(dtype)
+
+
+def plain_rows(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Segments (1, or 0 on padding) and positions (0, 1, …), both [B, T] int32, of one sequence a row, pad id 0."""
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
+    return (ids != 0).astype(jnp.int32), positions
+
+
+def shift_right(targets: jax.Array) -> jax.Array:
+    """Decoder inputs [B, T]: the targets one step later, after T5's start token, which is the pad id 0."""
+    return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+
+
+# --- making one ------------------------------------------------------------------------------------------------------
+
+
+def with_vocabulary(size: Size, pieces: int) -> Size:
+    """`size` with its vocabulary fixed: the tokenizer's pieces, rounded up to 128, where the config leaves it open."""
+    return size if size.vocabulary_size else dataclasses.replace(size, vocabulary_size=-(-pieces // 128) * 128)
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract(key: tuple) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: T5(Size(**dict(key)), rngs=nnx.Rngs(params=0))))
+
+
+def abstract_params(size: Size) -> Params:
+    """The parameters' shapes and dtypes as a nested dict; costs no memory."""
+    return nnx.to_pure_dict(_abstract(tuple(sorted(vars(size).items())))[1])
+
+
+def model(size: Size, params: Params) -> T5:
+    """The module over these parameters; only wraps them, so it may be called inside `jax.jit`."""
+    graph, state = _abstract(tuple(sorted(vars(size).items())))
+    state = jax.tree.map(lambda x: x, state)  # a copy: the cached one stays abstract
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graph, state)
+
+
+def init_params(size: Size, key: jax.Array) -> Params:
+    """Random parameters, a nested dict of float32. Jit it with out_shardings and they are born sharded."""
+    return nnx.to_pure_dict(nnx.split(T5(size, rngs=nnx.Rngs(params=key)))[1])
+
+
+def count_parameters(size: Size) -> int:
+    """How many numbers the model has; a tied head counts once."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(size)))
+
+
+def forward_flops(size: Size, input_tokens: np.ndarray, target_tokens: np.ndarray) -> np.ndarray:
+    """Floating-point operations of one forward pass, per example [n] float64; a multiply-add counts two.
+
+    Counts the matrix products: projections, attention, feed-forward and head, without padding. `input_tokens` and
+    `target_tokens` [n] (or a number); several label strings against one input count with the sum of their tokens, but
+    each attends to its own tokens alone, which this bounds from above. Norms and softmax are left out.
+    """
+    s, t = np.asarray(input_tokens, np.float64), np.asarray(target_tokens, np.float64)
+    assert size.vocabulary_size is not None
+    d, inner = size.d_model, size.heads * size.d_kv
+    mlp = 2 * d * size.d_ff * (3 if size.activation == "gated_gelu" else 2)  # a token
+    encoder = s * (8 * d * inner + mlp) + 4 * s * s * inner
+    own = t * (8 * d * inner + mlp) + 4 * t * t * inner
+    cross = 4 * t * d * inner + 4 * s * d * inner + 4 * t * s * inner
+    return size.layers * (encoder + own + cross) + 2 * t * d * size.vocabulary_size
