@@ -1,0 +1,80 @@
+"""Which process runs a run, whether it still lives, and which code it runs."""
+
+import functools
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tracking.interface import RunRecord
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def is_alive(record: RunRecord, *, stale_after: float = 300.0) -> bool:
+    """Whether a run's record says `running` and its process is indeed still there.
+
+    On this host the process is looked up; a process that took over a dead one's id is told apart by its start time.
+    On another host the run counts as alive while its heartbeat is younger than `stale_after` seconds.
+    """
+    if record.state != "running":
+        return False
+    if record.host != socket.gethostname():
+        return time.time() - record.heartbeat < stale_after
+    if not _exists(record.pid):
+        return False
+    started = _start_time(record.pid)
+    # A process that is younger than the run's last sign of life cannot be the one that gave it (2 s: clock grain).
+    return started is None or started <= record.heartbeat + 2.0
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # someone else's process
+    except (OverflowError, OSError):
+        return False
+    fields = _stat(pid)
+    return fields is None or fields[0] not in ("Z", "X")  # a zombie is dead, only not yet reaped
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of Linux's /proc/PID/stat from the third (the state) on; None where there is no such file."""
+    try:
+        # The second field, the command in brackets, may itself hold spaces and brackets.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _start_time(pid: int) -> float | None:
+    """When a process started, in seconds since the epoch; None where /proc does not tell."""
+    fields = _stat(pid)
+    if fields is None:
+        return None
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+        boot = next(float(line.split()[1]) for line in lines if line.startswith("btime "))
+    except (OSError, StopIteration):
+        return None
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+@functools.cache
+def code_version() -> str:
+    """The checkout's git commit, with `-dirty` if a tracked file differs from it; `unknown` outside git."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    # A repository that merely has this checkout somewhere below it says nothing about this code.
+    environment["GIT_CEILING_DIRECTORIES"] = str(_CHECKOUT.parent)
+    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(
+            command, cwd=_CHECKOUT, env=environment, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return result.stdout.strip() or "unknown"

@@ -1,0 +1,112 @@
+"""Checking a store against its digests, and collecting the files that no version names."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tracking.artifact import StoredArtifact
+from tracking.blobs import age
+from tracking.digest import hash_file
+from tracking.interface import ArtifactFile, TrackingError
+from tracking.store import Store
+
+
+@dataclass
+class Problem:
+    """Something in a store that is not what was logged. `file` is None where it concerns no single file."""
+
+    artifact: str | None
+    file: str | None
+    problem: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.artifact, self.file, self.problem) if part)
+
+
+@dataclass
+class Verification:
+    """What `verify` read and what it found wrong."""
+
+    artifacts: int = 0
+    files: int = 0
+    bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Collection:
+    """What `collect` removed: temporary files of dead writers, blobs that no version names, and their bytes."""
+
+    temporary: int = 0
+    blobs: int = 0
+    bytes: int = 0
+
+
+def verify(store: Store, advance: Callable[[int, int], None] = lambda done, total: None) -> Verification:
+    """Hashes every file of every version and recomputes every digest; damage is reported, never raised.
+
+    `advance(done, total)` is called with bytes as the work goes on.
+    """
+    result = Verification(problems=[Problem(None, None, f"store.db: {text}") for text in store.database.damage()])
+    try:
+        artifacts = store.versions()
+    except TrackingError as error:
+        if not result.problems:
+            result.problems.append(Problem(None, None, str(error)))
+        return result
+    total = sum({file.md5: file.size for artifact in artifacts for file in artifact.files.values()}.values())
+    read: dict[str, ArtifactFile | str] = {}  # a blob that several versions share is read once
+    for artifact in artifacts:
+        result.artifacts += 1
+        try:
+            artifact.check_entries()
+        except TrackingError as error:
+            result.problems.append(Problem(artifact.ref, None, str(error)))
+        for name, expected in artifact.files.items():
+            result.files += 1
+            if expected.md5 not in read:
+                read[expected.md5] = _read(artifact, expected)
+                result.bytes += expected.size
+                advance(result.bytes, total)
+            found = read[expected.md5]
+            if isinstance(found, str):
+                result.problems.append(Problem(artifact.ref, name, found))
+            elif found != expected:
+                result.problems.append(Problem(artifact.ref, name, f"altered: {expected} was logged, {found} is there"))
+    return result
+
+
+def _read(artifact: StoredArtifact, expected: ArtifactFile) -> ArtifactFile | str:
+    try:
+        path = artifact.blobs.path(expected.md5)
+        return hash_file(path)
+    except FileNotFoundError:
+        return f"missing: {path} is not there"
+    except OSError as error:
+        return f"unreadable: {error}"
+    except TrackingError as error:
+        return str(error)
+
+
+def collect(store: Store, grace: float = 3600.0) -> Collection:
+    """Removes what dead writers left: temporary files, and blobs older than `grace` seconds that no version names.
+
+    Safe beside living writers: a blob is removed under the lock under which a writer checks its blobs and commits.
+    """
+    strays = store.blobs.collect_strays(grace)
+    result = Collection(temporary=len(strays), bytes=sum(strays))
+    candidates = [path for path in store.blobs.all() if age(path) >= grace]
+    with store.database.write() as connection:
+        rows = connection.execute("SELECT md5 FROM files")
+        named = {os.fspath(store.blobs.path(row["md5"])) for row in rows}
+        for path in candidates:
+            # Asked again under the lock: a writer may have put the same content a moment ago.
+            if os.fspath(path) in named or age(path) < grace:
+                continue
+            with suppress(FileNotFoundError):  # another `collect` may be at it
+                size = path.stat().st_size
+                path.unlink()
+                result.blobs += 1
+                result.bytes += size
+    return result
