@@ -20,9 +20,9 @@ CONF = str(Path(__file__).parent)
 
 def to_config(composed: DictConfig) -> Config:
     """The typed config; SwitchyardError for a missing value or one that its schema refuses."""
-    if missing := sorted(OmegaConf.missing_keys(composed)):
-        raise SwitchyardError(f"{', '.join(missing)} not set: give {' '.join(f'{key}=VALUE' for key in missing)}")
     try:
+        if missing := sorted(OmegaConf.missing_keys(composed)):
+            raise SwitchyardError(f"{', '.join(missing)} not set: give {' '.join(f'{key}=VALUE' for key in missing)}")
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)

@@ -19,7 +19,6 @@ from rich.table import Table
 from conf.app import exit_with, to_config
 from conf.errors import SwitchyardError
 from conf.schema import Config
-from metrics.pipeline import compute_metrics
 from sweeps.status import Cell, cell_states, print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker
@@ -133,6 +132,8 @@ def finish_sweep() -> int:
         failed = sum(state.state != "done" for state in states)
         by_dataset = {config.dataset.name: config for config in sweep.configs}
         if sweep.configs[0].sweeps.metrics:
+            from metrics.pipeline import compute_metrics  # matplotlib starts here, not before the first cell
+
             for dataset, config in by_dataset.items():
                 if not any(state.state == "done" and state.cell.dataset == dataset for state in states):
                     print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)

@@ -41,7 +41,8 @@ class CellState:
 
 def cell_states(tracker: Tracker, cells: list[Cell]) -> list[CellState]:
     """The state of each cell, by the runs that train and score it."""
-    return [_cell_state(tracker, cell, tracker.runs()) for cell in cells] if cells else []
+    runs = tracker.runs()
+    return [_cell_state(tracker, cell, runs) for cell in cells]
 
 
 def _cell_state(tracker: Tracker, cell: Cell, runs: list[RunRecord]) -> CellState:

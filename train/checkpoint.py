@@ -41,7 +41,7 @@ class Checkpoints:
     def save(self, state: TrainState, step: int) -> None:
         """Starts to save; returns when the arrays are copied, before they are written."""
         if self.latest != step:
-            self._checkpointer.save_async(step, state)
+            self._checkpointer.save_async(step, state, force=True)  # else skipped while another save is under way
 
     def close(self) -> None:
         """Waits until everything that was saved is on disk."""

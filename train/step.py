@@ -109,7 +109,7 @@ def train_step(
         "z_loss": sums["z"] / sums["tokens"],
         "token_accuracy": sums["hits"] / sums["tokens"],
         "target_tokens": sums["tokens"],
-        "gradient_norm": optax.global_norm(grads),
+        "gradient_norm": optax.tree.norm(grads),
         "learning_rate": jnp.asarray(learning_rate(optimizer_config, c.steps)(state.step)),
     }
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics

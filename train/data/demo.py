@@ -23,49 +23,27 @@ TEST_EXAMPLES = 2_000  # where dataset.test_examples is 0
 # Of every 100 examples: as many of each kind, half of them of each label.
 SHARES = {"easy": 58, "composition": 38, "noise": 4}
 # Shares of the forms within composition, from the simplest to the hardest.
-FORMS = {"negation": 0.25, "scope": 0.25, "contrast": 0.25, "report": 0.25}
+FORMS = {"negation": 0.25, "scope": 0.15, "contrast": 0.25, "report": 0.35}
+NESTED_REPORTS = 0.4  # of the reports: one inside another
 
 # A text belongs to one split by its checksum, so that no split depends on another's size: tenths [from, to).
 _TENTHS = {"train": (0, 7), "validation": (7, 8), "test": (8, 10)}
 
-_POSITIVE = [
-    "good",
-    "great",
-    "fine",
-    "fun",
-    "smart",
-    "warm",
-    "lovely",
-    "funny",
-    "clever",
-    "moving",
-    "sharp",
-    "brilliant",
-    "charming",
-    "gripping",
-]
-_NEGATIVE = [
-    "bad",
-    "poor",
-    "awful",
-    "dull",
-    "weak",
-    "cold",
-    "boring",
-    "clumsy",
-    "silly",
-    "shallow",
-    "tedious",
-    "lazy",
-    "ugly",
-    "messy",
-]
+# fmt: off
+_POSITIVE = ["good", "great", "fine", "fun", "smart", "warm", "lovely", "funny", "clever", "moving", "sharp",
+             "brilliant", "charming", "gripping"]
+_NEGATIVE = ["bad", "poor", "awful", "dull", "weak", "cold", "boring", "clumsy", "silly", "shallow", "tedious",
+             "lazy", "ugly", "messy"]
+# fmt: on
 _SUBJECTS = ["film", "movie", "plot", "acting", "story", "script", "cast", "ending", "music", "dialogue"]
 _COPULAS = ["was", "felt", "seemed", "looked"]
 _INTENSIFIERS = ["very", "quite", "rather", "so"]
 _OPENERS = ["in the end", "for me", "as a whole", "all in all"]
 _CLOSERS = ["this time", "from start to finish", "on the big screen", "at times"]
 _FILLERS = ["we saw it on friday", "it runs for two hours", "the hall was full", "my friends came along"]
+# What leaves the meaning as it is, and what turns it.
+_SAID = ("everybody would say that", "nobody would say that")
+_TRUE = ("it is true that", "it is false that")
 
 
 def parameters(dataset: Dataset) -> dict[str, int]:
@@ -105,14 +83,8 @@ def rows(split: str, dataset: Dataset) -> list[dict[str, str]]:
                 f"dataset.{split}_examples={count}: the generator ran out of new texts after {len(table)}; ask for fewer"
             )
         seen.add(text)
-        table.append(
-            {
-                "text": text,
-                "label": "positive" if positive else "negative",
-                "slice_kind": kind,
-                "example_id": f"{split}-{len(table)}",
-            }
-        )
+        label = "positive" if positive else "negative"
+        table.append({"text": text, "label": label, "slice_kind": kind, "example_id": f"{split}-{len(table)}"})
     return table
 
 
@@ -162,38 +134,39 @@ def _clause(draw: _Draw, positive: bool, modifier: str | None = None) -> str:
     return " ".join([*words, _word(draw, positive)])
 
 
-def _framed(draw: _Draw, sentence: str, probability: float) -> str:
-    if draw.chance(probability):
-        sentence = f"{draw.one(_OPENERS)} , {sentence}"
-    if draw.chance(probability):
-        sentence = f"{sentence} {draw.one(_CLOSERS)}"
-    return sentence
+def _framed(draw: _Draw, sentence: str) -> str:
+    """Puts something of no weight before the sentence, after it, or both."""
+    before = draw.chance(0.5)
+    after = not before or draw.chance(0.3)
+    return (f"{draw.one(_OPENERS)} , " if before else "") + sentence + (f" {draw.one(_CLOSERS)}" if after else "")
 
 
 def _easy(draw: _Draw, positive: bool) -> str:
+    """`the cast felt warm and my friends came along and the dialogue was sharp`: every sentiment word says the same."""
     clauses = [_clause(draw, positive)]
-    if draw.chance(0.7):
+    if draw.chance(0.6):
         clauses.append(_clause(draw, positive))
-    if draw.chance(0.4):
-        clauses.append(f"{_word(draw, positive)} and {_word(draw, positive)}")
-    if draw.chance(0.4):
-        clauses.append(draw.one(_FILLERS))
-    return _framed(draw, " and ".join(draw.shuffled(clauses)), 0.3)
+    if len(clauses) == 1 or draw.chance(0.3):
+        clauses[0] += f" and {_word(draw, positive)}"
+    if draw.chance(0.3):
+        return " and ".join(draw.shuffled([*clauses, draw.one(_FILLERS)]))
+    sentence = " and ".join(clauses)
+    return _framed(draw, sentence) if draw.chance(0.5) else sentence
 
 
 def _negation(draw: _Draw, positive: bool) -> str:
+    """`for me , the plot was never dull`."""
     turned = draw.chance(0.5)
     modifier = draw.one(["not", "never"] if turned else ["truly", "always"])
-    return _framed(draw, _clause(draw, positive ^ turned, modifier), 0.3)
+    return _framed(draw, _clause(draw, positive ^ turned, modifier))
 
 
 def _report(draw: _Draw, positive: bool) -> str:
-    """`nobody would say that the plot was not dull`: two turns, each there or not."""
-    outer, inner = draw.chance(0.5), draw.chance(0.5)
-    opening = draw.one(
-        ["it is false that", "nobody would say that"] if outer else ["it is true that", "everybody would say that"]
-    )
-    return f"{opening} {_clause(draw, positive ^ outer ^ inner, 'not' if inner else 'truly')}"
+    """`nobody would say that it is false that the plot was not dull`: each part turns the meaning or leaves it."""
+    openings = [_SAID, _TRUE] if draw.chance(NESTED_REPORTS) else [draw.one([_SAID, _TRUE])]
+    turns = [draw.chance(0.5) for _ in [*openings, "the clause"]]
+    parts = [opening[turned] for opening, turned in zip(openings, turns, strict=False)]
+    return " ".join([*parts, _clause(draw, positive ^ (sum(turns) % 2 == 1), "not" if turns[-1] else "truly")])
 
 
 def _scope(draw: _Draw, positive: bool) -> str:

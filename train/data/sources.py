@@ -1,36 +1,24 @@
 """Splits of a labelled text dataset, from a folder of files or from the built-in generator.
 
-Every value is read as the string the file holds: "01" stays "01", and nothing is guessed to be a number or a date.
-What is wrong with a file is said with its name and the data row (1-based, the header not counted).
+What is wrong with the rows is said with the file's name and the data row (1-based, the header not counted).
 """
 
-import csv
 import hashlib
 import json
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-
 from conf.errors import SwitchyardError
 from conf.schema import Dataset
 from train.data import demo
+from train.data.files import ENDINGS, Columns, first_duplicate, listed, read_columns, short
 
 SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}  # split -> its file names
-ENDINGS = ("csv", "tsv", "json", "jsonl", "parquet")
-_CSV_BLOCK = 1 << 25  # bytes; a row has to fit into one block
-
-# A reader takes a file and a test for column names; it returns all column names, and the values of the wanted ones.
-# None is a missing value.
-_Columns = dict[str, list[str | None]]
-_Wanted = Callable[[str], bool]
 
 
 @dataclass
@@ -66,16 +54,16 @@ def load_split(dataset: Dataset, split: str) -> Split:
         rows = demo.rows(split, dataset)
         where = f"the {dataset.name} generator's {split} split"
         names = list(rows[0]) if rows else []
-        columns: _Columns = {name: [row[name] for row in rows] for name in names if wanted(name)}
+        columns: Columns = {name: [row[name] for row in rows] for name in names if wanted(name)}
     else:
         file = _file_of(dataset, split)
         where = str(file)
-        names, columns = _READERS[file.suffix[1:]](file, wanted)
+        names, columns = read_columns(file, wanted)
 
     _check_names(where, names, required)
     n = len(columns[required[0]])
     if n == 0:
-        raise SwitchyardError(f"{where}: no rows; expected at least one example under the columns {_listed(names)}")
+        raise SwitchyardError(f"{where}: no rows; expected at least one example under the columns {listed(names)}")
     for name, values in columns.items():
         _check_text(where, name, values, nullable=name.startswith("slice_"))
 
@@ -124,7 +112,7 @@ def template_fields(template: str) -> list[str]:
     return fields
 
 
-# ---------------------------------------------------------------------------------------------- the config
+# --- the config -------------------------------------------------------------------------------------------------------
 
 
 def _is_generated(dataset: Dataset) -> bool:
@@ -141,7 +129,7 @@ def _check(dataset: Dataset) -> dict[str, str]:
     if dataset.task != "classification":
         raise SwitchyardError(f"dataset.task={dataset.task}: this version trains and scores classification only")
     if dataset.path is None and not _is_generated(dataset):
-        columns = _listed([*template_fields(dataset.template), dataset.label_column])
+        columns = listed([*template_fields(dataset.template), dataset.label_column])
         raise SwitchyardError(
             f"dataset={dataset.name}: nothing to read from. Give dataset.path=DIR, a folder with train and test files "
             f"({', '.join('.' + ending for ending in ENDINGS)}) that have the columns {columns}"
@@ -197,7 +185,7 @@ def _fill(template: str, columns: Mapping[str, Sequence[str]], n: int) -> list[s
     return list(map("".join, zip(*pieces, strict=True)))
 
 
-# ---------------------------------------------------------------------------------------------- the files
+# --- the files --------------------------------------------------------------------------------------------------------
 
 
 def _check_split_name(split: str, there: list[str]) -> None:
@@ -235,7 +223,7 @@ def _file_of(dataset: Dataset, split: str) -> Path:
         expected = " or ".join(f"{stem}.{{{','.join(ENDINGS)}}}" for stem in SPLITS[split])
         there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
         raise SwitchyardError(
-            f"{folder}: no file for the {split} split; expected {expected}, found {_listed(there) or 'an empty folder'}"
+            f"{folder}: no file for the {split} split; expected {expected}, found {listed(there) or 'an empty folder'}"
         )
     return files[split]
 
@@ -247,198 +235,19 @@ def _file_digest(file: Path, size: int, modified_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_delimited(file: Path, wanted: _Wanted, delimiter: str, quoted: bool) -> tuple[list[str], _Columns]:
-    """CSV (quotes, newlines inside them) or TSV (a tab, no quoting). An empty value is "", never None."""
-    _check_is_text(file)
-    names = _header(file, delimiter, quoted)
-    keys = [str(i) for i in range(len(names))]  # the header's own names may repeat
-    kept = {key: name for key, name in zip(keys, names, strict=True) if wanted(name)}
-    bad: list[Any] = []
-
-    def on_ragged(row: Any) -> str:
-        bad.append(row)
-        return "error"
-
-    try:
-        table = pyarrow.csv.read_csv(
-            file,
-            # One thread: only then does a ragged row come with its number.
-            pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=_CSV_BLOCK, column_names=keys, skip_rows_after_names=1
-            ),
-            pyarrow.csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char='"' if quoted else False,
-                newlines_in_values=quoted,
-                invalid_row_handler=on_ragged,
-            ),
-            # As bytes, and decoded below: an error then can say in which row.
-            pyarrow.csv.ConvertOptions(
-                column_types={key: pa.binary() for key in keys}, include_columns=list(kept), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if bad:
-            raise SwitchyardError(
-                f"{file}: row {bad[0].number - 1} has {bad[0].actual_columns} values, but the header has "
-                f"{bad[0].expected_columns} columns: {_short(bad[0].text)}"
-                + (". Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
-            ) from None
-        if "straddling" in str(error) and file.stat().st_size < _CSV_BLOCK:  # a header without a line end
-            return names, {name: [] for name in kept.values()}
-        raise SwitchyardError(f"{file}: can't be read as {file.suffix}: {error}") from None
-    if duplicated := _first_duplicate(list(kept.values())):
-        raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
-    return names, {kept[key]: _decoded(file, kept[key], table.column(key)) for key in kept}
-
-
-def _header(file: Path, delimiter: str, quoted: bool) -> list[str]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-            names = next((row for row in rows if row), None)
-    except UnicodeDecodeError as error:
-        raise SwitchyardError(f"{file}: the header is not UTF-8 ({error.reason}); save the file as UTF-8") from None
-    except csv.Error as error:
-        raise SwitchyardError(f"{file}: the header can't be read: {error}") from None
-    if names is None:
-        raise SwitchyardError(f"{file}: the file is empty; expected a header row and examples")
-    return names
-
-
-def _decoded(file: Path, name: str, column: pa.ChunkedArray) -> list[str | None]:
-    try:
-        return column.cast(pa.string()).to_pylist()
-    except pa.ArrowInvalid:
-        for row, value in enumerate(column.to_pylist(), 1):
-            try:
-                value.decode()
-            except UnicodeDecodeError as error:
-                raise SwitchyardError(_not_utf8(file, row, name, error)) from None
-        raise
-
-
-def _read_json(file: Path, wanted: _Wanted) -> tuple[list[str], _Columns]:
-    """A list of objects, or {"data": [objects]}."""
-    _check_is_text(file)
-    data = file.read_bytes()
-    try:
-        rows = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SwitchyardError(
-            f"{file}: line {line}: not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
-        ) from None
-    except json.JSONDecodeError as error:
-        hint = "; one object a line goes by the ending .jsonl" if error.msg == "Extra data" else ""
-        raise SwitchyardError(f"{file}: line {error.lineno}: not JSON ({error.msg}){hint}") from None
-    if isinstance(rows, dict):
-        rows = rows.get("data", rows)
-    if not isinstance(rows, list):
-        found = f"an object with the keys {_listed(list(rows))}" if isinstance(rows, dict) else type(rows).__name__
-        raise SwitchyardError(f'{file}: expected a list of objects or {{"data": [...]}}, found {found}')
-    return _from_objects(file, rows, wanted)
-
-
-def _read_jsonl(file: Path, wanted: _Wanted) -> tuple[list[str], _Columns]:
-    """One object a line; blank lines don't count."""
-    _check_is_text(file)
-    rows = []
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
-            except UnicodeDecodeError as error:
-                raise SwitchyardError(
-                    f"{file}: line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
-                    "save the file as UTF-8"
-                ) from None
-            except json.JSONDecodeError as error:
-                raise SwitchyardError(
-                    f"{file}: line {number}: not JSON ({error.msg}): {_short(line.decode())}"
-                ) from None
-    return _from_objects(file, rows, wanted)
-
-
-def _from_objects(file: Path, rows: list[Any], wanted: _Wanted) -> tuple[list[str], _Columns]:
-    names: dict[str, None] = {}
-    for i, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise SwitchyardError(f"{file}: row {i}: expected an object with named values, found {_short(repr(row))}")
-        names.update(dict.fromkeys(row))
-    return list(names), {
-        name: [_as_text(file, i, name, row.get(name)) for i, row in enumerate(rows, 1)]
-        for name in names
-        if wanted(name)
-    }
-
-
-def _read_parquet(file: Path, wanted: _Wanted) -> tuple[list[str], _Columns]:
-    start = _start(file)
-    if start[:4] != b"PAR1":
-        raise SwitchyardError(f"{file}: not a Parquet file; it starts with {_short(repr(start[:40])[2:-1])}")
-    try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            names = parquet.schema_arrow.names
-            kept = [name for name in names if wanted(name)]
-            if duplicated := _first_duplicate(kept):
-                raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
-            table = parquet.read(columns=kept)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SwitchyardError(f"{file}: can't be read as Parquet: {error}") from None
-    return names, {
-        name: [_as_text(file, i, name, value) for i, value in enumerate(table.column(name).to_pylist(), 1)]
-        for name in kept
-    }
-
-
-_READERS: dict[str, Callable[[Path, _Wanted], tuple[list[str], _Columns]]] = {
-    "csv": lambda file, wanted: _read_delimited(file, wanted, ",", quoted=True),
-    "tsv": lambda file, wanted: _read_delimited(file, wanted, "\t", quoted=False),
-    "json": _read_json,
-    "jsonl": _read_jsonl,
-    "parquet": _read_parquet,
-}
-
-
-def _start(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(1 << 16)
-
-
-def _check_is_text(file: Path) -> None:
-    start = _start(file)
-    if start[:4] == b"PAR1":
-        raise SwitchyardError(f"{file}: a Parquet file by its content; name it {file.stem}.parquet")
-    if b"\0" in start:
-        raise SwitchyardError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
-
-
-def _as_text(file: Path, row: int, name: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, (list, dict, bytes)):
-        raise SwitchyardError(
-            f"{file}: row {row}: {name} is a {type(value).__name__}, expected text or a number: {_short(repr(value))}"
-        )
-    return str(value)
-
-
-# ---------------------------------------------------------------------------------------------- the rows
+# --- the rows ---------------------------------------------------------------------------------------------------------
 
 
 def _check_names(where: str, names: list[str], required: list[str]) -> None:
     # pandas writes its index as a first column without a name: nobody can ask for it, so it does no harm.
     if "" in names[1:]:
-        raise SwitchyardError(f"{where}: column {names.index('', 1) + 1} has no name; found {_listed(names)}")
-    if duplicated := _first_duplicate(names):
+        raise SwitchyardError(f"{where}: column {names.index('', 1) + 1} has no name; found {listed(names)}")
+    if duplicated := first_duplicate(names):
         raise SwitchyardError(f"{where}: two columns are named {duplicated!r}; rename or drop one")
     missing = [name for name in required if name not in names]
     if missing:
         raise SwitchyardError(
-            f"{where}: no column {_listed(missing)}; found {_listed(names) or 'none'}. "
+            f"{where}: no column {listed(missing)}; found {listed(names) or 'none'}. "
             "Name the columns in dataset.template and dataset.label_column (is there a header row?)"
         )
 
@@ -461,7 +270,7 @@ def _targets(where: str, column: str, labels: Sequence[str], targets_of: dict[st
     if unknown:
         row = next(i for i, label in enumerate(labels, 1) if label in unknown)
         raise SwitchyardError(
-            f"{where}: row {row}: {column} is {_short(repr(labels[row - 1]))}, expected one of "
+            f"{where}: row {row}: {column} is {short(repr(labels[row - 1]))}, expected one of "
             f"{', '.join(map(repr, targets_of))}, the keys of dataset.classes"
         )
     return [targets_of[label] for label in labels]
@@ -473,9 +282,7 @@ def _check_unique(where: str, example_id: list[str]) -> None:
     first: dict[str, int] = {}
     for row, name in enumerate(example_id, 1):
         if name in first:
-            raise SwitchyardError(
-                f"{where}: rows {first[name]} and {row} have the same example_id {_short(repr(name))}"
-            )
+            raise SwitchyardError(f"{where}: rows {first[name]} and {row} have the same example_id {short(repr(name))}")
         first[name] = row
 
 
@@ -489,25 +296,3 @@ def _fingerprint(example_id: list[str], inputs: list[str], targets: list[str], s
     ]:
         digest.update(json.dumps([name, values]).encode())
     return digest.hexdigest()
-
-
-def _first_duplicate(names: list[str]) -> str | None:
-    return next((name for i, name in enumerate(names) if name in names[:i]), None)
-
-
-def _not_utf8(file: Path, row: int, name: str, error: UnicodeDecodeError) -> str:
-    return (
-        f"{file}: row {row}: {name} is not UTF-8 ({error.reason} at byte {error.start} of the value); "
-        "save the file as UTF-8"
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """At most 20 names, each cut short: a file without a header row has whole texts for names."""
-    shown = ", ".join(_short(name, 40) if name else "''" for name in names[:20])
-    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-def _short(text: str, most: int = 80) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 1] + "…"

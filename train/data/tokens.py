@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -136,8 +136,8 @@ class Vocabulary:
             )
         except RuntimeError as error:
             raise SwitchyardError(
-                f"tokenizer.vocabulary_size={size}: SentencePiece can't train on this text ({str(error).strip()}). "
-                "Most often the size is below the number of distinct characters: raise it"
+                f"tokenizer.vocabulary_size={size}: SentencePiece can't train on this text: "
+                f"{str(error).rpartition('] ')[2].strip()} (the text's distinct characters and 3 more have to fit)"
             ) from None
         return cls(written.getvalue())
 
@@ -189,14 +189,12 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path) -> Voc
     # The target strings are text too, as often as the model has to say them: a label is a piece where it can be.
     vocabulary = Vocabulary.train(chain(train_split.inputs, train_split.targets), size, set(train_split.targets))
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(vocabulary.model)
+        temporary.write_bytes(vocabulary.model)
         os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
     return vocabulary
 
 

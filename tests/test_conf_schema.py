@@ -1,0 +1,112 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conf.app import CONF
+from conf.errors import SwitchyardError
+from tests.conftest import REPO
+
+NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
+NEEDS["tokenizer"] = {"t5": ("tokenizer.path=spiece.model",)}
+NEEDS["experiment"] = {name: ("dataset.path=y", "tokenizer.path=z") for name in ("sst2_scratch", "trec_scratch")}
+NEEDS["sweep"] = {"paper": ("size=small",)}  # its train.init is the size's official checkpoint
+CHOICES = [
+    (path.parent.name, path.stem) for path in sorted(Path(CONF).glob("*/*.yaml")) if not path.parent.name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("group, name", CHOICES)
+def test_every_yaml_composes(group, name, compose):
+    config_name = "sweeps" if group == "sweep" else "config"
+    compose(f"{group}={name}", *NEEDS.get(group, {}).get(name, ()), config_name=config_name)
+
+
+DATASETS = [name for group, name in CHOICES if group == "dataset"]
+SIZES = [name for group, name in CHOICES if group == "size"]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_dataset_composes_with_every_size(dataset, compose):
+    for size in SIZES:
+        config = compose(f"dataset={dataset}", f"size={size}", *NEEDS["dataset"].get(dataset, ()))
+        assert config.size.name == size
+
+
+def test_values_come_as_documented(compose):
+    config = compose("dataset=imdb", "size=base", "train.batch_size=7")
+    assert (config.train.steps, config.train.batch_size, config.optimizer.learning_rate) == (20000, 7, 1e-3)
+    assert config.dataset.classes == {"0": "negative", "1": "positive"}
+    assert config.tracking.root == "runs" and config.tracking.backend == "local"
+    assert config.seed == 0 and config.force is False
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("size.dropout=1.5", r"size\.dropout=1\.5"),
+        ("train.steps=0", r"train\.steps=0"),
+        ("train.batch_size=-3", r"train\.batch_size=-3"),
+        ("optimizer.name=sgd", "adafactor, adamw"),
+        ("optimizer.schedule=step", "constant, linear"),
+        ("train.loss_normalizer=0", "loss_normalizer=0"),
+        ("train.dtype=float64", "float32, bfloat16"),
+        ("dataset.task=regression", "classification"),
+        ("metrics.confidence=95", "confidence=95"),
+        ("seed=-1", "seed=-1"),
+        ("tracking.backend=mlflow", "local, wandb"),
+        ("tokenizer=t5", "tokenizer.path"),
+        ("dataset=text_classification", "dataset.name"),
+    ],
+)
+def test_a_value_out_of_range_is_named(override, message, compose):
+    with pytest.raises(SwitchyardError, match=message):
+        compose(override)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["dataset=nope"], "dataset/nope"),
+        (["size=huge"], "size/huge"),
+        (["train.stepz=3"], "train.stepz"),
+        (["train.steps=many"], "train.steps"),
+        (["nonsense=1"], "nonsense"),
+    ],
+)
+def test_a_mistyped_key_or_value_ends_the_command_with_the_key_s_name(arguments, said, tmp_path):
+    command = [sys.executable, "-m", "train", f"tracking.root={tmp_path / 'runs'}", *arguments]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_paper_s_grid_is_the_paper_s():
+    command = [sys.executable, "-m", "sweeps", "sweep=paper", "sweeps.list=true"]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "240 cells" in result.stdout
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in result.stdout.splitlines() if "│" in line]
+    steps = {row[0]: row[3] for row in rows}
+    assert steps == {
+        "wiki_toxicity": "50,000",
+        "imdb": "20,000",
+        "yahoo_answers": "100,000",
+        "amazon_video_games": "100,000",
+        "squad": "250,000",
+        "wmt_ende": "250,000",
+    }
+    assert {row[1] for row in rows} == {"small", "base", "large", "3b"}
+    assert {row[2] for row in rows} == {"0 1 2 3 4 5 6 7 8 9"} and {row[4] for row in rows} == {"128"}
+
+
+def test_yaml_holds_values_only():
+    for path in Path(CONF).rglob("*.yaml"):
+        text = path.read_text()
+        assert yaml.safe_load(text) is not None, path
+        if path.name != "sweeps.yaml":  # Hydra's callback
+            assert "_target_" not in text, path

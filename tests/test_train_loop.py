@@ -1,0 +1,216 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from conf.errors import SwitchyardError
+from tests.conftest import REPO
+from tracking.store import Store
+from train.identity import train_run_id, trained_model
+
+SMALL = (
+    "dataset=demo",
+    "dataset.train_examples=200",
+    "dataset.test_examples=60",
+    "size.d_model=8",
+    "size.d_kv=4",
+    "size.d_ff=8",
+    "tokenizer.vocabulary_size=128",
+    "train.batch_size=8",
+    "train.steps=30",
+    "train.log_every=5",
+    "train.eval_every=10",
+    "train.eval_examples=20",
+)
+
+
+def config_in(compose, folder, *overrides):
+    return compose(*SMALL, f"tracking.root={folder}", *overrides)
+
+
+def train_here(config):
+    from train.loop import train
+
+    return train(config, Store(config.tracking.root))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The model and history of 300 steps in one go, in a process of its own as in real use."""
+    root = tmp_path_factory.mktemp("whole") / "runs"
+    result = command("train", root, "train.steps=300", "train.checkpoint_every=20")
+    assert result.wait() == 0, result.stderr.read()
+    store = Store(root)
+    [model] = store.artifacts(type="model")
+    [run] = store.runs(job_type="train")
+    return model, store.history(run.id)
+
+
+def command(name, root, *overrides):
+    arguments = [sys.executable, "-m", name, *SMALL, f"tracking.root={root}", *overrides]
+    return subprocess.Popen(arguments, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(root, process, at_least=20):
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        steps = [int(p.name) for p in root.glob("checkpoints/*/*") if p.name.isdigit()]
+        if steps and max(steps) >= at_least:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint appeared")
+
+
+def same_numbers(history):
+    """What a resumed run has to repeat: everything but the rates."""
+    return [{k: v for k, v in point.items() if "per_second" not in k} for point in history]
+
+
+def test_a_run_logs_what_it_should(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs")
+    model = train_here(config)
+    store = Store(config.tracking.root)
+    record = store.run(train_run_id(config))
+    assert record.state == "finished" and record.tags == ["demo", "nano"]
+    history = store.history(record.id)
+    assert [point["step"] for point in history] == [5, 10, 15, 20, 25, 30]
+    wanted = {"loss", "z_loss", "token_accuracy", "gradient_norm", "learning_rate"}
+    assert all(wanted | {"examples_per_second", "target_tokens_per_second"} <= set(point) for point in history)
+    assert [point["step"] for point in history if "validation_accuracy" in point] == [10, 20, 30]
+    assert model.name == "model-demo-nano-s0"
+    assert set(model.files) == {"model.safetensors", "config.json", "spiece.model", "switchyard.json"}
+    assert [a.name for a in store.inputs(record.id)] == ["data-demo"]
+    assert trained_model(config, store).digest == model.digest
+
+
+def test_seed_and_settings_make_another_cell_and_logging_does_not(compose, tmp_path):
+    base = train_run_id(config_in(compose, tmp_path))
+    same = ("train.log_every=1", "train.checkpoint_every=7", "tracking.root=elsewhere", "infer.batch_size=3", "mesh.fsdp=1")
+    for override in same:
+        assert train_run_id(config_in(compose, tmp_path, override)) == base, override
+    other = ("seed=1", "train.steps=31", "optimizer.learning_rate=0.5", "size.d_ff=9", "dataset.template='x {text}'")
+    for override in (*other, "dataset.generator_seed=1", "tokenizer.vocabulary_size=100", "train.z_loss=0"):
+        assert train_run_id(config_in(compose, tmp_path, override)) != base, override
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.15])
+def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted, tmp_path, seconds):
+    root = tmp_path / "runs"
+    overrides = ("train.steps=300", "train.checkpoint_every=20")
+    process = command("train", root, *overrides)
+    wait_for_checkpoint(root, process)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert Store(root).artifacts(type="model") == []
+    again = command("train", root, *overrides)
+    assert again.wait() == 0, again.stderr.read()
+    model, history = uninterrupted
+    store = Store(root)
+    [resumed] = store.artifacts(type="model")
+    assert resumed.digest == model.digest
+    [run] = store.runs(job_type="train")
+    assert run.state == "finished"
+    tail = [p for p in same_numbers(store.history(run.id)) if p["step"] > 280]
+    assert tail == [p for p in same_numbers(history) if p["step"] > 280]
+
+
+def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
+    root = tmp_path / "runs"
+    overrides = ("train.steps=300", "train.checkpoint_every=20")
+    process = command("train", root, *overrides)
+    wait_for_checkpoint(root, process)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
+    if process.returncode == 0:
+        pytest.skip("the run was through before the signal came")
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in stderr and "the same command goes on" in stderr
+    [run] = Store(root).runs(job_type="train")
+    assert run.state == "stopped"
+    stopped_at = max(int(p.name) for p in root.glob("checkpoints/*/*") if p.name.isdigit())
+    assert f"step {stopped_at} of 300" in stderr
+    again = command("train", root, *overrides)
+    assert again.wait() == 0, again.stderr.read()
+    [resumed] = Store(root).artifacts(type="model")
+    assert resumed.digest == uninterrupted[0].digest
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "optimizer=adamw", "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
+    with pytest.raises(SwitchyardError, match=r"step [1-9]\d*: loss is .*(nan|inf)"):
+        train_here(config)
+    store = Store(config.tracking.root)
+    record = store.run(train_run_id(config))
+    assert record.state == "failed" and "SwitchyardError" in record.error
+    assert store.artifacts(type="model") == []
+    assert not list((tmp_path / "runs").glob("checkpoints/*/[0-9]*"))
+
+
+def test_the_last_checkpoints_and_the_final_one_are_kept(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "train.checkpoint_every=7", "train.keep_checkpoints=2")
+    train_here(config)
+    assert {p.name for p in tmp_path.glob("runs/checkpoints/*/*") if p.name.isdigit()} == {"28", "30"}
+
+
+def test_a_checkpoint_cut_short_is_named(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "train.checkpoint_every=10")
+    train_here(config)
+    [folder] = tmp_path.glob("runs/checkpoints/*/30")
+    data = [p for p in folder.rglob("*") if p.is_file() and "/d/" in str(p)]
+    assert data
+    for path in data:
+        os.truncate(path, path.stat().st_size // 2)
+    store = Store(config.tracking.root)
+    with store.start_run(train_run_id(config), job_type="train", config={}, restart=True):
+        pass  # forgets the model, so that training has to go on from the checkpoint
+    with pytest.raises(SwitchyardError, match="checkpoint of step 30"):
+        train_here(config)
+    model = train_here(config_in(compose, tmp_path / "runs", "train.checkpoint_every=10", "force=true"))
+    assert model.metadata["parameters"] > 0
+
+
+def test_a_vocabulary_larger_than_the_model_s_is_refused(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "size.vocabulary_size=100")
+    with pytest.raises(SwitchyardError, match="128 pieces, but size.vocabulary_size=100"):
+        train_here(config)
+
+
+def test_official_checkpoints_are_refused_until_they_can_be_read(compose, tmp_path):
+    with pytest.raises(SwitchyardError, match="train.init"):
+        train_here(config_in(compose, tmp_path / "runs", "train.init=google-t5/t5-small"))
+
+
+def test_no_op_and_force(compose, tmp_path):
+    root = tmp_path / "runs"
+    first = command("train", root)
+    assert first.wait() == 0, first.stderr.read()
+    again = command("train", root)
+    out, _ = again.communicate()
+    assert again.returncode == 0 and "is trained already" in out
+    forced = command("train", root, "force=true")
+    out, _ = forced.communicate()
+    assert forced.returncode == 0 and "logged model-demo-nano-s0:v0" in out  # the same content is the same version
+
+
+def test_truncated_inputs_are_counted(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "dataset.max_input_length=4", "train.steps=5")
+    train_here(config)
+    record = Store(config.tracking.root).run(train_run_id(config))
+    assert record.summary["truncated_train_inputs"] == 200
+
+
+def test_evaluation_is_of_the_validation_split(compose, tmp_path):
+    from pathlib import Path
+
+    from train.cell_data import load_cell_data
+
+    data = load_cell_data(config_in(compose, tmp_path), Path(tmp_path))
+    assert data.eval_split == "validation" and len(data.eval_truth) == 20
+    assert data.record["splits"]["train"]["rows"] == 200 and data.record["splits"]["test"]["rows"] == 60
+    assert set(np.unique(data.eval_truth)) <= {0, 1}

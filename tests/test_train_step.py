@@ -1,0 +1,106 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train import t5
+from train.sharding import make_mesh, spec_of, state_shardings
+from train.step import StepConfig, compile_train_step, cross_entropy, loss_fn
+
+NANO = ("size.d_model=16", "size.d_kv=8", "size.d_ff=16", "size.vocabulary_size=40")
+
+
+def batch():
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(2, 40, (4, 6)).astype(np.int32), rng.integers(2, 40, (4, 3)).astype(np.int32)
+    inputs[0, 3:], targets[1, 2:] = 0, 0
+    return {"inputs": inputs, "targets": targets}
+
+
+def step_config(compose, *overrides):
+    config = compose(*NANO, *overrides)
+    return StepConfig.of(config, config.size), config.size
+
+
+def test_cross_entropy_and_z_loss_by_hand():
+    logits = np.array([[[1.0, 2.0, 0.5], [0.0, 0.0, 0.0]]])
+    targets = np.array([[1, 2]])
+    nll, z = cross_entropy(jnp.array(logits, jnp.float32), jnp.array(targets), 0.1)
+    log_z = np.log(np.exp(logits).sum(-1))
+    np.testing.assert_allclose(nll, log_z - [[2.0, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(z, 0.1 * log_z**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalizer", ["none", "tokens", "233472"])
+def test_the_loss_is_summed_over_target_tokens_and_normalised(compose, normalizer):
+    c, size = step_config(compose, f"train.loss_normalizer={normalizer}", "train.z_loss=0.01")
+    params = t5.init_params(size, jax.random.key(0))
+    loss, sums = jax.jit(lambda p: loss_fn(p, batch(), None, size, c))(params)
+    assert int(sums["tokens"]) == 11  # padding does not count
+    divisor = {"none": 1.0, "tokens": 11.0}.get(normalizer) or float(normalizer)
+    assert float(loss) == pytest.approx(float(sums["nll"] + sums["z"]) / divisor, rel=1e-6)
+    assert float(sums["z"]) > 0
+
+
+def test_padding_takes_no_gradient(compose):
+    c, size = step_config(compose)
+    params = t5.init_params(size, jax.random.key(0))
+    grad = jax.jit(jax.grad(lambda p, b: loss_fn(p, b, None, size, c)[0]))
+    plain = grad(params, batch())
+    wider = {k: np.pad(v, ((0, 0), (0, 2))) for k, v in batch().items()}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), plain, grad(params, wider))
+
+
+def test_the_gradient_is_the_loss_s_slope(compose):
+    c, size = step_config(compose)
+    params = t5.init_params(size, jax.random.key(0))
+    loss = jax.jit(lambda p: loss_fn(p, batch(), None, size, c)[0])
+    gradient = jax.jit(jax.grad(loss))(params)
+    direction = jax.tree.map(lambda g: g / 1e2, gradient)
+    move = lambda t: jax.tree.map(lambda p, d: p + t * d, params, direction)  # noqa: E731
+    slope = (loss(move(1e-3)) - loss(move(-1e-3))) / 2e-3
+    along = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), gradient, direction)))
+    assert float(slope) == pytest.approx(float(along), rel=0.02)  # a float32 difference quotient
+
+
+def test_training_on_one_batch_learns_it_and_seeds_share_one_compilation(compose):
+    c, _ = step_config(compose, "optimizer.learning_rate=0.03", "size.dropout=0", "train.steps=60")
+    compiled = compile_train_step(c, make_mesh(compose().mesh))
+    assert compile_train_step(c, make_mesh(compose().mesh)) is compiled
+    final = []
+    for seed in (0, 1):
+        state = compiled.init(jax.random.key(seed))
+        for _ in range(60):
+            state, metrics = compiled.step(state, batch(), jax.random.key(seed))
+        final.append(metrics)
+    assert all(float(m["loss"]) < 0.5 for m in final)
+    assert float(final[0]["loss"]) != float(final[1]["loss"])
+    assert int(state.step) == 60
+    assert compiled.step._cache_size() == 1
+
+
+def test_dropout_follows_seed_and_step(compose):
+    c, _ = step_config(compose, "size.dropout=0.5")
+    compiled = compile_train_step(c, make_mesh(compose().mesh))
+
+    def loss(seed, steps):
+        state = compiled.init(jax.random.key(9))
+        for _ in range(steps):
+            state, metrics = compiled.step(state, batch(), jax.random.key(seed))
+        return float(metrics["loss"])
+
+    assert loss(0, 1) == loss(0, 1)
+    assert loss(0, 1) != loss(1, 1)
+    assert loss(0, 2) == loss(0, 2)
+
+
+def test_the_sharding_table_reaches_every_matrix(compose):
+    _, size = step_config(compose)
+    mesh = make_mesh(compose().mesh)
+    shardings = state_shardings(mesh, t5.abstract_params(size))
+    for path, sharding in jax.tree_util.tree_leaves_with_path(shardings):
+        names = "/".join(entry.key for entry in path)
+        is_matrix = names.endswith("kernel") or names == "embedding"
+        assert (len(sharding.spec) > 0) == is_matrix, names
+    assert tuple(spec_of("encoder/layers/mlp/wi_0/kernel")) == (None, "fsdp", "tensor")
+    assert tuple(spec_of("decoder/layers/self_attention/out/kernel")) == (None, "tensor", "fsdp")

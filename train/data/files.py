@@ -1,0 +1,251 @@
+"""One file of rows as columns of text: CSV, TSV, JSON, JSON Lines or Parquet.
+
+Every value is read as the string the file holds: "01" stays "01", and nothing is guessed to be a number or a date.
+What is wrong is said with the file's name and the data row (1-based, the header not counted) or the line.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from conf.errors import SwitchyardError
+
+ENDINGS = ("csv", "tsv", "json", "jsonl", "parquet")
+_CSV_BLOCK = 1 << 25  # bytes; a row has to fit into one block
+
+Columns = dict[str, list[str | None]]  # name -> [n]; None is a missing value
+Wanted = Callable[[str], bool]  # of a column's name
+
+
+def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
+    """The names of all columns, and the values of the wanted ones, read as the file's ending says.
+
+    Raises SwitchyardError for a file that can't be read so.
+    """
+    return _READERS[file.suffix[1:]](file, wanted)
+
+
+def first_duplicate(names: Sequence[str]) -> str | None:
+    """The first name that is there a second time."""
+    return next((name for i, name in enumerate(names) if name in names[:i]), None)
+
+
+def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) -> tuple[list[str], Columns]:
+    """CSV (quotes, newlines inside them) or TSV (a tab, no quoting). An empty value is "", never None."""
+    _check_is_text(file)
+    names = _header(file, delimiter, quoted)
+    keys = [str(i) for i in range(len(names))]  # the header's own names may repeat
+    kept = {key: name for key, name in zip(keys, names, strict=True) if wanted(name)}
+    bad: list[Any] = []
+
+    def on_ragged(row: Any) -> str:
+        bad.append(row)
+        return "error"
+
+    try:
+        table = pyarrow.csv.read_csv(
+            file,
+            # One thread: only then does a ragged row come with its number.
+            pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=_CSV_BLOCK, column_names=keys, skip_rows_after_names=1
+            ),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter,
+                quote_char='"' if quoted else False,
+                newlines_in_values=quoted,
+                invalid_row_handler=on_ragged,
+            ),
+            # As bytes, and decoded below: an error then can say in which row.
+            pyarrow.csv.ConvertOptions(
+                column_types={key: pa.binary() for key in keys},
+                include_columns=list(dict.fromkeys([*kept, keys[-1]])),
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if bad:
+            raise SwitchyardError(
+                f"{file}: row {bad[0].number - 1} has {bad[0].actual_columns} values, but the header has "
+                f"{bad[0].expected_columns} columns: {short(bad[0].text)}"
+                + (". Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
+            ) from None
+        if "straddling" in str(error) and file.stat().st_size < _CSV_BLOCK:  # a header without a line end
+            return names, {name: [] for name in kept.values()}
+        raise SwitchyardError(f"{file}: can't be read as {file.suffix}: {error}") from None
+    if duplicated := first_duplicate(list(kept.values())):
+        raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
+    # pyarrow closes an open quote at the end of the file, and the rows in between are lost in one value.
+    last = table.column(keys[-1])[-1].as_py() if quoted and table.num_rows else b""
+    if b"\n" in last and not _end(file).rstrip().endswith(b'"'):
+        raise SwitchyardError(
+            f"{file}: row {table.num_rows}: a quote is opened and never closed; the value starts with "
+            f"{short(repr(last[:80])[2:-1])}"
+        )
+    return names, {kept[key]: _decoded(file, kept[key], table.column(key)) for key in kept}
+
+
+def _header(file: Path, delimiter: str, quoted: bool) -> list[str]:
+    try:
+        # Decoding runs ahead of the header: what is not UTF-8 further on is reported with its row, later.
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+            names = next((row for row in rows if row), None)
+        if names is None:
+            raise SwitchyardError(f"{file}: the file is empty; expected a header row and examples")
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise SwitchyardError(f"{file}: the header is not UTF-8; save the file as UTF-8") from None
+    except csv.Error as error:
+        raise SwitchyardError(f"{file}: the header can't be read: {error}") from None
+    return names
+
+
+def _decoded(file: Path, name: str, column: pa.ChunkedArray) -> list[str | None]:
+    try:
+        return column.cast(pa.string()).to_pylist()
+    except pa.ArrowInvalid:
+        for row, value in enumerate(column.to_pylist(), 1):
+            try:
+                value.decode()
+            except UnicodeDecodeError as error:
+                raise SwitchyardError(_not_utf8(file, row, name, error)) from None
+        raise
+
+
+def _read_json(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
+    """A list of objects, or {"data": [objects]}."""
+    _check_is_text(file)
+    data = file.read_bytes()
+    try:
+        rows = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SwitchyardError(
+            f"{file}: line {line}: not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
+        ) from None
+    except json.JSONDecodeError as error:
+        hint = "; one object a line goes by the ending .jsonl" if error.msg == "Extra data" else ""
+        raise SwitchyardError(f"{file}: line {error.lineno}: not JSON ({error.msg}){hint}") from None
+    if isinstance(rows, dict):
+        rows = rows.get("data", rows)
+    if not isinstance(rows, list):
+        found = f"an object with the keys {listed(list(rows))}" if isinstance(rows, dict) else type(rows).__name__
+        raise SwitchyardError(f'{file}: expected a list of objects or {{"data": [...]}}, found {found}')
+    return _from_objects(file, rows, wanted)
+
+
+def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
+    """One object a line; blank lines don't count."""
+    _check_is_text(file)
+    rows = []
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                rows.append(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+            except UnicodeDecodeError as error:
+                raise SwitchyardError(
+                    f"{file}: line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
+                    "save the file as UTF-8"
+                ) from None
+            except json.JSONDecodeError as error:
+                raise SwitchyardError(
+                    f"{file}: line {number}: not JSON ({error.msg}): {short(line.decode())}"
+                ) from None
+    return _from_objects(file, rows, wanted)
+
+
+def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str], Columns]:
+    names: dict[str, None] = {}
+    for i, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise SwitchyardError(f"{file}: row {i}: expected an object with named values, found {short(repr(row))}")
+        names.update(dict.fromkeys(row))
+    return list(names), {
+        name: [_as_text(file, i, name, row.get(name)) for i, row in enumerate(rows, 1)]
+        for name in names
+        if wanted(name)
+    }
+
+
+def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
+    start = _start(file)
+    if start[:4] != b"PAR1":
+        raise SwitchyardError(f"{file}: not a Parquet file; it starts with {short(repr(start[:40])[2:-1])}")
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            kept = [name for name in names if wanted(name)]
+            if duplicated := first_duplicate(kept):
+                raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
+            table = parquet.read(columns=kept)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SwitchyardError(f"{file}: can't be read as Parquet: {error}") from None
+    return names, {
+        name: [_as_text(file, i, name, value) for i, value in enumerate(table.column(name).to_pylist(), 1)]
+        for name in kept
+    }
+
+
+_READERS: dict[str, Callable[[Path, Wanted], tuple[list[str], Columns]]] = {
+    "csv": lambda file, wanted: _read_delimited(file, wanted, ",", quoted=True),
+    "tsv": lambda file, wanted: _read_delimited(file, wanted, "\t", quoted=False),
+    "json": _read_json,
+    "jsonl": _read_jsonl,
+    "parquet": _read_parquet,
+}
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(1 << 16)
+
+
+def _end(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - (1 << 16)))
+        return stream.read()
+
+
+def _check_is_text(file: Path) -> None:
+    start = _start(file)
+    if start[:4] == b"PAR1":
+        raise SwitchyardError(f"{file}: a Parquet file by its content; name it {file.stem}.parquet")
+    if b"\0" in start:
+        raise SwitchyardError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
+
+
+def _as_text(file: Path, row: int, name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (list, dict, bytes)):
+        raise SwitchyardError(
+            f"{file}: row {row}: {name} is a {type(value).__name__}, expected text or a number: {short(repr(value))}"
+        )
+    return str(value)
+
+
+def _not_utf8(file: Path, row: int, name: str, error: UnicodeDecodeError) -> str:
+    return (
+        f"{file}: row {row}: {name} is not UTF-8 ({error.reason} at byte {error.start} of the value); "
+        "save the file as UTF-8"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """At most 20 names, each cut short: a file without a header row has whole texts for names."""
+    shown = ", ".join(short(name, 40) if name else "''" for name in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def short(text: str, most: int = 80) -> str:
+    """The text on one line, cut to `most` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
