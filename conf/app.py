@@ -1,4 +1,4 @@
-"""Makes a command of a function of `Config`: Hydra composes, this turns the result into dataclasses and reports errors."""
+"""Makes a command of a function of `Config`: Hydra composes, this makes it typed and reports errors."""
 
 import functools
 import sys

@@ -196,16 +196,22 @@ class Train:
 
 @dataclass
 class Infer:
-    """Scoring of one split. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact."""
+    """Scoring of one split. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact.
+
+    Batches are padded to as few lengths as keep the share of padding under `max_padding`, at most `length_buckets`.
+    """
 
     split: str = "test"
     checkpoint: Optional[str] = None
     batch_size: int = 64
-    length_buckets: int = 6
+    max_padding: float = 0.1
+    length_buckets: int = 8
 
     def check(self) -> None:
         _at_least("infer.batch_size", self.batch_size, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
+        if not 0 <= self.max_padding < 1:
+            raise SwitchyardError(f"infer.max_padding={self.max_padding}: expected a share in [0, 1)")
 
 
 @dataclass

@@ -22,7 +22,9 @@ def main(config: Config) -> None:
 
     keep_compiled()
     scores = score(config, tracker, source)
-    print(f"logged {scores.ref}, accuracy {scores.metadata['accuracy']:.4f} on {scores.metadata['examples']:,} examples")
+    print(
+        f"logged {scores.ref}, accuracy {scores.metadata['accuracy']:.4f} on {scores.metadata['examples']:,} examples"
+    )
 
 
 if __name__ == "__main__":

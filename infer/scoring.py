@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from conf.schema import Config, Size
+from conf.schema import Config, Infer, Size
 from infer.identity import SCORING_VERSION, ModelSource, infer_run_id, scoring_identity
 from metrics.scores import Scores, ScoresMetadata, write_scores
 from tracking.interface import Artifact, ArtifactDraft, Tracker
@@ -61,7 +61,7 @@ def score_split(config: Config, split: Split, model: Model, digest: str) -> tupl
     inputs = model.vocabulary.encode(split.inputs, config.dataset.max_input_length)
     labels = model.vocabulary.encode(classes, max_length=1 << 20)
     batch_size = min(config.infer.batch_size, len(split))
-    batches = scoring_batches(inputs.lengths, batch_size, config.infer.length_buckets)
+    batches = plan_batches(config.infer, inputs.lengths, batch_size)
     mesh = make_mesh(config.mesh)
     params = jax.device_put(model.params, state_shardings(mesh, model.params))
     dtype = dtype_of(config)
@@ -103,6 +103,15 @@ def score_split(config: Config, split: Split, model: Model, digest: str) -> tupl
         "truncated_inputs": inputs.truncated,
         "padding_share": padding_share(inputs.lengths, batches, batch_size),
     }
+
+
+def plan_batches(infer: Infer, lengths: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, int]]:
+    """Batches over the fewest lengths that keep padding under `max_padding`: each length is compiled by itself."""
+    for buckets in range(1, infer.length_buckets + 1):
+        batches = scoring_batches(lengths, batch_size, buckets)
+        if padding_share(lengths, batches, batch_size) <= infer.max_padding:
+            break
+    return batches
 
 
 def mean_flops(size: Size, inputs: Encoded, labels: Encoded) -> float:

@@ -1,4 +1,4 @@
-"""`python -m sweeps -m dataset=a,b size=small,base seed='range(10)'`, or `sweep=NAME`: a grid of cells, then its tables.
+"""`python -m sweeps -m dataset=a,b size=small,base seed='range(10)'` or `sweep=NAME`: a grid, then its tables.
 
 Every Hydra job is one cell: train, then infer. Finished cells are skipped; a failed one does not stop the others.
 """

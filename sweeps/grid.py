@@ -11,7 +11,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
@@ -60,17 +60,17 @@ class AroundSweep(Callback):
 
 def grid_configs(multirun: DictConfig) -> list[Config]:
     """The config of every cell, in the order in which Hydra's sweeper runs them."""
-    params = OmegaConf.to_container(multirun.hydra.sweeper.params or OmegaConf.create({}))
-    assert isinstance(params, dict)
-    arguments = [f"{key}={value}" for key, value in params.items()] + list(multirun.hydra.overrides.task)
+    params = multirun.hydra.sweeper.params or {}
+    arguments = [f"{key}={params[key]}" for key in params] + list(multirun.hydra.overrides.task)
     overrides = OverridesParser.create().parse_overrides(arguments)
     [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    hydra_overrides = list(multirun.hydra.overrides.hydra)
     composed: dict[tuple[str, ...], Config] = {}
     configs = []
     for job in jobs:  # seeds differ in a number alone: each combination of the rest is composed once
         rest = tuple(override for override in job if not override.startswith("seed="))
         if rest not in composed:
-            composed[rest] = to_config(hydra.compose(multirun.hydra.job.config_name, list(rest)))
+            composed[rest] = to_config(hydra.compose(multirun.hydra.job.config_name, hydra_overrides + list(rest)))
         seeds = [override.removeprefix("seed=") for override in job if override.startswith("seed=")]
         if seeds and not seeds[0].isdigit():
             raise SwitchyardError(f"seed={seeds[0]}: expected whole numbers from 0, such as seed='range(10)'")
@@ -132,7 +132,7 @@ def finish_sweep() -> int:
         failed = sum(state.state != "done" for state in states)
         by_dataset = {config.dataset.name: config for config in sweep.configs}
         if sweep.configs[0].sweeps.metrics:
-            from metrics.pipeline import compute_metrics  # matplotlib starts here, not before the first cell
+            from metrics.stage import compute_metrics  # matplotlib starts here, not before the first cell
 
             for dataset, config in by_dataset.items():
                 if not any(state.state == "done" and state.cell.dataset == dataset for state in states):

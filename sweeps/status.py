@@ -14,7 +14,12 @@ from tracking.interface import RunRecord, Tracker
 from tracking.store import Store
 
 STATES = ("done", "running", "failed", "missing")
-MARKS = {"done": "[green]done[/]", "running": "[cyan]running[/]", "failed": "[red]failed[/]", "missing": "[dim]missing[/]"}
+MARKS = {
+    "done": "[green]done[/]",
+    "running": "[cyan]running[/]",
+    "failed": "[red]failed[/]",
+    "missing": "[dim]missing[/]",
+}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -137,7 +142,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.json:
-        cells = [{**dataclasses.asdict(s.cell), "state": s.state, "run": s.run, "step": s.step, "error": s.error} for s in states]
+        cells = [
+            {**dataclasses.asdict(s.cell), "state": s.state, "run": s.run, "step": s.step, "error": s.error}
+            for s in states
+        ]
         print(json.dumps({"cells": cells, "counts": {n: sum(s.state == n for s in states) for n in STATES}}, indent=2))
     else:
         print_grid(states)

@@ -11,10 +11,12 @@ from tests.conftest import REPO
 
 NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
 NEEDS["tokenizer"] = {"t5": ("tokenizer.path=spiece.model",)}
-NEEDS["experiment"] = {name: ("dataset.path=y", "tokenizer.path=z") for name in ("sst2_scratch", "trec_scratch")}
+NEEDS["experiment"] = dict.fromkeys(("sst2_scratch", "trec_scratch"), ("dataset.path=y", "tokenizer.path=z"))
 NEEDS["sweep"] = {"paper": ("size=small",)}  # its train.init is the size's official checkpoint
 CHOICES = [
-    (path.parent.name, path.stem) for path in sorted(Path(CONF).glob("*/*.yaml")) if not path.parent.name.startswith("_")
+    (path.parent.name, path.stem)
+    for path in sorted(Path(CONF).glob("*/*.yaml"))
+    if not path.parent.name.startswith("_")
 ]
 
 

@@ -193,7 +193,7 @@ def test_piped_output_is_whole_and_quick_and_loads_nothing_heavy(root):
         script = (
             "import sys, runpy, atexit\n"
             "heavy = ('jax', 'hydra', 'datasets', 'wandb', 'numpy', 'pyarrow', 'omegaconf', 'flax')\n"
-            "atexit.register(lambda: print('loaded', [name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+            "atexit.register(lambda: print('loaded', [n for n in heavy if n in sys.modules], file=sys.stderr))\n"
             "sys.argv[0] = 'tracking'\n"
             "runpy.run_module('tracking', run_name='__main__', alter_sys=True)\n"
         )

@@ -224,7 +224,8 @@ while True:
     source.write_bytes(os.urandom(2**19))
     small = source.with_suffix(".small")
     small.write_text(str(number))
-    artifact = run.log_artifact(ArtifactDraft("m", "model", {"n": number}, {"big": source, "small": small}), [f"n{number}"])
+    draft = ArtifactDraft("m", "model", {"n": number}, {"big": source, "small": small})
+    artifact = run.log_artifact(draft, [f"n{number}"])
     print(artifact.ref, artifact.digest, number, flush=True)
     number += 1
 """

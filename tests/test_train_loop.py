@@ -90,7 +90,13 @@ def test_a_run_logs_what_it_should(compose, tmp_path):
 
 def test_seed_and_settings_make_another_cell_and_logging_does_not(compose, tmp_path):
     base = train_run_id(config_in(compose, tmp_path))
-    same = ("train.log_every=1", "train.checkpoint_every=7", "tracking.root=elsewhere", "infer.batch_size=3", "mesh.fsdp=1")
+    same = (
+        "train.log_every=1",
+        "train.checkpoint_every=7",
+        "tracking.root=elsewhere",
+        "infer.batch_size=3",
+        "mesh.fsdp=1",
+    )
     for override in same:
         assert train_run_id(config_in(compose, tmp_path, override)) == base, override
     other = ("seed=1", "train.steps=31", "optimizer.learning_rate=0.5", "size.d_ff=9", "dataset.template='x {text}'")
@@ -142,7 +148,9 @@ def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(compose, tmp_path):
-    config = config_in(compose, tmp_path / "runs", "optimizer=adamw", "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
+    config = config_in(
+        compose, tmp_path / "runs", "optimizer=adamw", "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0"
+    )
     with pytest.raises(SwitchyardError, match=r"step [1-9]\d*: loss is .*(nan|inf)"):
         train_here(config)
     store = Store(config.tracking.root)

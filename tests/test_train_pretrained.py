@@ -9,7 +9,7 @@ from conf.errors import SwitchyardError
 from conf.schema import Size
 from train import pretrained, t5
 
-TINY = dict(name="tiny", d_model=8, d_kv=4, d_ff=12, layers=2, heads=3, vocabulary_size=24)
+TINY = {"name": "tiny", "d_model": 8, "d_kv": 4, "d_ff": 12, "layers": 2, "heads": 3, "vocabulary_size": 24}
 
 
 @pytest.fixture(params=["1.0", "1.1"])
@@ -78,7 +78,11 @@ def test_a_file_cut_short_is_refused(saved):
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"model_type": "bert"}, "model_type='bert'"), ({"feed_forward_proj": "silu"}, "silu"), ({"num_decoder_layers": 5}, "5")],
+    [
+        ({"model_type": "bert"}, "model_type='bert'"),
+        ({"feed_forward_proj": "silu"}, "silu"),
+        ({"num_decoder_layers": 5}, "5"),
+    ],
 )
 def test_another_model_s_config_is_refused(saved, change, message):
     folder, *_ = saved

@@ -22,7 +22,15 @@ PAPER_SIZES = {  # reference: Raffel et al. 2020 and the T5 1.1 release; counts 
 
 
 def tiny(**changes):
-    values = dict(name="tiny", d_model=16, d_kv=6, d_ff=24, layers=2, heads=3, vocabulary_size=40) | changes
+    values = {
+        "name": "tiny",
+        "d_model": 16,
+        "d_kv": 6,
+        "d_ff": 24,
+        "layers": 2,
+        "heads": 3,
+        "vocabulary_size": 40,
+    } | changes
     return Size(**values)
 
 
@@ -109,7 +117,9 @@ def test_relative_buckets_equal_the_reference():
     relative = np.arange(-300, 301)
     for bidirectional in (True, False):
         for buckets, far in ((32, 128), (8, 20)):
-            got = t5.relative_buckets(jnp.array(relative), bidirectional=bidirectional, buckets=buckets, max_distance=far)
+            got = t5.relative_buckets(
+                jnp.array(relative), bidirectional=bidirectional, buckets=buckets, max_distance=far
+            )
             want = [reference_t5.bucket(int(r), bidirectional, buckets, far) for r in relative]
             off = np.abs(np.asarray(got) - want)
             assert off.max() <= 1 and (off > 0).sum() <= 4  # a float32 logarithm may round at a bucket's edge

@@ -47,7 +47,8 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE INDEX files_by_md5 ON files(md5);
 CREATE TABLE aliases (
-    name TEXT NOT NULL, alias TEXT NOT NULL, artifact INTEGER NOT NULL REFERENCES versions(id), PRIMARY KEY (name, alias)
+    name TEXT NOT NULL, alias TEXT NOT NULL, artifact INTEGER NOT NULL REFERENCES versions(id),
+    PRIMARY KEY (name, alias)
 ) WITHOUT ROWID;
 CREATE TABLE edges (
     kind TEXT NOT NULL CHECK (kind IN ('logged', 'used')), run TEXT NOT NULL REFERENCES runs(id),

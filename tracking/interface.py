@@ -182,13 +182,21 @@ class Tracker(ABC):
 def check_file_name(name: str) -> None:
     """Raises TrackingError unless `name` is a plain relative path that stays inside an artifact."""
     parts = PurePosixPath(name).parts
-    if not name or "\\" in name or "\0" in name or name.startswith("/") or not parts or ".." in parts or ":" in parts[0]:
+    if (
+        not name
+        or "\\" in name
+        or "\0" in name
+        or name.startswith("/")
+        or not parts
+        or ".." in parts
+        or ":" in parts[0]
+    ):
         raise TrackingError(f"file name {name!r} in an artifact: expected a relative path without '..'")
     if name != "/".join(parts):
         raise TrackingError(f"file name {name!r} in an artifact: expected it written as {'/'.join(parts)!r}")
 
 
 def check_artifact_name(name: str) -> None:
-    """Raises TrackingError unless W&B would take `name` for an artifact: letters, digits, '-', '_', '.', at most 128."""
+    """Raises TrackingError unless W&B would take `name` for an artifact: at most 128 letters, digits, '-', '_', '.'."""
     if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,128}", name):
         raise TrackingError(f"artifact name {name!r}: expected at most 128 letters, digits, '-', '_' and '.'")

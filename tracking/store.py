@@ -271,7 +271,7 @@ def _check_free(record: RunRecord) -> None:
         return
     raise TrackingError(
         f"run {record.id} is being run now by process {record.pid} on {record.host} (last sign of life "
-        f"{max(0.0, time.time() - record.heartbeat):.0f} s ago): wait until it ends, or stop that process and start again"
+        f"{max(0.0, time.time() - record.heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
     )
 
 

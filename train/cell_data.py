@@ -112,8 +112,8 @@ def log_data(record: dict[str, Any], tracker: Tracker) -> Artifact:
             return artifact
     # Two cells may come here at once: each logs by a run of its own, and the same content is one version.
     run_id = f"{name}-{identity_hash(record)}-{uuid.uuid4().hex[:6]}"
-    with tracker.start_run(run_id, job_type="data", name=name, config=record) as run:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "data.json"
-            path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.json"
+        path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        with tracker.start_run(run_id, job_type="data", name=name, config=record) as run:
             return run.log_artifact(ArtifactDraft(name, "data", metadata=record, files={"data.json": path}))

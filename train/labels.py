@@ -89,8 +89,14 @@ def score_examples(
 
 
 def accuracy(
-    params: t5.Params, inputs: Encoded, truth: np.ndarray, labels: np.ndarray, size: Size, dtype: str,
-    mesh: jax.sharding.Mesh, batch_size: int,
+    params: t5.Params,
+    inputs: Encoded,
+    truth: np.ndarray,
+    labels: np.ndarray,
+    size: Size,
+    dtype: str,
+    mesh: jax.sharding.Mesh,
+    batch_size: int,
 ) -> float:
     """The share of examples whose likeliest label is `truth` [n] (indices into the K labels)."""
     batches = scoring_batches(inputs.lengths, batch_size, 1)

@@ -14,8 +14,8 @@ import numpy as np
 from conf.errors import SwitchyardError
 from conf.schema import Config, Size
 from tracking.interface import Artifact, Run, Tracker
-from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train import t5
+from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches
 from train.identity import cell_name, identity_hash, train_run_id, training_identity
@@ -68,9 +68,7 @@ def train(config: Config, tracker: Tracker) -> Artifact:
             return run.log_artifact(draft)
 
 
-def fit(
-    config: Config, data: CellData, size: Size, directory: Path, run: Run
-) -> TrainState:
+def fit(config: Config, data: CellData, size: Size, directory: Path, run: Run) -> TrainState:
     """Runs the steps that are left, logging and saving as it goes, and returns the final state."""
     mesh = make_mesh(config.mesh)
     compiled = compile_train_step(StepConfig.of(config, size), mesh)
@@ -107,7 +105,9 @@ def fit(
         checkpoints.close()
 
 
-def evaluate(config: Config, data: CellData, size: Size, state: TrainState, mesh: jax.sharding.Mesh) -> dict[str, float]:
+def evaluate(
+    config: Config, data: CellData, size: Size, state: TrainState, mesh: jax.sharding.Mesh
+) -> dict[str, float]:
     """Accuracy on the evaluation examples, by label likelihood."""
     value = accuracy(
         state.params,

@@ -34,7 +34,7 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
 
 
 def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`inner` applied to each slice of the leaves' leading axis by itself; every leaf must have the same leading size."""
+    """`inner` applied to each slice of the leaves' leading axis by itself; all leaves must have as many slices."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.vmap(inner.update)(updates, state, params)

@@ -19,7 +19,10 @@ from train import t5
 
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _SUBLAYERS = {
-    "encoder": [("pre_attention_layer_norm", "attention", "SelfAttention"), ("pre_mlp_layer_norm", "mlp", "DenseReluDense")],
+    "encoder": [
+        ("pre_attention_layer_norm", "attention", "SelfAttention"),
+        ("pre_mlp_layer_norm", "mlp", "DenseReluDense"),
+    ],
     "decoder": [
         ("pre_self_attention_layer_norm", "self_attention", "SelfAttention"),
         ("pre_cross_attention_layer_norm", "encoder_decoder_attention", "EncDecAttention"),
@@ -121,7 +124,7 @@ def save(directory: Path, size: Size, params: t5.Params) -> list[Path]:
 
 
 def load(weights: Path, config: Path, name: str) -> tuple[Size, t5.Params]:
-    """The size and parameters (numpy, float32, stacked) of a checkpoint; SwitchyardError names every tensor at fault."""
+    """A checkpoint's size and parameters (numpy, float32, stacked); SwitchyardError names every tensor at fault."""
     try:
         described = json.loads(config.read_text())
     except (OSError, ValueError) as error:
@@ -132,7 +135,9 @@ def load(weights: Path, config: Path, name: str) -> tuple[Size, t5.Params]:
     try:
         with safe_open(weights, framework="numpy") as file:
             aliases = {re.sub(r"^(encoder|decoder)\.embed_tokens", "shared", key): key for key in sorted(file.keys())}
-            wrong = _faults(expected, shapes, {ours: file.get_slice(key).get_shape() for ours, key in aliases.items()}, size)
+            wrong = _faults(
+                expected, shapes, {ours: file.get_slice(key).get_shape() for ours, key in aliases.items()}, size
+            )
             if wrong:
                 raise SwitchyardError(f"{weights} is not the model that {config} describes: {'; '.join(wrong)}")
             params: t5.Params = {}
@@ -140,7 +145,9 @@ def load(weights: Path, config: Path, name: str) -> tuple[Size, t5.Params]:
                 tensor = np.asarray(file.get_tensor(aliases[hf_name]), np.float32)
                 _put(params, path, layer, tensor.T if transposed else tensor, _leaf(shapes, path).shape)
     except (SafetensorError, OSError) as error:
-        raise SwitchyardError(f"{weights} is damaged or is no safetensors file ({error}): download or train it again") from None
+        raise SwitchyardError(
+            f"{weights} is damaged or is no safetensors file ({error}): download or train it again"
+        ) from None
     return size, params
 
 
@@ -160,7 +167,9 @@ def _faults(expected: list, shapes: t5.Params, found: dict[str, list[int]], size
     return faults + [f"{name} is not part of the model" for name in found if name not in names | ignored]
 
 
-def _put(params: t5.Params, path: tuple[str, ...], layer: int | None, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
+def _put(
+    params: t5.Params, path: tuple[str, ...], layer: int | None, tensor: np.ndarray, shape: tuple[int, ...]
+) -> None:
     for name in path[:-1]:
         params = params.setdefault(name, {})
     if layer is None:

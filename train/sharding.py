@@ -28,7 +28,9 @@ def make_mesh(config: Mesh) -> jax.sharding.Mesh:
     devices = jax.device_count()
     shape = [config.data, config.fsdp, config.tensor]
     if shape.count(-1) > 1 or any(n == 0 or n < -1 for n in shape):
-        raise SwitchyardError(f"mesh data={shape[0]} fsdp={shape[1]} tensor={shape[2]}: expected sizes ≥ 1, one may be -1")
+        raise SwitchyardError(
+            f"mesh data={shape[0]} fsdp={shape[1]} tensor={shape[2]}: expected sizes ≥ 1, one may be -1"
+        )
     known = int(np.prod([n for n in shape if n != -1]))
     shape = [devices // known if n == -1 else n for n in shape]
     if int(np.prod(shape)) != devices:

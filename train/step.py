@@ -45,7 +45,9 @@ class StepConfig:
     @classmethod
     def of(cls, config: Config, size: Size) -> "StepConfig":
         train = config.train
-        return cls(_items(size), _items(config.optimizer), train.steps, train.z_loss, train.loss_normalizer, dtype_of(config))
+        return cls(
+            _items(size), _items(config.optimizer), train.steps, train.z_loss, train.loss_normalizer, dtype_of(config)
+        )
 
 
 def _items(part: Any) -> tuple:
@@ -87,8 +89,10 @@ def loss_fn(
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
     weights = target_segments.astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
-    normalizer = {"none": 1.0, "tokens": tokens}.get(c.loss_normalizer)
-    normalizer = float(c.loss_normalizer) if normalizer is None else normalizer
+    if c.loss_normalizer == "tokens":
+        normalizer = tokens
+    else:
+        normalizer = jnp.float32(1.0 if c.loss_normalizer == "none" else float(c.loss_normalizer))
     hits = (jnp.argmax(logits, axis=-1) == batch["targets"]) * weights
     sums = {"nll": nll_sum, "z": z_sum, "tokens": tokens, "hits": hits.sum()}
     return (nll_sum + z_sum) / normalizer, sums

@@ -47,7 +47,9 @@ def split_key(key: jax.Array | None, n: int) -> list[jax.Array | None]:
     return [None] * n if key is None else list(jax.random.split(key, n))
 
 
-def relative_buckets(relative_position: jax.Array, *, bidirectional: bool, buckets: int, max_distance: int) -> jax.Array:
+def relative_buckets(
+    relative_position: jax.Array, *, bidirectional: bool, buckets: int, max_distance: int
+) -> jax.Array:
     """T5's bucket of each relative position (key minus query), int32, same shape (Raffel et al. 2020, section 2.1).
 
     Half of the buckets are exact; the others grow logarithmically up to `max_distance`. Bidirectional attention keeps
@@ -122,9 +124,7 @@ class Attention(nnx.Module):
         self.out = Dense(inner, d, stddev=inner**-0.5, rngs=rngs)
         self.rate = size.dropout
 
-    def __call__(
-        self, x: jax.Array, memory: jax.Array, bias: jax.Array, key: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """x [B, T, D], memory [B, S, D], bias [B, H or 1, T, S] -> [B, T, D]; softmax in float32."""
         q, k, v = (
             y.reshape(*y.shape[:2], self.heads, -1)  # [B, T or S, H*K] -> [B, T or S, H, K]
@@ -310,7 +310,9 @@ class T5(nnx.Module):
         dtype = memory.dtype
         embedding = self.embedding[...].astype(dtype)
         causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
-        self_bias = self.decoder.relpos_bias(positions, positions, dtype) + segment_mask(segments, segments, dtype) + causal
+        self_bias = (
+            self.decoder.relpos_bias(positions, positions, dtype) + segment_mask(segments, segments, dtype) + causal
+        )
         cross = segments if cross_segments is None else cross_segments
         cross_bias = segment_mask(cross, memory_segments, dtype)
         x = self.decoder(embedding[decoder_inputs], memory, self_bias, cross_bias, key)

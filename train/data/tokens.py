@@ -108,8 +108,9 @@ class Vocabulary:
         """Trains a BPE vocabulary of at most `size` pieces, fewer where the text has no more to offer.
 
         BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on text
-        with few distinct words (the demo has 95) it leaves the most frequent ones in letters. The same texts and size give the same bytes. Every character of `required` gets a piece. Raises
-        SwitchyardError for a size too small for the characters, and for texts without any.
+        with few distinct words, as the demo's, it leaves the most frequent ones in letters. The same texts and size
+        give the same bytes. Every character of `required` gets a piece. Raises SwitchyardError for a size too small
+        for the characters, and for texts without any.
         """
         sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
         sentences = _thinned([sentence for sentence in sentences if sentence])
@@ -142,7 +143,7 @@ class Vocabulary:
         return cls(written.getvalue())
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encoded:
-        """Ids of each text with EOS at the end, cut to `max_length` tokens, EOS included. An empty text is EOS alone."""
+        """Ids of each text and EOS, cut to `max_length` tokens, EOS included. An empty text is EOS alone."""
         if max_length < 1:
             raise ValueError(f"max_length={max_length}: EOS alone takes 1")
         pieces: list[np.ndarray] = []

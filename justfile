@@ -1,0 +1,72 @@
+# `just` alone lists the recipes. Every recipe sets up what it needs.
+
+python := ".venv/bin/python"
+
+# list the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# make .venv from the hash-pinned requirements.lock (again when the lock has changed)
+setup:
+    #!/usr/bin/env sh
+    set -eu
+    if [ .venv/.locked -nt requirements.lock ]; then exit 0; fi
+    uv venv --quiet --allow-existing .venv
+    uv pip sync --quiet --python .venv --require-hashes requirements.lock
+    touch .venv/.locked
+
+# the main job offline, in minutes: train 2 sizes × 5 seeds on built-in data, score, make tables and a report
+demo *OVERRIDES: setup
+    {{ python }} -m sweeps sweep=demo {{ OVERRIDES }}
+
+# fine-tune one cell: just train dataset=demo size=nano seed=0
+train *OVERRIDES: setup
+    {{ python }} -m train {{ OVERRIDES }}
+
+# score a split by a trained cell: just infer dataset=demo size=nano seed=0
+infer *OVERRIDES: setup
+    {{ python }} -m infer {{ OVERRIDES }}
+
+# tables, figures and report of a dataset's scores: just metrics dataset=demo
+metrics *OVERRIDES: setup
+    {{ python }} -m metrics {{ OVERRIDES }}
+
+# a grid of cells, then its tables: just sweep -m dataset=demo size=nano,micro 'seed=range(5)'
+sweep *OVERRIDES: setup
+    {{ python }} -m sweeps {{ OVERRIDES }}
+
+# the grid as a table: done, running, failed, missing
+status *FLAGS: setup
+    @{{ python }} -m sweeps.status {{ FLAGS }}
+
+# the tests, two at a time
+test *FLAGS: setup
+    {{ python }} -m pytest -n 2 --dist loadfile {{ FLAGS }}
+
+# the tests on real text and the long ones
+test-slow *FLAGS: setup
+    {{ python }} -m pytest -m slow {{ FLAGS }}
+
+# ruff and mypy
+lint: setup
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/mypy
+
+# put the code in ruff's format
+fmt: setup
+    .venv/bin/ruff check --fix .
+    .venv/bin/ruff format .
+
+# measure: the demo, a finished sweep, the commands that must be instant, the metrics on a large grid
+bench *FLAGS: setup
+    {{ python }} -m tests.bench {{ FLAGS }}
+
+# the README's picture of the demo's report (needs Chromium and a finished demo)
+screenshot: setup
+    {{ python }} -m tests.screenshot out/demo/report/index.html docs/report.png
+
+# pin the newest versions that pyproject.toml allows
+lock:
+    uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock

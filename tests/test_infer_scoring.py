@@ -1,0 +1,203 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conf.errors import SwitchyardError
+from conf.schema import Size
+from infer.identity import find_model, finished_scores
+from metrics.scores import read_scores
+from tests.test_train_loop import SMALL, config_in, train_here
+from tracking.store import Store
+from train import t5
+from train.data.batches import padding_share, scoring_batches
+from train.data.tokens import Encoded
+from train.labels import label_log_likelihoods, score_examples
+from train.sharding import make_mesh
+
+TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
+LABELS = np.array([[5, 1, 0, 0], [6, 7, 1, 0], [6, 7, 8, 1], [9, 1, 0, 0], [6, 1, 0, 0]], np.int32)  # shared prefixes
+
+
+@pytest.fixture(scope="module")
+def params():
+    return t5.init_params(TINY, jax.random.key(0))
+
+
+def encoded(lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    ids = [np.append(rng.integers(2, 40, n - 1), 1).astype(np.int32) for n in lengths]
+    return Encoded(np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]), 0)
+
+
+def one_by_one(params, inputs, label):
+    """log p(label | input) by a decoder call for this label alone, as a definition would have it."""
+    model = t5.model(TINY, params)
+    segments, positions = t5.plain_rows(inputs)
+    memory = model.encode(inputs, segments, positions)
+    targets = jnp.broadcast_to(label[label != 0], (len(inputs), (label != 0).sum()))
+    target_segments, target_positions = t5.plain_rows(targets)
+    logits = model.decode(t5.shift_right(targets), target_segments, target_positions, memory, segments)
+    log_p = jax.nn.log_softmax(logits)
+    return jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0].sum(-1)
+
+
+@pytest.mark.parametrize("group", [1, 2, 5])
+def test_labels_scored_together_equal_labels_scored_alone(params, group):
+    inputs = jnp.asarray(encoded([7, 5, 3]).padded(np.arange(3), 9))
+    got = jax.jit(lambda p: label_log_likelihoods(p, inputs, LABELS, TINY, "float32", group))(params)
+    assert got.shape == (3, 5)
+    want = np.stack([one_by_one(params, inputs, label) for label in LABELS], axis=1)
+    np.testing.assert_allclose(got, want, atol=2e-5)  # float32 sums in another order
+
+
+def test_scores_don_t_depend_on_batching(params, compose):
+    lengths = np.random.default_rng(1).integers(2, 30, 37)
+    inputs, mesh = encoded(lengths), make_mesh(compose().mesh)
+
+    def scores(batch_size, buckets):
+        out = np.zeros((37, len(LABELS)), np.float32)
+        batches = scoring_batches(inputs.lengths, batch_size, buckets)
+        for rows, values in score_examples(params, inputs, LABELS, TINY, "float32", mesh, batches, batch_size):
+            out[rows] = values
+        return out
+
+    reference = scores(37, 1)
+    for batch_size, buckets in ((4, 3), (16, 2), (1, 1)):
+        np.testing.assert_allclose(scores(batch_size, buckets), reference, atol=1e-5)
+
+
+def test_a_thousand_labels_are_scored_in_groups_within_the_memory_bound(params, compose, monkeypatch):
+    from train import labels as module
+
+    monkeypatch.setattr(module, "LOGITS_BYTES", 4 * 2 * 3 * 40 * 100)  # room for 100 of them at a time
+    many = np.array([[2 + i % 38, 2 + i // 38, 1] for i in range(1000)], np.int32)
+    inputs, mesh = encoded([5, 4]), make_mesh(compose().mesh)
+    batches = scoring_batches(inputs.lengths, 2, 1)
+    [(rows, got)] = score_examples(params, inputs, many, TINY, "float32", mesh, batches, 2)
+    want = label_log_likelihoods(params, jnp.asarray(inputs.padded(rows, 5)), many, TINY, "float32", 1000)
+    np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A trained cell: its config and store."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from conf.app import CONF, to_config
+
+    root = tmp_path_factory.mktemp("trained") / "runs"
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = to_config(hydra_compose("config", [*SMALL, f"tracking.root={root}"]))
+    train_here(config)
+    return config, Store(root)
+
+
+def test_the_scores_artifact_holds_all_its_metadata(trained):
+    from infer.scoring import score
+
+    config, store = trained
+    source = find_model(config, store)
+    assert finished_scores(config, store, source.digest) is None
+    artifact = score(config, store, source)
+    assert artifact.name == "scores-demo-nano-s0-test" and set(artifact.files) == {"scores.parquet"}
+    assert finished_scores(config, store, source.digest).digest == artifact.digest
+    scores = read_scores(artifact.file("scores.parquet"))
+    meta = scores.metadata
+    assert (meta.dataset, meta.size, meta.seed, meta.split, meta.task) == ("demo", "nano", 0, "test", "classification")
+    assert meta.classes == ["negative", "positive"] and meta.schema_version == 1
+    assert meta.model == store.artifact("model-demo-nano-s0").digest
+    assert meta.parameters == store.artifact("model-demo-nano-s0").metadata["parameters"]
+    assert meta.flops_per_example > 2 * 60 and len(meta.data) == 64 and meta.signature
+    assert len(scores.example_id) == 60 and set(scores.slices) == {"slice_kind"}
+    np.testing.assert_array_equal(scores.correct, scores.prediction == scores.target)
+    best = np.array(meta.classes, dtype=object)[scores.class_log_likelihoods.argmax(1)]
+    np.testing.assert_array_equal(scores.prediction, best)
+    assert (scores.class_log_likelihoods < 0).all()
+    [run] = store.logged_by(artifact)
+    assert {a.name for a in store.inputs(run.id)} == {"model-demo-nano-s0", "data-demo"}
+    assert run.summary["accuracy"] == pytest.approx(scores.correct.mean())
+    assert str(store.root) not in json.dumps(meta.config)  # where things lie is not part of a result
+
+
+def test_scoring_again_gives_the_same_digest_whatever_the_batching(trained, compose):
+    from infer.scoring import score
+
+    config, store = trained
+    first = score(config, store, find_model(config, store))
+    other = dataclasses.replace(config, force=True)
+    assert score(other, store, find_model(other, store)).digest == first.digest
+
+
+def test_infer_takes_the_cell_s_latest_model_where_its_settings_differ(trained, compose):
+    config, store = trained
+    other = config_in(compose, config.tracking.root, "train.steps=999")
+    source = find_model(other, store)
+    assert source.artifact.ref == "model-demo-nano-s0:v0" and "other settings" in source.note
+
+
+def test_a_missing_model_says_what_to_run(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "seed=3")
+    with pytest.raises(SwitchyardError, match=r"python -m train dataset=demo size=nano seed=3"):
+        find_model(config, Store(tmp_path / "runs"))
+
+
+def test_a_checkpoint_from_outside_scores_like_the_artifact_it_was_copied_from(trained, tmp_path):
+    from infer.scoring import score
+
+    config, store = trained
+    own = score(config, store, find_model(config, store))
+    folder = store.artifact("model-demo-nano-s0").download(tmp_path / "model")
+    outside = dataclasses.replace(config, infer=dataclasses.replace(config.infer, checkpoint=str(folder)))
+    scores = score(outside, store, find_model(outside, store))
+    a, b = (read_scores(x.file("scores.parquet")) for x in (own, scores))
+    np.testing.assert_array_equal(a.class_log_likelihoods, b.class_log_likelihoods)
+
+
+@pytest.mark.parametrize(
+    "given, message", [("/nowhere", "neither a folder nor an artifact"), ("model-x:v3", "neither")]
+)
+def test_a_checkpoint_that_is_not_there_is_named(trained, given, message):
+    config, store = trained
+    with pytest.raises(SwitchyardError, match=message):
+        find_model(dataclasses.replace(config, infer=dataclasses.replace(config.infer, checkpoint=given)), store)
+
+
+def test_an_altered_model_is_noticed(trained, tmp_path):
+    from infer.scoring import score
+
+    config, _ = trained
+    other = config_in_copy(config, tmp_path)
+    store = Store(other.tracking.root)
+    source = find_model(other, store)
+    path = source.artifact.file("model.safetensors")
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SwitchyardError, match="model-demo-nano-s0:v0"):
+        score(other, store, source)
+    assert store.artifacts("scores-*") == []
+
+
+def config_in_copy(config, folder):
+    """The same config over a fresh store with the same model in it."""
+    other = dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, root=str(folder / "copy")))
+    train_here(other)
+    return other
+
+
+def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
+    from infer.scoring import plan_batches
+    from train.data.sources import load_split
+    from train.data.tokens import get_vocabulary
+
+    config = compose()
+    vocabulary = get_vocabulary(config.tokenizer, load_split(config.dataset, "train"), tmp_path)
+    lengths = vocabulary.encode(load_split(config.dataset, "test").inputs, config.dataset.max_input_length).lengths
+    batches = plan_batches(config.infer, lengths, config.infer.batch_size)
+    assert padding_share(lengths, batches, config.infer.batch_size) < 0.15
