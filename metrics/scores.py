@@ -178,7 +178,9 @@ def validate(scores: Scores, where: str) -> None:
     for name in ("prediction", "target"):
         if not known.issuperset(text[name]):
             row = next(i for i, value in enumerate(text[name]) if value not in known)
-            raise ScoresError(f"{where}: row {row} has {name} {text[name][row]!r}, expected one of the classes {classes}")
+            raise ScoresError(
+                f"{where}: row {row} has {name} {text[name][row]!r}, expected one of the classes {classes}"
+            )
     if np.asarray(scores.correct).dtype != np.bool_:
         raise ScoresError(f"{where}: column correct has type {np.asarray(scores.correct).dtype}, expected bool")
     contradicting = np.flatnonzero((np.asarray(scores.prediction) == np.asarray(scores.target)) != scores.correct)
@@ -231,7 +233,9 @@ def _validate_metadata(metadata: ScoresMetadata, where: str) -> None:
     _expect(where, "flops_per_example", flops, bool(np.isfinite(flops)) and flops >= 0, "0 or more")
     classes = metadata.classes
     names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    _expect(where, "classes", classes, names and len(set(classes)) == len(classes) >= 2, "two or more different strings")
+    _expect(
+        where, "classes", classes, names and len(set(classes)) == len(classes) >= 2, "two or more different strings"
+    )
     _expect(where, "config", metadata.config, isinstance(metadata.config, dict), "an object")
 
 

@@ -1,0 +1,57 @@
+"""Figures 1-6 as PNG and SVG, each with the CSV of what it shows. matplotlib is imported here alone, and only Agg."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from metrics.analysis import Analysis
+
+TITLES = {
+    "fig1": "How uncertain the smaller model is where it is right and where it is wrong",
+    "fig2": "Who is right among the examples at least this uncertain",
+    "fig3": "Accuracy of every size by percentile of the smallest model's uncertainty",
+    "fig4": "Switcher curves: accuracy against the share of examples deferred",
+    "fig5": "Switcher curves of every pair of runs",
+    "fig6": "Disagreement against hump size",
+}
+
+
+def load_in_background() -> None:
+    """Imports matplotlib on another thread: half a second that numpy's work, which needs no lock, can hide."""
+
+    def load() -> None:
+        # If it fails, the import that needs it fails again, where the error is seen.
+        with suppress(Exception):
+            import matplotlib.backends.backend_agg
+            import matplotlib.backends.backend_svg  # noqa: F401
+
+    threading.Thread(target=load, daemon=True).start()
+
+
+def write_figures(analyses: Sequence[Analysis], confidence: float, directory: Path) -> dict[str, str]:
+    """Writes fig1-fig6 as .png, .svg and .csv into `directory`; returns each figure's SVG text."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")  # figures are files: no window, whatever the machine has
+
+    from metrics.figures import by_uncertainty, switchers
+    from metrics.figures.style import saved, styled
+    from metrics.tables import write_csv
+
+    directory.mkdir(parents=True)
+    draw = {
+        "fig1": by_uncertainty.second_likeliest,
+        "fig2": by_uncertainty.outcomes,
+        "fig3": by_uncertainty.percentiles,
+        "fig4": switchers.mean_curves,
+        "fig5": switchers.all_curves,
+        "fig6": switchers.humps,
+    }
+    drawn = {}
+    with styled():
+        for name, function in draw.items():
+            figure, columns, rows = function(analyses, confidence)
+            write_csv(directory / f"{name}.csv", columns, rows)
+            drawn[name] = saved(figure, directory / name, TITLES[name])
+    return drawn

@@ -1,0 +1,102 @@
+"""How figures look and how they are saved: in colours for every eye, the same bytes for the same numbers."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): told apart by all common kinds of colour vision. Line styles tell sizes apart once more.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00"),
+    *("#CC79A7", "#56B4E9", "#F0E442"),
+)
+CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
+STYLES = ("-", "--", "-.", ":")
+# Ink and paper are colours that nothing else has, so that the report can swap them for the page's own.
+INK, PAPER, GREY = "#1b1c1d", "#fefdfe", "#8a8b8c"
+
+# Inches. Fixed margins rather than a layout engine: that one draws everything a third time to measure it.
+_PANEL_WIDTH, _PANEL_HEIGHT = 3.6, 2.5
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.72, 0.52, 0.34
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """matplotlib's settings for the time of drawing."""
+    with mpl.rc_context(
+        {
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.facecolor": "none",
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "figure.facecolor": PAPER,
+            "savefig.facecolor": PAPER,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+            "lines.linewidth": 1.6,
+            "svg.hashsalt": "switchyard",
+            "svg.fonttype": "none",
+            "path.simplify": True,
+        }
+    ):
+        yield
+
+
+def panels(
+    count: int, columns: int = 3, width: float = _PANEL_WIDTH, height: float = _PANEL_HEIGHT, right: float = _RIGHT
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels of `width` × `height` inches, at most `columns` a row; at least one."""
+    count = max(count, 1)
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    cell_width, cell_height = _LEFT + width + right, _BOTTOM + height + _TOP
+    figure = Figure(figsize=(cell_width * columns, cell_height * rows))
+    axes = []
+    for k in range(count):
+        row, column = divmod(k, columns)
+        x = (column * cell_width + _LEFT) / (cell_width * columns)
+        y = ((rows - 1 - row) * cell_height + _BOTTOM) / (cell_height * rows)
+        axes.append(figure.add_axes((x, y, width / (cell_width * columns), height / (cell_height * rows))))
+    return figure, axes
+
+
+def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
+    """Room for a colour bar in the right margin of a panel."""
+    box = axes.get_position()
+    inch = 1 / figure.get_figwidth()
+    return figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.1 * inch, box.height))
+
+
+def saying(text: str) -> Figure:
+    """A figure that says why there is nothing to show."""
+    figure, (axes,) = panels(1)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, fontsize=11)
+    return figure
+
+
+def band(axes: Axes, x: Sequence[float] | np.ndarray, low: np.ndarray, high: np.ndarray, color: str) -> None:
+    """An interval around a curve; nothing where there is no interval."""
+    if not np.isnan(low).all():
+        axes.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
+
+
+def saved(figure: Figure, stem: Path, title: str) -> str:
+    """Writes STEM.png and STEM.svg without dates; returns the SVG."""
+    figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", dpi=130, metadata={"Date": None, "Creator": None, "Title": title})
+    stem.with_suffix(".svg").write_text(buffer.getvalue(), encoding="utf-8")
+    return buffer.getvalue()

@@ -1,0 +1,156 @@
+"""Writes everything metrics has to say about some scores into one directory: whole, or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conf.errors import SwitchyardError
+from conf.schema import Metrics
+from metrics.analysis import Analysis, analyse, near_gap
+from metrics.curves import write_curves
+from metrics.figures import load_in_background, write_figures
+from metrics.grid import collect_grids
+from metrics.report import write_report
+from metrics.scores import Scores
+from metrics.summary import dumped, summary
+from metrics.tables import signature, table_rows, write_tables
+
+MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
+
+
+class OutputError(SwitchyardError):
+    """The output directory can't be written, or holds something else."""
+
+
+@dataclass
+class Input:
+    """Where one run's scores came from: a file's or an artifact's name, and the digest of its content."""
+
+    name: str
+    digest: str
+
+
+def write_metrics(
+    scores: Sequence[Scores],
+    inputs: Sequence[Input],
+    config: Metrics,
+    out: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Tables, curves, figures, report and summary of some runs' scores; returns the summary.
+
+    The same scores, inputs and config give the same bytes. `say` is told what is going on. Raises SwitchyardError
+    for scores that don't fit together or say nothing, and OutputError for an `out` that isn't to be replaced.
+    """
+    order = sorted(range(len(scores)), key=lambda i: _key(scores[i]))
+    scores, inputs = [scores[i] for i in order], [inputs[i] for i in order]
+    with replaced(out) as directory:
+        load_in_background()
+        analyses = []
+        for grid in collect_grids(scores):
+            runs = sum(len(size.seeds) for size in grid.sizes)
+            say(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
+            analyses.append(analyse(grid, config, say))
+        several = len(analyses) > 1
+        notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
+        notes += _figure_notes(analyses)
+        rows = table_rows(analyses)
+        listed = [_listed(one, given) for one, given in zip(scores, inputs, strict=True)]
+        content = summary(analyses, rows, notes, listed, config)
+        (directory / MARK).write_text(dumped(content), encoding="utf-8")
+        write_tables(analyses, rows, config, directory / "tables", notes)
+        write_curves(analyses, directory / "curves" / "switcher.parquet")
+        say("drawing figures")
+        drawn = write_figures(analyses, config.confidence, directory / "figures")
+        write_report(
+            directory / "report" / "index.html",
+            analyses,
+            rows,
+            drawn,
+            notes,
+            listed,
+            signature(config),
+            config.confidence,
+        )
+    return content
+
+
+def _figure_notes(analyses: Sequence[Analysis]) -> list[str]:
+    pairs = [pair for analysis in analyses for pair in analysis.pairs]
+    if pairs and not any(near_gap(pair.gaps).any() for pair in pairs):
+        return ["Figure 6: no pair of runs differs by 0.5 to 1 point in accuracy, so it shows all pairs, in grey."]
+    return []
+
+
+def _key(scores: Scores) -> tuple[str, int, str, int]:
+    m = scores.metadata
+    return m.dataset, m.parameters, m.size, m.seed
+
+
+def _listed(scores: Scores, given: Input) -> dict[str, Any]:
+    m = scores.metadata
+    return {
+        "name": given.name,
+        "digest": given.digest,
+        "dataset": m.dataset,
+        "size": m.size,
+        "seed": m.seed,
+        "split": m.split,
+        "examples": len(scores.example_id),
+        "model": m.model,
+        "data": m.data,
+    }
+
+
+def check_replaceable(out: Path) -> None:
+    """Raises OutputError if `out` exists and is neither an empty directory nor an earlier metrics output."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OutputError(f"metrics.out={out} is a file; expected a directory")
+    try:
+        something_else = any(out.iterdir()) and not (out / MARK).is_file()
+    except OSError as error:
+        raise OutputError(f"metrics.out={out} can't be read: {error.strerror}") from error
+    if something_else:
+        raise OutputError(
+            f"metrics.out={out} holds files but no {MARK}, so it is no metrics output and stays as it is; "
+            "give an empty directory or another name"
+        )
+
+
+@contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """A new directory beside `out` to write into; it takes the place of `out` if nothing is raised.
+
+    Raises OutputError as `check_replaceable` does, and where the file system refuses.
+    """
+    out = Path(os.path.abspath(out))
+    check_replaceable(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.new."))
+    except OSError as error:
+        raise OutputError(f"metrics.out={out} can't be written: {error.strerror}") from error
+    try:
+        whole = partial / "whole"
+        whole.mkdir()  # not `partial` itself, which mkdtemp closes to everyone else
+        yield whole
+        old = partial / "old"
+        if out.exists():
+            out.rename(old)
+        try:
+            whole.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    except OSError as error:
+        raise OutputError(f"metrics.out={out} can't be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""Subgroups of the examples: how accurate each size is in them, and where the larger one gains."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.grid import Grid
+from metrics.intervals import Estimate, estimate
+from metrics.resampled import GroupSamples
+
+MOST_SLICES = 40  # of one column; rarer values are left out, with a note
+
+
+@dataclass
+class SliceRow:
+    """A subgroup: its examples and each size's accuracy in it; the gain is the largest size's over the smallest."""
+
+    column: str
+    value: str
+    examples: int
+    accuracy: dict[str, Estimate]
+    gains: dict[tuple[str, str], Estimate]  # (small, large) -> Estimate
+
+
+class SliceColumn:
+    """One slice column: which examples each value has, and the samples of its accuracies."""
+
+    def __init__(self, grid: Grid, name: str, resamples: int, notes: list[str]):
+        """Adds to `notes` if there are too many values to show."""
+        column = grid.slices[name]
+        values, counts = np.unique([v for v in column if v is not None], return_counts=True)
+        if len(values) > MOST_SLICES:
+            notes.append(f"{name} has {len(values):,} values; the report shows the {MOST_SLICES} with most examples.")
+            kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_SLICES])
+            values, counts = values[kept], counts[kept]
+        codes = {str(value): code for code, value in enumerate(values)}
+        self.grid, self.name, self.values, self.counts = grid, name, list(codes), counts
+        self.group = np.array([codes.get(value, -1) for value in column])
+        self.samples = GroupSamples(grid.sizes, self.group, len(values), resamples)
+
+    def rows(self, confidence: float) -> list[SliceRow]:
+        """One row a value, by name, once the samples are filled in."""
+        rows = []
+        for code, value in enumerate(self.values):
+            inside = self.group == code
+            point = {size.name: size.correct[:, inside].mean() for size in self.grid.sizes}
+            of = {size.name: self.samples.accuracy[size.name][code] for size in self.grid.sizes}
+            rows.append(
+                SliceRow(
+                    column=self.name,
+                    value=value,
+                    examples=int(self.counts[code]),
+                    accuracy={size: estimate(point[size], of[size], confidence) for size in point},
+                    gains={
+                        (a.name, b.name): estimate(point[b.name] - point[a.name], of[b.name] - of[a.name], confidence)
+                        for a, b in self.grid.pairs
+                    },
+                )
+            )
+        return rows

@@ -1,0 +1,143 @@
+"""The metrics stage: from scores artifacts or plain files to a directory, and to a `metrics-D` artifact."""
+
+import base64
+import glob
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from conf.errors import SwitchyardError
+from conf.schema import Config
+from metrics.output import Input, check_replaceable, replaced, write_metrics
+from metrics.scores import read_scores
+from metrics.summary import NUMBERS
+from tracking.interface import Artifact, ArtifactDraft, Tracker
+
+# Part of a run's identity: raise it when the same scores give other numbers or files than before.
+OUTPUT_VERSION = 1
+SCORES_FILE = "scores.parquet"
+
+Say = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def metrics_from_files(config: Config, say: Say = _silent) -> Path:
+    """Makes the tables of the Parquet files that `metrics.scores` matches, in `metrics.out`; touches no store.
+
+    Raises SwitchyardError if nothing matches, if `metrics.out` isn't given or holds one of the files, and as
+    `read_scores` and `write_metrics` do.
+    """
+    pattern = config.metrics.scores or ""
+    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
+    if not paths:
+        raise SwitchyardError(f"metrics.scores={pattern}: no file matches; expected a glob of scores files (Parquet)")
+    if config.metrics.out is None:
+        raise SwitchyardError("metrics.scores is given but metrics.out is not; say where to write: metrics.out=DIR")
+    out = Path(config.metrics.out)
+    check_replaceable(out)
+    inside = [path for path in paths if out.resolve() in path.resolve().parents]
+    if inside:
+        raise SwitchyardError(f"metrics.out={out} would replace the scores file {inside[0]} in it; write elsewhere")
+    say(f"reading {len(paths)} scores files")
+    # Names only as long as it takes to tell files apart: where they lay is not part of a result.
+    root = paths[0].parent
+    while not all(path.is_relative_to(root) for path in paths):
+        root = root.parent
+    scores = [read_scores(path) for path in paths]
+    inputs = [Input(path.relative_to(root).as_posix(), f"sha256:{_sha256(path)}") for path in paths]
+    write_metrics(scores, inputs, config.metrics, out, say)
+    return out
+
+
+def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Path:
+    """Makes the tables of a dataset's latest scores artifacts, logs them as `metrics-D`, and returns `metrics.out`.
+
+    The run's id follows from its inputs' digests and the config that can change a number. A run that finished is not
+    done again unless `force`: files missing from `metrics.out` are restored from its artifact. Raises SwitchyardError
+    if the dataset has no scores artifacts, and as `read_scores` and `write_metrics` do.
+    """
+    dataset, split = config.dataset.name, config.metrics.split
+    out = Path(config.metrics.out or f"out/{dataset}")
+    check_replaceable(out)
+    used = scores_artifacts(tracker, dataset, split)
+    if not used:
+        raise SwitchyardError(
+            f"no artifact scores-{dataset}-SIZE-sSEED-{split} to make tables of; score a cell first: "
+            f"python -m infer dataset={dataset} size=SIZE seed=SEED"
+        )
+    numbers = {key: value for key, value in asdict(config.metrics).items() if key in NUMBERS}
+    identity = {
+        "version": OUTPUT_VERSION,
+        "dataset": dataset,
+        "inputs": sorted([artifact.name, artifact.digest] for artifact in used),
+        "metrics": numbers,
+    }
+    run_id = f"metrics-{dataset}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    done = _finished(tracker, run_id, dataset)
+    if done is not None and not config.force:
+        say(f"{run_id} is done already: {done.ref} (force=true makes it again)")
+        _restore(done, out, say)
+        return out
+    settings = {"dataset": {"name": dataset}, "metrics": numbers}
+    with tracker.start_run(run_id, job_type="metrics", config=settings, restart=True) as run:
+        say(f"reading {len(used)} scores artifacts of {dataset}")
+        artifacts = [run.use_artifact(artifact) for artifact in used]
+        scores = [read_scores(artifact.file(SCORES_FILE)) for artifact in artifacts]
+        inputs = [Input(artifact.name, artifact.digest) for artifact in artifacts]
+        summary = write_metrics(scores, inputs, config.metrics, out, say)
+        consumed = {artifact.name: artifact.digest for artifact in artifacts}
+        metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
+        draft = ArtifactDraft(f"metrics-{dataset}", "metrics", metadata)
+        for path in sorted(path for path in out.rglob("*") if path.is_file()):
+            draft.add_file(path, path.relative_to(out).as_posix())
+        artifact = run.log_artifact(draft)
+        run.set_summary({"artifact": artifact.ref, "digest": artifact.digest})
+        say(f"logged {artifact.ref}")
+    return out
+
+
+def scores_artifacts(tracker: Tracker, dataset: str, split: str) -> list[Artifact]:
+    """The latest version of each `scores-D-S-sN-SPLIT` of a dataset, by name."""
+    # A dataset's name may itself hold hyphens, so `imdb` must not take what is of `imdb-noisy`: the metadata decides
+    # where it says, the name alone where it doesn't.
+    pattern = re.compile(rf"scores-{re.escape(dataset)}-(.+)-s(\d+)-{re.escape(split)}")
+    found = []
+    for artifact in tracker.artifacts(f"scores-{dataset}-*-{split}"):
+        of = artifact.metadata.get("dataset", dataset), artifact.metadata.get("split", split)
+        if "latest" in artifact.aliases and pattern.fullmatch(artifact.name) and of == (dataset, split):
+            found.append(artifact)
+    return sorted(found, key=lambda artifact: artifact.name)
+
+
+def _finished(tracker: Tracker, run_id: str, dataset: str) -> Artifact | None:
+    """What the run logged, if it finished."""
+    record = tracker.run(run_id)
+    if record is None or record.state != "finished":
+        return None
+    logged = [artifact for artifact in tracker.outputs(run_id) if artifact.name == f"metrics-{dataset}"]
+    return logged[-1] if logged else None
+
+
+def _restore(artifact: Artifact, out: Path, say: Say) -> None:
+    """Makes `out` hold the artifact's files; writes nothing if it does."""
+    if all((out / name).is_file() and _md5(out / name) == file.md5 for name, file in artifact.files.items()):
+        return
+    with replaced(out) as directory:
+        artifact.download(directory)
+    say(f"restored {out} from {artifact.ref}")
+
+
+def _md5(path: Path) -> str:
+    """Base64, as in an artifact's manifest."""
+    return base64.b64encode(hashlib.md5(path.read_bytes(), usedforsecurity=False).digest()).decode()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

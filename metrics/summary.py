@@ -1,0 +1,130 @@
+"""summary.json: every number at full precision, with its signature and its inputs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from conf.schema import Metrics
+from metrics.analysis import Analysis, Estimate, SizePair
+from metrics.grid import Grid
+from metrics.tables import Rows, signature
+
+SUMMARY_VERSION = 1
+
+# What of `metrics.*` can change a number; the rest says where things are.
+NUMBERS = (
+    *("split", "resamples", "confidence", "seed"),
+    *("length_normalized", "committee", "committee_churn_includes_self"),
+)
+
+
+def summary(
+    analyses: Sequence[Analysis],
+    rows: Rows,
+    notes: Sequence[str],
+    inputs: Sequence[Mapping[str, Any]],
+    config: Metrics,
+) -> dict[str, Any]:
+    """The content of summary.json. Accuracies, gaps and fractions are 0-1; `tables` are in percentage points."""
+    content = {
+        "schema_version": SUMMARY_VERSION,
+        "signature": signature(config),
+        "config": {key: value for key, value in asdict(config).items() if key in NUMBERS},
+        "inputs": list(inputs),
+        "notes": list(notes),
+        "datasets": {analysis.grid.dataset: _dataset(analysis) for analysis in analyses},
+        "tables": rows,
+    }
+    return _plain(content)
+
+
+def dumped(content: Mapping[str, Any]) -> str:
+    """JSON; floats in the shortest form that reads back the same."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _dataset(analysis: Analysis) -> dict[str, Any]:
+    grid = analysis.grid
+    return {
+        "split": grid.split,
+        "examples": grid.examples,
+        "classes": grid.classes,
+        "scores_signatures": grid.signatures,
+        "sizes": [
+            {
+                "name": size.name,
+                "parameters": size.parameters,
+                "flops_per_example": size.flops_per_example,
+                "seeds": size.seeds,
+                "accuracy": _estimate(analysis.accuracy[size.name]),
+                "accuracy_by_seed": size.accuracy,
+            }
+            for size in grid.sizes
+        ],
+        "pairs": [_pair(grid, pair) for pair in analysis.pairs],
+        "slices": [
+            {
+                "column": row.column,
+                "value": row.value,
+                "examples": row.examples,
+                "accuracy": {size: _estimate(estimate) for size, estimate in row.accuracy.items()},
+                "gains": [
+                    {"small": small, "large": large, **_estimate(estimate)}
+                    for (small, large), estimate in row.gains.items()
+                ],
+            }
+            for row in analysis.slices
+        ],
+    }
+
+
+def _pair(grid: Grid, pair: SizePair) -> dict[str, Any]:
+    flops = {size.name: size.flops_per_example for size in grid.sizes}
+    limits = pair.bounds
+    return {
+        "small": pair.small,
+        "large": pair.large,
+        "gap": _estimate(pair.gap),
+        "disagreement": _estimate(pair.disagreement),
+        "only_large_right": limits.only_large.mean(),
+        "only_small_right": limits.only_small.mean(),
+        "random_hump": limits.random_hump.mean(),
+        "perfect_hump": limits.perfect_hump.mean(),
+        "perfect_area": limits.perfect_area.mean(),
+        "small_flops_per_large_flop": flops[pair.small] / flops[pair.large] if flops[pair.large] > 0 else math.nan,
+        "scores": {
+            score: {
+                "peak_gain": _estimate(pair.peak_gain[score]),
+                "area": _estimate(pair.area[score]),
+                "area_over_margin": _estimate(pair.area_over_margin[score]),
+                "hump": statistics.hump.mean(),
+                "deferral_that_matches_large": _estimate(pair.matching[score]),
+                "deferral_for_half_the_gain": _estimate(pair.half_gain[score]),
+                "curve": pair.curve[score],
+                "curve_low": pair.band[score][0],
+                "curve_high": pair.band[score][1],
+            }
+            for score, statistics in pair.scores.items()
+        },
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+
+
+def _plain(value: Any) -> Any:
+    """Numpy to Python, and what isn't a number to null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,129 @@
+"""The metrics stage on a store: what it consumes, what it logs, and that a second run has nothing to do."""
+
+import json
+import shutil
+
+import pytest
+
+from conf.errors import SwitchyardError
+from conf.schema import Config, Dataset, Metrics
+from metrics.stage import compute_metrics
+from tests.synthetic_scores import synthetic_grid, write_grid
+from tracking.interface import ArtifactDraft
+from tracking.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def log_scores(store, grid, directory):
+    """Logs each run's scores as infer does; returns name -> digest."""
+    digests = {}
+    for one, path in zip(grid, write_grid(grid, directory)):
+        m = one.metadata
+        name = f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}"
+        draft = ArtifactDraft(name, "scores", {"dataset": m.dataset, "split": m.split})
+        draft.add_file(path, "scores.parquet")
+        with store.start_run(f"infer-{name}", job_type="infer", config={}, restart=True) as run:
+            digests[name] = run.log_artifact(draft).digest
+    return digests
+
+
+def config(out, force=False, **metrics):
+    return Config(dataset=Dataset(name="imdb"), metrics=Metrics(out=str(out), resamples=10, **metrics), force=force)
+
+
+def files(directory):
+    return {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def digests(store, tmp_path):
+    result = log_scores(store, synthetic_grid(seeds=2, examples=40, dataset="imdb"), tmp_path / "a")
+    # none of these is imdb's test split
+    for other in (
+        {"dataset": "imdb-noisy"},
+        {"dataset": "imdb", "split": "dev"},
+        {"dataset": "imdb", "split": "x-test"},
+    ):
+        log_scores(store, synthetic_grid(seeds=1, examples=40, **other), tmp_path / "b")
+    return result
+
+
+def test_consumes_and_logs(store, digests, out):
+    assert compute_metrics(config(out), store) == out
+    (run,) = store.runs(job_type="metrics")
+    assert run.state == "finished" and run.id.startswith("metrics-imdb-")
+    assert {a.name: a.digest for a in store.inputs(run.id)} == digests
+    artifact = store.artifact("metrics-imdb")
+    assert artifact.type == "metrics" and artifact.metadata["inputs"] == digests
+    assert [a.digest for a in store.outputs(run.id)] == [artifact.digest]
+    assert {name: artifact.file(name).read_bytes() for name in artifact.files} == files(out)
+    listed = json.loads((out / "summary.json").read_text(encoding="utf-8"))["inputs"]
+    assert {one["name"]: one["digest"] for one in listed} == digests
+
+
+def test_again_is_nothing_to_do(store, digests, out):
+    compute_metrics(config(out), store)
+    before, said = files(out), []
+    compute_metrics(config(out), store, said.append)
+    assert len(said) == 1 and "is done already: metrics-imdb:v0" in said[0]
+    (out / "tables" / "table1.csv").unlink()
+    (out / "tables" / "table2.csv").write_text("changed")
+    compute_metrics(config(out), store, said.append)
+    assert files(out) == before and "restored" in said[-1]
+    shutil.rmtree(out)
+    compute_metrics(config(out), store)
+    assert files(out) == before
+    assert len(store.runs(job_type="metrics")) == 1
+
+
+def test_force_makes_the_same_again(store, digests, out):
+    compute_metrics(config(out), store)
+    before, said = files(out), []
+    compute_metrics(config(out, force=True), store, said.append)
+    assert not any("done already" in text for text in said)
+    assert files(out) == before
+    assert [a.version for a in store.artifacts("metrics-imdb")] == [0]
+
+
+def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_path):
+    compute_metrics(config(out), store)
+    compute_metrics(config(out, committee="mean_probability"), store)
+    changed = log_scores(store, synthetic_grid(seeds=2, examples=40, dataset="imdb", seed=5), tmp_path / "a")
+    compute_metrics(config(out), store)
+    assert len(store.runs(job_type="metrics")) == 3
+    assert store.artifact("metrics-imdb").metadata["inputs"] == changed
+    # where the output goes is no part of what it is
+    compute_metrics(config(tmp_path / "elsewhere"), store)
+    assert len(store.runs(job_type="metrics")) == 3
+    assert files(tmp_path / "elsewhere") == files(out)
+
+
+def test_no_scores(store, out):
+    with pytest.raises(SwitchyardError, match=r"python -m infer dataset=imdb"):
+        compute_metrics(config(out), store)
+    assert not out.exists() and store.runs() == []
+
+
+def test_a_failure_leaves_nothing_half_done(store, out, tmp_path):
+    log_scores(store, synthetic_grid({"small": (10, 1.5)}, seeds=1, examples=40, dataset="imdb"), tmp_path / "a")
+    with pytest.raises(SwitchyardError, match="one run only"):
+        compute_metrics(config(out), store)
+    assert [run.state for run in store.runs(job_type="metrics")] == ["failed"]
+    assert not out.exists() and store.artifacts("metrics-*") == []
+
+
+def test_out_that_is_no_metrics_output_is_left_alone(store, digests, out):
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(SwitchyardError, match="holds files but no"):
+        compute_metrics(config(out), store)
+    assert files(out) == {"notes.txt": b"mine"} and store.runs(job_type="metrics") == []
