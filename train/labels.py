@@ -41,9 +41,9 @@ def label_log_likelihoods(
         spread = lambda x: jnp.broadcast_to(x.reshape(1, group * t), (rows, group * t))  # noqa: E731  [group, T] -> [B, group*T]
         weights = (some != 0).astype(jnp.int32)
         own_segment = weights * (1 + jnp.arange(group, dtype=jnp.int32))[:, None]
-        place = jnp.broadcast_to(jnp.arange(t, dtype=jnp.int32), (group, t))
+        place = jnp.tile(jnp.arange(t, dtype=jnp.int32), group)[None]  # [1, group*T]
         logits = model.decode(
-            spread(t5.shift_right(some)), spread(own_segment), spread(place), memory, segments, spread(weights)
+            spread(t5.shift_right(some)), spread(own_segment), place, memory, segments, spread(weights)
         )  # [B, group*T, V]
         target = spread(some)
         chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]

@@ -236,7 +236,7 @@ class Encoder(nnx.Module):
     def __call__(
         self, x: jax.Array, segments: jax.Array, positions: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
-        """Embedded inputs [B, S, D], segments and positions [B, S] int32 -> [B, S, D]."""
+        """Embedded inputs [B, S, D], segments [B, S] and positions [B or 1, S] int32 -> [B, S, D]."""
         k = split_key(key, 3)
         bias = self.relpos_bias(positions, positions, x.dtype) + segment_mask(segments, segments, x.dtype)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
@@ -333,9 +333,11 @@ def segment_mask(query_segments: jax.Array, key_segments: jax.Array, dtype: jnp.
 
 
 def plain_rows(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Segments (1, or 0 on padding) and positions (0, 1, …), both [B, T] int32, of one sequence a row, pad id 0."""
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
-    return (ids != 0).astype(jnp.int32), positions
+    """Segments [B, T] (1, or 0 on padding) and positions [1, T] (0, 1, …), int32, of one sequence a row, pad id 0.
+
+    The positions are every row's, so that the relative position bias is made once and not once a row.
+    """
+    return (ids != 0).astype(jnp.int32), jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
 
 
 def shift_right(targets: jax.Array) -> jax.Array:
