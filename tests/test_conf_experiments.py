@@ -1,0 +1,35 @@
+"""Every experiment recipe, and every named grid that runs offline, trains two tiny steps."""
+
+from pathlib import Path
+
+import pytest
+
+from conf.app import CONF
+from tests.test_train_loop import train_here
+from train.data.tokens import Vocabulary
+
+RECIPES = sorted(path.stem for path in Path(CONF, "experiment").glob("*.yaml"))
+LABELS = {"sst2_scratch": ("0", "1"), "trec_scratch": ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")}
+TINY = ("size.d_model=8", "size.d_kv=4", "size.d_ff=8", "train.steps=2", "train.batch_size=4", "train.eval_examples=4")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_trains(recipe, compose, tmp_path):
+    labels = LABELS[recipe]
+    rows = "".join(f"some words number {i},{labels[i % len(labels)]}\n" for i in range(30))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
+    text = ["some words number", "negative positive acronym description entity human location sentiment question"]
+    (tmp_path / "spiece.model").write_bytes(Vocabulary.train(text, 100).model)
+    given = (
+        f"dataset.path={tmp_path}",
+        f"tokenizer.path={tmp_path / 'spiece.model'}",
+        f"tracking.root={tmp_path / 'r'}",
+    )
+    config = compose(f"experiment={recipe}", *given, *TINY, "size.vocabulary_size=null")
+    assert train_here(config).name == f"model-{config.dataset.name}-nano-s0"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_its_command(recipe):
+    assert f"experiment={recipe}" in Path(CONF, "experiment", f"{recipe}.yaml").read_text().splitlines()[2]
