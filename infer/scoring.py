@@ -14,13 +14,14 @@ from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import pretrained, t5
 from train.cell_data import data_record, log_data
 from train.data.batches import padding_share, scoring_batches
+from train.data.encodings import encode_split
 from train.data.sources import Split, load_split, split_names
 from train.data.tokens import Encoded, Vocabulary, check_targets
 from train.identity import cell_name, identity_hash
 from train.labels import pad_labels, score_examples
 from train.model_artifact import Model, load_model
 from train.progress import progress
-from train.sharding import make_mesh, state_shardings
+from train.sharding import make_mesh, state_shardings, whole_rows
 from train.step import dtype_of
 
 
@@ -58,11 +59,12 @@ def score_split(config: Config, split: Split, model: Model, digest: str) -> tupl
     """The split's scores, and a summary: accuracy, rows cut at the maximum length, the share of padding."""
     classes = list(config.dataset.classes.values())
     check_targets(model.vocabulary, config.dataset.classes)
-    inputs = model.vocabulary.encode(split.inputs, config.dataset.max_input_length)
+    cache = Path(config.tracking.root) / "encodings"
+    inputs = encode_split(model.vocabulary, split, config.dataset.max_input_length, cache)
     labels = model.vocabulary.encode(classes, max_length=1 << 20)
-    batch_size = min(config.infer.batch_size, len(split))
-    batches = plan_batches(config.infer, inputs.lengths, batch_size)
     mesh = make_mesh(config.mesh)
+    batch_size = whole_rows(mesh, min(config.infer.batch_size, len(split)))
+    batches = plan_batches(config.infer, inputs.lengths, batch_size)
     params = jax.device_put(model.params, state_shardings(mesh, model.params))
     dtype = dtype_of(config)
 

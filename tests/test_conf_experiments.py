@@ -20,7 +20,8 @@ def test_a_recipe_trains(recipe, compose, tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
     text = ["some words number", "negative positive acronym description entity human location sentiment question"]
-    (tmp_path / "spiece.model").write_bytes(Vocabulary.train(text, 100).model)
+    model = tmp_path / "spiece.model"
+    model.write_bytes(Vocabulary.train(text, 100).model)
     given = (
         f"dataset.path={tmp_path}",
         f"tokenizer.path={tmp_path / 'spiece.model'}",

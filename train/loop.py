@@ -22,7 +22,7 @@ from train.identity import cell_name, identity_hash, train_run_id, training_iden
 from train.labels import accuracy
 from train.model_artifact import model_artifact
 from train.progress import progress
-from train.sharding import BATCH, make_mesh
+from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import StepConfig, TrainState, compile_train_step, dtype_of
 
 
@@ -71,6 +71,11 @@ def train(config: Config, tracker: Tracker) -> Artifact:
 def fit(config: Config, data: CellData, size: Size, directory: Path, run: Run) -> TrainState:
     """Runs the steps that are left, logging and saving as it goes, and returns the final state."""
     mesh = make_mesh(config.mesh)
+    if whole_rows(mesh, config.train.batch_size) != config.train.batch_size:
+        raise SwitchyardError(
+            f"train.batch_size={config.train.batch_size} can't be shared by mesh data={mesh.shape['data']} × "
+            f"fsdp={mesh.shape['fsdp']}: expected a multiple of their product"
+        )
     compiled = compile_train_step(StepConfig.of(config, size), mesh)
     checkpoints = Checkpoints(directory, config.train.keep_checkpoints)
     seed_key = jax.random.key(config.seed)
@@ -94,7 +99,7 @@ def fit(config: Config, data: CellData, size: Size, directory: Path, run: Run) -
                     window.log(evaluate(config, data, size, state, mesh) if look else {})
                 if due:
                     checkpoints.save(state, step + 1)  # after window.check: it has looked at every loss up to here
-                meter.advance(note=f"loss {window.loss:.4f}")
+                meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
                 if stop.received:
                     checkpoints.close()
                     message = f"stopped by signal {stop.received} after step {step + 1} of {steps}, which is saved"
@@ -117,7 +122,7 @@ def evaluate(
         size,
         dtype_of(config),
         mesh,
-        min(config.infer.batch_size, len(data.eval_truth)),
+        whole_rows(mesh, min(config.infer.batch_size, len(data.eval_truth))),
     )
     return {f"{data.eval_split}_accuracy": value}
 

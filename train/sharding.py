@@ -41,6 +41,12 @@ def make_mesh(config: Mesh) -> jax.sharding.Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
+    """`rows` rounded up, so that every device that shares a batch gets as many."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    return -(-rows // shards) * shards
+
+
 def spec_of(path: str) -> PartitionSpec:
     """The table's entry for a parameter's path, such as `encoder/layers/mlp/wi/kernel`."""
     return next(spec for pattern, spec in RULES if re.search(pattern, path))
