@@ -67,6 +67,12 @@ bench *FLAGS: setup
 screenshot: setup
     {{ python }} -m tests.screenshot out/demo/report/index.html docs/report.png
 
+# docs/results.md again: DATA holds trec/ and sst2/, VOCABULARY is T5's spiece.model (half an hour on two cores)
+results DATA VOCABULARY: setup
+    {{ python }} -m sweeps -m experiment=trec_scratch dataset.path={{ DATA }}/trec tokenizer.path={{ VOCABULARY }} size=nano,micro 'seed=range(5)'
+    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path={{ DATA }}/sst2 tokenizer.path={{ VOCABULARY }} size=nano,micro 'seed=range(5)'
+    {{ python }} -m tests.results docs out/trec out/sst2
+
 # pin the newest versions that pyproject.toml allows
 lock:
     uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock

@@ -8,6 +8,7 @@ import numpy as np
 
 from conf.errors import SwitchyardError
 from metrics.scores import Scores, ScoresMetadata
+from metrics.settings import settings_notes
 
 
 class GridError(SwitchyardError):
@@ -83,6 +84,7 @@ def _grid(runs: list[Scores]) -> Grid:
     aligned += [_aligned(run, first) for run in runs[1:]]
     if len({run.metadata.data for run in runs}) > 1:
         notes.append("The runs name different fingerprints of their data, though ids, targets and slices agree.")
+    notes += settings_notes([run.metadata for run in runs])
 
     codes = {name: code for code, name in enumerate(first.metadata.classes)}
     sizes = []

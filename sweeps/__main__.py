@@ -8,7 +8,7 @@ import sys
 from conf.app import command
 from conf.schema import Config
 from sweeps.cell import run_cell
-from sweeps.grid import finish_sweep
+from sweeps.grid import abandon_sweep, finish_sweep
 
 
 def main(config: Config) -> None:
@@ -19,6 +19,10 @@ def main(config: Config) -> None:
 _FAILED: list[int] = []
 
 if __name__ == "__main__":
-    command(main, config_name="sweeps")()
+    try:
+        command(main, config_name="sweeps")()
+    except BaseException:
+        abandon_sweep()
+        raise
     status = finish_sweep()
     sys.exit(1 if _FAILED else status)

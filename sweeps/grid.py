@@ -121,6 +121,12 @@ def _cell(config: Config) -> Cell:
     return Cell(config.dataset.name, config.size.name, config.seed, config.infer.split, run_id)
 
 
+def abandon_sweep() -> None:
+    """Ends the sweep's run where a signal ended the sweep; the cells keep what they have saved."""
+    if _STARTED:
+        _STARTED.pop().run.finish("stopped", "stopped by a signal; the same command goes on")
+
+
 def finish_sweep() -> int:
     """Prints the grid's state and each dataset's tables; the exit status: 1 where a cell or a table failed."""
     if not _STARTED:
@@ -132,14 +138,16 @@ def finish_sweep() -> int:
         failed = sum(state.state != "done" for state in states)
         by_dataset = {config.dataset.name: config for config in sweep.configs}
         if sweep.configs[0].sweeps.metrics:
-            from metrics.stage import compute_metrics  # matplotlib starts here, not before the first cell
+            from metrics.headline import tell
+            from metrics.stage import compute_metrics
 
+            console = Console(highlight=False, soft_wrap=True)
             for dataset, config in by_dataset.items():
                 if not any(state.state == "done" and state.cell.dataset == dataset for state in states):
                     print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
                     continue
                 try:
-                    print(f"{dataset}: {compute_metrics(config, sweep.tracker)}")
+                    tell(compute_metrics(config, sweep.tracker, console.print), console)
                 except SwitchyardError as error:
                     failed += 1
                     print(f"error: metrics of {dataset}: {error}", file=sys.stderr)

@@ -78,6 +78,8 @@ def _cell_state(tracker: Tracker, cell: Cell, runs: list[RunRecord]) -> CellStat
         return CellState(cell, "running", run.id, step=int(history[-1]["step"]) if history else 0)
     if run.state == "running":
         return CellState(cell, "failed", run.id, error=f"process {run.pid} on {run.host} died")
+    if run.state == "stopped":  # by a signal, after saving: it is to be run, from there on
+        return CellState(cell, "missing", run.id, error=run.error)
     return CellState(cell, "failed", run.id, error=_last_line(run.error) or run.state)
 
 

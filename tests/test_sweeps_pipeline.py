@@ -2,14 +2,16 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from metrics.scores import read_scores
+from sweeps.status import cell_states, known_cells
 from tests.conftest import REPO
-from tests.test_train_loop import SMALL
+from tests.test_train_loop import SMALL, wait_for_checkpoint
 from tracking.store import Store
 
 GRID = ("-m", *[o for o in SMALL if not o.startswith("size.")], "train.steps=10", "size=nano,micro", "seed=range(2)")
@@ -92,6 +94,25 @@ def test_the_same_tables_come_from_plain_files(swept, tmp_path):
     for table in ("table1.csv", "table2.csv", "table3.csv"):
         assert (tmp_path / "out/tables" / table).read_text() == (folder / "out/tables" / table).read_text()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_signal_ends_the_sweep_and_the_same_command_goes_on(tmp_path):
+    root = tmp_path / "runs"
+    overrides = ["train.steps=200", "train.checkpoint_every=10", "size=nano", "sweeps.metrics=false"]
+    arguments = [sys.executable, "-m", "sweeps", *GRID, f"tracking.root={root}", *overrides]
+    process = subprocess.Popen(arguments, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_checkpoint(root, process, at_least=10)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert "Traceback" not in stderr
+    store = Store(root)
+    assert store.runs(job_type="sweep")[0].state == "stopped"
+    shown = cell_states(store, known_cells(store))
+    assert [state.state for state in shown] in (["missing", "missing"], ["done", "missing"])
+    again = subprocess.run(arguments, cwd=REPO, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert [state.state for state in cell_states(store, known_cells(store))] == ["done", "done"]
 
 
 def test_train_then_infer_then_metrics_by_their_own_commands(tmp_path):

@@ -1,0 +1,52 @@
+"""What one check of one relation found."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+HOLDS, CANNOT, UNDECIDED = "holds", "cannot hold", "undecided"
+
+
+@dataclass
+class Finding:
+    """One relation on one group of cells: what is known, and by how much."""
+
+    relation: str
+    formula: str
+    cells: str
+    verdict: str  # HOLDS | CANNOT | UNDECIDED
+    detail: str
+    by: float | None = None  # distance to the relation's edge: slack where it holds, excess where it can't
+    identity: bool = True  # False: a claim about models, which numbers may contradict without being wrong
+
+
+def violated(findings: Iterable[Finding]) -> bool:
+    """Whether an identity, not merely a claim, can't hold."""
+    return any(one.identity and one.verdict == CANNOT for one in findings)
+
+
+def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """What isn't finite is null."""
+    return [
+        {**asdict(one), "by": None if one.by is None or not math.isfinite(one.by) else float(one.by)}
+        for one in findings
+    ]
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """Relation by relation; what holds is told cell by cell only where that is a few lines."""
+    blocks = []
+    for relation in dict.fromkeys(one.relation for one in findings):
+        of = [one for one in findings if one.relation == relation]
+        counts = {verdict: sum(one.verdict == verdict for one in of) for verdict in (HOLDS, CANNOT, UNDECIDED)}
+        lines = [
+            f"{relation}{'' if of[0].identity else ' (a claim, no identity)'}",
+            f"  {of[0].formula}",
+            "  " + ", ".join(f"{verdict}: {count}" for verdict, count in counts.items() if count),
+        ]
+        for one in of:
+            if len(of) <= 10 or one.verdict != HOLDS:
+                lines.append(f"  - {one.cells}: {one.verdict}. {one.detail}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)

@@ -1,0 +1,337 @@
+"""The published tables against every relation that constrains them, with the rounding of each number carried along.
+
+Accuracies, gaps and disagreements are in no table, so some relations say only what those must have been. Everything
+is in percent and percentage points. A relation that holds of each pair of runs holds of the published means where it
+is linear, or where its bound is concave in what is averaged (Jensen). Table 1's peak is taken for the curve's, as the
+paper names no grid.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from metrics.audit import published
+from metrics.audit.finding import CANNOT, HOLDS, UNDECIDED, Finding
+from metrics.audit.published import BINARY, LARGER, SCORES, SIZES, Printed, buckets, datasets, gain, gain_se
+from metrics.churn import BUCKETS
+
+SHARES = np.array([upper - lower for _, lower, upper in BUCKETS])
+_FLOAT = 1e-9  # slack for sums of decimals in binary
+
+
+def audit_paper() -> list[Finding]:
+    """Every check, in the order of definitions.md."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        *(bucket_weights, churn_and_error, binary_churn, standard_errors, trials),
+        *(equal_columns, gaps, gaps_if_relative, concavity, perfect_router),
+        *(churn_beats_margin, own_beats_committee, out_of_reach),
+    )
+    return [finding for check in checks for finding in check()]
+
+
+def overall_churn(dataset: str) -> tuple[float, float]:
+    """The interval that every row of Table 2 allows for the churn of 3B, low > high where they contradict."""
+    rows = [[bucket.churn for bucket in buckets(dataset, size)] for size in SIZES]
+    low = max(float(SHARES @ [churn.low for churn in row]) for row in rows)
+    high = min(float(SHARES @ [churn.high for churn in row]) for row in rows)
+    return low, high
+
+
+def bucket_weights() -> Iterator[Finding]:
+    for dataset in datasets():
+        sums = [float(SHARES @ [bucket.churn.value for bucket in buckets(dataset, size)]) for size in SIZES]
+        low, high = overall_churn(dataset)
+        said = ", ".join(f"{size} {total:.4f}" for size, total in zip(SIZES, sums, strict=True))
+        if low <= high + _FLOAT:
+            verdict, detail = HOLDS, f"{(low + high) / 2:.4f} % ({low:.4f} to {high:.4f})"
+        else:
+            verdict, detail = CANNOT, f"the rows are {low - high:.4f} points further apart than rounding allows"
+        yield Finding(
+            "Bucket weights",
+            ".5 Q1 + .25 Q2 + .15 Q3 + .09 Q4 + .01 Q5 is the churn of 3B over all examples, whatever size ranks them",
+            f"Table 2 {dataset}",
+            verdict,
+            f"{detail}; sums: {said}",
+            abs(high - low),
+        )
+
+
+def churn_and_error() -> Iterator[Finding]:
+    for dataset in datasets():
+        low, _ = overall_churn(dataset)
+        yield Finding(
+            "Churn and error",
+            "two runs that differ aren't both right: mean error of 3B ≥ churn / 2 (one gold answer each)",
+            f"Table 2 {dataset}",
+            UNDECIDED,
+            f"no table has accuracies; 3B's is at most {100 - low / 2:.2f} %",
+            low / 2,
+        )
+
+
+def binary_churn() -> Iterator[Finding]:
+    runs = 10
+    most = 100 * (runs // 2) * (runs - runs // 2) / math.comb(runs, 2)
+    for dataset in BINARY:
+        top = max((b.churn for size in SIZES for b in buckets(dataset, size)), key=lambda churn: churn.value)
+        yield Finding(
+            "Binary churn",
+            f"of R = {runs} runs with two classes, ⌊R/2⌋⌈R/2⌉ of R(R-1)/2 pairs differ at most: {most:.2f} %",
+            f"Table 2 {dataset}, every bucket",
+            HOLDS if top.high <= most else CANNOT if top.low > most else UNDECIDED,
+            f"the largest is {top.interval} %",
+            abs(most - top.value),
+        )
+
+
+def _se(churn: float, examples: float, count: float) -> float:
+    """√(p(1 - p) / (n_b K)) in percent, of a churn in percent."""
+    return math.sqrt(churn * (100 - churn) / (examples * count))
+
+
+def _pairs_times_runs(dataset: str) -> int:
+    runs = published.RUNS.get(dataset, 10)
+    return math.comb(runs, 2) * (runs - 1)
+
+
+def standard_errors() -> Iterator[Finding]:
+    for dataset in datasets():
+        n, count = published.examples(dataset), _pairs_times_runs(dataset)
+        for q, (bucket, lower, upper) in enumerate(BUCKETS):
+            for share, reading in (
+                ((upper - lower, ""), (0.5, " with n_b = 50 % of n")) if q == 1 else ((upper - lower, ""),)
+            ):
+                off, widest = [], 0.0
+                for size in SIZES:
+                    cell = buckets(dataset, size)[q]
+                    low, high = (_se(churn, share * n, count) for churn in (cell.churn.low, cell.churn.high))
+                    beyond = max(low - cell.se.high, cell.se.low - high)
+                    if beyond > _FLOAT:
+                        off.append(f"{size} prints {cell.se}, formula {(low + high) / 2:.4f}")
+                        widest = max(widest, beyond)
+                yield Finding(
+                    "Standard errors of Table 2",
+                    "√(p(1-p)/(n_b K)), K = pairs × (runs - 1): 45 × 9 = 405, SQuAD 36 × 8 = 288; Q2 fits n_b = 50 % "
+                    "of n, not its own 25 %",
+                    f"Table 2 {dataset} {bucket}{reading}, {len(SIZES)} cells",
+                    CANNOT if off else HOLDS,
+                    f"off by up to {widest:.4f} points: {'; '.join(off)}" if off else "all within rounding",
+                    widest,
+                    identity=False,  # a formula read off the numbers, not one that must hold
+                )
+
+
+def trials() -> Iterator[Finding]:
+    for dataset in datasets():
+        n, low, high = published.examples(dataset), 0.0, math.inf
+        for size in SIZES:
+            for (_, lower, upper), cell, q in zip(BUCKETS, buckets(dataset, size), range(5), strict=True):
+                examples = n * (0.5 if q == 1 else upper - lower)
+                low = max(low, cell.churn.low * (100 - cell.churn.low) / (examples * cell.se.high**2))
+                if cell.se.low > 0:
+                    high = min(high, cell.churn.high * (100 - cell.churn.high) / (examples * cell.se.low**2))
+        runs = published.RUNS.get(dataset, 10)
+        said = {
+            f"{math.comb(runs, 2)} × {factor} = {math.comb(runs, 2) * factor}": low
+            <= math.comb(runs, 2) * factor
+            <= high
+            for factor in (runs - 1, runs)
+        }
+        fits = [text for text, inside in said.items() if inside]
+        yield Finding(
+            "Trials an example, K",
+            "the K that every standard error of Table 2 allows, with Q2's n_b as 50 % of n",
+            f"Table 2 {dataset}",
+            HOLDS if len(fits) == 1 else UNDECIDED if fits else CANNOT,
+            f"{low:.1f} to {high:.1f}; fits: {' and '.join(fits) or 'neither reading'}",
+            None,
+            identity=False,
+        )
+
+
+def equal_columns() -> Iterator[Finding]:
+    for dataset in BINARY:
+        for table in ("table1", "table3"):
+            apart = []
+            for larger in LARGER:
+                for read, what in ((gain, "mean"), (gain_se, "se")):
+                    one, other = (read(table, dataset, larger, score) for score in ("margin", "entropy"))
+                    assert one is not None and other is not None
+                    if one.value != other.value:  # one number is printed in one way
+                        apart.append(f"{larger} {what} {one} and {other}")
+            yield Finding(
+                "Equal columns",
+                "two classes: entropy is an increasing function of the margin, so both columns are the same",
+                f"{_title(table)} {dataset}, margin and entropy, {2 * len(LARGER)} cells",
+                CANNOT if apart else HOLDS,
+                "; ".join(apart) if apart else "equal to the last digit",
+            )
+
+
+def least_gap(peak: float, area: float) -> float:
+    """The least |b - a| in points at which a curve of slope -1 … 1 reaches `area` without passing max(a, b) + `peak`.
+
+    With g = |b - a|, S - min(a, b) ≤ min(f, g + peak, g + 1 - f) (or its mirror image), so
+    area ≤ g/2 + peak - (g + peak)²/2 - peak²/2, all as fractions, which is concave in (g, peak). Infinite if no gap
+    will do.
+    """
+    t, x = peak / 100, area / 100
+    # g²/2 - g(1/2 - t) + x - t + t² ≤ 0
+    half = 0.5 - t
+    under_root = half**2 - 2 * (x - t + t**2)
+    return math.inf if under_root < 0 else 100 * max(0.0, half - math.sqrt(under_root))
+
+
+def gaps() -> Iterator[Finding]:
+    for dataset in datasets():
+        most = 100 - overall_churn(dataset)[0] / 2
+        for larger in LARGER:
+            needed = []
+            for score, peak, area in _gains(dataset, larger):
+                needed.append((least_gap(max(peak.high, 0.0), area.low), score, peak, area))
+            gap, score, peak, area = max(needed, key=lambda one: one[0])
+            simple = max(2 * (area.low - peak.high), 0.0)
+            too_much = gap > (most if larger == "3B" else 100.0)
+            if gap < 0.005:
+                verdict, detail = HOLDS, "for any gap"
+            else:
+                verdict = CANNOT if too_much else UNDECIDED
+                detail = (
+                    f"asks |b - a| ≥ {gap:.2f} points (by the slope; {simple:.2f} by the first bound), of {score}: "
+                    f"Table 1 {peak}, Table 3 {area}; taken as exact, these ask "
+                    f"{least_gap(max(peak.value, 0.0), area.value):.2f}"
+                )
+            yield Finding(
+                "Gap in accuracy",
+                "Table 3 ≤ Table 1 + |b-a|/2, and as an example changes S by at most 1/n, the slope is -1 … 1: "
+                "Table 3 ≤ g/2 + T1 - (g+T1)²/2 - T1²/2",
+                f"{dataset} SMALL → {larger}",
+                verdict,
+                detail,
+                gap,
+            )
+
+
+def gaps_if_relative() -> Iterator[Finding]:
+    grid = np.arange(1, 1000) / 1000
+
+    def reached(gap: float, larger: float, peak: float) -> float:
+        small = larger - gap
+        chord = small + grid * gap
+        curve = np.minimum(np.minimum(small + grid, larger * (1 + peak)), larger + 1 - grid)
+        return float((curve / chord - 1).mean())
+
+    for dataset in datasets():
+        most = 1 - overall_churn(dataset)[0] / 200
+        score, peak, area = max(_gains(dataset, "3B"), key=lambda one: one[2].low - one[1].high)
+        low, high = 0.0, most / 2
+        wanted, least = area.low / 100, max(peak.high, 0.0) / 100
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (low, middle) if reached(middle, most, least) >= wanted else (middle, high)
+        yield Finding(
+            "Gap in accuracy, if the tables are relative",
+            "the same with (S - chord)/chord for Table 3 and a peak of max(a, b)(1 + T1)",
+            f"{dataset} SMALL → 3B",
+            UNDECIDED,
+            f"asks b - a ≥ {100 * high:.2f} points at b = {100 * most:.2f} % (the most that churn allows), less at a "
+            f"lower b; of {score}",
+            100 * high,
+        )
+
+
+def concavity() -> Iterator[Finding]:
+    for dataset in datasets():
+        for larger in LARGER:
+            for score, peak, area in _gains(dataset, larger):
+                slack = area.high - peak.low / 2
+                verdict = HOLDS if area.low >= peak.high / 2 - _FLOAT else CANNOT if slack < -_FLOAT else UNDECIDED
+                detail = f"Table 3 {area.interval} against half of Table 1 {peak.interval}"
+                if verdict == CANNOT:
+                    detail += f": short by {-slack:.3f} points at least, so not every curve is concave"
+                yield Finding(
+                    "Concavity",
+                    "a concave curve has Table 3 ≥ Table 1 / 2 (the paper calls its curves concave)",
+                    f"{dataset} SMALL → {larger} {score}",
+                    verdict,
+                    detail,
+                    abs(slack),
+                    identity=False,
+                )
+
+
+def perfect_router() -> Iterator[Finding]:
+    for dataset in datasets():
+        for larger in LARGER:
+            needed = []
+            for score, peak, area in _gains(dataset, larger):
+                under_root = 1 - 4 * max(area.low, 0.0) / 100
+                by_area = 100 * (1 - math.sqrt(under_root)) if under_root >= 0 else math.inf
+                needed.append((max(by_area, 2 * peak.low), score))
+            least, score = max(needed)
+            yield Finding(
+                "Disagreement",
+                "T1 ≤ min(w, l') and T3 ≤ [w(1-w) + l'(1-l')]/2 of the perfect router, where only the larger model "
+                "is right on w, only the smaller on l': disagreement ≥ w + l' ≥ max(2 T1, 1 - √(1 - 4 T3))",
+                f"{dataset} SMALL → {larger}",
+                HOLDS if least <= 0 else CANNOT if least > 100 else UNDECIDED,
+                f"asks disagreement ≥ {least:.2f} %, of {score}" if least > 0 else "for any disagreement",
+                least,
+            )
+
+
+def _claim(relation: str, formula: str, better: str, worse: str) -> Iterator[Finding]:
+    for table in ("table1", "table3"):
+        for dataset in datasets():
+            for larger in LARGER:
+                one, other = gain(table, dataset, larger, better), gain(table, dataset, larger, worse)
+                cells = f"{_title(table)} {dataset} SMALL → {larger}"
+                if one is None or other is None:
+                    yield Finding(relation, formula, cells, UNDECIDED, "unreadable", identity=False)
+                    continue
+                verdict = HOLDS if one.low > other.high else CANNOT if one.high < other.low else UNDECIDED
+                difference = one.value - other.value
+                detail = f"{better} {one}, {worse} {other}"
+                detail += "; apart by no more than rounding" if verdict == UNDECIDED else ""
+                yield Finding(relation, formula, cells, verdict, detail, round(difference, 9), identity=False)
+
+
+def churn_beats_margin() -> Iterator[Finding]:
+    yield from _claim(
+        "Churn beats margin", "the paper's section 3.4: churn is the most useful score", "churn", "margin"
+    )
+
+
+def own_beats_committee() -> Iterator[Finding]:
+    yield from _claim(
+        "A model's own margin beats the committee's",
+        "the paper's section 3.4: more useful than the average uncertainty of several retrained models",
+        "margin",
+        "cmt_margin",
+    )
+
+
+def out_of_reach() -> Iterator[Finding]:
+    for formula, lacks in (
+        ("|b - a| ≤ disagreement", "neither is in a table; Figures 4 and 6 show them without digits"),
+        (
+            "random score: Table 3 has sd √(Var d / 12 n), Table 1 a floor of 0.627 √(Var d / n)",
+            "Var d isn't published",
+        ),
+        ("negating a score negates Table 3; increasing maps and permutations change nothing", "needs the scores"),
+        ("mean_relative", "the paper doesn't say which of the two it prints"),
+    ):
+        yield Finding("Not to be decided from the tables", "", formula, UNDECIDED, lacks)
+
+
+def _gains(dataset: str, larger: str) -> Iterator[tuple[str, Printed, Printed]]:
+    """(score, Table 1, Table 3) of the scores that can be read in both."""
+    for score in SCORES:
+        peak, area = gain("table1", dataset, larger, score), gain("table3", dataset, larger, score)
+        if peak is not None and area is not None:
+            yield score, peak, area
+
+
+def _title(table: str) -> str:
+    return f"Table {table[-1]}"

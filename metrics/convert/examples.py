@@ -1,0 +1,134 @@
+"""From examples read out of some file to checked scores: what every format has in common."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from conf.errors import SwitchyardError
+from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
+
+_ABOUT_ONE = 0.02  # a file's decimals may be few: ten classes at three digits are off by up to 0.005
+
+Say = Callable[[str], None]
+
+
+class ConvertError(SwitchyardError):
+    """A file, a flag or a row that can't become scores; the message names the file and the row."""
+
+
+@dataclass
+class RunInfo:
+    """What a file of predictions doesn't say about the run it comes from."""
+
+    dataset: str
+    size: str
+    seed: int
+    parameters: int
+    split: str = "test"
+    flops: float = 0.0  # per example; 0 where unknown
+    model: str = ""
+
+
+@dataclass
+class Example:
+    """One example as read. `values` is one natural log-likelihood a class, -inf for none."""
+
+    where: str  # file and line, for messages
+    example_id: str
+    target: str
+    values: Sequence[float]
+    prediction: str | None = None  # None: the likeliest class
+    slices: dict[str, str | None] = field(default_factory=dict)  # column, without the prefix slice_, -> value
+
+
+def build_scores(examples: Sequence[Example], classes: Sequence[str], info: RunInfo, origin: str, say: Say) -> Scores:
+    """Scores of one run. `origin` goes into the signature. `say` hears what a reader of the numbers should know.
+
+    Raises ConvertError for no examples, for two with one id, and for a target or prediction that is no class.
+    """
+    if not examples:
+        raise ConvertError("the file holds no examples")
+    known = {name: k for k, name in enumerate(classes)}
+    if len(known) < len(classes) or len(classes) < 2:
+        raise ConvertError(f"classes {list(classes)}: expected two or more different names")
+    seen: dict[str, str] = {}
+    for one in examples:
+        if one.example_id in seen:
+            raise ConvertError(f"{one.where}: id {one.example_id!r} is that of {seen[one.example_id]} already")
+        seen[one.example_id] = one.where
+        for what, name in (("label", one.target), ("prediction", one.prediction)):
+            if name is not None and name not in known:
+                hint = "; give --labels index if labels count classes from 0" if name.isdecimal() else ""
+                raise ConvertError(f"{one.where}: {what} {name!r} is none of the classes {list(classes)}{hint}")
+    values = np.array([one.values for one in examples], dtype=np.float64)  # [n, K]
+    _tell_of(values, say)
+    likeliest = values.argmax(axis=1)
+    names = np.array(list(classes), dtype=object)
+    given = [known[one.prediction] if one.prediction is not None else k for one, k in zip(examples, likeliest)]
+    if differing := int(np.count_nonzero(values[np.arange(len(given)), given] < values.max(axis=1))):
+        say(f"{differing:,} predictions are not the class with the highest likelihood; taken as they are")
+    target = np.array([one.target for one in examples], dtype=object)
+    prediction = names[np.array(given)]
+    columns = sorted(examples[0].slices)
+    slices = {
+        f"slice_{name.removeprefix('slice_')}": np.array([one.slices[name] for one in examples], dtype=object)
+        for name in columns
+    }
+    rows = [[one.example_id, one.target, [one.slices[name] for name in columns]] for one in examples]
+    metadata = ScoresMetadata(
+        dataset=info.dataset,
+        size=info.size,
+        seed=info.seed,
+        split=info.split,
+        task="classification",
+        classes=list(classes),
+        parameters=info.parameters,
+        flops_per_example=info.flops,
+        model=info.model,
+        data=hashlib.sha256(json.dumps([columns, rows]).encode()).hexdigest()[:16],
+        signature=f"scores:converted|from:{origin}",
+    )
+    ids = np.array([one.example_id for one in examples], dtype=object)
+    return Scores(metadata, ids, target, prediction, prediction == target, values.astype(np.float32), slices)
+
+
+def _tell_of(values: np.ndarray, say: Say) -> None:
+    with np.errstate(over="ignore"):
+        sums = np.exp(values).sum(axis=1)
+    if unnormalized := int(np.count_nonzero(np.abs(sums - 1) > _ABOUT_ONE)):
+        say(
+            f"{unnormalized:,} of {len(sums):,} rows don't sum to about 1 over the classes ({sums.min():.3g} to "
+            f"{sums.max():.3g}): taken as unnormalised likelihoods; scores normalise them"
+        )
+    if certain := int(np.count_nonzero(np.isneginf(values).sum(axis=1) == values.shape[1] - 1)):
+        say(f"{certain:,} rows give one class everything, so they tie as the most certain; log-probabilities don't")
+
+
+def save(scores: Scores, out: Path, say: Say) -> Path:
+    """Writes a run's scores, whole or not at all; into a directory under the name `scores-D-S-sN-SPLIT.parquet`.
+
+    Classes are put in the order of the runs of that dataset and split already beside it. Raises ConvertError where
+    those have other classes, and ScoresError as `write_scores` does.
+    """
+    m = scores.metadata
+    path = out if out.suffix == ".parquet" else out / f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}.parquet"
+    for sibling in sorted(path.parent.glob("scores-*.parquet")):
+        other = read_metadata(sibling)
+        if sibling == path or (other.dataset, other.split) != (m.dataset, m.split):
+            continue
+        if sorted(other.classes) != sorted(m.classes):
+            raise ConvertError(
+                f"classes {m.classes}, but {sibling} of the same dataset has {other.classes}; expected the same in "
+                "every run: name them alike, or write to another directory"
+            )
+        order = [m.classes.index(name) for name in other.classes]
+        m = replace(m, classes=list(other.classes))
+        scores = replace(scores, metadata=m, class_log_likelihoods=scores.class_log_likelihoods[:, order])
+        break
+    write_scores(scores, path)
+    say(f"{path}: {len(scores.example_id):,} examples, {len(m.classes)} classes, {100 * scores.correct.mean():.2f} %")
+    return path

@@ -1,0 +1,184 @@
+"""Sample logs of EleutherAI's lm-evaluation-harness: samples_TASK_DATE.jsonl, of multiple-choice tasks.
+
+With --log_samples the harness writes one object a document and filter: `doc_id`, `doc`, `target` (as text: the index of
+the right choice, or the choice), `arguments` ({"gen_args_0": {"arg_0": context, "arg_1": continuation}, …}; lists of
+pairs in older versions), `resps`, `filtered_resps` ([log-likelihood, is greedy] a choice, as text in some versions),
+`filter` and the metrics, such as `acc`. A log-likelihood is the sum over the continuation's tokens, not normalised.
+Source: lm_eval/evaluator.py, lm_eval/loggers/evaluation_tracker.py and lm_eval/api/task.py of version 0.4.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metrics.convert.examples import ConvertError, Example, Say
+from metrics.convert.rows import Row
+
+
+@dataclass
+class _Document:
+    where: str
+    doc_id: Any
+    target: str
+    values: list[float]
+    choices: list[str] | None  # continuations, stripped
+    right: bool | None  # what the harness says of its likeliest choice
+    slices: dict[str, str | None]
+
+
+def is_harness_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a JSONL file is the harness's."""
+    return {"doc_id", "target", "filtered_resps"} <= set(row)
+
+
+def harness_examples(
+    rows: Iterator[Row], chosen: str | None, slices: Sequence[str], say: Say
+) -> tuple[list[Example], list[str]]:
+    """The examples in the order of their doc_id, and the classes.
+
+    Classes are the continuations where every document has the same, as with boolq; else the choices by position, `0`,
+    `1`, …, and a document with fewer choices gives the rest likelihood 0. `slices` are fields of `doc`. Raises
+    ConvertError for several filters of which none is chosen, for tasks that aren't multiple choice, and for targets
+    that name no choice or contradict the harness's own `acc`.
+    """
+    read = list(rows)
+    filters = list(dict.fromkeys(str(row.get("filter", "none")) for _, row in read))
+    if chosen is None and len(filters) > 1:
+        raise ConvertError(
+            f"the samples were filtered in {len(filters)} ways; choose one: --filter {'|'.join(filters)}"
+        )
+    if chosen is not None and read and chosen not in filters:
+        raise ConvertError(f"no samples have the filter {chosen!r}; they have {', '.join(filters)}")
+    documents = [
+        _document(where, row, slices) for where, row in read if chosen is None or row.get("filter", "none") == chosen
+    ]
+    documents.sort(key=lambda one: (isinstance(one.doc_id, str), one.doc_id))
+    most = max((len(one.values) for one in documents), default=0)
+    first = documents[0].choices if documents else None
+    by_text = first is not None and len(set(first)) == len(first) and all(one.choices == first for one in documents)
+    classes = list(first) if by_text and first is not None else [str(k) for k in range(most)]
+    if not by_text:
+        say(f"choices differ from document to document, so classes are their positions, 0 to {most - 1}")
+    if fewer := sum(len(one.values) < most for one in documents):
+        say(f"{fewer:,} documents have fewer than {most} choices; what they lack has likelihood 0")
+    right = _right_choices(documents)
+    examples = [
+        Example(
+            where=one.where,
+            example_id=str(one.doc_id),
+            target=classes[k],
+            values=one.values + [-math.inf] * (most - len(one.values)),
+            slices=one.slices,
+        )
+        for one, k in zip(documents, right, strict=True)
+    ]
+    return examples, classes
+
+
+def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Document:
+    if not is_harness_row(row):
+        raise ConvertError(f"{where}: lacks doc_id, target or filtered_resps; not a sample of the harness")
+    values = [
+        _log_likelihood(where, response) for response in _responses(where, row["filtered_resps"], row.get("resps"))
+    ]
+    choices = _continuations(row.get("arguments"))
+    if "acc_mutual_info" in row and len(values) % 2 == 0:
+        # the second half scores the choices without their context
+        values = values[: len(values) // 2]
+        choices = choices and choices[: len(choices) // 2]
+    if len(values) < 2:
+        raise ConvertError(f"{where}: has {len(values)} choice; expected the log-likelihoods of two or more")
+    doc = row.get("doc")
+    missing = [name for name in slices if not isinstance(doc, Mapping) or name not in doc]
+    if missing:
+        raise ConvertError(f"{where}: doc lacks {', '.join(missing)}")
+    accuracy = row.get("acc")
+    return _Document(
+        where=where,
+        doc_id=row["doc_id"],
+        target=str(row["target"]),
+        values=values,
+        choices=choices if choices is not None and len(choices) == len(values) else None,
+        right=bool(accuracy) if isinstance(accuracy, (int, float)) else None,
+        slices={name: None if doc[name] is None else str(doc[name]) for name in slices} if doc else {},
+    )
+
+
+def _responses(where: str, filtered: Any, unfiltered: Any) -> list[Any]:
+    """One [log-likelihood, is greedy] a choice."""
+    for responses in (filtered, unfiltered):
+        if isinstance(responses, list) and responses:
+            # unfiltered, each choice has a list of repeats
+            flat = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in responses]
+            if all(isinstance(one, list) and len(one) == 2 for one in flat):
+                return flat
+    raise ConvertError(
+        f"{where}: filtered_resps holds {str(filtered)[:60]}, expected [log-likelihood, is greedy] for each choice; "
+        "only multiple-choice tasks can be converted"
+    )
+
+
+def _log_likelihood(where: str, response: Any) -> float:
+    try:
+        value = float(response[0])
+    except (TypeError, ValueError):
+        raise ConvertError(f"{where}: log-likelihood {response[0]!r} is no number") from None
+    if math.isnan(value) or value > 1e-4:
+        raise ConvertError(f"{where}: {value} is no log-likelihood")
+    return value
+
+
+def _continuations(arguments: Any) -> list[str] | None:
+    if isinstance(arguments, Mapping):
+        numbered = sorted(arguments.items(), key=lambda item: int(item[0].rpartition("_")[2]))
+        pairs = [[call.get("arg_0"), call.get("arg_1")] for _, call in numbered if isinstance(call, Mapping)]
+    elif isinstance(arguments, list):
+        pairs = [call for call in arguments if isinstance(call, list) and len(call) >= 2]
+    else:
+        return None
+    texts = [pair[1].strip() for pair in pairs if isinstance(pair[1], str)]
+    return texts if len(texts) == len(pairs) else None
+
+
+def _right_choices(documents: Sequence[_Document]) -> list[int]:
+    """The index of each document's right choice.
+
+    `target` is text either way, and "1" may be an index or a choice: the reading is taken that fits every document
+    and, where it is logged, `acc` = (the likeliest choice is the right one).
+    """
+    contradiction = None
+    for reading in (_by_index, _by_text):
+        found = [reading(one) for one in documents]
+        if any(k is None for k in found):
+            continue
+        wrong = [
+            one
+            for one, k in zip(documents, found, strict=True)
+            if one.right is not None and one.right != (one.values.index(max(one.values)) == k)
+        ]
+        if not wrong:
+            return [k for k in found if k is not None]
+        contradiction = contradiction or wrong[0]
+    if contradiction is not None:
+        raise ConvertError(
+            f"{contradiction.where}: acc={contradiction.right:d} contradicts the target {contradiction.target!r} and "
+            "the log-likelihoods; tasks that score choices some other way can't be converted"
+        )
+    lost = next(
+        (one for one in documents if _by_index(one) is None and _by_text(one) is None),
+        next(one for one in documents if _by_index(one) is None),
+    )
+    raise ConvertError(
+        f"{lost.where}: target {lost.target!r} is neither the index of a choice nor one of the choices {lost.choices}; "
+        "tasks with several right answers, or with several contexts for one continuation, can't be converted"
+    )
+
+
+def _by_index(one: _Document) -> int | None:
+    return int(one.target) if one.target.isdecimal() and int(one.target) < len(one.values) else None
+
+
+def _by_text(one: _Document) -> int | None:
+    choices = one.choices or []
+    return choices.index(one.target.strip()) if choices.count(one.target.strip()) == 1 else None

@@ -1,0 +1,401 @@
+"""Other people's files into scores: round trips from every format, what is refused and how, and on to tables."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conf.schema import Config, Metrics
+from metrics.convert.__main__ import main
+from metrics.scores import read_scores
+from metrics.stage import metrics_from_files
+from tests.synthetic_scores import synthetic_grid
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ["--dataset", "reviews", "--size", "small", "--seed", "0", "--parameters", "60M"]
+CLASSES = ["class 0", "class 1", "class 2"]
+
+
+@pytest.fixture(scope="module")
+def one():
+    return synthetic_grid(seeds=1, examples=30, classes=3)[0]
+
+
+def rows_of(scores, scale=lambda x: x):
+    return [
+        {
+            "id": scores.example_id[i],
+            "gold": scores.target[i],
+            "said": scores.prediction[i],
+            "kind": scores.slices["slice_kind"][i],
+            **{f"p{k}": scale(float(v)) for k, v in enumerate(scores.class_log_likelihoods[i])},
+        }
+        for i in range(len(scores.example_id))
+    ]
+
+
+def write_csv(path, rows, delimiter=","):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+COLUMNS = ["--target", "gold", *(x for k in range(3) for x in ("--class", f"class {k}=p{k}"))]
+NAMED = [*COLUMNS, "--id", "id", "--slice", "kind", "--prediction", "said"]
+
+
+def agrees(path, scores):
+    read = read_scores(path)
+    for name in ("example_id", "target", "prediction", "correct"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(scores, name))
+    np.testing.assert_array_equal(read.slices["slice_kind"], scores.slices["slice_kind"])
+    np.testing.assert_allclose(read.class_log_likelihoods, scores.class_log_likelihoods, rtol=1e-6, atol=1e-6)
+    assert read.metadata.classes == CLASSES and read.metadata.parameters == 60_000_000
+    return read
+
+
+# ---- round trips
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("scale", ["probability", "log_probability"])
+def test_round_trip(one, tmp_path, capsys, kind, scale):
+    rows, path = rows_of(one, math.exp if scale == "probability" else float), tmp_path / f"run.{kind}"
+    if kind in ("csv", "tsv"):
+        write_csv(path, rows, "," if kind == "csv" else "\t")
+    elif kind == "jsonl":
+        write_jsonl(path, rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    assert main([str(path), *RUN, *NAMED, "--out", str(tmp_path / "out")]) == 0
+    assert f"values are taken as {scale.replace('_', '-')[:-1]}ies" in capsys.readouterr().out
+    read = agrees(tmp_path / "out" / "scores-reviews-small-s0-test.parquet", one)
+    assert read.metadata.signature == f"scores:converted|from:{kind}"
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["scores-reviews-small-s0-test.parquet"]
+
+
+@pytest.mark.parametrize("shape", ["object", "list", "text"])
+def test_one_column_of_values(one, tmp_path, shape):
+    rows = []
+    for row in rows_of(one):
+        values = {f"class {k}": row.pop(f"p{k}") for k in range(3)}
+        if shape == "object":  # in another order in every other row
+            row["values"] = values if len(rows) % 2 == 0 else dict(reversed(values.items()))
+        else:
+            row["values"] = list(values.values())
+        rows.append(row)
+    flags = ["--target", "gold", "--id", "id", "--slice", "kind", "--values", "values"]
+    if shape == "text":
+        path = write_csv(tmp_path / "run.csv", [{**row, "values": json.dumps(row["values"])} for row in rows])
+    else:
+        path = write_jsonl(tmp_path / "run.jsonl", rows)
+    if shape != "object":
+        flags += ["--classes", ",".join(CLASSES)]
+    assert main([path, *RUN, *flags, "--out", str(tmp_path / "a.parquet")]) == 0
+    agrees(tmp_path / "a.parquet", one)
+
+
+def test_prediction_and_id_may_be_left_out(one, tmp_path, capsys):
+    path = write_csv(tmp_path / "run.csv", rows_of(one))
+    assert main([path, *RUN, *COLUMNS, "--out", str(tmp_path / "a.parquet")]) == 0
+    read = read_scores(tmp_path / "a.parquet")
+    assert list(read.example_id) == [str(k) for k in range(30)]
+    np.testing.assert_array_equal(read.prediction, one.prediction)
+    assert "rows are numbered" in capsys.readouterr().out
+
+
+def test_labels_by_index(one, tmp_path):
+    rows = [{**row, "gold": CLASSES.index(row["gold"]), "said": CLASSES.index(row["said"])} for row in rows_of(one)]
+    path = write_csv(tmp_path / "run.csv", rows)
+    assert main([path, *RUN, *NAMED, "--labels", "index", "--out", str(tmp_path / "a.parquet")]) == 0
+    agrees(tmp_path / "a.parquet", one)
+
+
+def test_unnormalised_likelihoods_are_taken_and_told(one, tmp_path, capsys):
+    path = write_csv(tmp_path / "run.csv", rows_of(one, lambda x: x - 5))
+    assert main([path, *RUN, *NAMED, "--out", str(tmp_path / "a.parquet")]) == 0
+    assert "30 of 30 rows don't sum to about 1 over the classes (0.00674 to 0.00674)" in capsys.readouterr().out
+
+
+def test_rounding_below_0_makes_no_log_probability(tmp_path, capsys):
+    path = write_jsonl(tmp_path / "run.jsonl", [{"gold": "a", "p": 1.00001, "q": -1e-7}])
+    flags = ["--target", "gold", "--class", "a=p", "--class", "b=q"]
+    assert main([path, *RUN, *flags, "--out", str(tmp_path / "a.parquet")]) == 0
+    assert "taken as probabilities" in capsys.readouterr().out
+
+
+def test_certain_rows_and_unlikely_predictions_are_told(tmp_path, capsys):
+    rows = [{"gold": "a", "said": "b", "p": 1, "q": 0}, {"gold": "b", "said": "b", "p": 0.4, "q": 0.6}]
+    path = write_jsonl(tmp_path / "run.jsonl", rows)
+    flags = ["--target", "gold", "--prediction", "said", "--class", "a=p", "--class", "b=q"]
+    assert main([path, *RUN, *flags, "--out", str(tmp_path / "a.parquet")]) == 0
+    said = capsys.readouterr().out
+    assert "1 rows give one class everything" in said and "1 predictions are not the class" in said
+    assert list(read_scores(tmp_path / "a.parquet").correct) == [False, True]
+
+
+def test_classes_take_the_order_of_the_files_beside(one, tmp_path):
+    out = str(tmp_path / "out")
+    path = write_csv(tmp_path / "run.csv", rows_of(one))
+    assert main([path, *RUN, *NAMED, "--out", out]) == 0
+    turned = [x for k in (2, 0, 1) for x in ("--class", f"class {k}=p{k}")]
+    other = ["--dataset", "reviews", "--size", "base", "--seed", "0", "--parameters", "2e8"]
+    assert main([path, *other, "--target", "gold", "--id", "id", "--slice", "kind", *turned, "--out", out]) == 0
+    read = read_scores(tmp_path / "out" / "scores-reviews-base-s0-test.parquet")
+    assert read.metadata.classes == CLASSES
+    np.testing.assert_allclose(read.class_log_likelihoods, one.class_log_likelihoods, rtol=1e-6)
+
+
+# ---- what is refused
+
+
+GOOD = [{"id": "x", "gold": "a", "p": 0.9, "q": 0.1}, {"id": "y", "gold": "b", "p": 0.2, "q": 0.8}]
+FLAGS = ["--target", "gold", "--id", "id", "--class", "a=p", "--class", "b=q"]
+
+
+def refused(tmp_path, capsys, rows, flags=FLAGS, run=RUN, name="run.jsonl"):
+    path = tmp_path / name
+    if isinstance(rows, str):
+        path.write_text(rows, encoding="utf-8")
+    else:
+        write_jsonl(path, rows)
+    assert main([str(path), *run, *flags, "--out", str(tmp_path / "out" / "a.parquet")]) == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"p": None}, "line 2: p holds None, expected a number"),
+        ({"p": "high"}, "line 2: p holds 'high', expected a number"),
+        ({"p": True}, "line 2: p holds True"),
+        ({"p": float("nan")}, "line 2: p is NaN"),
+        ({"p": 1.5}, "line 2: 1.5 is no probability"),
+        ({"p": 3.0, "q": -1.0}, "line 1: 0.9 is no log-probability (2 such rows)"),
+        ({"p": 0, "q": 0}, "line 2: gives every class probability 0"),
+        ({"gold": "c"}, "line 2: label 'c' is none of the classes ['a', 'b']"),
+        ({"gold": "1"}, "give --labels index"),
+        ({"gold": None}, "line 2: gold is empty"),
+        ({"id": "x"}, "line 2: id 'x' is that of"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path, capsys, change, message):
+    said = refused(tmp_path, capsys, [GOOD[0], {**GOOD[1], **change}])
+    assert message in said
+
+
+def test_a_missing_column(tmp_path, capsys):
+    said = refused(tmp_path, capsys, GOOD, [*FLAGS, "--slice", "country"])
+    assert "lacks the column country; it has id, gold, p, q" in said
+    said = refused(tmp_path, capsys, [GOOD[0], {"id": "y", "gold": "b", "p": 1}])
+    assert "line 2: lacks q" in said
+
+
+def test_what_is_not_the_format(tmp_path, capsys):
+    assert "line 1: isn't JSON" in refused(tmp_path, capsys, "{")
+    assert "line 1: expected an object" in refused(tmp_path, capsys, "[1]\n")
+    assert "the file holds no examples" in refused(tmp_path, capsys, "")
+    assert "line 3: has more or fewer fields" in refused(
+        tmp_path, capsys, "id,gold,p,q\nx,a,1,0\ny,b,1\n", name="run.csv"
+    )
+    assert "can't tell the format" in refused(tmp_path, capsys, GOOD, name="run.data")
+    assert "can't be read as parquet" in refused(tmp_path, capsys, "no", name="run.parquet")
+
+
+def test_classes_that_change_from_row_to_row(tmp_path, capsys):
+    rows = [{"gold": "a", "v": {"a": 0.9, "b": 0.1}}, {"gold": "b", "v": {"a": 0.5, "c": 0.5}}]
+    said = refused(tmp_path, capsys, rows, ["--target", "gold", "--values", "v"])
+    assert "line 2: v has the classes ['a', 'c'], expected ['a', 'b']" in said
+    rows = [{"gold": "a", "v": [0.9, 0.1]}]
+    assert "name its classes" in refused(tmp_path, capsys, rows, ["--target", "gold", "--values", "v"])
+    said = refused(tmp_path, capsys, rows, ["--target", "gold", "--values", "v", "--classes", "a,b,c"])
+    assert "holds 2 values, expected one for each" in said
+
+
+def test_classes_that_differ_between_files(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "scores")]
+    path = write_jsonl(tmp_path / "run.jsonl", GOOD)
+    assert main([path, *RUN, *FLAGS, *out]) == 0
+    three = [*FLAGS, "--class", "c=q"]
+    assert main([path, *RUN, "--seed", "1", *three, *out]) == 1
+    assert "classes ['a', 'b', 'c'], but" in capsys.readouterr().err
+    assert len(list((tmp_path / "scores").iterdir())) == 1
+
+
+def test_flags_that_are_missing_or_wrong(tmp_path, capsys):
+    said = refused(tmp_path, capsys, GOOD, run=["--dataset", "d", "--size", "s"])
+    assert "--seed, --parameters not given" in said
+    assert "expected a number such as" in refused(tmp_path, capsys, GOOD, run=[*RUN, "--parameters", "big"])
+    assert "seed=0.5: expected a whole number" in refused(tmp_path, capsys, GOOD, run=[*RUN, "--seed", "0.5"])
+    assert "give either --class" in refused(tmp_path, capsys, GOOD, ["--target", "gold"])
+    assert "expected NAME=COLUMN" in refused(tmp_path, capsys, GOOD, ["--class", "p"])
+    assert "scale=logit: expected one of" in refused(tmp_path, capsys, GOOD, [*FLAGS, "--scale", "logit"])
+    assert main([str(tmp_path / "none.csv"), *RUN, *FLAGS, "--out", "x"]) == 1
+    assert main([]) == 1
+    assert "no FILE given" in capsys.readouterr().err
+
+
+# ---- lm-evaluation-harness
+
+
+def sample(doc_id, target, values, choices=(" no", " yes"), **more):
+    """As lm-eval 0.4 writes it."""
+    return {
+        "doc_id": doc_id,
+        "doc": {"question": "?", "subject": "law" if doc_id % 2 else None},
+        "target": target,
+        "arguments": {f"gen_args_{k}": {"arg_0": "Q: ?\nA:", "arg_1": choice} for k, choice in enumerate(choices)},
+        "resps": [[[str(value), "False"]] for value in values],
+        "filtered_resps": [[str(value), "False"] for value in values],
+        "filter": "none",
+        "metrics": ["acc"],
+        "doc_hash": "d",
+        "acc": float(values.index(max(values)) == int(target)) if target.isdecimal() else 1.0,
+        **more,
+    }
+
+
+def converted(tmp_path, capsys, samples, *flags, status=0):
+    path = write_jsonl(tmp_path / "samples_boolq_2025-01-31T10-00-00.000000.jsonl", samples)
+    assert main([path, *RUN, *flags, "--out", str(tmp_path / "out" / "a.parquet")]) == status
+    said = capsys.readouterr()
+    return (read_scores(tmp_path / "out" / "a.parquet"), said.out) if status == 0 else said.err
+
+
+def test_harness_samples(tmp_path, capsys):
+    samples = [sample(1, "0", [-3.5, -2.25]), sample(0, "1", [-4.0, -1.0]), sample(2, "0", [-0.5, -6.0])]
+    read, said = converted(tmp_path, capsys, samples, "--slice", "subject")
+    assert read.metadata.classes == ["no", "yes"] and list(read.example_id) == ["0", "1", "2"]
+    assert list(read.target) == ["yes", "no", "no"] and list(read.prediction) == ["yes", "yes", "no"]
+    np.testing.assert_array_equal(read.class_log_likelihoods, np.array([[-4, -1], [-3.5, -2.25], [-0.5, -6]], "f4"))
+    assert list(read.slices["slice_subject"]) == [None, "law", None]
+    assert read.metadata.signature == "scores:converted|from:lm-eval" and "don't sum to about 1" in said
+
+
+def test_harness_samples_of_older_versions(tmp_path, capsys):
+    """Lists of pairs, numbers and booleans; unfiltered responses alone."""
+    old = sample(0, "1", [-4.0, -1.0])
+    old["arguments"] = [["Q", " no"], ["Q", " yes"]]
+    old["resps"], old["filtered_resps"] = [[[-4.0, False]], [[-1.0, True]]], [[-4.0, False], [-1.0, True]]
+    nested = sample(1, "1", [-4.0, -1.0])
+    nested["filtered_resps"] = [[[-4.0, False]], [[-1.0, True]]]
+    read, _ = converted(tmp_path, capsys, [old, nested])
+    assert read.metadata.classes == ["no", "yes"] and list(read.prediction) == ["yes", "yes"]
+
+
+def test_harness_choices_that_differ_are_positions(tmp_path, capsys):
+    samples = [
+        sample(0, "2", [-4.0, -3.0, -1.0, -9.0], choices=(" a", " b", " c", " d")),
+        sample(1, "1", [-4.0, -3.0, -5.0], choices=(" e", " f", " g")),
+    ]
+    read, said = converted(tmp_path, capsys, samples)
+    assert read.metadata.classes == ["0", "1", "2", "3"] and list(read.target) == ["2", "1"]
+    assert read.class_log_likelihoods[1, 3] == -np.inf
+    assert "their positions, 0 to 3" in said and "1 documents have fewer than 4 choices" in said
+
+
+def test_harness_targets_as_text(tmp_path, capsys):
+    """Choices that are numbers: `acc` tells a choice from an index."""
+    samples = [
+        sample(0, "1", [-1.0, -2.0], choices=(" 1", " 0"), acc=1.0),
+        sample(1, "0", [-1.0, -2.0], choices=(" 1", " 0"), acc=0.0),
+    ]
+    read, _ = converted(tmp_path, capsys, samples)
+    assert list(read.target) == ["1", "0"] and list(read.correct) == [True, False]
+    samples = [sample(0, "yes", [-4.0, -1.0]), sample(1, " no", [-1.0, -4.0])]
+    read, _ = converted(tmp_path, capsys, samples)
+    assert list(read.target) == ["yes", "no"]
+
+
+def test_harness_mutual_information_keeps_the_likelihoods_in_context(tmp_path, capsys):
+    one = sample(0, "1", [-4.0, -1.0, -7.0, -8.0], choices=(" no", " yes", " no", " yes"), acc=1.0, acc_mutual_info=1.0)
+    read, _ = converted(tmp_path, capsys, [one])
+    np.testing.assert_array_equal(read.class_log_likelihoods, np.array([[-4, -1]], "f4"))
+
+
+def test_harness_filters(tmp_path, capsys):
+    samples = [sample(0, "1", [-4.0, -1.0]), sample(0, "1", [-4.0, -2.0], filter="other")]
+    assert "choose one: --filter none|other" in converted(tmp_path, capsys, samples, status=1)
+    assert "they have none, other" in converted(tmp_path, capsys, samples, "--filter", "x", status=1)
+    read, _ = converted(tmp_path, capsys, samples, "--filter", "other")
+    assert read.class_log_likelihoods[0, 1] == -2
+
+
+def test_harness_samples_that_cannot_be_converted(tmp_path, capsys):
+    generated = {**sample(0, "1", [-1.0, -2.0]), "resps": [["18"]], "filtered_resps": ["18"]}
+    assert "only multiple-choice tasks" in converted(tmp_path, capsys, [generated], status=1)
+    assert "several right answers" in converted(tmp_path, capsys, [sample(0, "[0, 1]", [-1.0, -2.0])], status=1)
+    lying = sample(0, "1", [-1.0, -2.0], acc=1.0)
+    assert "acc=1 contradicts the target '1'" in converted(tmp_path, capsys, [lying], status=1)
+    unknown = sample(0, "1", [-1.0, float("nan")])
+    assert "is no log-likelihood" in converted(tmp_path, capsys, [unknown], status=1)
+    twice = [sample(0, "1", [-4.0, -1.0])] * 2
+    assert "id '0' is that of" in converted(tmp_path, capsys, twice, status=1)
+    assert "doc lacks topic" in converted(tmp_path, capsys, twice[:1], "--slice", "topic", status=1)
+
+
+# ---- to tables
+
+
+def test_from_a_config_of_two_sizes_and_two_seeds_to_tables(tmp_path):
+    grid = synthetic_grid(seeds=2, examples=60, classes=3)
+    runs = []
+    for scores in grid:
+        m, path = scores.metadata, tmp_path / f"{scores.metadata.size}-{scores.metadata.seed}.csv"
+        write_csv(path, rows_of(scores))
+        runs.append({"file": str(path), "size": m.size, "seed": m.seed, "parameters": m.parameters})
+    config = {"dataset": "reviews", "target": "gold", "id": "id", "slice": "kind", "out": str(tmp_path / "scores")}
+    config |= {"class": {f"class {k}": f"p{k}" for k in range(3)}, "runs": runs}
+    (tmp_path / "runs.yaml").write_text(json.dumps(config), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "metrics.convert", "--config", str(tmp_path / "runs.yaml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("60 examples, 3 classes") == 4
+    out = metrics_from_files(
+        Config(metrics=Metrics(scores=str(tmp_path / "scores" / "*.parquet"), out=str(tmp_path / "out"), resamples=5))
+    )
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    sizes = summary["datasets"]["reviews"]["sizes"]
+    assert [(size["name"], size["seeds"]) for size in sizes] == [("small", [0, 1]), ("base", [0, 1])]
+    assert [acc for size in sizes for acc in size["accuracy_by_seed"]] == [scores.correct.mean() for scores in grid]
+    assert {row["score"] for row in summary["tables"]["table1"]} >= {"margin", "entropy", "churn"}
+    assert not any("fingerprint" in note or "settings" in note for note in summary["notes"])
+
+
+def test_config_errors(tmp_path, capsys):
+    def said(text):
+        (tmp_path / "runs.yaml").write_text(text, encoding="utf-8")
+        assert main(["--config", str(tmp_path / "runs.yaml")]) == 1
+        return capsys.readouterr().err
+
+    assert "expected a mapping" in said("- 1")
+    assert "can't be read as YAML" in said("a: [")
+    assert "targt: no such setting" in said("targt: gold\nruns: [{file: a.csv}]")
+    assert "expected a list of mappings" in said("runs: 3")
+
+
+def test_the_command_starts_without_hydra_and_jax():
+    code = (
+        "import sys, metrics.convert.__main__;"
+        "assert not {'jax', 'hydra', 'matplotlib', 'pandas'} & set(sys.modules), 'slow imports'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

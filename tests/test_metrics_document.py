@@ -1,0 +1,153 @@
+"""docs/metrics.md: every number of its worked example is what the code gives, to the printed digits."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conf.schema import SCORES, Metrics
+from metrics.analysis import analyse
+from metrics.convert.__main__ import main
+from metrics.grid import collect_grids
+from metrics.scores import Scores, ScoresMetadata, read_scores
+from metrics.tables import COLUMNS, signature, table_rows
+from metrics.uncertainty import uncertainties
+
+TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+CLASSES = ["yes", "no"]
+
+
+def example():
+    """The document's own table of probabilities, as scores."""
+    rows = list(csv.DictReader(io.StringIO(re.search(r"```csv\n(.*?)```", TEXT, re.DOTALL)[1])))
+    ids, target = (np.array([row[name] for row in rows], dtype=object) for name in ("example", "target"))
+    grid = []
+    for run in list(rows[0])[2:]:
+        size, seed = run.split()
+        yes = np.array([float(row[run]) for row in rows])
+        likelihoods = np.log(np.stack([yes, 1 - yes], axis=1)).astype(np.float32)
+        prediction = np.array(CLASSES, dtype=object)[likelihoods.argmax(axis=1)]
+        parameters = {"small": 60, "large": 770}[size]
+        metadata = ScoresMetadata(
+            "toy", size, int(seed), "test", "classification", CLASSES, parameters, 1.0, "", "", ""
+        )
+        grid.append(Scores(metadata, ids, target, prediction, prediction == target, likelihoods))
+    return grid
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    config = Metrics(resamples=0)
+    (grid,) = collect_grids(example())
+    analysis = analyse(grid, config)
+    (pair,) = analysis.pairs
+    margin, tables = pair.scores["margin"], table_rows([analysis])
+    one, three = ({row["score"]: row for row in tables[name]}["margin"] for name in ("table1", "table3"))
+    buckets = {(row["uncertainty_size"], row["bucket"]): row for row in tables["table2"]}
+    scores = uncertainties(grid.sizes[0], config)
+    outcome, row = analysis.outcomes, int(np.flatnonzero(analysis.outcomes.thresholds < 0.795)[0])
+    assert outcome.thresholds[row] == pytest.approx(0.794, abs=5e-4)
+    both_right, both_wrong, only_large, only_small = outcome.fraction[row]
+    known = {
+        "accuracy(small)": analysis.accuracy["small"].value,
+        "accuracy(large)": analysis.accuracy["large"].value,
+        **{f"S({k / 4:g})": margin.curve[0, 0][25 * k] for k in range(5)},
+        "table1(0, 0)": margin.peak_gain[0, 0],
+        "table3(0, 0)": margin.area[0, 0],
+        "random_hump": pair.bounds.random_hump.mean(),
+        "gap": pair.gap.value,
+        "disagreement": pair.disagreement.value,
+        "only_large_right": pair.bounds.only_large.mean(),
+        "only_small_right": pair.bounds.only_small.mean(),
+        "hump": margin.hump.mean(),
+        "perfect_hump": pair.bounds.perfect_hump.mean(),
+        "perfect_area": pair.bounds.perfect_area.mean(),
+        "area_over_margin": pair.area_over_margin["committee_margin"].value,
+        "both_right": both_right,
+        "both_wrong": both_wrong,
+        "only_large": only_large,
+        "only_small": only_small,
+        "fig3(small, 1)": analysis.buckets.accuracy["small"][0],
+        "fig3(large, 1)": analysis.buckets.accuracy["large"][0],
+        "mean S(0.5)": pair.curve["margin"][50],
+        "disagreement(0, 0)": pair.disagreements[0, 0],
+        "hump(0, 0)": margin.hump[0, 0],
+    }
+    known = {name: 100 * value for name, value in known.items()}
+    known |= {
+        "margin(small 0, c)": np.exp(scores["margin"][0, 2]),
+        "entropy(small 0, c)": -0.4 * np.log(0.4) - 0.6 * np.log(0.6),
+        "churn(small 0, c)": scores["churn"][0, 2],
+        "committee_margin(small 0, d)": np.exp(scores["committee_margin"][0, 3]),
+        "committee_entropy(small 0, d)": np.exp(scores["committee_entropy"][0, 3]),
+        "committee_churn(small 0, c)": scores["committee_churn"][0, 2],
+        "table1": one["mean"],
+        "table1_se": one["se"],
+        "table1_relative": one["mean_relative"],
+        "table3": three["mean"],
+        "table3_se": three["se"],
+        "table3_relative": three["mean_relative"],
+        "pairs": one["pairs"],
+        "matching": pair.matching["margin"].value,
+        "half_gain": pair.half_gain["margin"].value,
+        **{f"churn({q})": buckets["small", q]["churn"] for q in ("Q1", "Q2", "Q5")},
+        "examples(Q1)": buckets["small", "Q1"]["examples"],
+        "pairs(Q1)": buckets["small", "Q1"]["pairs"],
+        "se(Q1)": buckets["small", "Q1"]["se"],
+        **{
+            f"overall({size})": sum(
+                (row["upper"] - row["lower"]) * row["churn"] for (by, _), row in buckets.items() if by == size
+            )
+            for size in ("small", "large")
+        },
+        "p2(small 0, c)": np.exp(outcome.log_second[2]),
+        "scaled S(0.5)": pair.curve["margin"][50] / pair.curve["margin"][100],
+    }
+    return known
+
+
+def test_every_number_is_what_the_code_gives(numbers):
+    told = re.findall(r"`([^`=|]+) = (-?[\d.]+)`", TEXT)
+    assert {name for name, _ in told} == set(numbers)
+    for name, printed in told:
+        whole, _, decimals = printed.partition(".")
+        rounded = decimals and len((whole + decimals).lstrip("0")) >= 3
+        # what has fewer digits is exact, but for a float32 likelihood's seven digits
+        tolerance = 0.5 * 10.0 ** -len(decimals) * (1 + 1e-4) if rounded else 1e-5
+        assert abs(float(printed) - numbers[name]) <= tolerance, (name, numbers[name])
+
+
+def test_ties_are_where_it_says():
+    (grid,) = collect_grids(example())
+    margins = uncertainties(grid.sizes[0], Metrics())["margin"][1]
+    assert margins[1] == margins[3] and np.exp(margins[1]) == pytest.approx(0.6)
+
+
+def test_default_signature():
+    assert f"`{signature(Metrics())}`" in TEXT
+
+
+def test_nothing_is_left_undefined():
+    for name in (*SCORES, "random_hump", "deferral_that_matches_large", "deferral_for_half_the_gain"):
+        assert f"`{name}`" in TEXT
+    for columns in COLUMNS.values():
+        for column in set(columns) & {"mean", "se", "ci_low", "ci_high", "pairs", "mean_relative", "churn", "examples"}:
+            assert f"`{column}`" in TEXT
+    assert [f"| {k} |" in TEXT for k in range(1, 7)] == [True] * 6
+
+
+def test_the_command_to_convert_it(tmp_path, monkeypatch):
+    command = re.search(r"python -m metrics\.convert (small-0\.csv.*?--out scores)", TEXT, re.DOTALL)[1]
+    one = example()[0]
+    lines = [
+        f"{i},{t},{float(np.exp(p[0]))},{float(np.exp(p[1]))}"
+        for i, t, p in zip(one.example_id, one.target, one.class_log_likelihoods, strict=True)
+    ]
+    (tmp_path / "small-0.csv").write_text("\n".join(["example,target,yes,no", *lines]) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(command.replace("\\\n", " ").split()) == 0
+    read = read_scores(tmp_path / "scores" / "scores-toy-small-s0-test.parquet")
+    np.testing.assert_array_equal(read.correct, one.correct)
