@@ -40,14 +40,14 @@ def train_here(config):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The model and history of 300 steps in one go, in a process of its own as in real use."""
+    """The model, scores and history of 300 steps in one go, in processes of their own as in real use."""
     root = tmp_path_factory.mktemp("whole") / "runs"
-    result = command("train", root, "train.steps=300", "train.checkpoint_every=20")
-    assert result.wait() == 0, result.stderr.read()
+    for name in ("train", "infer"):
+        result = command(name, root, "train.steps=300", "train.checkpoint_every=20")
+        assert result.wait() == 0, result.stderr.read()
     store = Store(root)
-    [model] = store.artifacts(type="model")
     [run] = store.runs(job_type="train")
-    return model, store.history(run.id)
+    return store.artifact("model-demo-nano-s0"), store.artifact("scores-demo-nano-s0-test"), store.history(run.id)
 
 
 def command(name, root, *overrides):
@@ -116,10 +116,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted, tmp_path, seconds
     assert Store(root).artifacts(type="model") == []
     again = command("train", root, *overrides)
     assert again.wait() == 0, again.stderr.read()
-    model, history = uninterrupted
+    model, scores, history = uninterrupted
     store = Store(root)
     [resumed] = store.artifacts(type="model")
     assert resumed.digest == model.digest
+    scored = command("infer", root, *overrides)
+    assert scored.wait() == 0, scored.stderr.read()
+    assert store.artifact("scores-demo-nano-s0-test").digest == scores.digest
     [run] = store.runs(job_type="train")
     assert run.state == "finished"
     tail = [p for p in same_numbers(store.history(run.id)) if p["step"] > 280]
