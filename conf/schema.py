@@ -42,13 +42,28 @@ class Dataset:
 
     `classes` maps each label, as it is written in the data, to the target string that the model learns to say;
     its order is the order of `class_log_likelihoods`. `template` is filled with the row's columns.
+
+    Without `path`, the rows come from the Hub's `hub_id` at `hub_revision` (a branch, a tag or a commit): as `datasets`
+    reads the repository, or from the files that `hub_files` names (train, validation, test, or all in one; a file or a
+    glob). `columns` maps names that a column may have in the source to the name it has here. A column `join_column`
+    joins a split's file with SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. One
+    file of all rows is split by `test_share` and `split_seed`. `expected_rows` is what the paper counts in each split.
     """
 
     name: str = MISSING
     task: str = "classification"
     path: Optional[str] = None
+    file_prefix: str = ""  # train.csv may also be called PREFIXtrain.csv
     hub_id: Optional[str] = None
     hub_config: Optional[str] = None
+    hub_revision: str = "main"
+    hub_files: Any = None
+    columns: Any = None
+    join_column: Optional[str] = None
+    drop_labels: Any = None
+    test_share: Optional[float] = None
+    split_seed: int = 0
+    expected_rows: Any = None
     label_column: str = "label"
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
     template: str = "{text}"
@@ -69,11 +84,21 @@ class Dataset:
                 )
             self.classes = {str(label): str(target) for label, target in self.classes.items()}
         _at_least("dataset.max_input_length", self.max_input_length, 2)
+        for key in ("hub_files", "columns", "expected_rows"):
+            if not isinstance(getattr(self, key), (dict, type(None))):
+                raise SwitchyardError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
+        if not isinstance(self.drop_labels, (list, type(None))):
+            raise SwitchyardError(f"dataset.drop_labels={self.drop_labels}: expected a list such as [-1], or null")
+        if self.test_share is not None and not 0 < self.test_share < 1:
+            raise SwitchyardError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
 
 
 @dataclass
 class Size:
-    """A T5 architecture. `layers` counts each stack's. `vocabulary_size: null` takes the tokenizer's."""
+    """A T5 architecture. `layers` counts each stack's. `vocabulary_size: null` takes the tokenizer's.
+
+    `d_model: 0` (size=auto) takes the whole architecture from the checkpoint that the cell starts from.
+    """
 
     name: str = MISSING
     d_model: int = MISSING
@@ -93,14 +118,15 @@ class Size:
     def check(self) -> None:
         _one_of("size.activation", self.activation, ("relu", "gated_gelu"))
         for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
-            _at_least(f"size.{key}", getattr(self, key), 1)
+            _at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
         if not 0 <= self.dropout < 1:
             raise SwitchyardError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
 
 
 @dataclass
 class Tokenizer:
-    """A SentencePiece vocabulary: the file at `path`, or, without one, trained on the training split's text."""
+    """A SentencePiece vocabulary: the file at `path`, or the checkpoint's that the cell starts from; without either,
+    one is trained on the training split's text."""
 
     source: str = "trained"
     path: Optional[str] = None
@@ -108,8 +134,6 @@ class Tokenizer:
 
     def check(self) -> None:
         _one_of("tokenizer.source", self.source, ("trained", "file"))
-        if self.source == "file" and self.path is None:
-            raise SwitchyardError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
 
 
 @dataclass
@@ -267,3 +291,6 @@ class Config:
         for part in vars(self).values():
             if hasattr(part, "check"):
                 part.check()
+        from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
+        if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
+            raise SwitchyardError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")

@@ -14,7 +14,8 @@ from conf.errors import SwitchyardError
 from conf.schema import Config, Dataset, Recipe, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
-from train.data.sources import Split, load_split, source_digest, split_names
+from train.data.encodings import encode_split
+from train.data.sources import Split, expected_rows, load_split, source_digest, source_record, split_names
 from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
 from train.labels import pad_labels
@@ -64,7 +65,7 @@ def _load(key: str, _source: str, _vocabulary: str, cache: Path) -> CellData:
     some = slice(0, eval_examples)
     return CellData(
         vocabulary=vocabulary,
-        inputs=vocabulary.encode(train.inputs, dataset.max_input_length),
+        inputs=encode_split(vocabulary, train, dataset.max_input_length, cache / "encodings"),
         targets=_repeat(labels, train.targets),
         labels=pad_labels(encoded_classes),
         eval_split=held_out,
@@ -94,14 +95,25 @@ def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
 
 
 def data_record(dataset: Dataset, splits: dict[str, Split]) -> dict[str, Any]:
-    """What `data-D` says: the source's digest, how rows become text, and each split's rows and fingerprint."""
+    """What `data-D` says: where the rows are from, how they become text, and each split's counts and fingerprint."""
     return {
         "dataset": dataset.name,
         "source": source_digest(dataset),
+        "from": source_record(dataset),
         "template": dataset.template,
         "classes": list(map(list, dataset.classes.items())),
-        "splits": {name: {"rows": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()},
+        "splits": {name: _split_record(dataset, split) for name, split in splits.items()},
     }
+
+
+def _split_record(dataset: Dataset, split: Split) -> dict[str, Any]:
+    record: dict[str, Any] = {"rows": len(split), "fingerprint": split.fingerprint}
+    if split.skipped:
+        record["skipped"] = split.skipped
+    expected = expected_rows(dataset, split.name)
+    if expected is not None:
+        record |= {"expected_rows": expected, "difference": len(split) - expected}
+    return record
 
 
 def log_data(record: dict[str, Any], tracker: Tracker) -> Artifact:

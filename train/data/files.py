@@ -143,13 +143,14 @@ def _read_json(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
 def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
     """One object a line; blank lines don't count."""
     _check_is_text(file)
-    rows = []
+    rows: list[Any] = []
+    names: dict[str, None] = {}
     with file.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
             try:
-                rows.append(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
                 raise SwitchyardError(
                     f"{file}: line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
@@ -159,7 +160,11 @@ def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
                 raise SwitchyardError(
                     f"{file}: line {number}: not JSON ({error.msg}): {short(line.decode())}"
                 ) from None
-    return _from_objects(file, rows, wanted)
+            if isinstance(row, dict):  # a review has ten times more in it than its text and stars
+                names.update(dict.fromkeys(row))
+                row = {name: value for name, value in row.items() if wanted(name)}
+            rows.append(row)
+    return list(names), _from_objects(file, rows, wanted)[1]
 
 
 def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str], Columns]:
@@ -169,9 +174,7 @@ def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str
             raise SwitchyardError(f"{file}: row {i}: expected an object with named values, found {short(repr(row))}")
         names.update(dict.fromkeys(row))
     return list(names), {
-        name: [_as_text(file, i, name, row.get(name)) for i, row in enumerate(rows, 1)]
-        for name in names
-        if wanted(name)
+        name: [as_text(file, i, name, row.get(name)) for i, row in enumerate(rows, 1)] for name in names if wanted(name)
     }
 
 
@@ -189,7 +192,7 @@ def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
     except (pa.ArrowInvalid, OSError) as error:
         raise SwitchyardError(f"{file}: can't be read as Parquet: {error}") from None
     return names, {
-        name: [_as_text(file, i, name, value) for i, value in enumerate(table.column(name).to_pylist(), 1)]
+        name: [as_text(file, i, name, value) for i, value in enumerate(table.column(name).to_pylist(), 1)]
         for name in kept
     }
 
@@ -222,12 +225,13 @@ def _check_is_text(file: Path) -> None:
         raise SwitchyardError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
 
 
-def _as_text(file: Path, row: int, name: str, value: Any) -> str | None:
+def as_text(where: Path | str, row: int, name: str, value: Any) -> str | None:
+    """A text as it is, a number or truth value as Python writes it; SwitchyardError for a list, object or bytes."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (list, dict, bytes)):
         raise SwitchyardError(
-            f"{file}: row {row}: {name} is a {type(value).__name__}, expected text or a number: {short(repr(value))}"
+            f"{where}: row {row}: {name} is a {type(value).__name__}, expected text or a number: {short(repr(value))}"
         )
     return str(value)
 

@@ -1,29 +1,31 @@
-"""Splits of a labelled text dataset, from a folder of files or from the built-in generator.
+"""Splits of a labelled text dataset, from a folder of files, from the Hub or from the built-in generator.
 
-What is wrong with the rows is said with the file's name and the data row (1-based, the header not counted).
+What is wrong with the rows is said with the file's name and the data row (1-based, the header not counted). A row that
+is left out is counted, and said on stderr and in the data artifact.
 """
 
 import hashlib
 import json
 import re
 import string
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Dataset
-from train.data import demo
-from train.data.files import ENDINGS, Columns, first_duplicate, listed, read_columns, short
+from train.data.files import ENDINGS, listed, short
+from train.data.origins import ALL, SPLITS, is_generated, origin_of
+from train.data.selection import counts, select, selection_settings, surrogate
 
-SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}  # split -> its file names
+_FINGERPRINT_CHUNK = 1 << 16  # values made into JSON at a time
 
 
 @dataclass
 class Split:
-    """The n rows of one split, in file order."""
+    """The n rows of one split, in file order, or in the order of their hashes where one file has been split."""
 
     dataset: str
     name: str
@@ -32,6 +34,7 @@ class Split:
     targets: list[str]  # [n], values of dataset.classes
     slices: dict[str, list[str]]  # slice_* -> [n]; a missing value is ""
     fingerprint: str  # sha256 over ids, inputs, targets and slices; the same from whatever file format
+    skipped: dict[str, int] = field(default_factory=dict)  # why rows were left out -> how many
 
     def __len__(self) -> int:
         return len(self.example_id)
@@ -43,63 +46,54 @@ def load_split(dataset: Dataset, split: str) -> Split:
     Raises SwitchyardError for a dataset config that can't be used, and for files with rows that can't be.
     """
     targets_of = _check(dataset)
+    _check_split_name(split)
     fields = template_fields(dataset.template)
-    required = list(dict.fromkeys([*fields, dataset.label_column]))
+    taken = select(dataset, origin_of(dataset), split, fields)
+    where, n = taken.where, len(taken.rows)
+    for name, values in taken.columns.items():
+        _check_text(where, name, values, taken.rows, nullable=name.startswith("slice_"))
 
-    def wanted(name: str) -> bool:
-        return name in required or name == "example_id" or name.startswith("slice_")
-
-    if _is_generated(dataset):
-        _check_split_name(split, list(SPLITS))
-        rows = demo.rows(split, dataset)
-        where = f"the {dataset.name} generator's {split} split"
-        names = list(rows[0]) if rows else []
-        columns: Columns = {name: [row[name] for row in rows] for name in names if wanted(name)}
-    else:
-        file = _file_of(dataset, split)
-        where = str(file)
-        names, columns = read_columns(file, wanted)
-
-    _check_names(where, names, required)
-    n = len(columns[required[0]])
-    if n == 0:
-        raise SwitchyardError(f"{where}: no rows; expected at least one example under the columns {listed(names)}")
-    for name, values in columns.items():
-        _check_text(where, name, values, nullable=name.startswith("slice_"))
-
-    texts: dict[str, Sequence[str]] = {name: [value or "" for value in values] for name, values in columns.items()}
+    texts: dict[str, Sequence[str]] = {name: [value or "" for value in vals] for name, vals in taken.columns.items()}
     inputs = _fill(dataset.template, texts, n)
-    targets = _targets(where, dataset.label_column, texts[dataset.label_column], targets_of)
-    example_id = list(texts["example_id"]) if "example_id" in texts else [f"{split}-{i}" for i in range(n)]
-    _check_unique(where, example_id)
+    targets = _targets(where, dataset.label_column, texts[dataset.label_column], targets_of, taken.rows)
+    # The row's number in the source, not among the kept ones: leaving out one more renames none of the others.
+    example_id = list(texts["example_id"]) if "example_id" in texts else [f"{split}-{i}" for i in taken.numbers]
+    _check_unique(where, example_id, taken.rows)
     slices = {name: list(texts[name]) for name in texts if name.startswith("slice_")}
-    return Split(
-        dataset.name, split, example_id, inputs, targets, slices, _fingerprint(example_id, inputs, targets, slices)
-    )
+    fingerprint = _fingerprint(example_id, inputs, targets, slices)
+    loaded = Split(dataset.name, split, example_id, inputs, targets, slices, fingerprint, taken.skipped)
+    _report(dataset, loaded)
+    return loaded
 
 
 def split_names(dataset: Dataset) -> list[str]:
     """Which of train, validation and test there are. Raises SwitchyardError as `load_split` does for the config."""
     _check(dataset)
-    return list(SPLITS) if _is_generated(dataset) else list(_files(dataset))
+    parts = origin_of(dataset).parts()
+    return ["train", "test"] if parts == [ALL] else parts
 
 
 def source_digest(dataset: Dataset) -> str:
-    """sha256 over the bytes of the split files, or over the generator's version and parameters; parses nothing.
+    """sha256 over the bytes of the split files, the Hub's commit, or the generator's version; parses nothing.
 
-    Neither the folder nor the file endings count, the splits' names do. Raises SwitchyardError where there is
-    nothing to read from.
+    Neither the folder nor the file endings count, the splits' names do, and so does every setting that chooses or
+    renames rows. Raises SwitchyardError where there is nothing to read from.
     """
     _check(dataset)
-    parts: dict[str, Any]
-    if _is_generated(dataset):
-        parts = {"generator": demo.VERSION, "parameters": demo.parameters(dataset)}
-    else:
-        parts = {}
-        for split, file in _files(dataset).items():
-            stat = file.stat()
-            parts[split] = _file_digest(file, stat.st_size, stat.st_mtime_ns)
+    parts = origin_of(dataset).digest_parts()
+    if selection := selection_settings(dataset):
+        parts = {"source": parts, "selection": selection}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def source_record(dataset: Dataset) -> dict[str, Any]:
+    """Where the rows are from and which are taken, for people to read; JSON values without local paths."""
+    return {**origin_of(dataset).record(), **selection_settings(dataset)}
+
+
+def expected_rows(dataset: Dataset, split: str) -> int | None:
+    """How many rows the paper counts in the split, where the config says so."""
+    return None if not dataset.expected_rows else dataset.expected_rows.get(split)
 
 
 def template_fields(template: str) -> list[str]:
@@ -115,10 +109,6 @@ def template_fields(template: str) -> list[str]:
 # --- the config -------------------------------------------------------------------------------------------------------
 
 
-def _is_generated(dataset: Dataset) -> bool:
-    return dataset.name == "demo" and dataset.path is None
-
-
 def _check(dataset: Dataset) -> dict[str, str]:
     """Returns label (as a string) -> target string. Raises SwitchyardError for a config that can't be used."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset.name):
@@ -128,7 +118,7 @@ def _check(dataset: Dataset) -> dict[str, str]:
         )
     if dataset.task != "classification":
         raise SwitchyardError(f"dataset.task={dataset.task}: this version trains and scores classification only")
-    if dataset.path is None and not _is_generated(dataset):
+    if dataset.path is None and dataset.hub_id is None and not is_generated(dataset):
         columns = listed([*template_fields(dataset.template), dataset.label_column])
         raise SwitchyardError(
             f"dataset={dataset.name}: nothing to read from. Give dataset.path=DIR, a folder with train and test files "
@@ -166,124 +156,93 @@ def _template_parts(template: str) -> list[tuple[str, str | None]]:
             f"{given}: {error}; expected text with column names in braces, such as {{text}}"
         ) from None
     parts: list[tuple[str, str | None]] = []
-    for literal, field, spec, conversion in parsed:
-        if field is not None and (field == "" or field.isdigit()):
-            raise SwitchyardError(f"{given}: {{{field}}} has no column name; write it as {{text}}")
+    for literal, column, spec, conversion in parsed:
+        if column is not None and (column == "" or column.isdigit()):
+            raise SwitchyardError(f"{given}: {{{column}}} has no column name; write it as {{text}}")
         if spec or conversion:
-            raise SwitchyardError(f"{given}: expected a plain column name in the braces of {{{field}}}, no format")
-        parts.append((literal, field))
+            raise SwitchyardError(f"{given}: expected a plain column name in the braces of {{{column}}}, no format")
+        parts.append((literal, column))
     return parts
 
 
 def _fill(template: str, columns: Mapping[str, Sequence[str]], n: int) -> list[str]:
     pieces: list[Sequence[str]] = []
-    for literal, field in _template_parts(template):
+    for literal, column in _template_parts(template):
         if literal:
             pieces.append([literal] * n)
-        if field is not None:
-            pieces.append(columns[field])
+        if column is not None:
+            pieces.append(columns[column])
     return list(map("".join, zip(*pieces, strict=True)))
 
 
-# --- the files --------------------------------------------------------------------------------------------------------
-
-
-def _check_split_name(split: str, there: list[str]) -> None:
-    if split not in there:
-        raise SwitchyardError(f"split {split!r}: expected one of {', '.join(there)}")
-
-
-def _files(dataset: Dataset) -> dict[str, Path]:
-    """Split -> its file, in the order train, validation, test."""
-    assert dataset.path is not None
-    folder = Path(dataset.path).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise SwitchyardError(
-            f"dataset.path={dataset.path} {what}; expected a folder with train and test files "
-            f"({', '.join('.' + ending for ending in ENDINGS)})"
-        )
-    files: dict[str, Path] = {}
-    for split, stems in SPLITS.items():
-        found = [file for stem in stems for ending in ENDINGS if (file := folder / f"{stem}.{ending}").is_file()]
-        if len(found) > 1:
-            raise SwitchyardError(
-                f"{folder}: {' and '.join(file.name for file in found)} could each be the {split} split; keep one"
-            )
-        if found:
-            files[split] = found[0]
-    return files
-
-
-def _file_of(dataset: Dataset, split: str) -> Path:
-    _check_split_name(split, list(SPLITS))
-    files = _files(dataset)
-    if split not in files:
-        folder = Path(dataset.path or "").expanduser()
-        expected = " or ".join(f"{stem}.{{{','.join(ENDINGS)}}}" for stem in SPLITS[split])
-        there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
-        raise SwitchyardError(
-            f"{folder}: no file for the {split} split; expected {expected}, found {listed(there) or 'an empty folder'}"
-        )
-    return files[split]
-
-
-@lru_cache(maxsize=64)
-def _file_digest(file: Path, size: int, modified_ns: int) -> str:
-    # Size and time are part of the cache's key alone: a multirun asks for the same files once a cell.
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _check_split_name(split: str) -> None:
+    if split not in SPLITS:
+        raise SwitchyardError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
 
-def _check_names(where: str, names: list[str], required: list[str]) -> None:
-    # pandas writes its index as a first column without a name: nobody can ask for it, so it does no harm.
-    if "" in names[1:]:
-        raise SwitchyardError(f"{where}: column {names.index('', 1) + 1} has no name; found {listed(names)}")
-    if duplicated := first_duplicate(names):
-        raise SwitchyardError(f"{where}: two columns are named {duplicated!r}; rename or drop one")
-    missing = [name for name in required if name not in names]
-    if missing:
-        raise SwitchyardError(
-            f"{where}: no column {listed(missing)}; found {listed(names) or 'none'}. "
-            "Name the columns in dataset.template and dataset.label_column (is there a header row?)"
+def _report(dataset: Dataset, split: Split) -> None:
+    """Says on stderr which rows were left out, and by how much the split differs from the paper's."""
+    if split.skipped:
+        say(
+            f"{dataset.name} {split.name}: {sum(split.skipped.values()):,} rows left out ({counts(split.skipped)}), "
+            f"{len(split):,} kept"
         )
+    expected = expected_rows(dataset, split.name)
+    if expected is not None and expected != len(split):
+        difference = len(split) - expected
+        found = f"{dataset.name} {split.name}: {len(split):,} rows, {abs(difference):,} "
+        found += f"{'more' if difference > 0 else 'fewer'} than the paper's {expected:,}"
+        if dataset.path is not None:
+            say(f"note: {found} (from dataset.path)")
+        else:
+            say(f"warning: {found}: {dataset.hub_id} is not the data that the paper used, row by row")
 
 
-def _check_text(where: str, name: str, values: list[str | None], nullable: bool) -> None:
+@lru_cache(maxsize=256)
+def say(line: str) -> None:
+    """Says something about the data on stderr, once a process."""
+    # Once a process: a split is read for its rows and again for the record of all splits.
+    print(line, file=sys.stderr)
+
+
+def _check_text(where: str, name: str, values: list[str | None], rows: Sequence[int], nullable: bool) -> None:
     if not nullable and None in values:
-        raise SwitchyardError(f"{where}: row {values.index(None) + 1} has no {name}; give it one or drop the row")
-    for row, value in enumerate(values, 1):
-        if value is not None and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:  # a lone surrogate, from a JSON escape
-                raise SwitchyardError(
-                    f"{where}: row {row}: {name} is not valid Unicode text ({error.reason})"
-                ) from None
+        row = rows[values.index(None)] + 1
+        raise SwitchyardError(f"{where}: row {row} has no {name}; give it one or drop the row")
+    for i, value in enumerate(values):
+        if value is not None and not value.isascii() and (reason := surrogate(value)) is not None:
+            raise SwitchyardError(f"{where}: row {rows[i] + 1}: {name} is not valid Unicode text ({reason})")
 
 
-def _targets(where: str, column: str, labels: Sequence[str], targets_of: dict[str, str]) -> list[str]:
-    unknown = set(labels) - set(targets_of)
+def _targets(
+    where: str, column: str, labels: Sequence[str], targets_of: dict[str, str], rows: Sequence[int]
+) -> list[str]:
+    """The target strings; `rows` are the labels' places in the source, from 0."""
+    # 5.0 is the label 5: stars in the Hub's JSON, and what pandas makes of whole numbers beside missing ones.
+    known = {f"{label}.0": target for label, target in targets_of.items() if re.fullmatch(r"-?\d+", label)} | targets_of
+    unknown = set(labels) - set(known)
     if unknown:
-        row = next(i for i, label in enumerate(labels, 1) if label in unknown)
+        i = next(i for i, label in enumerate(labels) if label in unknown)
         raise SwitchyardError(
-            f"{where}: row {row}: {column} is {short(repr(labels[row - 1]))}, expected one of "
+            f"{where}: row {rows[i] + 1}: {column} is {short(repr(labels[i]))}, expected one of "
             f"{', '.join(map(repr, targets_of))}, the keys of dataset.classes"
         )
-    return [targets_of[label] for label in labels]
+    return [known[label] for label in labels]
 
 
-def _check_unique(where: str, example_id: list[str]) -> None:
+def _check_unique(where: str, example_id: list[str], rows: Sequence[int]) -> None:
     if len(set(example_id)) == len(example_id):
         return
     first: dict[str, int] = {}
-    for row, name in enumerate(example_id, 1):
+    for i, name in zip(rows, example_id, strict=True):
         if name in first:
-            raise SwitchyardError(f"{where}: rows {first[name]} and {row} have the same example_id {short(repr(name))}")
-        first[name] = row
+            raise SwitchyardError(
+                f"{where}: rows {first[name]} and {i + 1} have the same example_id {short(repr(name))}"
+            )
+        first[name] = i + 1
 
 
 def _fingerprint(example_id: list[str], inputs: list[str], targets: list[str], slices: dict[str, list[str]]) -> str:
@@ -294,5 +253,10 @@ def _fingerprint(example_id: list[str], inputs: list[str], targets: list[str], s
         ("targets", targets),
         *sorted(slices.items()),
     ]:
-        digest.update(json.dumps([name, values]).encode())
+        # The bytes of json.dumps([name, values]), a part at a time: whole, they take several times the rows' memory.
+        digest.update(f"[{json.dumps(name)}, [".encode())
+        for start in range(0, len(values), _FINGERPRINT_CHUNK):
+            part = json.dumps(values[start : start + _FINGERPRINT_CHUNK])[1:-1]
+            digest.update(f"{', ' if start else ''}{part}".encode())
+        digest.update(b"]]")
     return digest.hexdigest()

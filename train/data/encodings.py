@@ -1,0 +1,68 @@
+"""A split in token ids, encoded once: kept on disk under its fingerprint, read back memory-mapped."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from train.data.sources import Split, say
+from train.data.tokens import Encoded, Vocabulary
+
+_VERSION = 1  # goes up with every change to what `Vocabulary.encode` gives
+
+
+def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path) -> Encoded:
+    """The split's inputs, cut to `max_length` tokens, from under `cache` where they have been encoded before.
+
+    Says on stderr how many inputs were cut. Two processes may encode at once: each writes a folder of its own, and
+    the first to be done gives it the name.
+    """
+    key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
+    folder = Path(cache) / f"{split.dataset}-{split.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    encoded = _read(folder, len(split))
+    if encoded is None:
+        encoded = vocabulary.encode(split.inputs, max_length)
+        _write(encoded, folder)
+        encoded = _read(folder, len(split)) or encoded  # mapped: the copy in memory goes
+    if encoded.truncated:
+        say(
+            f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} inputs "
+            f"({encoded.truncated / len(split):.1%}) are longer than {max_length} tokens and are cut"
+        )
+    return encoded
+
+
+def _read(folder: Path, n: int) -> Encoded | None:
+    """None where there is nothing, or nothing whole."""
+    try:
+        truncated = json.loads((folder / "about.json").read_text())["truncated"]
+        # Plain arrays over the maps: np.memmap costs at every slice.
+        flat = np.load(folder / "flat.npy", mmap_mode="r").view(np.ndarray)
+        offsets = np.load(folder / "offsets.npy", mmap_mode="r").view(np.ndarray)
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    whole = flat.dtype == np.int32 and offsets.shape == (n + 1,) and int(offsets[-1]) == len(flat)
+    return Encoded(flat, offsets, truncated) if whole else None
+
+
+def _write(encoded: Encoded, folder: Path) -> None:
+    temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        np.save(temporary / "flat.npy", encoded.flat)
+        np.save(temporary / "offsets.npy", encoded.offsets)
+        (temporary / "about.json").write_text(json.dumps({"truncated": encoded.truncated}))
+        try:
+            os.rename(temporary, folder)
+        except OSError:  # another process was first, or what is there is damaged
+            if _read(folder, len(encoded)) is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.rename(temporary, folder)
+    except OSError as error:
+        say(f"the encoding is not kept: {error}")  # a full disk or a read-only cache stops no one
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

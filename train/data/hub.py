@@ -1,0 +1,171 @@
+"""Datasets from the Hugging Face Hub: the commit behind a revision, and its files, by way of the Hub's own cache.
+
+The Hub is at HF_ENDPOINT, its cache under HF_HOME; HF_HUB_OFFLINE=1 uses the cache alone. What has been loaded once
+loads without a network: first the revision is resolved to a commit (remembered by the cache), then everything is read
+from that commit's snapshot folder, also by `datasets`, which never looks beyond it.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from conf.errors import SwitchyardError
+from conf.schema import Dataset
+from train.data.files import Columns, Wanted, as_text, listed, read_columns
+
+# What `datasets` needs of a repository: its card, which says what the configs and splits are, and files of rows.
+_ROWS = ["README.md", "*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.csv.gz", "*.json.gz", "*.jsonl.gz"]
+
+
+def revision(dataset: Dataset) -> str:
+    """The commit (40 hex digits) that `dataset.hub_revision` stands for now, or stood for when there was a network.
+
+    Raises SwitchyardError for an unknown id or revision, and where neither the Hub nor the cache knows.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", dataset.hub_revision):
+        return dataset.hub_revision
+    assert dataset.hub_id is not None
+    with _explained(dataset):
+        return _resolved(dataset.hub_id, dataset.hub_revision)
+
+
+def split_names(dataset: Dataset) -> list[str]:
+    """The names that the repository gives its splits; downloads what `read_split` would."""
+    if dataset.hub_files is not None:
+        return list(dataset.hub_files)
+    with _explained(dataset):
+        folder = _snapshot(dataset)
+        import datasets  # seconds to import: not for a snapshot that can't be had
+
+        return [str(name) for name in datasets.get_dataset_split_names(str(folder), dataset.hub_config)]
+
+
+def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str], Columns]:
+    """The names of all columns of one split, and the values of the wanted ones as text; None is a missing value.
+
+    Raises SwitchyardError where the Hub and its cache don't have it, or it can't be read.
+    """
+    with _explained(dataset):
+        folder = _snapshot(dataset)
+        if dataset.hub_files is None:
+            return _by_datasets(dataset, folder, split, wanted)
+    pattern = dataset.hub_files[split]
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = [name for name in found if fnmatch(name, pattern)]
+    if not files:
+        raise SwitchyardError(
+            f"dataset.hub_files: {dataset.hub_id} at {revision(dataset)[:7]} has no file {pattern} for {split}; "
+            f"found {listed(found) or 'none of the files named there'}"
+        )
+    names, columns = read_columns(folder / files[0], wanted)
+    for more in files[1:]:
+        more_names, more_columns = read_columns(folder / more, wanted)
+        if more_names != names:
+            raise SwitchyardError(
+                f"{dataset.hub_id}: {files[0]} has the columns {listed(names)}, but {more} has {listed(more_names)}"
+            )
+        for name, values in more_columns.items():
+            columns[name] += values
+    return names, columns
+
+
+@lru_cache(maxsize=64)
+def _resolved(hub_id: str, name: str) -> str:
+    # Once a process: every cell of a multirun asks, and all of them should have the same rows.
+    from huggingface_hub import HfApi  # most of a second to import
+
+    return HfApi().resolve_revision(hub_id, repo_type="dataset", revision=name).resolved
+
+
+def _snapshot(dataset: Dataset) -> Path:
+    """The folder of the commit's files, downloaded where they are not there yet."""
+    from huggingface_hub import snapshot_download
+
+    patterns = _ROWS if dataset.hub_files is None else list(dataset.hub_files.values())
+    commit = revision(dataset)
+    assert dataset.hub_id is not None
+    return Path(snapshot_download(dataset.hub_id, repo_type="dataset", revision=commit, allow_patterns=patterns))
+
+
+def _by_datasets(dataset: Dataset, folder: Path, split: str, wanted: Wanted) -> tuple[list[str], Columns]:
+    import datasets
+    import pyarrow as pa
+
+    datasets.disable_progress_bars()
+    rows = datasets.load_dataset(str(folder), dataset.hub_config, split=split)
+    kept = [name for name in rows.column_names if wanted(name)]
+    columns: Columns = {}
+    for name in kept:
+        values = rows.data.column(name)
+        if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
+            where = f"{dataset.hub_id} {split}"
+            columns[name] = [as_text(where, i, name, value) for i, value in enumerate(values.to_pylist(), 1)]
+        else:
+            columns[name] = values.to_pylist()
+    return rows.column_names, columns
+
+
+@contextmanager
+def _explained(dataset: Dataset) -> Iterator[None]:
+    """Turns what the Hub's and `datasets`' code raise into SwitchyardErrors that say what to do."""
+    try:
+        yield
+    except SwitchyardError:
+        raise
+    except Exception as error:
+        raise SwitchyardError(_explanation(dataset, error)) from error
+
+
+def _explanation(dataset: Dataset, error: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    hub = f"the Hub ({constants.ENDPOINT})"
+    instead = "or give dataset.path=DIR, a folder with the dataset's files (docs/datasets.md says which)"
+    first = (str(error).splitlines() or [""])[0]
+    if isinstance(error, errors.HFValidationError):
+        return f"dataset.hub_id={dataset.hub_id}: not an id of a dataset, such as stanfordnlp/imdb: {first}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return (
+            f"dataset.hub_revision={dataset.hub_revision}: {hub} has no such revision of {dataset.hub_id}; "
+            "expected a branch, a tag or a whole commit hash"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError) or _status(error) in (401, 403):
+        return (
+            f"dataset.hub_id={dataset.hub_id}: {hub} has no such dataset, or shows it to no one who is not logged in. "
+            f"Check the id, log in (`hf auth login`), {instead}"
+        )
+    if _is_network(error, errors):
+        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{hub} can't be reached"
+        return (
+            f"dataset={dataset.name}: {why}, and {dataset.hub_id} is not whole in the cache at "
+            f"{constants.HF_HUB_CACHE}. Run once where there is a network, {instead} [{_root(error)}]"
+        )
+    return f"dataset={dataset.name}: {dataset.hub_id} can't be loaded: {type(error).__name__}: {first} [{_root(error)}]"
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_network(error: Exception, errors: Any) -> bool:
+    kinds = (
+        errors.RevisionResolutionError,
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        errors.HfHubHTTPError,
+        ConnectionError,
+        TimeoutError,
+    )
+    # The HTTP client's own errors, whichever client this version of the Hub's library uses.
+    return isinstance(error, kinds) or type(error).__module__.split(".")[0].startswith(("httpx", "httpcore"))
+
+
+def _root(error: BaseException) -> str:
+    """The first cause, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -1,0 +1,206 @@
+"""Where a dataset's rows come from: the built-in generator, a folder of files, or the Hub. Rows as they are there."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from conf.errors import SwitchyardError
+from conf.schema import Dataset
+from train.data import demo, hub
+from train.data.files import ENDINGS, Columns, Wanted, listed, read_columns
+
+SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}  # split -> its file names
+ALL = "all"  # the one part of a source that is not split yet
+
+
+@dataclass
+class Table:
+    """Rows as they are in the source."""
+
+    where: str  # the file, or what else to name in an error
+    names: list[str]  # of all columns
+    columns: Columns  # the wanted ones
+
+
+class Origin(ABC):
+    """One source of rows. `lenient` skips, and counts, rows that lack a value: nobody can mend the Hub's."""
+
+    lenient = False
+
+    @abstractmethod
+    def parts(self) -> list[str]:
+        """The splits there are, in the order train, validation, test; or `all` alone."""
+
+    @abstractmethod
+    def table(self, part: str, wanted: Wanted) -> Table:
+        """The rows of one part. Raises SwitchyardError for one that isn't there, and for unreadable files."""
+
+    @abstractmethod
+    def digest_parts(self) -> dict[str, Any]:
+        """What decides the rows, as JSON; parses nothing."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Where the rows are from, for people: names, checksums, the Hub's id and commit; no local paths."""
+
+    def labels(self, part: str, wanted: Wanted) -> Table | None:
+        """The labels of a part that keeps them in a file of their own."""
+        return None
+
+
+def is_generated(dataset: Dataset) -> bool:
+    return dataset.name == "demo" and dataset.path is None
+
+
+def origin_of(dataset: Dataset) -> Origin:
+    """The dataset's origin: `dataset.path` before the Hub. Raises SwitchyardError for a folder that can't be used."""
+    if is_generated(dataset):
+        return Generator(dataset)
+    return HubRepository(dataset) if dataset.path is None else Folder(dataset)
+
+
+class Generator(Origin):
+    """The demo's."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def parts(self) -> list[str]:
+        return list(SPLITS)
+
+    def table(self, part: str, wanted: Wanted) -> Table:
+        rows = demo.rows(part, self._dataset)
+        names = list(rows[0]) if rows else []
+        columns: Columns = {name: [row[name] for row in rows] for name in names if wanted(name)}
+        return Table(f"the {self._dataset.name} generator's {part} split", names, columns)
+
+    def digest_parts(self) -> dict[str, Any]:
+        return {"generator": demo.VERSION, "parameters": demo.parameters(self._dataset)}
+
+    def record(self) -> dict[str, Any]:
+        return self.digest_parts()
+
+
+class HubRepository(Origin):
+    """A dataset on the Hub, at one commit."""
+
+    lenient = True
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def parts(self) -> list[str]:
+        there = hub.split_names(self._dataset)
+        return [ALL] if ALL in there else [name for name in SPLITS if name in there]
+
+    def table(self, part: str, wanted: Wanted) -> Table:
+        there = hub.split_names(self._dataset)
+        if part not in there:
+            raise SwitchyardError(f"{self._dataset.hub_id} has no {part} split; found {listed(there)}")
+        return Table(f"{self._dataset.hub_id}, {part}", *hub.read_split(self._dataset, part, wanted))
+
+    def labels(self, part: str, wanted: Wanted) -> Table | None:
+        name = f"{part}_labels"
+        return self.table(name, wanted) if name in (self._dataset.hub_files or {}) else None
+
+    def digest_parts(self) -> dict[str, Any]:
+        dataset = self._dataset
+        return {
+            "hub": dataset.hub_id,
+            "config": dataset.hub_config,
+            "revision": hub.revision(dataset),
+            "files": dataset.hub_files,
+        }
+
+    def record(self) -> dict[str, Any]:
+        return {key: value for key, value in self.digest_parts().items() if value is not None}
+
+
+class Folder(Origin):
+    """A folder with a file for each split, or, where the dataset says how to split them, one file of all rows."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        assert dataset.path is not None
+        self._dataset = dataset
+        self._folder = Path(dataset.path).expanduser()
+        self._files, self._label_files = self._found()
+
+    def parts(self) -> list[str]:
+        return list(self._files)
+
+    def table(self, part: str, wanted: Wanted) -> Table:
+        file = self._file(part)
+        return Table(str(file), *read_columns(file, wanted))
+
+    def labels(self, part: str, wanted: Wanted) -> Table | None:
+        file = self._label_files.get(part)
+        return None if file is None else Table(str(file), *read_columns(file, wanted))
+
+    def digest_parts(self) -> dict[str, Any]:
+        return {part: _digest(file) for part, file in self._all_files().items()}
+
+    def record(self) -> dict[str, Any]:
+        return {part: {"file": file.name, "sha256": _digest(file)} for part, file in self._all_files().items()}
+
+    def _all_files(self) -> dict[str, Path]:
+        return self._files | {f"{part}_labels": file for part, file in self._label_files.items()}
+
+    def _found(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Split -> its file, in the order train, validation, test; and split -> the file of its labels."""
+        dataset, folder = self._dataset, self._folder
+        splits_itself = dataset.test_share is not None
+        if splits_itself and folder.is_file() and folder.suffix[1:] in ENDINGS:
+            return {ALL: folder}, {}
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "does not exist"
+            raise SwitchyardError(
+                f"dataset.path={dataset.path} {what}; expected a folder with train and test files "
+                f"({', '.join('.' + ending for ending in ENDINGS)})" + (", or one file" if splits_itself else "")
+            )
+        files: dict[str, Path] = {}
+        label_files: dict[str, Path] = {}
+        for split, stems in SPLITS.items():
+            if dataset.file_prefix:
+                stems += tuple(dataset.file_prefix + stem for stem in stems)
+            if file := self._one(split, stems):
+                files[split] = file
+                if dataset.join_column and (file := self._one(split, tuple(f"{stem}_labels" for stem in stems))):
+                    label_files[split] = file
+        if not files and splits_itself:
+            data = sorted(file for file in folder.iterdir() if file.suffix[1:] in ENDINGS and file.is_file())
+            if len(data) == 1:
+                files[ALL] = data[0]
+        return files, label_files
+
+    def _one(self, split: str, stems: tuple[str, ...]) -> Path | None:
+        found = [file for stem in stems for ending in ENDINGS if (file := self._folder / f"{stem}.{ending}").is_file()]
+        if len(found) > 1:
+            raise SwitchyardError(
+                f"{self._folder}: {' and '.join(file.name for file in found)} could each be the {split} split; keep one"
+            )
+        return found[0] if found else None
+
+    def _file(self, part: str) -> Path:
+        if part not in self._files:
+            expected = " or ".join(f"{stem}.{{{','.join(ENDINGS)}}}" for stem in SPLITS[part])
+            there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in self._folder.iterdir())
+            raise SwitchyardError(
+                f"{self._folder}: no file for the {part} split; expected {expected}, "
+                f"found {listed(there) or 'an empty folder'}"
+            )
+        return self._files[part]
+
+
+def _digest(file: Path) -> str:
+    stat = file.stat()
+    return _file_digest(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_digest(file: Path, size: int, modified_ns: int) -> str:
+    # Size and time are part of the cache's key alone: a multirun asks for the same files once a cell.
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,199 @@
+"""Which rows of a source make a split: labels joined, one file drawn into two, rows left out and counted."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from conf.errors import SwitchyardError
+from conf.schema import Dataset
+from train.data.files import Columns, first_duplicate, listed, short
+from train.data.origins import ALL, Origin, Table
+
+
+@dataclass
+class Selected:
+    """The n rows taken, under the names that the config uses."""
+
+    where: str  # the file, or what else to name in an error
+    columns: Columns  # name -> [n]; None is a missing value
+    rows: Sequence[int]  # [n], where each is in the source, from 0
+    numbers: Sequence[int]  # [n], what `example_id` counts: the same, or the place in a drawn order
+    skipped: dict[str, int]  # why rows were left out -> how many
+
+
+def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) -> Selected:
+    """The rows of a split with the columns `fields` (the template's), the label, example_id and slices.
+
+    Raises SwitchyardError where the source lacks a column, or no row is left.
+    """
+    aliases = dict(dataset.columns or {})
+    required = list(dict.fromkeys([*fields, dataset.label_column]))
+    taken = {*required, *aliases, *([dataset.join_column] if dataset.join_column else [])}
+
+    def wanted(name: str) -> bool:
+        return name in taken or _carried(name)
+
+    part = ALL if split != "validation" and origin.parts() == [ALL] else split
+    table = _renamed(origin.table(part, wanted), aliases)
+    rows: Sequence[int] = range(_length(table))
+    skipped: Counter[str] = Counter()
+    labels = origin.labels(part, wanted)
+    if labels is not None:
+        table, rows = _joined(dataset, table, _renamed(labels, aliases), skipped)
+    _check_names(table, required, dataset.join_column)
+    columns = {name: values for name, values in table.columns.items() if name in required or _carried(name)}
+    if not rows:
+        raise SwitchyardError(
+            f"{table.where}: no rows; expected at least one example under the columns {listed(table.names)}"
+        )
+    numbers = rows
+    if part == ALL:
+        rows = _drawn(dataset, columns, split)
+        columns = _rows_of(columns, rows)
+        numbers = range(len(rows))
+    reasons = _reasons(dataset, origin.lenient, columns, fields)
+    if reasons:
+        skipped.update(reasons.values())
+        kept = [i for i in range(len(rows)) if i not in reasons]
+        if not kept:
+            raise SwitchyardError(f"{table.where}: every row is left out ({counts(skipped)}); expected labelled rows")
+        columns = _rows_of(columns, kept)
+        rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]
+    return Selected(table.where, columns, rows, numbers, dict(skipped))
+
+
+def selection_settings(dataset: Dataset) -> dict[str, Any]:
+    """The settings that choose or rename rows, where there are any; JSON values."""
+    settings: dict[str, Any] = {
+        "columns": dataset.columns,
+        "join_column": dataset.join_column,
+        "drop_labels": list(map(str, dataset.drop_labels)) if dataset.drop_labels else None,
+    }
+    if dataset.test_share is not None:
+        settings |= {"test_share": dataset.test_share, "split_seed": dataset.split_seed}
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def counts(skipped: Mapping[str, int]) -> str:
+    """`label -1: 89,186, no text: 3`."""
+    return ", ".join(f"{reason}: {count:,}" for reason, count in skipped.items())
+
+
+def surrogate(text: str) -> str | None:
+    """What is wrong with a text that holds a lone surrogate, from a JSON escape; None for one that doesn't."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return error.reason
+    return None
+
+
+def _carried(name: str) -> bool:
+    return name == "example_id" or name.startswith("slice_")
+
+
+def _length(table: Table) -> int:
+    return len(next(iter(table.columns.values()), ()))
+
+
+def _rows_of(columns: Columns, rows: Sequence[int]) -> Columns:
+    return {name: [values[i] for i in rows] for name, values in columns.items()}
+
+
+def _renamed(table: Table, aliases: dict[str, str]) -> Table:
+    """Gives a column the name it has here, unless the source has a column of that name already."""
+    for there, here in aliases.items():
+        if there in table.names and here not in table.names:
+            names = [here if name == there else name for name in table.names]
+            columns = {here if name == there else name: values for name, values in table.columns.items()}
+            table = Table(table.where, names, columns)
+    return table
+
+
+def _joined(dataset: Dataset, table: Table, labels: Table, skipped: Counter[str]) -> tuple[Table, list[int]]:
+    """The rows with the labels of their own file, and which they are; those without a label are counted."""
+    key, label = dataset.join_column, dataset.label_column
+    assert key is not None
+    _check_names(table, [key])
+    _check_names(labels, [key, label])
+    keys = labels.columns[key]
+    label_of = dict(zip(keys, labels.columns[label], strict=True))
+    if len(label_of) < len(keys):
+        twice = next(name for name, count in Counter(keys).items() if count > 1)
+        raise SwitchyardError(f"{labels.where}: two rows have the same {key} {short(repr(twice))}")
+    rows = [i for i, name in enumerate(table.columns[key]) if name in label_of]
+    if absent := len(table.columns[key]) - len(rows):
+        skipped["no label"] += absent
+    if not rows:
+        raise SwitchyardError(
+            f"{table.where}: none of its {absent:,} rows has a label in {labels.where}; the two are joined on {key}"
+        )
+    columns = _rows_of(table.columns, rows)
+    columns[label] = [label_of[name] for name in columns[key]]
+    return Table(table.where, list(dict.fromkeys([*table.names, label])), columns), rows
+
+
+def _drawn(dataset: Dataset, columns: Columns, split: str) -> list[int]:
+    """One side of a random split of n rows, in the order of their hashes.
+
+    A row's hash is of `split_seed`, its values, and how many equal rows come before it: the test split are the
+    round(share * n) rows with the lowest. So the same rows in another order are split alike, into the same sequences,
+    and every row is drawn by itself, equal ones too. Of equal rows it doesn't matter which is which.
+    """
+    assert dataset.test_share is not None
+    seen: Counter[bytes] = Counter()
+    hashes: list[tuple[bytes, int]] = []
+    names = sorted(columns)
+    for i, row in enumerate(zip(*(columns[name] for name in names), strict=True)):
+        key = hashlib.sha256(json.dumps([dataset.split_seed, names, row]).encode()).digest()
+        seen[key] += 1
+        hashes.append((hashlib.sha256(key + seen[key].to_bytes(8, "big")).digest(), i))
+    order = [i for _, i in sorted(hashes)]
+    cut = round(dataset.test_share * len(order))
+    chosen = order[:cut] if split == "test" else order[cut:]
+    if not chosen:
+        raise SwitchyardError(
+            f"dataset.test_share={dataset.test_share}: none of {len(order)} rows is left for {split}; give more rows"
+        )
+    return chosen
+
+
+def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence[str]) -> dict[int, str]:
+    """Row (from 0) -> why it is left out. Where a row lacks some fields and not all, they become empty text."""
+    labels = columns[dataset.label_column]
+    dropped = set(map(str, dataset.drop_labels or ()))
+    reasons = {i: f"label {label}" for i, label in enumerate(labels) if label in dropped}
+    if not lenient:
+        return reasons
+    for i, label in enumerate(labels):
+        if label is None:
+            reasons.setdefault(i, f"no {dataset.label_column}")
+    for i, values in enumerate(zip(*(columns[name] for name in fields), strict=True)):
+        if all(value is None for value in values):
+            reasons.setdefault(i, f"no {' or '.join(fields)}")
+        elif any(value and surrogate(value) for value in values):
+            reasons.setdefault(i, "not valid Unicode")
+    for name in fields:
+        if name != dataset.label_column:
+            columns[name] = ["" if value is None else value for value in columns[name]]
+    return reasons
+
+
+def _check_names(table: Table, required: Sequence[str], join_column: str | None = None) -> None:
+    where, names = table.where, table.names
+    # pandas writes its index as a first column without a name: nobody can ask for it, so it does no harm.
+    if "" in names[1:]:
+        raise SwitchyardError(f"{where}: column {names.index('', 1) + 1} has no name; found {listed(names)}")
+    if duplicated := first_duplicate(names):
+        raise SwitchyardError(f"{where}: two columns are named {duplicated!r}; rename or drop one")
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise SwitchyardError(
+            f"{where}: no column {listed(missing)}; found {listed(names) or 'none'}. "
+            "Name the columns in dataset.template and dataset.label_column (is there a header row?)"
+            + (f", or put the labels beside it, in a SPLIT_labels file with {join_column}" if join_column else "")
+        )
