@@ -6,9 +6,11 @@ from conf.app import command
 from conf.schema import Config
 from infer.identity import find_model, finished_scores
 from tracking import open_tracker
+from train.pretrained.find import resolved
 
 
 def main(config: Config) -> None:
+    config = resolved(config)
     tracker = open_tracker(config.tracking)
     source = find_model(config, tracker)
     if source.note:

@@ -6,20 +6,20 @@ from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Config
-from tracking.digest import hash_file, manifest_digest
 from tracking.interface import Artifact, NotFound, Tracker
-from train.identity import cell_name, dataset_identity, identity_hash, trained_model
+from train.identity import cell_name, dataset_identity, file_sha256, identity_hash, trained_model
+from train.pretrained.find import Checkpoint, find
 
 SCORING_VERSION = 1  # counts changes of the code that change what a model scores
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the weights to be scored are: an artifact, or a folder from outside. `digest` is their content."""
+    """Where the weights to be scored are: an artifact, or a checkpoint from outside. `digest` is their content."""
 
     digest: str
     artifact: Artifact | None = None
-    folder: Path | None = None
+    checkpoint: Checkpoint | None = None
     note: str | None = None
 
 
@@ -30,7 +30,7 @@ def find_model(config: Config, tracker: Tracker) -> ModelSource:
     """
     given = config.infer.checkpoint
     if given is not None:
-        return _outside_model(given, tracker)
+        return _outside_model(given, config)
     own = trained_model(config, tracker)
     if own is not None:
         return ModelSource(own.digest, own)
@@ -44,22 +44,15 @@ def find_model(config: Config, tracker: Tracker) -> ModelSource:
     return ModelSource(latest.digest, latest, note=note)
 
 
-def _outside_model(given: str, tracker: Tracker) -> ModelSource:
-    folder = Path(given).expanduser()
-    if folder.is_dir():
-        files = [folder / name for name in ("config.json", "model.safetensors", "spiece.model")]
-        absent = [file.name for file in files[:2] if not file.is_file()]
-        if absent:
-            raise SwitchyardError(f"infer.checkpoint={given} holds no {' and no '.join(absent)}: expected both")
-        return ModelSource(manifest_digest({f.name: hash_file(f) for f in files if f.is_file()}), folder=folder)
-    try:
-        artifact = tracker.artifact(given)
-    except NotFound:
-        raise SwitchyardError(
-            f"infer.checkpoint={given} is neither a folder nor an artifact here: expected a folder with "
-            "model.safetensors, config.json and spiece.model, or a REF such as model-imdb-small-s0:latest"
-        ) from None
-    return ModelSource(artifact.digest, artifact)
+def _outside_model(given: str, config: Config) -> ModelSource:
+    checkpoint = find(given, "infer.checkpoint", config.tracking)
+    if checkpoint.artifact is not None:
+        return ModelSource(checkpoint.content, checkpoint.artifact)
+    path = config.tokenizer.path
+    if path is None or (checkpoint.vocabulary is not None and Path(path) == checkpoint.vocabulary):
+        return ModelSource(checkpoint.content, checkpoint=checkpoint)
+    vocabulary = file_sha256(Path(path), "tokenizer.path")  # not the checkpoint's own: its content decides scores too
+    return ModelSource(f"{checkpoint.content}+{vocabulary[:16]}", checkpoint=checkpoint)
 
 
 def scoring_identity(config: Config, model_digest: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """From a model to a scores artifact: every example of a split, scored against every class."""
 
-import json
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from conf.schema import Config, Infer, Size
 from infer.identity import SCORING_VERSION, ModelSource, infer_run_id, scoring_identity
 from metrics.scores import Scores, ScoresMetadata, write_scores
 from tracking.interface import Artifact, ArtifactDraft, Tracker
-from train import pretrained, t5
-from train.cell_data import data_record, log_data
+from train import t5
+from train.cell_data import cell_size, data_record, log_data
 from train.data.batches import padding_share, scoring_batches
 from train.data.encodings import encode_split
 from train.data.sources import Split, load_split, split_names
@@ -20,6 +20,9 @@ from train.data.tokens import Encoded, Vocabulary, check_targets
 from train.identity import cell_name, identity_hash
 from train.labels import pad_labels, score_examples
 from train.model_artifact import Model, load_model
+from train.pretrained.find import agreed_size
+from train.pretrained.hf import hf_config
+from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import make_mesh, state_shardings, whole_rows
 from train.step import dtype_of
@@ -44,7 +47,8 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
         if source.artifact is not None:
             run.use_artifact(source.artifact)
         run.use_artifact(log_data(all_splits_record(config), tracker))
-        model = load_model(source.artifact) if source.artifact is not None else outside_model(config, source)
+        mesh, artifact = make_mesh(config.mesh), source.artifact
+        model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
         scores, summary = score_split(config, split, model, source.digest)
         run.set_summary(summary)
         name = f"scores-{cell_name(config)}-{split.name}"
@@ -127,10 +131,16 @@ def all_splits_record(config: Config) -> dict:
     return data_record(dataset, {name: load_split(dataset, name) for name in split_names(dataset)})
 
 
-def outside_model(config: Config, source: ModelSource) -> Model:
-    """A model from a folder; its vocabulary is the folder's spiece.model, or `tokenizer.path`."""
-    assert source.folder is not None
-    folder = source.folder
-    size, params = pretrained.load(folder / "model.safetensors", folder / "config.json", config.size.name)
-    vocabulary = Vocabulary.from_file(config.tokenizer.path or folder / "spiece.model")
-    return Model(size, params, vocabulary, json.loads((folder / "config.json").read_text()))
+def outside_model(config: Config, source: ModelSource, mesh: jax.sharding.Mesh) -> Model:
+    """A model from outside, laid over `mesh`; its vocabulary is `tokenizer.path`, or its own spiece.model.
+
+    Raises SwitchyardError for an architecture other than the config's, and for a vocabulary that doesn't fit.
+    """
+    checkpoint = source.checkpoint
+    assert checkpoint is not None
+    size = agreed_size(config.size, checkpoint, "infer.checkpoint")
+    vocabulary = Vocabulary.from_file(config.tokenizer.path or checkpoint.vocabulary or "spiece.model")
+    cell_size(dataclasses.replace(config, size=size), vocabulary)
+    check_vocabulary(checkpoint, vocabulary)
+    cell = {"checkpoint": checkpoint.content, "architecture": hf_config(size)}
+    return Model(size, load(checkpoint, size, mesh), vocabulary, cell)

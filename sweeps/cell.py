@@ -9,6 +9,7 @@ from infer.identity import ModelSource, finished_scores
 from tracking import open_tracker
 from tracking.interface import Artifact, Tracker
 from train.identity import cell_name, trained_model
+from train.pretrained.find import resolved
 
 
 def run_cell(config: Config) -> bool:
@@ -21,6 +22,8 @@ def run_cell(config: Config) -> bool:
     started = time.time()
     name = cell_name(config)
     try:
+        config = resolved(config)
+        name = cell_name(config)
         scores, fresh = finish_cell(config, tracker)
     except Exception as error:
         keep_failure(config, tracker, error, since=started)

@@ -23,6 +23,7 @@ from sweeps.status import Cell, cell_states, print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker
 from train.identity import identity_hash, train_run_id
+from train.pretrained.find import resolved
 
 GROUP_VARIABLE = "SWITCHYARD_SWEEP"
 
@@ -115,8 +116,9 @@ def start_sweep(configs: list[Config]) -> Sweep:
 
 def _cell(config: Config) -> Cell:
     try:
+        config = resolved(config)
         run_id = train_run_id(config)
-    except SwitchyardError:  # its data is not there: the cell will fail and say so
+    except SwitchyardError:  # its data or checkpoint is not there: the cell will fail and say so
         run_id = None
     return Cell(config.dataset.name, config.size.name, config.seed, config.infer.split, run_id)
 

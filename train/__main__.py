@@ -6,9 +6,11 @@ from conf.app import command
 from conf.schema import Config
 from tracking import open_tracker
 from train.identity import trained_model
+from train.pretrained.find import resolved
 
 
 def main(config: Config) -> None:
+    config = resolved(config)
     tracker = open_tracker(config.tracking)
     model = None if config.force else trained_model(config, tracker)
     if model is not None:

@@ -12,6 +12,7 @@ from conf.errors import SwitchyardError
 from conf.schema import Config
 from tracking.interface import Artifact, Tracker
 from train.data.sources import source_digest
+from train.pretrained.find import initial_content
 
 TRAINING_VERSION = 1  # counts changes of the code that change what a config trains
 NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples")
@@ -20,6 +21,7 @@ NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_ev
 def training_identity(config: Config) -> dict[str, Any]:
     """Everything that decides a trained model's numbers, as JSON values."""
     train = {key: value for key, value in vars(config.train).items() if key not in NOT_IN_IDENTITY}
+    train["init"] = initial_content(config)
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}

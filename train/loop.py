@@ -21,6 +21,8 @@ from train.data.batches import TrainBatches
 from train.identity import cell_name, identity_hash, train_run_id, training_identity
 from train.labels import accuracy
 from train.model_artifact import model_artifact
+from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
+from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import StepConfig, TrainState, compile_train_step, dtype_of
@@ -40,13 +42,14 @@ def train(config: Config, tracker: Tracker) -> Artifact:
     Raises SwitchyardError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
     and Stopped when SIGTERM or SIGINT arrives, after a checkpoint.
     """
-    if config.train.init != "scratch":
-        raise SwitchyardError(
-            f"train.init={config.train.init}: this version trains from train.init=scratch only; official checkpoints "
-            "can't be read yet"
-        )
+    config = resolved(config)
+    checkpoint = None
+    if config.train.init != SCRATCH:
+        checkpoint = find(config.train.init, "train.init", config.tracking)
     data = load_cell_data(config, Path(config.tracking.root))
     size = cell_size(config, data.vocabulary)
+    if checkpoint is not None:
+        check_vocabulary(checkpoint, data.vocabulary)
     identity = training_identity(config)
     directory = Path(config.tracking.root) / "checkpoints" / train_run_id(config)
     if config.force:
@@ -61,14 +64,18 @@ def train(config: Config, tracker: Tracker) -> Artifact:
         restart=config.force,
     ) as run:
         run.use_artifact(log_data(data.record, tracker))
+        if checkpoint is not None and checkpoint.artifact is not None:
+            run.use_artifact(checkpoint.artifact)
         run.set_summary({"parameters": t5.count_parameters(size), "truncated_train_inputs": data.inputs.truncated})
-        state = fit(config, data, size, directory, run)
+        state = fit(config, data, size, checkpoint, directory, run)
         with tempfile.TemporaryDirectory() as folder:
             draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
             return run.log_artifact(draft)
 
 
-def fit(config: Config, data: CellData, size: Size, directory: Path, run: Run) -> TrainState:
+def fit(
+    config: Config, data: CellData, size: Size, checkpoint: Checkpoint | None, directory: Path, run: Run
+) -> TrainState:
     """Runs the steps that are left, logging and saving as it goes, and returns the final state."""
     mesh = make_mesh(config.mesh)
     if whole_rows(mesh, config.train.batch_size) != config.train.batch_size:
@@ -80,7 +87,12 @@ def fit(config: Config, data: CellData, size: Size, directory: Path, run: Run) -
     checkpoints = Checkpoints(directory, config.train.keep_checkpoints)
     seed_key = jax.random.key(config.seed)
     try:
-        state = compiled.init(seed_key) if checkpoints.latest is None else checkpoints.restore(compiled.abstract)
+        if checkpoints.latest is not None:
+            state = checkpoints.restore(compiled.abstract)
+        elif checkpoint is not None:
+            state = compiled.fresh(load(checkpoint, size, mesh))
+        else:
+            state = compiled.init(seed_key)
         start, steps = int(state.step), config.train.steps
         batches = TrainBatches(data.inputs, data.targets, config.train.batch_size, config.seed)
         sharding = jax.sharding.NamedSharding(mesh, BATCH)

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.errors import SwitchyardError
+import jax
+
 from conf.schema import Size
 from tracking.interface import Artifact, ArtifactDraft
-from train import pretrained, t5
+from train import t5
 from train.data.tokens import Vocabulary
+from train.pretrained import find, hf, load
 
-WEIGHTS, ARCHITECTURE, VOCABULARY, CELL = "model.safetensors", "config.json", "spiece.model", "switchyard.json"
+WEIGHTS, ARCHITECTURE, VOCABULARY, CELL = hf.WEIGHTS, hf.CONFIG, hf.VOCABULARY, find.CELL
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model read back: `params` are numpy, float32, stacked; `cell` is its training's identity."""
+    """A model read back: `params` are float32, stacked; `cell` is its training's identity."""
 
     size: Size
     params: t5.Params
@@ -31,7 +33,7 @@ def model_artifact(
     folder: Path, name: str, size: Size, params: t5.Params, vocabulary: Vocabulary, cell: dict[str, Any]
 ) -> ArtifactDraft:
     """Writes the files into `folder` and returns the draft `model-NAME` of them."""
-    pretrained.save(folder, size, params)
+    hf.save(folder, size, params)
     (folder / VOCABULARY).write_bytes(vocabulary.model)
     (folder / CELL).write_text(json.dumps(cell, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     metadata = {"parameters": t5.count_parameters(size), "cell": cell}
@@ -39,11 +41,12 @@ def model_artifact(
     return ArtifactDraft(f"model-{name}", "model", metadata=metadata, files=files)
 
 
-def load_model(artifact: Artifact) -> Model:
-    """Reads a model artifact; TrackingError where a file was altered, SwitchyardError where one is not a model's."""
-    missing = [name for name in (WEIGHTS, ARCHITECTURE, VOCABULARY, CELL) if name not in artifact.files]
-    if missing:
-        raise SwitchyardError(f"{artifact.ref} holds no {', '.join(missing)}: expected a model artifact")
+def load_model(artifact: Artifact, mesh: jax.sharding.Mesh | None) -> Model:
+    """Reads a model artifact; `params` lie over `mesh`, or are numpy without one.
+
+    Raises TrackingError where a file was altered, SwitchyardError where one is not a model's.
+    """
+    checkpoint = find.of_artifact(artifact)
     cell = json.loads(artifact.file(CELL).read_text())
-    size, params = pretrained.load(artifact.file(WEIGHTS), artifact.file(ARCHITECTURE), cell["size"]["name"])
-    return Model(size, params, Vocabulary.from_file(artifact.file(VOCABULARY)), cell)
+    params = load.load(checkpoint, checkpoint.size, mesh)
+    return Model(checkpoint.size, params, Vocabulary.from_file(artifact.file(VOCABULARY)), cell)

@@ -152,9 +152,15 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
     shardings = state_shardings(mesh, shapes)
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     batch = jax.sharding.NamedSharding(mesh, BATCH)
+    start = jax.jit(lambda params: fresh_state(params, c).opt_state, out_shardings=shardings.opt_state)
+
+    def fresh(params: t5.Params) -> TrainState:  # the parameters don't go through the jitted function: no copy of them
+        step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
+        return TrainState(step, params, start(params))
+
     return Compiled(
         init=jax.jit(functools.partial(init_state, c=c), out_shardings=shardings),
-        fresh=jax.jit(functools.partial(fresh_state, c=c), out_shardings=shardings),
+        fresh=fresh,
         step=jax.jit(
             functools.partial(train_step, c=c),
             in_shardings=(shardings, batch, replicated),

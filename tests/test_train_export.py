@@ -1,0 +1,224 @@
+import json
+import shutil
+
+import jax
+import ml_dtypes
+import msgpack
+import numpy as np
+import pytest
+import tensorstore
+from flax import serialization
+from safetensors.numpy import load_file
+
+from conf.errors import SwitchyardError
+from conf.schema import Size, Tracking
+from tests.conftest import REPO
+from tracking.interface import ArtifactDraft
+from tracking.store import Store
+from train import export, t5
+from train.data.tokens import Vocabulary
+from train.model_artifact import load_model, model_artifact
+from train.pretrained import find, hf, t5x
+from train.pretrained.load import load
+
+TINY = {"d_model": 8, "d_kv": 4, "d_ff": 12, "layers": 2, "heads": 3, "vocabulary_size": 64}
+TEXT = ["good and bad films", "a fine film", "an awful film"]
+VERSIONS = {"1.0": {}, "1.1": {"activation": "gated_gelu", "tied_head": False}}
+
+
+@pytest.fixture(params=VERSIONS)
+def model(request, tmp_path):
+    """A model artifact in a store: its reference, size, parameters and store."""
+    size = Size(name="tiny", **TINY, **VERSIONS[request.param])
+    params = t5.init_params(size, jax.random.key(1))
+    store = Store(tmp_path / "runs")
+    (tmp_path / "files").mkdir()
+    vocabulary = Vocabulary.train(TEXT, 40)
+    draft = model_artifact(tmp_path / "files", "demo-tiny-s0", size, params, vocabulary, {"size": vars(size)})
+    with store.start_run("train-x", job_type="train", name="x", config={}) as run:
+        artifact = run.log_artifact(draft)
+    return artifact, size, params, store
+
+
+def command(*arguments, root):
+    return export.main([str(a) for a in arguments] + ["--root", str(root)])
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_hf_and_back_is_exact(model, tmp_path):
+    artifact, size, params, store = model
+    assert command(artifact.ref, tmp_path / "out" / "tiny", root=store.root) == 0
+    out = tmp_path / "out" / "tiny"
+    assert (out / "model.safetensors").read_bytes() == artifact.file("model.safetensors").read_bytes()
+    assert (out / "spiece.model").read_bytes() == artifact.file("spiece.model").read_bytes()
+    assert json.loads((out / "tokenizer_config.json").read_text())["extra_ids"] <= 64 - 20
+    checkpoint = find.find(str(out), "train.init", Tracking(root=str(store.root)))
+    assert checkpoint.size == size
+    equal(load(checkpoint, size, None), params)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["tiny"]  # nothing half-written is left
+
+
+def test_t5x_and_back_is_exact(model, tmp_path):
+    artifact, size, params, store = model
+    out = tmp_path / "tiny" / "checkpoint_1000"
+    assert command(artifact.ref, out, "format=t5x", root=store.root) == 0
+    checkpoint = find.find(str(out), "train.init", Tracking(root=str(store.root)))
+    assert checkpoint.size == size and checkpoint.vocabulary == out / "spiece.model"
+    equal(load(checkpoint, size, None), params)
+    # and by way of T5X to Hugging Face: the very bytes
+    assert command(out, tmp_path / "again", root=store.root) == 0
+    assert (tmp_path / "again/model.safetensors").read_bytes() == artifact.file("model.safetensors").read_bytes()
+
+
+def test_flax_and_tensorstore_read_what_is_written(model, tmp_path):
+    """An independent reader: T5X itself restores the file by flax.serialization and opens the specs."""
+    artifact, size, params, store = model
+    out = tmp_path / "checkpoint_1000"
+    command(artifact.ref, out, "format=t5x", root=store.root)
+    content = serialization.msgpack_restore((out / "checkpoint").read_bytes())
+    assert content["version"] == 3 and int(content["optimizer"]["state"]["step"]) == 0
+    target = content["optimizer"]["target"]
+    spec = target["decoder"]["layers_1"]["self_attention"]["out"]["kernel"]
+    assert spec["kvstore"]["path"] == "target.decoder.layers_1.self_attention.out.kernel"
+    spec = {**spec, "kvstore": {"driver": "file", "path": f"{out}/{spec['kvstore']['path']}/"}}
+    kernel = tensorstore.open(spec).result().read().result()
+    np.testing.assert_array_equal(kernel, params["decoder"]["layers"]["self_attention"]["out"]["kernel"][1])
+    np.testing.assert_array_equal(
+        target["encoder"]["encoder_norm"]["scale"], params["encoder"]["encoder_norm"]["scale"]
+    )
+    bias = target["encoder"]["relpos_bias"]["rel_embedding"]
+    assert tuple(bias["metadata"]["shape"]) == (size.heads, 32)
+
+
+def write_whole(folder, size, params, dtype=np.float32, **content):
+    """The other form: every leaf in the msgpack file, as flax writes it."""
+    target: dict = {}
+    for tensor in t5x.layout(size):
+        leaf = np.asarray(hf.leaf_of(params, tensor.path))
+        leaf = leaf if tensor.layer is None else leaf[tensor.layer]
+        t5x.put_leaf(target, tuple(tensor.name.split("/")), (leaf.T if tensor.transposed else leaf).astype(dtype))
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(7), "param_states": {}}}}
+    (folder / "checkpoint").write_bytes(serialization.msgpack_serialize({**whole, **content}))
+    return target
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_a_checkpoint_all_in_its_msgpack_file_is_read(model, tmp_path, dtype):
+    _, size, params, store = model
+    write_whole(tmp_path / "t5_tiny/checkpoint_5", size, params, dtype)
+    checkpoint = find.find(str(tmp_path / "t5_tiny/checkpoint_5"), "train.init", Tracking(root=str(store.root)))
+    assert checkpoint.size.name == "t5_tiny"
+    equal(load(checkpoint, size, None), jax.tree.map(lambda x: np.asarray(x).astype(dtype).astype(np.float32), params))
+
+
+def test_arrays_that_flax_cut_into_chunks_are_put_together(model, tmp_path, monkeypatch):
+    _, size, params, store = model
+    monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", 256)
+    write_whole(tmp_path / "t5", size, params)
+    assert b"__msgpack_chunked_array__" in (tmp_path / "t5" / "checkpoint").read_bytes()
+    equal(load(find.find(str(tmp_path / "t5"), "k", Tracking(root=str(store.root))), size, None), params)
+
+
+def faults(folder, size):
+    with pytest.raises(SwitchyardError) as error:
+        load(find.find(str(folder), "train.init", Tracking(root=str(folder.parent / "runs"))), size, None)
+    return str(error.value)
+
+
+def test_a_missing_t5x_leaf_is_named(model, tmp_path):
+    artifact, size, params, store = model
+    out = tmp_path / "checkpoint_1000"
+    command(artifact.ref, out, "format=t5x", root=store.root)
+    chunk = out / "target.encoder.layers_1.mlp.wo.kernel" / "0.0"
+    data = chunk.read_bytes()
+    chunk.unlink()  # tensorstore alone would read zeros
+    assert "encoder/layers_1/mlp/wo/kernel can't be read" in faults(out, size)
+    chunk.write_bytes(data[: len(data) // 2])
+    assert "encoder/layers_1/mlp/wo/kernel can't be read" in faults(out, size)
+    shutil.rmtree(out / "target.encoder.layers_1.mlp.wo.kernel")
+    shutil.rmtree(out / "target.decoder.layers_0.encoder_decoder_attention.key.kernel")
+    message = faults(out, size)
+    assert "encoder/layers_1/mlp/wo/kernel can't be read from target.encoder" in message
+    assert "decoder/layers_0/encoder_decoder_attention/key/kernel can't be read" in message
+
+
+def test_t5x_leaves_at_fault_are_all_named(model, tmp_path):
+    _, size, params, _ = model
+    folder = tmp_path / "t5"
+    target = write_whole(folder, size, params)
+    del target["decoder"]["decoder_norm"]
+    target["encoder"]["layers_1"]["mlp"]["wo"]["kernel"] = np.zeros((3, 8), np.float32)
+    target["encoder"]["layers_1"]["adapter"] = np.zeros(4, np.float32)
+    content = {"version": 3, "optimizer": {"target": target, "state": {}}}
+    (folder / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
+    message = faults(folder, size)
+    assert "decoder/decoder_norm/scale is missing" in message
+    assert "encoder/layers_1/mlp/wo/kernel has shape [3, 8], expected [12, 8]" in message
+    assert "encoder/layers_1/adapter is not part of the model" in message
+
+
+def test_other_versions_and_other_files_are_refused(model, tmp_path):
+    _, size, params, _ = model
+    write_whole(tmp_path / "t5", size, params, version=2)
+    assert "T5X checkpoint of version 2: expected version 3" in faults(tmp_path / "t5", size)
+    write_whole(tmp_path / "t5", size, params, optimizer={"state": {}})
+    assert "holds no optimizer/target" in faults(tmp_path / "t5", size)
+    content = msgpack.packb({"version": 3, "optimizer": {"target": {"mlp": {"kernel": 1.0}}}})
+    (tmp_path / "t5" / "checkpoint").write_bytes(content)
+    assert "is not a T5 that this project runs: token_embedder/embedding" in faults(tmp_path / "t5", size)
+    (tmp_path / "t5" / "checkpoint").write_bytes(b"\x93no")
+    assert "is damaged or is no msgpack file" in faults(tmp_path / "t5", size)
+
+
+def test_export_says_what_is_wrong(model, tmp_path, capsys):
+    artifact, _, _, store = model
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("")
+    assert command(artifact.ref, tmp_path / "full", root=store.root) == 1
+    assert "is there already" in capsys.readouterr().err and [p.name for p in (tmp_path / "full").iterdir()] == [
+        "mine.txt"
+    ]
+    assert command(artifact.ref, tmp_path / "new", "format=gguf", root=store.root) == 1
+    assert "expected format=hf or format=t5x" in capsys.readouterr().err
+    assert command("model-none:v0", tmp_path / "new", root=store.root) == 1
+    assert "REF=model-none:v0 is neither" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
+    artifact, *_, store = model
+
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(export, "write_tokenizer_config", fail)
+    with pytest.raises(OSError, match="No space"):
+        command(artifact.ref, tmp_path / "out" / "tiny", root=store.root)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_model_artifact_reads_back(model):
+    artifact, size, params, _ = model
+    got = load_model(artifact, None)
+    assert got.size == size and got.vocabulary.size <= 64
+    equal(got.params, params)
+    checkpoint = find.of_artifact(artifact)
+    assert checkpoint.content == artifact.digest and checkpoint.size.name == "tiny"
+
+
+def test_an_artifact_that_is_no_model_is_refused(tmp_path):
+    store = Store(tmp_path / "runs")
+    with store.start_run("x", job_type="data", name="x", config={}) as run:
+        run.log_artifact(ArtifactDraft("data-x", "data", files={"a": REPO / "pyproject.toml"}))
+    with pytest.raises(SwitchyardError, match="data-x:v0 holds no model.safetensors, config.json"):
+        find.find("data-x:v0", "train.init", Tracking(root=str(store.root)))
+
+
+def test_safetensors_of_an_export_are_float32(model, tmp_path):
+    artifact, *_, store = model
+    command(artifact.ref, tmp_path / "tiny", root=store.root)
+    assert {t.dtype for t in load_file(tmp_path / "tiny/model.safetensors").values()} == {np.dtype(np.float32)}

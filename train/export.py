@@ -1,0 +1,86 @@
+"""`python -m train.export REF DIR [format=hf|t5x] [--root DIR]`: a model as a checkpoint that other T5 code reads.
+
+REF is a model artifact, or whatever else `train.init` takes, so that this also converts one layout into the other.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import uuid
+from pathlib import Path
+
+from conf.errors import SwitchyardError
+from conf.schema import Tracking
+from train.pretrained import find, hf
+
+FORMATS = ("hf", "t5x")
+
+
+def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
+    """Writes the checkpoint and returns its folder, which appears whole or not at all.
+
+    Raises SwitchyardError for a model that can't be read, and for a folder that is there already and not empty.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise SwitchyardError(
+            f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one"
+        )
+    checkpoint = find.find(given, "REF", tracking)
+    from train.pretrained.load import load  # JAX starts here
+
+    params = load(checkpoint, checkpoint.size, None)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
+    unfinished.mkdir()
+    try:
+        if form == "t5x":
+            from train.pretrained import t5x
+
+            t5x.save(unfinished, checkpoint.size, params)
+        else:
+            hf.save(unfinished, checkpoint.size, params)
+        if checkpoint.vocabulary is not None:
+            shutil.copyfile(checkpoint.vocabulary, unfinished / hf.VOCABULARY)
+            if form == "hf":
+                write_tokenizer_config(unfinished, checkpoint)
+        os.replace(unfinished, directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return directory
+
+
+def write_tokenizer_config(folder: Path, checkpoint: find.Checkpoint) -> None:
+    """What transformers' T5 tokenizer has to know: as many sentinels as there is room for in the embedding, up to 100,
+    for it would add ids beyond a small model's embedding by itself."""
+    from train.data.tokens import Vocabulary
+
+    assert checkpoint.vocabulary is not None and checkpoint.size.vocabulary_size is not None
+    room = checkpoint.size.vocabulary_size - Vocabulary.from_file(checkpoint.vocabulary).size
+    config = {"tokenizer_class": "T5Tokenizer", "extra_ids": max(0, min(100, room))}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m train.export", description="Writes a model for other T5 code.")
+    parser.add_argument("ref", metavar="REF", help="model-D-S-sN:latest, or a Hub id, a folder, a gs:// address")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="a folder that doesn't exist yet")
+    parser.add_argument("format", nargs="?", default="format=hf", metavar="format=hf|t5x", help="default: %(default)s")
+    parser.add_argument("--root", default="runs", help="the store's folder (tracking.root); default: %(default)s")
+    options = parser.parse_args(arguments)
+    form = options.format.removeprefix("format=")
+    try:
+        if form not in FORMATS:
+            raise SwitchyardError(f"{options.format}: expected format=hf or format=t5x")
+        folder = export(options.ref, options.directory, form, Tracking(root=options.root))
+    except SwitchyardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

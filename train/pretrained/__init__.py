@@ -1,0 +1,1 @@
+"""Checkpoints from outside and from here: found, read tensor by tensor, and written. `find` starts without JAX."""

@@ -1,0 +1,246 @@
+"""From what `train.init` or `infer.checkpoint` says to a checkpoint: what it is, and what its content is.
+
+Starts without JAX and reads no weights, so that a finished cell is skipped at once.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from conf.errors import SwitchyardError
+from conf.schema import Config, Size, Tracking
+from tracking import open_tracker
+from tracking.digest import hash_file, manifest_digest
+from tracking.interface import Artifact, ArtifactFile, NotFound
+from train.pretrained import hf, hub
+from train.pretrained.tensors import Weights, read_json
+
+SCRATCH = "scratch"
+CELL = "switchyard.json"  # in our own model artifacts: the cell that was trained
+REMEMBERED = 8 << 20  # bytes: the digest of a file at least this large is kept, and read anew when the file changes
+
+_ARCHITECTURE = (
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "layers",
+    "heads",
+    "vocabulary_size",
+    "activation",
+    "tied_head",
+    "relative_buckets",
+    "relative_max_distance",
+    "layer_norm_epsilon",
+)
+_UNSAID_BY_T5X = ("relative_max_distance", "layer_norm_epsilon")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """`content` says what the numbers are, wherever they lie: a manifest digest, or a Hub id and its commit.
+
+    `size` has the checkpoint's architecture and name; `unsaid` are those of its fields that the checkpoint leaves open.
+    """
+
+    given: str
+    content: str
+    size: Size
+    vocabulary: Path | None
+    open: Callable[[], Weights]
+    artifact: Artifact | None = None
+    unsaid: tuple[str, ...] = ()
+
+
+def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
+    """The checkpoint that config key `key` names: a folder, a `gs://` address, a Hub id or an artifact's REF.
+
+    A folder that exists wins over a Hub id of the same spelling. Raises SwitchyardError where it is none of them.
+    """
+    if given.startswith("gs://"):
+        return _remote(given)
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        return _folder(given, folder, Path(tracking.root) / "digests")
+    if match := hub.HUB_ID.fullmatch(given):
+        return _on_the_hub(given, match["id"], match["revision"])
+    try:
+        return of_artifact(open_tracker(tracking).artifact(given))
+    except NotFound:
+        raise SwitchyardError(
+            f"{key}={given} is neither a folder nor an artifact here: expected a Hub id such as google-t5/t5-small, a "
+            "folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// address, or a REF such "
+            "as model-imdb-small-s0:latest"
+        ) from None
+
+
+def resolved(config: Config) -> Config:
+    """The config with its checkpoint's architecture (`size=auto`) and, without `tokenizer.path`, its vocabulary.
+
+    Raises SwitchyardError where a named size contradicts the checkpoint, and where there is no vocabulary.
+    """
+    key = "train.init" if config.infer.checkpoint is None else "infer.checkpoint"
+    given = config.train.init if config.infer.checkpoint is None else config.infer.checkpoint
+    if given == SCRATCH:
+        if is_open(config.size):
+            raise SwitchyardError(
+                "size=auto takes the architecture from a checkpoint: give train.init or infer.checkpoint, or name a "
+                "size, such as size=small"
+            )
+        return config
+    checkpoint = find(given, key, config.tracking)
+    tokenizer = config.tokenizer
+    if tokenizer.path is None:
+        if checkpoint.vocabulary is None:
+            raise SwitchyardError(
+                f"{key}={given} has no {hf.VOCABULARY}: give the vocabulary that it was trained with, "
+                "tokenizer.path=FILE (T5's own is in every google-t5 model on the Hub)"
+            )
+        tokenizer = dataclasses.replace(tokenizer, source="file", path=str(checkpoint.vocabulary))
+    return dataclasses.replace(config, size=agreed_size(config.size, checkpoint, key), tokenizer=tokenizer)
+
+
+def is_open(size: Size) -> bool:
+    """Whether this is `size=auto`: the checkpoint says what the architecture is."""
+    return size.d_model == 0
+
+
+def agreed_size(size: Size, checkpoint: Checkpoint, key: str) -> Size:
+    """`size`, filled in from the checkpoint where it is open; SwitchyardError where the two disagree.
+
+    Dropout belongs to the training, not to the architecture: it stays the config's.
+    """
+    theirs = checkpoint.size
+    fields = [field for field in _ARCHITECTURE if field not in checkpoint.unsaid]
+    closed = ("d_model", "d_kv", "d_ff", "layers", "heads") if is_open(size) else fields
+    differ = [f for f in closed if getattr(size, f) not in (0, None) and getattr(size, f) != getattr(theirs, f)]
+    if differ:
+
+        def said(one: Size) -> str:
+            return ", ".join(f"{field}={getattr(one, field)}" for field in differ)
+
+        raise SwitchyardError(
+            f"size={size.name} has {said(size)}, but {key}={checkpoint.given} has {said(theirs)}: take size=auto, "
+            "which is whatever the checkpoint is, or another checkpoint"
+        )
+    name = theirs.name if size.name == "auto" else size.name
+    return dataclasses.replace(size, name=name, **{field: getattr(theirs, field) for field in fields})
+
+
+def initial_content(config: Config) -> str:
+    """What stands for `train.init` in a cell's identity: the checkpoint's content, not where it lies."""
+    if config.train.init == SCRATCH:
+        return SCRATCH
+    return find(config.train.init, "train.init", config.tracking).content
+
+
+# --- the four kinds --------------------------------------------------------------------------------------------------
+
+
+def of_artifact(artifact: Artifact) -> Checkpoint:
+    """One of our own models. Raises SwitchyardError where the artifact is not a model's."""
+    wanted = (hf.WEIGHTS, hf.CONFIG, hf.VOCABULARY, CELL)
+    if missing := [name for name in wanted if name not in artifact.files]:
+        raise SwitchyardError(f"{artifact.ref} holds no {', '.join(missing)}: expected a model artifact")
+    name = read_json(artifact.file(CELL), "a cell's record")["size"]["name"]
+    return Checkpoint(
+        given=artifact.ref,
+        content=artifact.digest,
+        size=hf.read_size(artifact.file(hf.CONFIG), name),
+        vocabulary=artifact.file(hf.VOCABULARY),
+        open=lambda: hf.SafetensorsWeights(artifact.ref, [artifact.file(hf.WEIGHTS)]),
+        artifact=artifact,
+    )
+
+
+def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
+    vocabulary = folder / hf.VOCABULARY if (folder / hf.VOCABULARY).is_file() else None
+    if (folder / hf.CONFIG).is_file():
+        size = hf.read_size(folder / hf.CONFIG, _legal(folder.absolute().name))
+        weights = hf.weight_files(folder)
+        index = [] if weights == [folder / hf.WEIGHTS] else [folder / hf.INDEX]
+        files = [folder / hf.CONFIG, *index, *weights, *([vocabulary] if vocabulary else [])]
+        content = _digest(folder, files, memory)
+        return Checkpoint(given, content, size, vocabulary, lambda: hf.SafetensorsWeights(given, weights))
+    from train.pretrained import t5x  # tensorstore takes a third of a second to start
+
+    if (folder / t5x.FILE).is_file():
+        opened = t5x.T5XWeights(given)
+        arrays = [file for name in opened.folders for file in (folder / name).rglob("*") if file.is_file()]
+        content = _digest(folder, [folder / t5x.FILE, *arrays, *([vocabulary] if vocabulary else [])], memory)
+        size = opened.size(_t5x_name(str(folder.absolute())))
+        return Checkpoint(given, content, size, vocabulary, lambda: opened, unsaid=_UNSAID_BY_T5X)
+    present = sorted(path.name for path in folder.iterdir())
+    raise SwitchyardError(
+        f"{given} is no checkpoint: it holds {', '.join(present[:8]) or 'nothing'}; expected config.json with "
+        "model.safetensors (Hugging Face), or a file named checkpoint (T5X)"
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _remote(given: str) -> Checkpoint:
+    """A T5X checkpoint in a bucket. Its content is its address and the digest of its msgpack file, which holds every
+    array's description and the small ones themselves: the arrays are not read to tell a finished cell."""
+    from train.pretrained import t5x
+
+    opened = t5x.T5XWeights(given)
+    content = f"{opened.where}#{hashlib.sha256(opened.message).hexdigest()[:32]}"
+    return Checkpoint(given, content, opened.size(_t5x_name(given)), None, lambda: opened, unsaid=_UNSAID_BY_T5X)
+
+
+def _on_the_hub(given: str, id: str, revision: str | None) -> Checkpoint:
+    found = hub.resolve(id, revision)
+    if found.files is not None and hf.WEIGHTS not in found.files and hf.INDEX not in found.files:
+        raise hf.no_safetensors(f"{given} on the Hub", [name for name in hf.PICKLES if name in found.files])
+    size = hf.read_size(found.file(hf.CONFIG), _legal(id.split("/")[1]))
+    vocabulary = found.optional_file(hf.VOCABULARY)
+    return Checkpoint(given, f"{id}@{found.commit}", size, vocabulary, found.weights)
+
+
+def _legal(name: str) -> str:
+    """A name as artifacts may have it."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "checkpoint"
+
+
+def _t5x_name(where: str) -> str:
+    """`t5_small` of `…/t5_small/checkpoint_1000000`."""
+    *rest, last = where.rstrip("/").split("/")
+    return _legal(rest[-1] if rest and rest[-1] and re.fullmatch(r"checkpoint_\d+", last) else last)
+
+
+# --- content ---------------------------------------------------------------------------------------------------------
+
+
+def _digest(folder: Path, files: Iterable[Path], memory: Path) -> str:
+    """The manifest digest of these files of a folder, by their paths in it."""
+    return manifest_digest({file.relative_to(folder).as_posix(): _hashed(file, memory) for file in files})
+
+
+def _hashed(file: Path, memory: Path) -> ArtifactFile:
+    """Size and MD5 of a file. A large one is read once: its digest is kept beside its size, time of change and inode,
+    by which it is known to be the same file, as git knows it."""
+    try:
+        before = file.stat()
+        if before.st_size < REMEMBERED:
+            return hash_file(file)
+        stamp = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
+        kept = memory / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:24]}.json"
+        try:
+            known = json.loads(kept.read_text())
+            if known["stamp"] == stamp:
+                return ArtifactFile(before.st_size, known["md5"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # never seen, or damaged: read the file
+        found = hash_file(file)
+    except OSError as error:
+        raise SwitchyardError(f"{file}: {error.strerror}; expected a file that can be read") from None
+    memory.mkdir(parents=True, exist_ok=True)
+    temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
+    temporary.write_text(json.dumps({"stamp": stamp, "md5": found.md5}))
+    os.replace(temporary, kept)
+    return found
