@@ -44,8 +44,9 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             ax.annotate(
                 f"{pair.large}'s accuracy\nat {100 * gained:.0f} %",
                 (100 * gained, 100 * curve[-1]),
-                xytext=(4, -26),
+                xytext=(4, -26) if gained < 0.6 else (-4, -26),  # inward, clear of the right-hand axis
                 textcoords="offset points",
+                horizontalalignment="left" if gained < 0.6 else "right",
                 fontsize=8,
             )
         ax.set(
