@@ -69,7 +69,9 @@ def section(out: Path, docs: Path) -> str:
     shutil.copyfile(out / "figures" / "fig4.png", figure)
     lines += [f"![Switcher curve of {title}]({figure.name})", ""]
     for table in ("table1", "table2", "table3"):
-        text = (out / "tables" / f"{table}.md").read_text(encoding="utf-8").split("Notes:")[0]
+        text = (out / "tables" / f"{table}.md").read_text(encoding="utf-8")
+        if table != "table3":  # the notes are the same under each
+            text = text.split("Notes:")[0]
         lines += [text.strip(), ""]
     return "\n".join(lines)
 
