@@ -184,12 +184,9 @@ def _whisker(gain: Estimate, reach: float) -> str:
 
 
 def _figure(name: str, svg: str, confidence: float) -> str:
-    caption = (
-        f"Figure {name[-1]}. {TITLES[name]}. {_FIGURE_NOTES[name]} Bands: {100 * confidence:g} % intervals "
-        "over seeds and examples."
-        if name != "fig1"
-        else f"Figure 1. {TITLES[name]}. {_FIGURE_NOTES[name]}"
-    )
+    caption = f"Figure {name[-1]}. {TITLES[name]}. {_FIGURE_NOTES[name]}"
+    if name not in ("fig1", "fig6"):  # the one says what its bars are, the other is of single pairs
+        caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples."
     return (
         f'<figure id="{name}"><div class="wide">{_inline(svg, TITLES[name])}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

@@ -153,13 +153,15 @@ def which_score(pair: SizePair, confidence: float) -> list[str]:
     if len(pair.scores) == 1:
         return ["Only the margin could be computed; the other scores need more seeds."]
     best = max(pair.area, key=lambda score: pair.area[score].value)
-    sentences = [
-        (
-            f"By gain over random, {_title(best)} comes first with {points(pair.area[best].value)} points"
-            f"{within(pair.area[best], confidence)}; the margin, which needs one model alone, has "
-            f"{points(pair.area['margin'].value)}."
-        )
-    ]
+    comes_first = (
+        f"By gain over random, {_title(best)} comes first with {points(pair.area[best].value)} points"
+        f"{within(pair.area[best], confidence)}"
+    )
+    if best == "margin":
+        sentences = [f"{comes_first}; it needs one model alone."]
+    else:
+        margin = points(pair.area["margin"].value)
+        sentences = [f"{comes_first}; the margin, which needs one model alone, has {margin}."]
     above: list[str] = []
     below: list[str] = []
     open_: list[str] = []
