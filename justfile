@@ -1,5 +1,7 @@
 # `just` alone lists the recipes. Every recipe sets up what it needs.
 
+set positional-arguments  # "$@" keeps an override like 'seed=range(5)' in one piece
+
 python := ".venv/bin/python"
 
 # list the recipes
@@ -18,35 +20,35 @@ setup:
 
 # the main job offline, in minutes: train 2 sizes × 5 seeds on built-in data, score, make tables and a report
 demo *OVERRIDES: setup
-    {{ python }} -m sweeps sweep=demo {{ OVERRIDES }}
+    {{ python }} -m sweeps sweep=demo "$@"
 
 # fine-tune one cell: just train dataset=demo size=nano seed=0
 train *OVERRIDES: setup
-    {{ python }} -m train {{ OVERRIDES }}
+    {{ python }} -m train "$@"
 
 # score a split by a trained cell: just infer dataset=demo size=nano seed=0
 infer *OVERRIDES: setup
-    {{ python }} -m infer {{ OVERRIDES }}
+    {{ python }} -m infer "$@"
 
 # tables, figures and report of a dataset's scores: just metrics dataset=demo
 metrics *OVERRIDES: setup
-    {{ python }} -m metrics {{ OVERRIDES }}
+    {{ python }} -m metrics "$@"
 
 # a grid of cells, then its tables: just sweep -m dataset=demo size=nano,micro 'seed=range(5)'
 sweep *OVERRIDES: setup
-    {{ python }} -m sweeps {{ OVERRIDES }}
+    {{ python }} -m sweeps "$@"
 
 # the grid as a table: done, running, failed, missing
 status *FLAGS: setup
-    @{{ python }} -m sweeps.status {{ FLAGS }}
+    @{{ python }} -m sweeps.status "$@"
 
 # the tests, two at a time
 test *FLAGS: setup
-    {{ python }} -m pytest -n 2 --dist loadfile {{ FLAGS }}
+    {{ python }} -m pytest -n 2 --dist loadfile "$@"
 
 # the tests on real text and the long ones
 test-slow *FLAGS: setup
-    {{ python }} -m pytest -m slow {{ FLAGS }}
+    {{ python }} -m pytest -m slow "$@"
 
 # ruff and mypy
 lint: setup
@@ -61,7 +63,7 @@ fmt: setup
 
 # measure: the demo, a finished sweep, the commands that must be instant, the metrics on a large grid
 bench *FLAGS: setup
-    {{ python }} -m tests.bench {{ FLAGS }}
+    {{ python }} -m tests.bench "$@"
 
 # the README's picture of the demo's report (needs Chromium and a finished demo)
 screenshot: setup
@@ -69,8 +71,8 @@ screenshot: setup
 
 # docs/results.md again: DATA holds trec/ and sst2/, VOCABULARY is T5's spiece.model (half an hour on two cores)
 results DATA VOCABULARY: setup
-    {{ python }} -m sweeps -m experiment=trec_scratch dataset.path={{ DATA }}/trec tokenizer.path={{ VOCABULARY }} size=nano,micro 'seed=range(5)'
-    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path={{ DATA }}/sst2 tokenizer.path={{ VOCABULARY }} size=nano,micro 'seed=range(5)'
+    {{ python }} -m sweeps -m experiment=trec_scratch dataset.path="$1/trec" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
+    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m tests.results docs out/trec out/sst2
 
 # pin the newest versions that pyproject.toml allows
