@@ -192,11 +192,6 @@ def test_a_vocabulary_larger_than_the_model_s_is_refused(compose, tmp_path):
         train_here(config)
 
 
-def test_official_checkpoints_are_refused_until_they_can_be_read(compose, tmp_path):
-    with pytest.raises(SwitchyardError, match="train.init"):
-        train_here(config_in(compose, tmp_path / "runs", "train.init=google-t5/t5-small"))
-
-
 def test_no_op_and_force(compose, tmp_path):
     root = tmp_path / "runs"
     first = command("train", root)
