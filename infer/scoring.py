@@ -12,10 +12,10 @@ from infer.identity import SCORING_VERSION, ModelSource, infer_run_id, scoring_i
 from metrics.scores import Scores, ScoresMetadata, write_scores
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
-from train.cell_data import cell_size, data_record, log_data
+from train.cell_data import cell_size, dataset_record, log_data
 from train.data.batches import padding_share, scoring_batches
 from train.data.encodings import encode_split
-from train.data.sources import Split, load_split, split_names
+from train.data.sources import Split, load_split
 from train.data.tokens import Encoded, Vocabulary, check_targets
 from train.identity import cell_name, identity_hash
 from train.labels import pad_labels, score_examples
@@ -24,7 +24,7 @@ from train.pretrained.find import agreed_size
 from train.pretrained.hf import hf_config
 from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
-from train.sharding import make_mesh, state_shardings, whole_rows
+from train.sharding import make_mesh, whole_rows
 from train.step import dtype_of
 
 
@@ -46,10 +46,10 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
     ) as run:
         if source.artifact is not None:
             run.use_artifact(source.artifact)
-        run.use_artifact(log_data(all_splits_record(config), tracker))
+        run.use_artifact(log_data(dataset_record(config.dataset), tracker))
         mesh, artifact = make_mesh(config.mesh), source.artifact
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
-        scores, summary = score_split(config, split, model, source.digest)
+        scores, summary = score_split(config, split, model, source.digest, mesh)
         run.set_summary(summary)
         name = f"scores-{cell_name(config)}-{split.name}"
         with tempfile.TemporaryDirectory() as folder:
@@ -59,21 +59,24 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files={file.name: file}))
 
 
-def score_split(config: Config, split: Split, model: Model, digest: str) -> tuple[Scores, dict[str, float]]:
-    """The split's scores, and a summary: accuracy, rows cut at the maximum length, the share of padding."""
+def score_split(
+    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh
+) -> tuple[Scores, dict[str, float]]:
+    """The split's scores, and a summary: accuracy, rows cut at the maximum length, the share of padding.
+
+    `model` lies over `mesh`; `digest` is its content.
+    """
     classes = list(config.dataset.classes.values())
     check_targets(model.vocabulary, config.dataset.classes)
     cache = Path(config.tracking.root) / "encodings"
     inputs = encode_split(model.vocabulary, split, config.dataset.max_input_length, cache)
     labels = model.vocabulary.encode(classes, max_length=1 << 20)
-    mesh = make_mesh(config.mesh)
     batch_size = whole_rows(mesh, min(config.infer.batch_size, len(split)))
     batches = plan_batches(config.infer, inputs.lengths, batch_size)
-    params = jax.device_put(model.params, state_shardings(mesh, model.params))
     dtype = dtype_of(config)
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
-    scored = score_examples(params, inputs, pad_labels(labels), model.size, dtype, mesh, batches, batch_size)
+    scored = score_examples(model.params, inputs, pad_labels(labels), model.size, dtype, mesh, batches, batch_size)
     with progress(f"{cell_name(config)} {split.name}", len(split), "examples") as meter:
         for rows, values in scored:
             log_likelihoods[rows] = values
@@ -123,12 +126,6 @@ def plan_batches(infer: Infer, lengths: np.ndarray, batch_size: int) -> list[tup
 def mean_flops(size: Size, inputs: Encoded, labels: Encoded) -> float:
     """Mean floating-point operations of scoring one example: encoded once, decoded against every label string."""
     return float(t5.forward_flops(size, inputs.lengths, labels.lengths.sum()).mean())
-
-
-def all_splits_record(config: Config) -> dict:
-    """The record of `data-D`, as training logs it."""
-    dataset = config.dataset
-    return data_record(dataset, {name: load_split(dataset, name) for name in split_names(dataset)})
 
 
 def outside_model(config: Config, source: ModelSource, mesh: jax.sharding.Mesh) -> Model:

@@ -44,15 +44,11 @@ def finish_cell(config: Config, tracker: Tracker) -> tuple[Artifact, bool]:
             return scores, False
     from infer.scoring import score  # JAX starts here, not for a cell that is done
     from train.compilation import keep_compiled
-    from train.loop import Stopped, train
+    from train.loop import train
 
     keep_compiled()
     if model is None:
-        try:
-            model = train(config, tracker)
-        except Stopped as stopped:
-            print(stopped.message, file=sys.stderr)
-            raise
+        model = train(config, tracker)
     return score(config, tracker, ModelSource(model.digest, model)), True
 
 

@@ -30,9 +30,9 @@ GROUP_VARIABLE = "SWITCHYARD_SWEEP"
 
 @dataclasses.dataclass
 class Sweep:
-    """A multirun that has started: the config of every cell, and the run that keeps the grid."""
+    """A multirun that has started: its cells and the config of each, and the run that keeps the grid."""
 
-    group: str
+    cells: list[Cell]
     configs: list[Config]
     tracker: Tracker
     run: Run
@@ -53,9 +53,7 @@ class AroundSweep(Callback):
                 list_cells(configs)
                 sys.exit(0)
             _STARTED.append(start_sweep(configs))
-        except SwitchyardError as error:
-            exit_with(error)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (SwitchyardError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
 
 
@@ -111,7 +109,7 @@ def start_sweep(configs: list[Config]) -> Sweep:
     tracker = open_tracker(first.tracking)
     grid = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
     run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=grid)
-    return Sweep(group, configs, tracker, run)
+    return Sweep(cells, configs, tracker, run)
 
 
 def _cell(config: Config) -> Cell:
@@ -135,7 +133,7 @@ def finish_sweep() -> int:
         return 0
     sweep = _STARTED.pop()
     with sweep.run:
-        states = cell_states(sweep.tracker, [_cell(config) for config in sweep.configs])
+        states = cell_states(sweep.tracker, sweep.cells)
         print_grid(states)
         failed = sum(state.state != "done" for state in states)
         by_dataset = {config.dataset.name: config for config in sweep.configs}

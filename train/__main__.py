@@ -1,7 +1,5 @@
 """`python -m train dataset=demo size=nano seed=0`: fine-tunes one cell and logs its model."""
 
-import sys
-
 from conf.app import command
 from conf.schema import Config
 from tracking import open_tracker
@@ -17,14 +15,10 @@ def main(config: Config) -> None:
         print(f"{model.ref} is trained already; force=true trains it again")
         return
     from train.compilation import keep_compiled  # JAX starts here, not for a cell that is done
-    from train.loop import Stopped, train
+    from train.loop import train
 
     keep_compiled()
-    try:
-        model = train(config, tracker)
-    except Stopped as stopped:
-        print(stopped.message, file=sys.stderr)
-        raise
+    model = train(config, tracker)
     print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters")
 
 

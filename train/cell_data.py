@@ -43,15 +43,34 @@ def load_cell_data(config: Config, cache: Path) -> CellData:
     """
     path = config.tokenizer.path
     vocabulary_digest = "" if path is None else file_sha256(Path(path), "tokenizer.path")
-    dataset = {**vars(config.dataset), "recipe": None}
-    key = json.dumps([dataset, vars(config.tokenizer), config.train.eval_examples, config.infer.split])
-    return _load(key, source_digest(config.dataset), vocabulary_digest, cache)
+    rest = json.dumps([vars(config.tokenizer), config.train.eval_examples, config.infer.split])
+    return _load(_dataset_key(config.dataset), rest, source_digest(config.dataset), vocabulary_digest, cache)
+
+
+def dataset_record(dataset: Dataset) -> dict[str, Any]:
+    """The record of `data-D` (see `data_record`); kept, so that a sweep's cells don't read all rows for it again."""
+    return _dataset_record(_dataset_key(dataset), source_digest(dataset))
+
+
+@functools.lru_cache(maxsize=8)
+def _dataset_record(key: str, _source: str) -> dict[str, Any]:
+    dataset = _dataset_of(key)
+    return data_record(dataset, {name: load_split(dataset, name) for name in split_names(dataset)})
+
+
+def _dataset_key(dataset: Dataset) -> str:
+    """A dataset's config as text, for a cache; its recipe decides no row."""
+    return json.dumps({**vars(dataset), "recipe": None})
+
+
+def _dataset_of(key: str) -> Dataset:
+    return Dataset(**{**json.loads(key), "recipe": Recipe()})
 
 
 @functools.lru_cache(maxsize=2)
-def _load(key: str, _source: str, _vocabulary: str, cache: Path) -> CellData:
-    dataset_values, tokenizer_values, eval_examples, scored_split = json.loads(key)
-    dataset = Dataset(**{**dataset_values, "recipe": Recipe()})
+def _load(key: str, rest: str, _source: str, _vocabulary: str, cache: Path) -> CellData:
+    dataset = _dataset_of(key)
+    tokenizer_values, eval_examples, scored_split = json.loads(rest)
     splits = {name: load_split(dataset, name) for name in split_names(dataset)}
     for name in ("train", scored_split):
         splits[name] = splits[name] if name in splits else load_split(dataset, name)  # raises, saying what is there

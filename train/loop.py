@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,11 +30,10 @@ from train.step import StepConfig, TrainState, compile_train_step, dtype_of
 
 
 class Stopped(SystemExit):
-    """A signal asked the run to stop; it has saved. The exit status is the shell's for that signal."""
+    """A signal asked the run to stop; it has saved and said so. The exit status is the shell's for that signal."""
 
-    def __init__(self, signal_number: int, message: str):
+    def __init__(self, signal_number: int):
         super().__init__(128 + signal_number)
-        self.message = message
 
 
 def train(config: Config, tracker: Tracker) -> Artifact:
@@ -50,12 +50,12 @@ def train(config: Config, tracker: Tracker) -> Artifact:
     size = cell_size(config, data.vocabulary)
     if checkpoint is not None:
         check_vocabulary(checkpoint, data.vocabulary)
-    identity = training_identity(config)
-    directory = Path(config.tracking.root) / "checkpoints" / train_run_id(config)
+    identity, run_id = training_identity(config), train_run_id(config)
+    directory = Path(config.tracking.root) / "checkpoints" / run_id
     if config.force:
         shutil.rmtree(directory, ignore_errors=True)
     with tracker.start_run(
-        train_run_id(config),
+        run_id,
         job_type="train",
         name=f"train {cell_name(config)}",
         group=config.tracking.group,
@@ -116,7 +116,8 @@ def fit(
                     checkpoints.close()
                     message = f"stopped by signal {stop.received} after step {step + 1} of {steps}, which is saved"
                     run.finish("stopped", message)
-                    raise Stopped(stop.received, f"{message}: the same command goes on from there")
+                    print(f"{message}: the same command goes on from there", file=sys.stderr)
+                    raise Stopped(stop.received)
         return state
     finally:
         checkpoints.close()
