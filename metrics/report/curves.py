@@ -127,9 +127,9 @@ CONTROLS = """
 def curve_section() -> str:
     """The controls, the empty chart and its table; the script fills them."""
     return (
-        '<noscript><p class="soft">The interactive curves need JavaScript. Figures 4 and 5 show the margin\'s, and '
-        "curves/switcher.parquet holds them all.</p></noscript>"
-        '<div class="scripted" id="curve-view" hidden>' + CONTROLS + '<p class="soft" id="curve-title"></p>'
+        '<p class="soft unscripted">The interactive curves need JavaScript. Figures 4 and 5 show the margin\'s, and '
+        "curves/switcher.parquet holds them all.</p>"
+        '<div id="curve-view" hidden>' + CONTROLS + '<p class="soft" id="curve-title"></p>'
         '<div class="chart" id="curve-chart"></div>'
         '<label class="cursor">Read off at <input type="range" id="curve-cursor" min="0" max="100" step="1" value="20">'
         ' <output id="curve-at"></output></label>'

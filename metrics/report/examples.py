@@ -144,8 +144,8 @@ placeholder="id, target, prediction, slice"></label>
 def example_section() -> str:
     """The controls, the empty list and the panel for one example; the script fills them."""
     return (
-        '<noscript><p class="soft">The example browser needs JavaScript. The scores artifacts hold every example.</p>'
-        '</noscript><div class="scripted" id="example-view" hidden>' + CONTROLS + '<p id="example-scope" class="soft">'
+        '<p class="soft unscripted">The example browser needs JavaScript. The scores artifacts hold every example.</p>'
+        '<div id="example-view" hidden>' + CONTROLS + '<p id="example-scope" class="soft">'
         '</p><p id="example-count" role="status"></p>'
         '<div id="example-list" class="list" role="region" tabindex="0" aria-label="Examples: arrow keys move, Enter '
         'opens"><table><thead></thead><tbody></tbody></table></div>'

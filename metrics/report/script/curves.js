@@ -217,8 +217,8 @@ class Curves {
     const { controls } = this;
     const passes = this.shown.length ? this.shown[0].passes : 1;
     const percent = (x) => (this.byCost ? (100 * (x * this.divisor - passes * this.small.flops)) / this.large.flops : x);
-    controls.from.value = from === null ? 0 : Math.min(99, Math.max(0, Math.floor(percent(from))));
-    controls.to.value = from === null ? 100 : Math.min(100, Math.max(1, Math.ceil(percent(to))));
+    controls.from.value = from === null ? 0 : Math.min(99, Math.max(0, Math.round(percent(from))));
+    controls.to.value = from === null ? 100 : Math.min(100, Math.max(1, Math.round(percent(to))));
     this.changed("from");
   }
 

@@ -1,5 +1,6 @@
 // Light, dark, or as the system has it. Runs in the head, so that nothing is painted in the wrong colours first.
 const root = document.documentElement;
+root.classList.add("scripted"); // what stands in for the scripts' work goes
 const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 try {
   const kept = localStorage.getItem("switchyard-theme");
