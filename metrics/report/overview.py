@@ -44,8 +44,8 @@ def _tiles(analysis: Analysis, pair: SizePair) -> str:
     if not pair.gap.above_zero:
         tiles.append(("none", f"deferral that matches {pair.large}: it isn't shown to be better", Estimate(math.nan)))
     else:
-        share = percent(matching.value, 0) if matching.value < MATCHED else "all"
-        tiles.append((f"{share} of examples", f"deferred by margin match {pair.large}", matching))
+        share = f"{percent(matching.value, 0)} of examples" if matching.value < MATCHED else "all examples"
+        tiles.append((share, f"deferred by margin match {pair.large}", matching))
     tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
 

@@ -18,7 +18,7 @@ _READING = {
     "table2": "Churn in Q1 is disagreement where the model says it is sure: retraining alone changes these answers.",
     "table3": "Above 0, interval included: the score knows where the larger model helps.",
 }
-_CELLS = "Cells: mean, [{confidence:g} % interval], (standard error as published)."
+_CELLS = "Cells: mean (standard error as published), [{confidence:g} % interval]."
 _GAIN_KEYS, _CHURN_KEYS = ("dataset", "small", "large"), ("dataset", "uncertainty_size", "size")
 
 
@@ -68,12 +68,9 @@ def _paper_table(name: str, analyses: Sequence[Analysis], rows: Sequence[dict], 
 
 def _mean_cell(row: Mapping[str, Any], column: str) -> Cell:
     cell = number_cell(row[column])
-    below = []
-    if not math.isnan(row["ci_low"]):
-        below.append(f"[{number_cell(row['ci_low']).text}, {number_cell(row['ci_high']).text}]")
-    if not math.isnan(row["se"]):
-        below.append(f"({row['se']:.3f})")
-    return Cell(cell.text, "\n".join(below), cell.order)
+    low, high = (number_cell(row[limit]).text for limit in ("ci_low", "ci_high"))
+    below = "" if math.isnan(row["ci_low"]) else f"[{low}, {high}]"
+    return Cell(cell.text, below, cell.order, beside="" if math.isnan(row["se"]) else f"({row['se']:.3f})")
 
 
 def further_table(one: FurtherTable) -> str:

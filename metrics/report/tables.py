@@ -19,12 +19,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's text, a second line, and what a sort goes by; `drawing` is markup of our own in place of text."""
+    """A cell's text, what stands beside and below it, what a sort goes by; `drawing` is our own markup for the text."""
 
     text: str
     below: str = ""
     order: float | str | None = None
     drawing: str = ""
+    beside: str = ""
 
 
 def table(
@@ -62,6 +63,8 @@ def _line(columns: Sequence[Column], row: Sequence[Cell | str]) -> str:
         cell = cell if isinstance(cell, Cell) else Cell(cell)
         tag, scope = ("th", ' scope="row"') if k == 0 else ("td", "")
         shown = cell.drawing or escape(cell.text)
+        if cell.beside:
+            shown += f' <span class="beside">{escape(cell.beside)}</span>'
         if cell.below:
             shown += f"<small>{escape(cell.below)}</small>"
         order = "" if cell.order is None else f' data-order="{escape(_order(cell.order))}"'

@@ -194,7 +194,9 @@ def what_deferral_saves(analysis: Analysis, pair: SizePair) -> list[str]:
             f"{within(matching, 1)}. {_cost(sizes[pair.small], sizes[pair.large], matching)}".rstrip()
         )
     else:
-        sentences.append(f"No smaller share than all examples reaches {pair.large}'s {quality.name} by margin.")
+        sentences.append(
+            f"No smaller share than all examples{within(matching, 1)} reaches {pair.large}'s {quality.name} by margin."
+        )
     peak, floor = pair.peak_gain["margin"], pair.bounds.random_hump.mean()
     sentences.append(
         f"At the best fraction in hindsight the switcher differs from the better of the two models by "
