@@ -1,8 +1,10 @@
 """A real headless Chromium for the report's tests, its picture and its timings; it never reaches the network."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ FLAGS = [
 ]
 
 
+@cache
 def installed() -> str | None:
-    """The path of the first of BROWSERS that is there."""
-    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    """The path of the first of BROWSERS that is there and starts; Ubuntu's may be a stub that asks for a snap."""
+    for path in filter(None, map(shutil.which, BROWSERS)):
+        if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
 
 
 @contextmanager

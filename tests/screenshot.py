@@ -12,7 +12,7 @@ def take(
 ) -> None:
     """Writes a PNG of the page's top `height` pixels, of what is at the element `at`, or of the whole page."""
     if installed() is None:
-        sys.exit(f"error: none of {', '.join(BROWSERS)} is installed; install Chromium to take the picture")
+        sys.exit(f"error: none of {', '.join(BROWSERS)} is installed and starts; install Chromium to take the picture")
     if not page.is_file():
         sys.exit(f"error: {page} is not there; run `just demo` first")
     with launched() as browser:

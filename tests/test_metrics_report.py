@@ -5,7 +5,7 @@ import gzip
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import unescape
 
 import numpy as np
@@ -24,7 +24,7 @@ from metrics.report.examples import chosen, example_blocks
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import code_version
 from metrics.report.quality import ACCURACY, BLEU
-from metrics.report.results import further_table, readable
+from metrics.report.results import further_table
 from metrics.report.tables import Cell, Column, table
 from metrics.report.words import answer, passages, saving, within
 from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
@@ -268,42 +268,50 @@ def test_tables_escape_and_sort():
     assert unescape(re.search(r"<caption>(.*?)</caption>", html, re.DOTALL)[1]) == NASTY
 
 
+@dataclass(frozen=True)
+class FurtherColumn:
+    key: str
+    title: str
+    unit: str = ""
+    form: str = ""
+    interval: bool = False
+    shown: bool = True
+
+
 @dataclass
 class Further:
     name: str = "cost"
-    title: str = "What a point costs"
+    title: str = "What a point <costs>"
     reading: str = "Lower is cheaper."
-    columns: list = field(default_factory=lambda: ["dataset", "share", "ci_low", "ci_high", "flops", "holds"])
-    rows: list = field(
-        default_factory=lambda: [
-            {"dataset": "a<b", "share": 0.5, "ci_low": 0.25, "ci_high": 0.75, "flops": 2.5e12, "holds": True},
-            {"dataset": "c", "share": math.nan, "ci_low": math.nan, "ci_high": math.nan, "flops": 1000, "holds": None},
-        ]
+    columns: tuple = (
+        FurtherColumn("dataset", "Dataset"),
+        FurtherColumn("hidden", "Hidden", shown=False),
+        FurtherColumn("share", "Share", "%", ".1f", interval=True),
+        FurtherColumn("passes", "Passes", "", "d"),
     )
+    rows: tuple = (
+        {"dataset": "a<b", "hidden": 1, "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
+        {"dataset": "c", "hidden": 1, "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
+        {"dataset": "d", "hidden": 1, "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
+    )
+    notes: tuple = ("one seed & no more",)
+    signature: str = "switchyard:1|table:cost"
 
 
-def test_further_tables_take_any_columns():
-    html = further_table(Further())
-    assert html.count("<th scope=") == 4 + 2  # the limits went below what they are of
-    assert "0.50<small>[0.25, 0.75]</small>" in html
+def test_further_tables_show_themselves():
+    html = further_table(Further(), 0.9)
+    assert html.count('<th scope="col"') == 3 and "Hidden" not in html
+    assert "\N{MINUS SIGN}0.6<small>[\N{MINUS SIGN}1.0, 0.2]</small>" in html and 'data-order="-0.55' in html
+    assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
+    assert "a&lt;b" in html and "What a point &lt;costs&gt;" in html and "one seed &amp; no more" in html
     assert (
-        "a&lt;b" in html and "2.5e+12" in html and "1,000" in html and "nan" not in html and "Lower is cheaper." in html
+        "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv. Signature: switchyard:1|table:cost" in html
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"),
-        (0.0, "0.00"),
-        (12.345, "12.35"),
-        (-0.01234, "\N{MINUS SIGN}0.0123"),
-        (123456789.0, "123,456,789"),
-        (2.5e-7, "2.5e\N{MINUS SIGN}07"),
-    ],
-)
-def test_numbers_are_readable(value, text):
-    assert readable(value) == text
+def test_long_further_tables_are_cut_and_say_so():
+    html = further_table(Further(rows=Further.rows * 100), 0.9)
+    assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html
 
 
 # ---- the page

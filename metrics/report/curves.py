@@ -114,12 +114,16 @@ CONTROLS = """
 <option value="every">every pair of runs</option><option value="one">one pair of runs</option></select></label>
 <label class="seed">Small seed <select name="small_seed"></select></label>
 <label class="seed">Large seed <select name="large_seed"></select></label>
-<label>Deferred from, % <input name="from" type="number" min="0" max="99" step="1" value="0"></label>
-<label>to, % <input name="to" type="number" min="1" max="100" step="1" value="100"></label>
+<span class="two"><label>Deferred from, % <input name="from" type="number" min="0" max="99" step="1" value="0"></label>
+<label>to, % <input name="to" type="number" min="1" max="100" step="1" value="100"></label></span>
 <fieldset><legend>Deferred by</legend><span id="curve-scores"></span></fieldset>
 <fieldset><legend>Beside it</legend>
-<label class="check"><input type="checkbox" name="random" checked> deferral at random</label>
-<label class="check"><input type="checkbox" name="perfect"> a perfect router</label></fieldset>
+<label class="check"><input type="checkbox" name="random" checked>
+<svg class="sample" width="26" height="10" aria-hidden="true"><line x2="26" y1="5" y2="5" stroke-dasharray="4 4"/></svg>
+deferral at random</label>
+<label class="check"><input type="checkbox" name="perfect">
+<svg class="sample" width="26" height="10" aria-hidden="true"><line x2="26" y1="5" y2="5" stroke-dasharray="1 3"/></svg>
+a perfect router</label></fieldset>
 </form>
 """
 

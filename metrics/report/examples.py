@@ -129,8 +129,9 @@ CONTROLS = """
 <option value="large">only the larger</option><option value="small">only the smaller</option>
 <option value="none">none</option></select></label>
 <label>Uncertainty by <select name="score"></select></label>
+<span class="two">
 <label>Percentile from <input name="from" type="number" min="0" max="100" step="any" value="0"></label>
-<label>to <input name="to" type="number" min="0" max="100" step="any" value="100"></label>
+<label>to <input name="to" type="number" min="0" max="100" step="any" value="100"></label></span>
 <label>Churn at least, % <input name="churn" type="number" min="0" max="100" step="any" value="0"></label>
 <span id="example-slices"></span>
 <label class="search">Search <input name="search" type="search" autocomplete="off" spellcheck="false"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, Protocol
 
 from conf.schema import SCORES
@@ -22,20 +23,58 @@ _CELLS = "Cells: mean (standard error as published), [{confidence:g} % interval]
 _GAIN_KEYS, _CHURN_KEYS = ("dataset", "small", "large"), ("dataset", "uncertainty_size", "size")
 
 
-class FurtherTable(Protocol):
-    """A table past the paper's: what `metrics` hands over to be shown, each with a line on how to read it."""
+_MOST_ROWS = 200  # of a further table on the page; its CSV has all
 
-    name: str
-    title: str
-    reading: str
-    columns: Sequence[str]
-    rows: Sequence[Mapping[str, Any]]
+
+class FurtherColumn(Protocol):
+    """A column of a further table. With `interval`, rows also hold KEY_ci_low and KEY_ci_high."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def form(self) -> str:
+        """How a number is shown, in Python's format language; nothing for text."""
+
+    @property
+    def interval(self) -> bool: ...
+    @property
+    def shown(self) -> bool: ...
+
+
+class FurtherTable(Protocol):
+    """A table past the paper's, with a line on how to read it and notes on what it lacks."""
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def reading(self) -> str: ...
+    @property
+    def columns(self) -> Sequence[FurtherColumn]: ...
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
+    def signature(self) -> str: ...
 
 
 def result_tables(analyses: Sequence[Analysis], rows: Rows, further: Sequence[FurtherTable], confidence: float) -> str:
-    """Tables 1-3, then the further ones."""
-    parts = [_paper_table(name, analyses, rows[name], confidence) for name in CAPTIONS]
-    return "".join(parts + [further_table(one) for one in further])
+    """Tables 1-3, then the further ones, with a list of them all before."""
+    papers = "".join(_paper_table(name, analyses, rows[name], confidence) for name in CAPTIONS)
+    if not further:
+        return papers
+    titles = [(name, f"Table {name[-1]}") for name in CAPTIONS] + [(one.name, one.title) for one in further]
+    links = "".join(f'<li><a href="#{escape(name)}">{escape(title)}</a></li>' for name, title in titles)
+    tables = "".join(further_table(one, confidence) for one in further)
+    return f'<ul class="contents">{links}</ul>{papers}<h3>Past the paper</h3>{tables}'
 
 
 def _paper_table(name: str, analyses: Sequence[Analysis], rows: Sequence[dict], confidence: float) -> str:
@@ -73,56 +112,41 @@ def _mean_cell(row: Mapping[str, Any], column: str) -> Cell:
     return Cell(cell.text, below, cell.order, beside="" if math.isnan(row["se"]) else f"({row['se']:.3f})")
 
 
-def further_table(one: FurtherTable) -> str:
-    """Any table of plain rows: numbers right and to four digits, `ci_low` and `ci_high` below what they are of.
-
-    `X_low` and `X_high` go below `X`; a bare `ci_low` and `ci_high` below the number column before them.
-    """
-    limits, columns = _limits(one.columns), []
-    texts = {name: all(isinstance(row[name], str) or row[name] is None for row in one.rows) for name in one.columns}
-    shown = [name for name in one.columns if name not in {limit for pair in limits.values() for limit in pair}]
-    for name in shown:
-        columns.append(Column(name.replace("_", " "), text=texts[name]))
-    rows = [[_plain_cell(row, name, limits.get(name)) for name in shown] for row in one.rows]
-    return table(one.name, one.title, f"{one.reading} File: tables/{one.name}.csv.", columns, rows)
-
-
-def _limits(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """column -> the columns of its interval."""
-    found = {}
-    for k, name in enumerate(columns):
-        if not name.endswith("_low") or name.removesuffix("_low") + "_high" not in columns:
-            continue
-        stem = name.removesuffix("_low")
-        owner = stem if stem in columns else stem.removesuffix("_ci") if stem.removesuffix("_ci") in columns else ""
-        if not owner and k:
-            before = [c for c in columns[:k] if not c.endswith(("_low", "_high", "se"))]
-            owner = before[-1] if before else ""
-        if owner:
-            found[owner] = (name, stem + "_high")
-    return found
+def further_table(one: FurtherTable, confidence: float) -> str:
+    """Any table of rows with columns that say how they are to be shown."""
+    shown = [column for column in one.columns if column.shown]
+    reading = [one.reading]
+    if any(column.interval for column in shown):
+        reading.append(f"Brackets: {100 * confidence:g} % interval.")
+    if len(one.rows) > _MOST_ROWS:
+        reading.append(f"The first {_MOST_ROWS} of {len(one.rows):,} rows.")
+    reading.append(f"File: tables/{one.name}.csv. Signature: {one.signature}")
+    html = table(
+        one.name,
+        one.title,
+        " ".join(reading),
+        [Column(column.title, column.unit, text=not column.form) for column in shown],
+        [[_further_cell(row, column) for column in shown] for row in one.rows[:_MOST_ROWS]],
+    )
+    notes = "".join(f"<li>{escape(note)}</li>" for note in one.notes)
+    return html + (f'<ul class="soft">{notes}</ul>' if notes else "")
 
 
-def _plain_cell(row: Mapping[str, Any], name: str, limits: tuple[str, str] | None) -> Cell:
-    value = row[name]
-    if value is None or isinstance(value, float) and math.isnan(value):
+def _further_cell(row: Mapping[str, Any], column: FurtherColumn) -> Cell:
+    value = row[column.key]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return Cell("–", order=math.nan)
-    if isinstance(value, (bool, str)):
-        return Cell(str(value) if isinstance(value, str) else "yes" if value else "no", order=str(value))
+    if not column.form:
+        return Cell(str(value))
     below = ""
-    if limits and all(isinstance(row[limit], (int, float)) and not math.isnan(row[limit]) for limit in limits):
-        below = f"[{readable(row[limits[0]])}, {readable(row[limits[1]])}]"
-    return Cell(readable(value), below, float(value))
+    if column.interval and not math.isnan(row[f"{column.key}_ci_low"]):
+        low, high = (_formatted(row[f"{column.key}_ci_{end}"], column.form) for end in ("low", "high"))
+        below = f"[{low}, {high}]"
+    return Cell(_formatted(value, column.form), below, float(value))
 
 
-def readable(value: float) -> str:
-    """Whole numbers with commas, others to two decimals, or to three digits where those would say nothing."""
-    if isinstance(value, int) or float(value).is_integer() and 1000 <= abs(value) < 1e9:
-        return f"{int(value):,}".replace("-", "\N{MINUS SIGN}")
-    if value != 0 and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
-    digits = 2 if value == 0 or abs(value) >= 0.1 else 2 - math.floor(math.log10(abs(value)))
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def _formatted(value: float, form: str) -> str:
+    return format(value, form).replace("-", "\N{MINUS SIGN}")
 
 
 def slice_tables(analyses: Sequence[Analysis], confidence: float) -> str:

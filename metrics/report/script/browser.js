@@ -129,7 +129,7 @@ class Browser {
     const { small, large } = this.want;
     const { sizes, slices } = this.data;
     const columns = [
-      ["row", "Example", "id"],
+      ["row", "Example", "id", "target"],
       ["", "Target", "target"],
       ["small", sizes[small].name, "small"],
       ["large", sizes[large].name, "large"],
@@ -183,7 +183,7 @@ class Browser {
     if (place === this.active) row.setAttribute("aria-current", "true");
     const two = (kind, text, below, mark = "") => element("td", { class: kind }, element("span", {}, mark, text), element("small", {}, below));
     row.append(
-      element("th", { scope: "row", class: "id" }, element("span", {}, data.id(k)), element("small", {}, `target ${data.target(k)}`)),
+      element("th", { scope: "row", class: "id" }, element("span", {}, data.id(k)), element("small", {}, data.target(k))),
       element("td", { class: "target" }, element("span", {}, data.target(k))),
       this.model("small", want.small, k),
       this.model("large", want.large, k),

@@ -61,7 +61,8 @@ class Chart {
     grid.append(shape("text", { class: "label", x: (left + this.width - right) / 2, y: this.height - 8, "text-anchor": "middle" }, spec.xLabel));
     grid.append(shape("text", { class: "label", x: 4, y: 14 }, spec.yLabel));
     svg.append(grid);
-    for (const s of spec.series) if (s.low) svg.append(shape("path", { class: "band", d: this.band(s), style: `fill:${s.color}` }));
+    const banded = spec.series.filter((s) => s.low);
+    for (const s of banded) svg.append(shape("path", { class: banded.length > 2 ? "band pale" : "band", d: this.band(s), style: `fill:${s.color}` }));
     for (const s of spec.series) {
       const kind = s.faint ? "line faint" : s.thin ? "line thin" : "line";
       svg.append(shape("path", { class: kind, d: this.line(s.x, s.y), "stroke-dasharray": s.dash || "none", style: `stroke:${s.color}` }));
@@ -111,7 +112,7 @@ class Chart {
     const lowest = this.height - 50, over = labels.length ? labels[labels.length - 1].ly - lowest : 0;
     for (const dot of labels) {
       this.over.append(shape("circle", { class: "dot", cx: this.toX(dot.x), cy: dot.py, r: 4, style: `fill:${dot.color}` }));
-      this.over.append(shape("text", { class: "value", x: at + (left ? -10 : 10), y: dot.ly + 4 - Math.max(0, over), "text-anchor": left ? "end" : "start" }, dot.text));
+      this.over.append(shape("text", { class: "value", x: at + (left ? -10 : 10), y: dot.ly + 4 - Math.max(0, over), "text-anchor": left ? "end" : "start", style: `fill:${dot.color}` }, dot.text));
     }
   }
 

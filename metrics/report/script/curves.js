@@ -268,7 +268,9 @@ class Curves {
     this.chart.cursor(x, dots);
     const limits = this.controls.runs.value === "range" ? "range" : "interval";
     const heads = ["Deferred by", this.scaled ? `${data.quality.name}, scaled` : data.quality.axis, limits, `over random, ${data.quality.points}`, "deferred", `${this.prefix}FLOPs per example`];
-    byId("curve-readout").replaceChildren(head(heads), body(rows));
+    const bare = rows.every((row) => row[2] === "–"); // no interval to give a column
+    const kept = (row) => (bare ? row.filter((_, k) => k !== 2) : row);
+    byId("curve-readout").replaceChildren(head(kept(heads)), body(rows.map(kept)));
   }
 
   number(value) {
