@@ -242,9 +242,7 @@ def _flat_names(field: pa.Field, wanted: Wanted) -> list[str]:
     if not (pa.types.is_struct(field.type) and wanted.inside(field.name)):
         return [field.name]
     return [
-        name
-        for inner in field.type
-        for name in _flat_names(pa.field(f"{field.name}.{inner.name}", inner.type), wanted)
+        name for inner in field.type for name in _flat_names(pa.field(f"{field.name}.{inner.name}", inner.type), wanted)
     ]
 
 

@@ -198,7 +198,7 @@ def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequenc
     for i, value in enumerate(columns[label]):
         if not (value and value.strip()) if translation else not _answered(value):
             reasons.setdefault(i, f"no {label}")
-        elif lenient and surrogate(value):
+        elif lenient and surrogate(value or ""):
             reasons.setdefault(i, "not valid Unicode")
     return reasons
 
