@@ -136,7 +136,7 @@ def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
     wait_for_checkpoint(root, process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
-    if process.returncode == 0:
+    if Store(root).artifacts(type="model"):
         pytest.skip("the run was through before the signal came")
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in stderr and "the same command goes on" in stderr

@@ -69,16 +69,24 @@ def train(config: Config, tracker: Tracker) -> Artifact:
             run.use_artifact(checkpoint.artifact)
         cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}
         run.set_summary({"parameters": t5.count_parameters(size), **cut})
-        state = fit(config, data, size, checkpoint, directory, run)
-        with tempfile.TemporaryDirectory() as folder:
-            draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
-            return run.log_artifact(draft)
+        with stop_signals() as stop:
+            state = fit(config, data, size, checkpoint, directory, run, stop)
+            with tempfile.TemporaryDirectory() as folder:
+                draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
+                model = run.log_artifact(draft)
+        if stop.received:  # too late to stop anything here, but whoever sent it wants nothing more to start
+            run.finish()
+            raise Stopped(stop.received)
+        return model
 
 
 def fit(
-    config: Config, data: CellData, size: Size, checkpoint: Checkpoint | None, directory: Path, run: Run
+    config: Config, data: CellData, size: Size, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: "Stop"
 ) -> TrainState:
-    """Runs the steps that are left, logging and saving as it goes, and returns the final state."""
+    """Runs the steps that are left, logging and saving as it goes, and returns the final state.
+
+    Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
+    """
     mesh = make_mesh(config.mesh)
     if whole_rows(mesh, config.train.batch_size) != config.train.batch_size:
         raise SwitchyardError(
@@ -100,7 +108,7 @@ def fit(
             data.inputs, data.targets, config.train.batch_size, config.seed, row_cost(size), whole_rows(mesh, 1)
         )
         window = Window(config.train.batch_size, run)
-        with stop_signals() as stop, progress(cell_name(config), steps, "steps", done=start) as meter:
+        with progress(cell_name(config), steps, "steps", done=start) as meter:
             for step in range(start, steps):
                 begun = time.monotonic()
                 batch = batches(step)
@@ -108,7 +116,8 @@ def fit(
                 window.add_input(batch.padding, time.monotonic() - begun)
                 state, metrics = compiled.step(state, arrays, seed_key)
                 window.add(metrics, step + 1)
-                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps or stop.received
+                signalled = stop.received  # looked at once: a signal from here on is the next step's
+                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps or signalled
                 every = config.train.eval_every
                 look = every and ((step + 1) % every == 0 or step + 1 == steps)
                 if due or look or (step + 1) % config.train.log_every == 0:
@@ -117,12 +126,12 @@ def fit(
                 if due:
                     checkpoints.save(state, step + 1)  # after window.check: it has looked at every loss up to here
                 meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
-                if stop.received:
+                if signalled:
                     checkpoints.close()
-                    message = f"stopped by signal {stop.received} after step {step + 1} of {steps}, which is saved"
+                    message = f"stopped by signal {signalled} after step {step + 1} of {steps}, which is saved"
                     run.finish("stopped", message)
                     print(f"{message}: the same command goes on from there", file=sys.stderr)
-                    raise Stopped(stop.received)
+                    raise Stopped(signalled)
         return state
     finally:
         checkpoints.close()
