@@ -32,7 +32,8 @@ PAIRS = [
 
 
 def dataset(config: str, path: Path, **changes) -> Dataset:
-    values = OmegaConf.merge(OmegaConf.structured(Dataset), OmegaConf.load(REPO / f"conf/dataset/{config}.yaml"), changes)
+    file = OmegaConf.load(REPO / f"conf/dataset/{config}.yaml")
+    values = OmegaConf.merge(OmegaConf.structured(Dataset), file, changes)
     values.path = str(path)
     return OmegaConf.to_object(values)
 
