@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import comb
 
 import numpy as np
 
 from conf.errors import SwitchyardError
 from conf.schema import SCORES, Metrics
-from metrics.churn import BucketChurn, bucket_churn
+from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_pairs
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate, interval
 from metrics.resampled import (
@@ -29,6 +30,7 @@ from metrics.switcher import (
     deferral_order,
     disagreement,
     pair_statistics,
+    percentiles,
     sums_at,
     sums_at_knots,
 )
@@ -95,6 +97,8 @@ class Analysis:
     slices: list[SliceRow]
     buckets: BucketAccuracy
     outcomes: Outcomes
+    percentiles: dict[str, dict[str, np.ndarray]]  # size -> score -> [n] float32, 0-100, mean over the size's runs
+    overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -168,8 +172,13 @@ def analyse(grid: Grid, config: Metrics, say: Callable[[str], None] = lambda tex
         )
         for small, large in grid.pairs
     ]
-    rows = []
+    rows, overall_churn = [], None
     if churning is not None:
+        shares = np.diff(CUT_PERCENT) / 100
+        samples = shares @ churn[churning.name].churn
+        overall_churn = estimate(
+            differing_pairs(churning.prediction).mean() / comb(len(churning.seeds), 2), samples, config.confidence
+        )
         for size in grid.sizes:
             point = bucket_churn(churning.prediction, scores[size.name]["margin"])
             rows.append((size.name, churning.name, point, interval(churn[size.name].churn, config.confidence)))
@@ -184,6 +193,8 @@ def analyse(grid: Grid, config: Metrics, say: Callable[[str], None] = lambda tex
         slices=[row for group in slices.values() for row in group.rows(config.confidence)],
         buckets=_buckets(grid, deferrals, switchers, config),
         outcomes=outcomes,
+        percentiles=_percentiles(deferrals),
+        overall_churn=overall_churn,
         notes=notes,
     )
 
@@ -196,6 +207,18 @@ def _deferrals(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, 
         for score, values in of_size.items():
             same = next((known for known in result[size] if of_size[known] is values), None)
             result[size][score] = result[size][same] if same else [deferral_order(run) for run in values]
+    return result
+
+
+def _percentiles(deferrals: dict[str, dict[str, list[DeferralOrder]]]) -> dict[str, dict[str, np.ndarray]]:
+    """size -> score -> [n] float32; scores that share their orders share the array."""
+    result: dict[str, dict[str, np.ndarray]] = {}
+    for size, of_size in deferrals.items():
+        result[size] = {}
+        for score, orders in of_size.items():
+            same = next((known for known in result[size] if of_size[known] is orders), None)
+            mean = np.mean([percentiles(order) for order in orders], axis=0) if same is None else result[size][same]
+            result[size][score] = mean.astype(np.float32, copy=False)
     return result
 
 

@@ -17,8 +17,8 @@ from metrics.figures import load_in_background, write_figures
 from metrics.grid import collect_grids
 from metrics.report import write_report
 from metrics.scores import Scores
-from metrics.summary import dumped, summary
-from metrics.tables import signature, table_rows, write_tables
+from metrics.summary import NUMBERS, dumped, summary
+from metrics.tables import table_rows, write_tables
 
 MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
 
@@ -74,8 +74,9 @@ def write_metrics(
             drawn,
             notes,
             listed,
-            signature(config),
-            config.confidence,
+            [one.metadata for one in scores],
+            config,
+            NUMBERS,
         )
     return content
 

@@ -20,7 +20,7 @@ _LEAST_EXAMPLES = 10  # a fraction of fewer examples than that isn't drawn
 
 def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     """Figure 1: histograms of log₁₀ p₂ of the smallest size's first seed, by who is right."""
-    figure, axes = panels(2 * len(analyses), columns=2, right=0.3)
+    figure, axes = panels(2 * len(analyses), right=0.3)
     rows: list[dict] = []
     for i, analysis in enumerate(analyses):
         grid, outcomes = analysis.grid, analysis.outcomes
@@ -135,7 +135,7 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             color, seeds = CYCLE[k % len(CYCLE)], len(size.seeds)
             label = f"{size.name} ({seeds} seed{'s' if seeds > 1 else ''})"
             ax.plot(middle, 100 * accuracy, color=color, linestyle=STYLES[k % len(STYLES)], linewidth=1.2, label=label)
-            band(ax, middle, 100 * low, 100 * high, color)
+            band(ax, middle, 100 * low, 100 * high, color, many=len(grid.sizes))
             rows += [
                 {
                     "dataset": grid.dataset,
