@@ -77,7 +77,10 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             ]
         titles = (f"{grid.dataset}: {run}, right and wrong", f"{grid.dataset}: where {run} is wrong")
         if grid.task == "translation":
-            titles = (f"{grid.dataset}: {run}, all sentences", f"{grid.dataset}: {run} against {large.name}")
+            titles = (
+                f"{grid.dataset}: {run}, all sentences",
+                f"{grid.dataset}: {run} against {large.name} seed {large.seeds[0]}",
+            )
         label = (
             r"log$_{10}$ p$_2$, second most likely class" if outcomes.of_second else _margin_label(analysis, log=True)
         )

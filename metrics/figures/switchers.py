@@ -59,9 +59,10 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             ax.annotate(
                 f"{pair.large}'s {'BLEU' if analysis.grid.measure == 'bleu' else 'accuracy'}\nat {100 * gained:.0f} %",
                 (100 * gained, 100 * curve[-1]),
-                xytext=(4, -26) if gained < 0.6 else (-4, -26),  # inward, clear of the right-hand axis
+                # before it first gets there, the curve is below
+                xytext=(6, -24) if gained < 0.35 else (-6, 5),
                 textcoords="offset points",
-                horizontalalignment="left" if gained < 0.6 else "right",
+                horizontalalignment="left" if gained < 0.35 else "right",
                 fontsize=8,
             )
         ax.set(
