@@ -20,14 +20,15 @@ from metrics.intervals import Estimate
 from metrics.output import Input, write_metrics
 from metrics.report import curves, examples
 from metrics.report.curves import curve_blocks, passes, perfect_router
-from metrics.report.examples import chosen, example_blocks
+from metrics.report.examples import chosen, dispute, example_blocks
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import code_version
 from metrics.report.quality import ACCURACY, BLEU
 from metrics.report.results import further_table
 from metrics.report.tables import Cell, Column, table
-from metrics.report.words import answer, passages, saving, within
+from metrics.report.words import answer, cost, passages, saving, within
 from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
+from metrics.text import sentence_bleu
 from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
@@ -221,6 +222,39 @@ def test_very_long_texts_are_clipped_and_say_so():
     assert examples._clipped("x" * 5000) == "x" * 4000 + " … (5,000 characters in all)"
 
 
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+def test_blocks_of_sequences_hold_their_own_words(task):
+    scores = synthetic_grid(seeds=2, examples=40, task=task)
+    (grid,) = collect_grids(scores)
+    result = analyse(grid, Metrics(resamples=0))
+    header, columns = unpacked(example_blocks([result], [])[0])
+    pool = texts(columns, "text")
+    for k in (0, 1):
+        predicted = columns[f"{k}.prediction"].reshape(2, 40)
+        for run in (0, 1):
+            assert [pool[code] for code in predicted[run]] == list(scores[2 * k + run].prediction)
+    assert [pool[code] for code in columns["target"]] == list(scores[0].target)
+    assert ("0.quality" in columns, "0.right" in columns) == (task == "translation", task == "span_qa")
+    if task == "translation":
+        bleu = sentence_bleu(grid.sizes[1].bleu_stats)
+        np.testing.assert_allclose(columns["1.quality"].reshape(2, 40) / 100, bleu, atol=0.0051)
+    names = [score["name"] for score in header["sizes"][0]["scores"]]
+    assert names[:6] == list(SCORES) and names[6:] == [f"self.{s}" for s in SCORES if not s.endswith("churn")]
+    readings = unpacked(curve_blocks([result], 0.95)[0])[0]["readings"]
+    assert [one["title"] for one in readings] == ["the gold answer's tokens", "the model's own output"]
+    assert readings[0]["pairs"][0]["perfect"] == (task == "span_qa")
+    assert len(chosen(result, 11)) == 11 and dispute(grid).shape == (40,)
+
+
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+def test_words_of_sequences(task):
+    result = analysed(task=task)
+    said = " ".join(sentence for _, sentences in passages(result, 0.95) for sentence in sentences)
+    assert "nan" not in said and "which a deployed model doesn't have" in said and "needs no label" in said
+    assert ("sentence is the better one" in said) == (task == "translation")
+    assert ("additional right answers" in said) <= (task == "span_qa") and ("BLEU" in said) == (task == "translation")
+
+
 # ---- words
 
 
@@ -249,6 +283,13 @@ def test_overall_churn_is_the_share_of_differing_pairs(analysis):
     expected = np.mean([np.mean(largest[i] != largest[j]) for i in range(3) for j in range(i)])
     assert analysis.overall_churn.value == pytest.approx(expected)
     assert analysis.overall_churn.low <= expected <= analysis.overall_churn.high
+
+
+def test_a_saving_that_may_be_none_is_not_claimed(analysis):
+    small, _, large = analysis.grid.sizes
+    assert "that saves 30" in cost(small, large, Estimate(0.37, 0.3, 0.4))
+    assert "can't be told whether that saves FLOPs" in cost(small, large, Estimate(0.37, 0.3, 0.7))
+    assert "costs more FLOPs" in cost(small, large, Estimate(0.9, 0.8, 1.0))
 
 
 def test_saving_turns_the_interval_round(analysis):

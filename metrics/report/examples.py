@@ -86,7 +86,9 @@ def example_quality(size: SizeRuns, rows: np.ndarray | slice) -> np.ndarray:
 def _block(analysis: Analysis, names: Names, rows: np.ndarray) -> dict[str, Any]:
     grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
     pack.add("row", rows.astype(np.uint32))
-    pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(pa.array(rows)).to_pylist()])
+    # pa.array would import pandas, over a second; a buffer doesn't
+    taken = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows.astype(np.int64))])
+    pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(taken).to_pylist()])
     texts = _Texts(grid.classes)
     pack.add_codes("target", texts.codes(grid.target.take(rows)), len(texts))
     predictions = [_predictions(grid, size, rows, texts) for size in grid.sizes]
