@@ -48,6 +48,11 @@ class Dataset:
     glob). `columns` maps names that a column may have in the source to the name it has here. A column `join_column`
     joins a split's file with SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. One
     file of all rows is split by `test_share` and `split_seed`. `expected_rows` is what the paper counts in each split.
+    `splits` names the source's split for each of ours, where they differ.
+
+    The other tasks have no classes: the target is the text of `label_column`. A column that is a field of an object has
+    a dotted name in `columns`, such as `translation.de`. In `span_qa` a row may have several gold answers, the first of
+    which is the target.
     """
 
     name: str = MISSING
@@ -61,6 +66,7 @@ class Dataset:
     columns: Any = None
     join_column: Optional[str] = None
     drop_labels: Any = None
+    splits: Any = None
     test_share: Optional[float] = None
     split_seed: int = 0
     expected_rows: Any = None
@@ -68,6 +74,8 @@ class Dataset:
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
     template: str = "{text}"
     max_input_length: int = 512
+    max_target_length: int = 512  # of the other tasks: targets are cut there, and decoding ends there
+    beams: int = 1  # of decoding; 1 is greedy
     recipe: Recipe = field(default_factory=Recipe)
     # of the built-in generator alone
     generator_seed: int = 0
@@ -84,7 +92,9 @@ class Dataset:
                 )
             self.classes = {str(label): str(target) for label, target in self.classes.items()}
         _at_least("dataset.max_input_length", self.max_input_length, 2)
-        for key in ("hub_files", "columns", "expected_rows"):
+        _at_least("dataset.max_target_length", self.max_target_length, 2)
+        _at_least("dataset.beams", self.beams, 1)
+        for key in ("hub_files", "columns", "expected_rows", "splits"):
             if not isinstance(getattr(self, key), (dict, type(None))):
                 raise SwitchyardError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
         if not isinstance(self.drop_labels, (list, type(None))):
@@ -222,6 +232,9 @@ class Train:
 class Infer:
     """Scoring of one split. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact.
 
+    Where a model writes its answer (span QA, translation), it is decoded greedily, or by a beam search with
+    `length_penalty` (T5X's alpha); BLEU splits words as sacreBLEU's `bleu_tokenizer`.
+
     Batches are padded to as few lengths as keep the share of padding under `max_padding`, at most `length_buckets`.
     """
 
@@ -230,10 +243,16 @@ class Infer:
     batch_size: int = 64
     max_padding: float = 0.1
     length_buckets: int = 8
+    beams: int = 1
+    length_penalty: float = 0.6
+    bleu_tokenizer: str = "intl"
 
     def check(self) -> None:
         _at_least("infer.batch_size", self.batch_size, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
+        _at_least("infer.beams", self.beams, 1)
+        _at_least("infer.length_penalty", self.length_penalty, 0)
+        _one_of("infer.bleu_tokenizer", self.bleu_tokenizer, ("intl", "13a", "char", "none"))
         if not 0 <= self.max_padding < 1:
             raise SwitchyardError(f"infer.max_padding={self.max_padding}: expected a share in [0, 1)")
 

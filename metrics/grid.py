@@ -69,6 +69,8 @@ def collect_grids(scores: Sequence[Scores]) -> list[Grid]:
 def _grid(runs: list[Scores]) -> Grid:
     runs = sorted(runs, key=lambda s: (s.metadata.parameters, s.metadata.size, s.metadata.seed))
     first, notes = runs[0], []
+    if first.metadata.task != "classification":
+        raise GridError(f"{_name(first.metadata)} is {first.metadata.task}: tables are of classification alone so far")
     aligned = [first]
     for before, run in pairwise(runs):
         if (before.metadata.size, before.metadata.seed) == (run.metadata.size, run.metadata.seed):
@@ -156,15 +158,7 @@ def _aligned(run: Scores, first: Scores) -> Scores:
                         f"but not in {_name(lacker.metadata)} ({len(first.example_id)} and {len(run.example_id)} rows)"
                     )
         order = np.array([rows[example] for example in first.example_id])
-        run = Scores(
-            metadata=run.metadata,
-            example_id=run.example_id[order],
-            target=run.target[order],
-            prediction=run.prediction[order],
-            correct=run.correct[order],
-            class_log_likelihoods=run.class_log_likelihoods[order],
-            slices={name: column[order] for name, column in run.slices.items()},
-        )
+        run = run.take(order)
     for name, one, other in (
         ("target", first.target, run.target),
         *((name, first.slices[name], run.slices[name]) for name in sorted(first.slices)),

@@ -77,17 +77,23 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple
 def loss_fn(
     params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
 ) -> tuple[jax.Array, Metrics]:
-    """The loss to differentiate, and sums over the batch's target tokens (padding excluded)."""
+    """The loss to differentiate, and sums over the batch's target tokens (padding excluded).
+
+    `batch` holds `inputs` [B, S] and `targets` [B, T], and, where several examples share a row, `input_segments` and
+    `target_segments` of the same shapes. Positions count along the row: a segment is in one piece, so that its relative
+    positions are the same wherever it stands, and one relative bias serves all rows.
+    """
     model = t5.model(size, params)
     keys = t5.split_key(key, 2)
     segments, positions = t5.plain_rows(batch["inputs"])
+    segments = batch.get("input_segments", segments)
     memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0])
     target_segments, target_positions = t5.plain_rows(batch["targets"])
-    logits = model.decode(
-        t5.shift_right(batch["targets"]), target_segments, target_positions, memory, segments, key=keys[1]
-    )
+    target_segments = batch.get("target_segments", target_segments)
+    decoder_inputs = t5.shift_right(batch["targets"], target_segments)
+    logits = model.decode(decoder_inputs, target_segments, target_positions, memory, segments, key=keys[1])
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
-    weights = target_segments.astype(jnp.float32)
+    weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
     if c.loss_normalizer == "tokens":
         normalizer = tokens
@@ -132,6 +138,11 @@ def fresh_state(params: t5.Params, c: StepConfig) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
+def eval_sums(params: t5.Params, batch: dict[str, jax.Array], c: StepConfig) -> Metrics:
+    """Sums over the batch's target tokens, without dropout: `nll`, `tokens`, `hits` and the z-loss `z`."""
+    return loss_fn(params, batch, None, Size(**dict(c.size)), c)[1]
+
+
 # --- compiled --------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +153,7 @@ class Compiled:
     init: Callable[[jax.Array], TrainState]
     fresh: Callable[[t5.Params], TrainState]
     step: Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, Metrics]]
+    eval_sums: Callable[[t5.Params, dict[str, jax.Array]], Metrics]
     abstract: TrainState  # shapes, dtypes and shardings: what a checkpoint is restored into
 
 
@@ -166,6 +178,9 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
             in_shardings=(shardings, batch, replicated),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
+        ),
+        eval_sums=jax.jit(
+            functools.partial(eval_sums, c=c), in_shardings=(shardings.params, batch), out_shardings=replicated
         ),
         abstract=jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings),
     )

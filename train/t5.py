@@ -371,9 +371,15 @@ def plain_rows(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     return (ids != 0).astype(jnp.int32), jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
 
 
-def shift_right(targets: jax.Array) -> jax.Array:
-    """Decoder inputs [B, T]: the targets one step later, after T5's start token, which is the pad id 0."""
-    return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+def shift_right(targets: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    """Decoder inputs [B, T]: the targets one step later, after T5's start token, which is the pad id 0.
+
+    Where several targets share a row, each of the `segments` [B, T] starts with that token.
+    """
+    shifted = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+    if segments is None:
+        return shifted
+    return jnp.where(segments == jnp.pad(segments[:, :-1], ((0, 0), (1, 0))), shifted, 0)
 
 
 # --- making one ------------------------------------------------------------------------------------------------------
