@@ -85,10 +85,22 @@ class Outcomes:
 
 
 @dataclass
+class Resampled:
+    """What estimates and intervals were taken from, kept for statistics that build on them (metrics/beyond/)."""
+
+    scores: dict[str, dict[str, np.ndarray]]  # size -> score -> [R, n]
+    deferrals: dict[str, dict[str, list[DeferralOrder]]]  # size -> score -> order of each run
+    resampling: Resampling
+    switchers: dict[str, SwitcherSamples]  # of each size but the largest
+    overall: GroupSamples  # one group: all examples
+
+
+@dataclass
 class Analysis:
     """One dataset's results."""
 
     grid: Grid
+    resampled: Resampled
     accuracy: dict[str, Estimate]
     pairs: list[SizePair]
     churn: list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]  # (uncertainty size, size, …, interval)
@@ -175,6 +187,7 @@ def analyse(grid: Grid, config: Metrics, say: Callable[[str], None] = lambda tex
             rows.append((size.name, churning.name, point, interval(churn[size.name].churn, config.confidence)))
     return Analysis(
         grid=grid,
+        resampled=Resampled(scores, deferrals, resampling, switchers, overall),
         accuracy={
             size.name: estimate(size.accuracy.mean(), overall.accuracy[size.name][0], config.confidence)
             for size in grid.sizes

@@ -42,6 +42,8 @@ class Grid:
     split: str
     classes: list[str]
     examples: int
+    example_id: np.ndarray  # [n] object (str)
+    target: np.ndarray  # [n] object (str)
     sizes: list[SizeRuns]  # by ascending parameters
     slices: dict[str, np.ndarray]  # slice_* -> [n] object (str or None)
     signatures: list[str]
@@ -127,6 +129,8 @@ def _grid(runs: list[Scores]) -> Grid:
         split=first.metadata.split,
         classes=list(first.metadata.classes),
         examples=len(first.example_id),
+        example_id=first.example_id,
+        target=first.target,
         sizes=sizes,
         slices=dict(first.slices),
         signatures=sorted({run.metadata.signature for run in runs}),

@@ -11,6 +11,29 @@ from metrics.resampled import GroupSamples
 MOST_SLICES = 40  # of one column; rarer values are left out, with a note
 
 
+def quartiles(column: np.ndarray) -> np.ndarray:
+    """A column of numbers [n] object (str or None) by quartile, `1 (from to)` …; as it is if it holds anything else.
+
+    Cuts are the values at ranks n/4, n/2 and 3n/4; equal values stay together.
+    """
+    try:
+        values = np.array([np.nan if text is None else float(text) for text in column])
+    except ValueError:
+        return column
+    known = ~np.isnan(values)
+    if not np.isfinite(values[known]).all() or not known.any():
+        return column
+    ranked = np.sort(values[known])
+    cuts = ranked[[len(ranked) * k // 4 for k in (1, 2, 3)]]
+    quarter = np.searchsorted(cuts, values, side="right")
+    result = np.full(len(column), None, dtype=object)
+    for k in range(4):
+        inside = known & (quarter == k)
+        if inside.any():
+            result[inside] = f"{k + 1} ({values[inside].min():g} to {values[inside].max():g})"
+    return result
+
+
 @dataclass
 class SliceRow:
     """A subgroup: its examples and each size's accuracy in it; the gain is the largest size's over the smallest."""
@@ -25,9 +48,14 @@ class SliceRow:
 class SliceColumn:
     """One slice column: which examples each value has, and the samples of its accuracies."""
 
-    def __init__(self, grid: Grid, name: str, resamples: int, notes: list[str]):
-        """Adds to `notes` if there are too many values to show."""
-        column = grid.slices[name]
+    def __init__(self, grid: Grid, name: str, resamples: int, notes: list[str], column: np.ndarray | None = None):
+        """`column` [n] object (str or None), where it isn't `grid.slices[name]`.
+
+        Numbers of many values are taken by quartile. Adds to `notes` if there are too many other values to show.
+        """
+        column = grid.slices[name] if column is None else column
+        if len(set(column)) > MOST_SLICES:
+            column = quartiles(column)
         values, counts = np.unique([v for v in column if v is not None], return_counts=True)
         if len(values) > MOST_SLICES:
             notes.append(f"{name} has {len(values):,} values; the report shows the {MOST_SLICES} with most examples.")

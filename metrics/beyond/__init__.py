@@ -1,0 +1,1 @@
+"""Past the paper's tables: what else the same scores can tell."""
