@@ -240,7 +240,11 @@ class Infer:
 
 @dataclass
 class Metrics:
-    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts."""
+    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts.
+
+    `beyond` adds the tables past the paper's. Among them, a certified threshold loses at most `epsilon` of accuracy
+    (a fraction) against the larger model, with probability 1 - `delta`.
+    """
 
     out: Optional[str] = None
     scores: Optional[str] = None
@@ -251,12 +255,19 @@ class Metrics:
     length_normalized: bool = False
     committee: str = "mean_score"
     committee_churn_includes_self: bool = True
+    beyond: bool = True
+    epsilon: float = 0.01
+    delta: float = 0.1
 
     def check(self) -> None:
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
         if not 0 < self.confidence < 1:
             raise SwitchyardError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
+        if not 0 <= self.epsilon < 1:
+            raise SwitchyardError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
+        if not 0 < self.delta < 1:
+            raise SwitchyardError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
 
 
 @dataclass
