@@ -12,6 +12,7 @@ from typing import Any
 from conf.errors import SwitchyardError
 from conf.schema import Metrics
 from metrics.analysis import Analysis, analyse, near_gap
+from metrics.beyond import Beyond, beyond_tables, write_beyond_tables
 from metrics.curves import write_curves
 from metrics.figures import load_in_background, write_figures
 from metrics.grid import collect_grids
@@ -61,9 +62,11 @@ def write_metrics(
         notes += _figure_notes(analyses)
         rows = table_rows(analyses)
         listed = [_listed(one, given) for one, given in zip(scores, inputs, strict=True)]
-        content = summary(analyses, rows, notes, listed, config)
+        beyond = beyond_tables(analyses, config, say) if config.beyond else Beyond()
+        content = summary(analyses, rows, notes, listed, config, beyond)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
         write_tables(analyses, rows, config, directory / "tables", notes)
+        write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
         write_curves(analyses, directory / "curves" / "switcher.parquet")
         say("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
