@@ -8,7 +8,8 @@ from scipy.stats import beta, binom
 
 from conf.schema import Metrics
 from metrics.analysis import analyse
-from metrics.beyond.certified import certified, certify, natural_units, no_worse
+from metrics.beyond import Collector
+from metrics.beyond.certified import certify, natural_units, no_worse
 from metrics.grid import collect_grids
 from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
@@ -113,16 +114,21 @@ def test_more_tolerance_defers_no_more():
     assert deferred == sorted(deferred, reverse=True) and deferred[-1] == 0
 
 
+def rows_of(scores, config):
+    (grid,) = collect_grids(scores)
+    collector = Collector(grid, config)
+    found = collector.found(analyse(grid, config, watch=collector.watch))
+    return grid, found["certified"], found["certified_runs"]
+
+
 def test_rows_and_units():
     config = Metrics(resamples=0, epsilon=0.02, delta=0.2)
-    grid = collect_grids(synthetic_grid(seeds=3, examples=400, classes=2))[0]
-    analysis = analyse(grid, config)
-    summed, single, notes = certified(analysis, config)
+    grid, (summed, _), (single, notes) = rows_of(synthetic_grid(seeds=3, examples=90, classes=2), config)
     assert len(summed) == 6 and len(single) == 6 * 3 and notes == []
     for row in summed:
         assert row["deferred_least"] <= row["deferred"] <= row["deferred_most"] <= 100
         assert (row["epsilon"], row["delta"], row["pairs"]) == (2, 0.2, 9)
-        assert row["calibration"] + row["evaluation"] == 400
+        assert row["calibration"] + row["evaluation"] == 90
     values = uncertainties(grid.sizes[0], config)
     p = np.exp(grid.sizes[0].log_likelihoods.astype(float))
     p /= p.sum(axis=2, keepdims=True)
@@ -145,8 +151,7 @@ def test_rows_and_units():
 
 def test_a_threshold_in_natural_units_defers_what_it_says():
     config = Metrics(resamples=0, epsilon=0.03)
-    grid = collect_grids(synthetic_grid(seeds=2, examples=2000, classes=3))[0]
-    _, single, _ = certified(analyse(grid, config), config)
+    grid, _, (single, _) = rows_of(synthetic_grid(seeds=2, examples=2000, classes=3), config)
     p = np.sort(np.exp(grid.sizes[0].log_likelihoods.astype(float)), axis=2)
     margin = 1 - (p[:, :, -1] - p[:, :, -2]) / p.sum(axis=2)
     for i, row in enumerate(row for row in single if row["score"] == "margin"):
@@ -156,6 +161,15 @@ def test_a_threshold_in_natural_units_defers_what_it_says():
 
 
 def test_too_few_examples():
-    grid = collect_grids(synthetic_grid(seeds=2, examples=19))[0]
-    summed, single, notes = certified(analyse(grid, Metrics(resamples=0)), Metrics())
+    _, (summed, notes), (single, _) = rows_of(synthetic_grid(seeds=2, examples=19), Metrics(resamples=0))
     assert summed == single == [] and "19 examples are too few" in notes[0]
+
+
+def test_answers_are_certified_in_self_context_alone():
+    """A threshold on how sure a model is of the gold answer can't be used where there is none."""
+    scores = synthetic_grid(seeds=2, examples=60, task="span_qa")
+    for context in ("gold", "self"):
+        _, (summed, notes), (single, _) = rows_of(scores, Metrics(resamples=0, context=context))
+        assert {row["context"] for row in summed + single} == {"self"} and "can't be deployed" in notes[0]
+    _, (summed, notes), _ = rows_of(synthetic_grid(seeds=2, examples=60, task="translation"), Metrics(resamples=0))
+    assert summed == [] and "no sentence is right or wrong" in notes[0]

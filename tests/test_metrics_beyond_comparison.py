@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis import analyse, distinct_scores
 from metrics.beyond.comparison import holm, score_comparison, two_sided_p
 from metrics.grid import collect_grids
 from tests.synthetic_scores import synthetic_grid
@@ -50,33 +50,38 @@ def test_holm_leaves_out_what_has_no_p():
     assert holm([0.01, float("nan"), 0.02]) == pytest.approx([0.02, np.nan, 0.02], nan_ok=True)
 
 
+def compared(scores, resamples):
+    """The analysis, its samples of the small size, and the rows."""
+    views = []
+    analysis = analyse(collect_grids(scores)[0], Metrics(resamples=resamples), watch=views.append)
+    samples, distinct = {"small": views[0].samples}, {"small": distinct_scores(views[0].scores)}
+    return analysis, views[0].samples, score_comparison(analysis, samples, distinct, 0.95)
+
+
 def test_rows():
-    grid = collect_grids(synthetic_grid(seeds=3, examples=300, classes=3))[0]
-    analysis = analyse(grid, Metrics(resamples=60))
-    rows = score_comparison(analysis, 0.95)
+    analysis, samples, rows = compared(synthetic_grid(seeds=3, examples=300, classes=3), 60)
     assert len(rows) == 2 * 15
     (pair,) = analysis.pairs
     for row in rows:
         cells = pair.peak_gain if row["table"] == "table1" else pair.area
         assert row["difference"] == pytest.approx(100 * (cells[row["score"]].value - cells[row["other"]].value))
         assert row["p"] <= row["p_holm"] <= 1 and row["comparisons"] == 15
-        drawn = getattr(analysis.resampled.switchers["small"], "peak_gain" if row["table"] == "table1" else "area")
+        drawn = samples.peak_gain if row["table"] == "table1" else samples.area
         differences = 100 * (drawn["base", row["score"]] - drawn["base", row["other"]])
         assert row["difference_ci_low"] == pytest.approx(np.quantile(differences, 0.025))
         assert row["p"] == two_sided_p(differences)
-    assert score_comparison(analyse(grid, Metrics(resamples=0)), 0.95) == []
+    assert compared(synthetic_grid(seeds=3, examples=50), 0)[2] == []
 
 
 def test_scores_that_order_alike_are_compared_once():
-    grid = collect_grids(synthetic_grid(seeds=3, examples=100, classes=2))[0]
-    rows = score_comparison(analyse(grid, Metrics(resamples=10)), 0.95)
+    rows = compared(synthetic_grid(seeds=3, examples=100, classes=2), 10)[2]
     assert len(rows) == 2 * 10 and not any("entropy" in (row["score"], row["other"]) for row in rows)
 
 
 def test_scores_of_one_quality_are_seldom_told_apart():
     """The null: two scores that are margins with noise of the same size; p < 0.05 in about one world in twenty."""
     from metrics.intervals import Resampling
-    from metrics.resampled import SwitcherSamples
+    from metrics.resampled import switcher_samples
     from metrics.switcher import deferral_order
     from metrics.uncertainty import uncertainties
 
@@ -88,9 +93,11 @@ def test_scores_of_one_quality_are_seldom_told_apart():
         orders = {
             name: [deferral_order(run + rng.normal(0, 1, len(run))) for run in margins] for name in ("one", "other")
         }
-        samples = SwitcherSamples(small, [large], orders, 199)
-        for chunk in Resampling({"small": 2, "base": 2}, 200, 199, seed=0).chunks():
-            samples.add(chunk)
+        samples = switcher_samples(small, [large], Resampling({"small": 2, "base": 2}, 200, 199, seed=0))
+        for run in range(2):
+            drawn = samples.run(run)
+            for name, of_runs in orders.items():
+                drawn.add(name, of_runs[run])
         rejected += two_sided_p(samples.area["base", "one"] - samples.area["base", "other"]) < 0.05
     # 3 expected of 60; P(more than 9) is below 0.1 % even at a true rate of 6 %
     assert rejected <= 9

@@ -8,18 +8,18 @@ import pytest
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis import analyse
-from metrics.beyond.cost import BUDGETS, at_fraction, cost_notes, costs, passes, relative_cost
+from metrics.beyond import Collector
+from metrics.beyond.cost import BUDGETS, at_fraction, cost_notes, passes, relative_cost
 from metrics.beyond.ensemble import (
     MAJORITY,
     MEAN_PROBABILITY,
-    EnsembleSamples,
-    ensembles,
+    ensembles_of,
     majority_vote,
     mean_probability,
     member_counts,
 )
-from metrics.beyond.passes import fill
 from metrics.grid import collect_grids
+from metrics.intervals import Resampling
 from tests.synthetic_scores import synthetic_grid
 from tests.test_metrics_intervals import draws
 
@@ -29,8 +29,10 @@ B = 10
 @pytest.fixture(scope="module")
 def analysis():
     sizes = {"small": (10, 1.3), "base": (25, 1.9), "large": (100, 2.3)}
-    grid = collect_grids(synthetic_grid(sizes, seeds=3, examples=200, classes=3, seed_noise=1.2))[0]
-    return analyse(grid, Metrics(resamples=B))
+    (grid,) = collect_grids(synthetic_grid(sizes, seeds=3, examples=90, classes=3, seed_noise=1.2))
+    collector = Collector(grid, Metrics(resamples=B))
+    result = analyse(grid, Metrics(resamples=B), watch=collector.watch)
+    return result, collector.found(result)
 
 
 def test_passes_charge_the_committee():
@@ -38,7 +40,8 @@ def test_passes_charge_the_committee():
 
 
 def test_costs(analysis):
-    rows = costs(analysis, 0.95)
+    analysis, found = analysis
+    rows, _ = found["cost"]
     assert len(rows) == 3 * 6
     ratios = {("small", "base"): 0.4, ("small", "large"): 0.1, ("base", "large"): 0.25}
     for row in rows:
@@ -69,7 +72,7 @@ def test_at_fraction_ends():
     assert at_fraction(curves, -1e-13) == 0
 
 
-def test_without_flops_parameters_are_the_cost(analysis):
+def test_without_flops_parameters_are_the_cost():
     grid = collect_grids(synthetic_grid({"small": (10, 1.3), "base": (40, 1.9)}, seeds=2, examples=40))[0]
     assert cost_notes(grid) == [] and relative_cost(grid, "small", "base") == pytest.approx(0.25)
     grid.sizes[0].flops_per_example = 0.0
@@ -113,27 +116,28 @@ def test_mean_probability_by_hand():
 
 
 def test_ensembles(analysis):
-    samples = {s.name: EnsembleSamples(analysis.grid, s, B) for s in analysis.grid.sizes[:-1]}
-    fill(analysis.resampled.resampling, list(samples.values()), [])
+    analysis, found = analysis
     small = analysis.grid.sizes[0]
+    resampling = Resampling({size.name: 3 for size in analysis.grid.sizes}, 90, B, seed=5)
+    samples = ensembles_of(analysis.grid, small, resampling).samples
     codes = {name: k for k, name in enumerate(analysis.grid.classes)}
-    target = np.array([codes[t] for t in analysis.grid.target])
+    target = np.array([codes[t] for t in analysis.grid.target.decoded()])
     right = {
         MEAN_PROBABILITY: mean_probability(small.log_likelihoods, target, [1, 2, 3]),
         MAJORITY: majority_vote(small.prediction, small.correct, [1, 2, 3]),
     }
-    for b, examples, runs, _ in draws(analysis.resampled.resampling):
+    for b, examples, runs, _ in draws(resampling):
         for name, values in right.items():
             expected = values[:, runs["small"]][:, :, examples].mean(axis=(1, 2))
-            np.testing.assert_allclose(samples["small"].result.samples[name][:, b], expected, atol=1e-6)
-    rows = ensembles(analysis, samples, 0.95)
+            np.testing.assert_allclose(samples[name][:, b], expected, atol=1e-6)
+    rows, _ = found["ensembles"]
     assert len(rows) == 3 * 2 * 3
     for row in rows:
         pair = next(p for p in analysis.pairs if (p.small, p.large) == (row["small"], row["large"]))
         ratio = relative_cost(analysis.grid, pair.small, pair.large)
         assert row["cost"] == pytest.approx(100 * row["members"] * ratio)
         if row["members"] == 1:  # an ensemble of one is the small model
-            accuracy = analysis.accuracy[pair.small]
+            accuracy = analysis.quality[pair.small]
             assert row["ensemble"] == pytest.approx(100 * accuracy.value)
             assert row["ensemble_ci_low"] == pytest.approx(100 * accuracy.low, abs=1e-4)
             assert row["deferred"] == 0 and row["difference"] == pytest.approx(0, abs=1e-9)
@@ -141,3 +145,14 @@ def test_ensembles(analysis):
         # the same FLOPs: one pass of the small model and the deferred fraction, unless all are deferred
         spent = 100 * ratio + row["deferred"]
         assert spent == pytest.approx(row["cost"]) or (row["deferred"] == 100 and spent < row["cost"])
+
+
+def test_translation_has_costs_and_no_ensembles_and_answers_have_votes():
+    for task, tables in (("translation", {"cost"}), ("span_qa", {"cost", "ensembles"})):
+        (grid,), config = collect_grids(synthetic_grid(seeds=2, examples=50, task=task)), Metrics(resamples=4)
+        collector = Collector(grid, config)
+        found = collector.found(analyse(grid, config, watch=collector.watch))
+        assert {name for name in ("cost", "ensembles") if found[name][0]} == tables
+        # the gold answer is not known where a score is to be paid for
+        assert {row["context"] for name in tables for row in found[name][0]} == {"self"}
+        assert {row["combination"] for row in found["ensembles"][0]} <= {MAJORITY}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from conf.schema import Metrics
 from metrics.analysis import analyse
-from metrics.beyond.peak import held_out_gains, held_out_peaks, random_peak, resampled_means, splits
+from metrics.beyond import Collector
+from metrics.beyond.peak import held_out_gains, random_peak, resampled_means, splits
 from metrics.grid import collect_grids
 from metrics.intervals import Resampling
 from metrics.switcher import INTERIOR, deferral_order, switcher_statistics
@@ -25,13 +26,13 @@ def by_hand(scores, small, large, halves):
             for half in halves:
                 for chooses in (half, ~half):
                     one, other = (
-                        switcher_statistics(deferral_order(score[some]), small[i][some], large[j][some][:, None])
+                        switcher_statistics(deferral_order(score[some]), small[i][some], large[j][some][None])
                         for some in (chooses, ~chooses)
                     )
-                    best = 1 + int(one.curve[INTERIOR, 0].argmax())
-                    end = 100 if one.curve[100, 0] > one.curve[0, 0] else 0
-                    gain[i, j] += (other.curve[best, 0] - other.curve[end, 0]) / (2 * len(halves))
-                    chosen_on[i, j] += (one.curve[best, 0] - one.curve[end, 0]) / (2 * len(halves))
+                    best = 1 + int(one.curve[0, INTERIOR].argmax())
+                    end = 100 if one.curve[0, 100] > one.curve[0, 0] else 0
+                    gain[i, j] += (other.curve[0, best] - other.curve[0, end]) / (2 * len(halves))
+                    chosen_on[i, j] += (one.curve[0, best] - one.curve[0, end]) / (2 * len(halves))
     return gain, chosen_on
 
 
@@ -58,8 +59,8 @@ def _near_ties(scores, small, large, halves):
             for half in halves:
                 for some in (half, ~half):
                     curve = switcher_statistics(
-                        deferral_order(score[some]), small[i][some], large[j][some][:, None]
-                    ).curve[INTERIOR, 0]
+                        deferral_order(score[some]), small[i][some], large[j][some][None]
+                    ).curve[0, INTERIOR]
                     if np.isclose(curve, curve.max(), rtol=0, atol=1e-12).sum() > 1:
                         return True
     return False
@@ -112,13 +113,10 @@ def test_the_interval_is_the_multi_bootstrap_of_what_examples_contribute():
     resampling = Resampling({"small": 3, "base": 3}, 300, 4000, seed=0)
     normal = resampled_means(found, resampling, small, large, (0, 0))
     # the same contributions, resampled example by example: recover them from the covariance of unit gains
-    exact = np.zeros(4000)
     contributed = _contributions(scores, small.correct, large.correct, halves)
-    for chunk in resampling.chunks():
-        sums = chunk.weights[:-1].T.astype(float) @ contributed.reshape(9, 300).T
-        exact[chunk.index] = np.einsum(
-            "bij,bi,bj->b", sums.reshape(-1, 3, 3), chunk.seeds["small"] / 3, chunk.seeds["base"] / 3
-        )
+    sums = resampling.everything.weights[:-1].T.astype(float) @ contributed.reshape(9, 300).T
+    seeds = resampling.seeds["small"] / 3, resampling.seeds["base"] / 3
+    exact = np.einsum("bij,bi,bj->b", sums.reshape(-1, 3, 3), *seeds)
     assert contributed.sum(axis=2) == pytest.approx(found.gain, abs=1e-6)
     assert normal.std() == pytest.approx(exact.std(), rel=0.06)
     np.testing.assert_allclose(np.quantile(normal, [0.025, 0.975]), np.quantile(exact, [0.025, 0.975]), atol=0.0015)
@@ -133,9 +131,9 @@ def _contributions(scores, small, large, halves):
             for half in halves:
                 for chooses in (half, ~half):
                     one = switcher_statistics(
-                        deferral_order(score[chooses]), small[i][chooses], large[j][chooses][:, None]
+                        deferral_order(score[chooses]), small[i][chooses], large[j][chooses][None]
                     )
-                    best, larger = 0.01 * (1 + int(one.curve[INTERIOR, 0].argmax())), d[chooses].sum() > 0
+                    best, larger = 0.01 * (1 + int(one.curve[0, INTERIOR].argmax())), d[chooses].sum() > 0
                     other = np.flatnonzero(~chooses)
                     ranked = other[np.argsort(-score[other])]
                     share = np.clip(best * len(other) - np.arange(len(other)), 0, 1)
@@ -143,17 +141,21 @@ def _contributions(scores, small, large, halves):
     return result
 
 
+def rows_of(scores, seed=0):
+    (grid,), config = collect_grids(scores), Metrics(resamples=50, seed=seed)
+    collector = Collector(grid, config)
+    analysis = analyse(grid, config, watch=collector.watch)
+    return analysis, collector.found(analysis)["held_out_peak"][0]
+
+
 def test_rows():
-    grid = collect_grids(synthetic_grid(seeds=3, examples=200, classes=3))[0]
-    analysis = analyse(grid, Metrics(resamples=50))
-    rows = held_out_peaks(analysis, 0, 0.95)
+    scores = synthetic_grid(seeds=3, examples=90, classes=3)
+    analysis, rows = rows_of(scores)
     assert [row["score"] for row in rows] == list(analysis.pairs[0].scores)
     for row in rows:
         assert row["held_out_ci_low"] < row["held_out"] < row["held_out_ci_high"]
         assert 0 <= row["floor"] <= row["floor_equal"] and row["halves"] == 20
         assert 1 <= row["fraction"] <= 99
-    assert rows == held_out_peaks(analysis, 0, 0.95)
-    assert rows != held_out_peaks(analysis, 1, 0.95)
-    few = analyse(collect_grids(synthetic_grid(seeds=2, examples=3))[0], Metrics(resamples=5))
-    assert held_out_peaks(few, 0, 0.95) == []
+    assert rows == rows_of(scores)[1] and rows != rows_of(scores, seed=1)[1]
+    assert rows_of(synthetic_grid(seeds=2, examples=3))[1] == []
     assert (splits(100), splits(25_000), splits(10**6)) == (20, 4, 2)

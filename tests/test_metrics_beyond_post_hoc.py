@@ -5,15 +5,16 @@ import pytest
 
 from conf.schema import Metrics
 from metrics.analysis import analyse
-from metrics.beyond.passes import fill
-from metrics.beyond.post_hoc import COMMITTEE, _powers, cross_fitted, features, post_hoc, post_hoc_scores
+from metrics.beyond import Collector
+from metrics.beyond.post_hoc import COMMITTEE, _powers, cross_fitted, features
 from metrics.grid import collect_grids
 from metrics.switcher import deferral_order, switcher_statistics
+from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
 
 def area(score, small, large):
-    return switcher_statistics(deferral_order(score), small, large[:, None]).area[0]
+    return switcher_statistics(deferral_order(score), small, large[None]).area[0]
 
 
 def test_a_specialist_is_found():
@@ -59,17 +60,15 @@ def test_no_example_is_scored_by_a_model_that_saw_it():
 
 
 def test_features_have_no_label():
-    grid = collect_grids(synthetic_grid(seeds=2, examples=50, classes=4))[0]
-    analysis = analyse(grid, Metrics(resamples=0))
-    small = grid.sizes[0]
-    found = features(small, analysis.resampled.scores["small"], False)
+    small = collect_grids(synthetic_grid(seeds=2, examples=50, classes=4))[0].sizes[0]
+    scores = uncertainties(small, Metrics())
+    found = features(small, scores, False)
     assert found.shape == (2, 50, 2 + 4) and found.dtype == np.float32 and np.isfinite(found).all()
     np.testing.assert_allclose(np.exp(found[:, :, 2:]).sum(axis=2), 1, rtol=1e-4)
     small.correct = ~small.correct
-    np.testing.assert_array_equal(found, features(small, analysis.resampled.scores["small"], False))
-    many = collect_grids(synthetic_grid(seeds=2, examples=30, classes=25))[0]
-    scores = analyse(many, Metrics(resamples=0)).resampled.scores["small"]
-    found = features(many.sizes[0], scores, False)
+    np.testing.assert_array_equal(found, features(small, scores, False))
+    many = collect_grids(synthetic_grid(seeds=2, examples=30, classes=25))[0].sizes[0]
+    found = features(many, uncertainties(many, Metrics()), False)
     assert found.shape == (2, 30, 2 + 1 + 10) and (np.diff(found[:, :, 3:], axis=2) <= 0).all()
 
 
@@ -78,33 +77,46 @@ def test_powers_share_ties():
     np.testing.assert_allclose(rank, [1 / 8, 1 / 2, 1 / 2, 7 / 8])
 
 
+def test_features_of_sequences_are_of_their_own_output():
+    small = collect_grids(synthetic_grid(seeds=2, examples=40, task="span_qa"))[0].sizes[0]
+    scores = uncertainties(small, Metrics(context="self"))
+    found = features(small, scores, False)
+    for run in range(2):
+        tokens = small.tokens("self", run)
+        for x in range(40):
+            own = tokens.log_probs[tokens.offsets[x] : tokens.offsets[x + 1]]
+            np.testing.assert_allclose(found[run, x, 2:], [len(own), own.min(), own.mean()], rtol=1e-5)
+
+
+def rows_of(scores):
+    (grid,), config = collect_grids(scores), Metrics(resamples=30)
+    collector = Collector(grid, config)
+    analysis = analyse(grid, config, watch=collector.watch)
+    return analysis, *collector.found(analysis)["post_hoc"]
+
+
 def test_rows():
     sizes = {"small": (10, 1.4), "base": (20, 1.9), "large": (30, 2.3)}
-    grid = collect_grids(synthetic_grid(sizes, seeds=3, examples=250, classes=3))[0]
-    analysis = analyse(grid, Metrics(resamples=30))
-    learned, notes = post_hoc_scores(analysis, False, 0)
-    fill(analysis.resampled.resampling, [], [one.samples for one in learned])
-    rows = post_hoc(analysis, learned, 0.95)
+    scores = synthetic_grid(sizes, seeds=2, examples=150, classes=3)
+    analysis, rows, notes = rows_of(scores)
     assert notes == [] and len(rows) == 3 * 4
     for k, pair in enumerate(analysis.pairs):
         margin, alone, committee, perfect = rows[4 * k : 4 * k + 4]
         assert margin["table3"] == 100 * pair.area["margin"].value and margin["over_margin"] == 0
         assert perfect["table3"] == pytest.approx(100 * pair.bounds.perfect_area.mean())
-        assert (alone["passes"], committee["passes"], committee["score"]) == (1, 3, COMMITTEE)
+        assert (alone["passes"], committee["passes"], committee["score"]) == (1, 2, COMMITTEE)
         for row in (alone, committee):
             assert row["table3"] <= perfect["table3"]
             assert row["over_margin"] == pytest.approx(row["table3"] - margin["table3"])
             assert row["share_of_perfect"] == pytest.approx(100 * row["table3"] / perfect["table3"])
             assert row["table3_ci_low"] <= row["table3"] <= row["table3_ci_high"]
             assert row["over_margin_ci_low"] <= row["over_margin"] <= row["over_margin_ci_high"]
-    again, _ = post_hoc_scores(analysis, False, 0)
-    assert np.array_equal(again[0].scores["post_hoc"].area, learned[0].scores["post_hoc"].area)
+    again = rows_of(scores)[1]
+    assert [row["table3"] for row in again] == [row["table3"] for row in rows]
 
 
 def test_one_seed_has_no_committee_and_few_examples_no_fit():
-    grid = collect_grids(synthetic_grid(seeds=1, examples=120))[0]
-    learned, _ = post_hoc_scores(analyse(grid, Metrics(resamples=0)), False, 0)
-    assert list(learned[0].scores) == ["post_hoc"]
-    few = analyse(collect_grids(synthetic_grid(seeds=2, examples=99))[0], Metrics(resamples=0))
-    learned, notes = post_hoc_scores(few, False, 0)
-    assert learned == [] and "99 examples are too few" in notes[0]
+    _, rows, _ = rows_of(synthetic_grid(seeds=1, examples=120))
+    assert [row["score"] for row in rows] == ["margin", "post_hoc", "perfect"]
+    _, rows, notes = rows_of(synthetic_grid(seeds=2, examples=99))
+    assert rows == [] and "99 examples are too few" in notes[0]

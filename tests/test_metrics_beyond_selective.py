@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from conf.schema import Metrics
 from metrics.analysis import analyse
-from metrics.beyond.passes import few, fill
-from metrics.beyond.selective import STATISTICS, RiskCoverageSamples, risk_coverage, selective
+from metrics.beyond.few import first_few
+from metrics.beyond.selective import STATISTICS, risk_coverage, selective, size_risks
 from metrics.grid import collect_grids
+from metrics.intervals import Resampling
 from metrics.switcher import deferral_order
+from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 from tests.test_metrics_intervals import draws
 
@@ -91,11 +93,13 @@ def test_closed_form_of_the_optimum_in_the_limit():
 def test_rows_and_samples():
     grid = collect_grids(synthetic_grid(seeds=3, examples=200, classes=3, seed_noise=1.0))[0]
     analysis = analyse(grid, Metrics(resamples=15))
-    deferrals = analysis.resampled.deferrals
-    samples = {s.name: RiskCoverageSamples(s, deferrals[s.name], few(15)) for s in grid.sizes}
-    fill(analysis.resampled.resampling, [], list(samples.values()))
-    scores = analysis.resampled.scores
-    for b, examples, runs, _ in draws(analysis.resampled.resampling):
+    resampling = first_few(Resampling({s.name: 3 for s in grid.sizes}, 200, 15, seed=0))
+    scores = {size.name: uncertainties(size, Metrics()) for size in grid.sizes}
+    risks = {}
+    for size in grid.sizes:
+        orders = {score: [deferral_order(run) for run in runs] for score, runs in scores[size.name].items()}
+        risks[size.name] = size_risks(size, orders, resampling)
+    for b, examples, runs, _ in draws(resampling):
         for size in grid.sizes:
             for score in ("margin", "churn"):
                 drawn = [
@@ -103,9 +107,9 @@ def test_rows_and_samples():
                     for i in runs[size.name]
                 ]
                 for key in STATISTICS:
-                    found = getattr(samples[size.name], key)[score][b]
+                    found = risks[size.name].samples[score][key][b]
                     assert found == pytest.approx(np.mean([getattr(one, key) for one in drawn]), abs=1e-9)
-    means, of_runs = selective(analysis, samples, 0.95)
+    means, of_runs = selective(analysis, risks, 0.95)
     assert len(means) == 2 * 6 and len(of_runs) == 2 * 6 * 3
     for row in means:
         same = [r for r in of_runs if (r["size"], r["score"]) == (row["size"], row["score"])]

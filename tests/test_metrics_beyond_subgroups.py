@@ -1,25 +1,26 @@
 """Subgroups: which there are, their rows against means by hand, and that the correction holds for all at once."""
 
+import re
+
 import numpy as np
 import pytest
 
 from conf.schema import Metrics
 from metrics.analysis import analyse
-from metrics.beyond.passes import fill
-from metrics.beyond.subgroups import simultaneous, subgroup_columns, subgroups, uncertainty_buckets
+from metrics.beyond import Collector
+from metrics.beyond.subgroups import simultaneous, subgroups_of, uncertainty_buckets
 from metrics.grid import collect_grids
-from metrics.slices import quartiles
+from metrics.scores import Strings
+from metrics.slices import quartiles, slice_groups
 from metrics.switcher import deferral_order
 from tests.synthetic_scores import synthetic_grid
 
 
-def rows_of(analysis):
-    resampled, notes = analysis.resampled, []
-    margins = resampled.deferrals[analysis.grid.sizes[0].name]["margin"]
-    columns = subgroup_columns(analysis.grid, margins, resampled.resampling.resamples, notes)
-    fill(resampled.resampling, [column.samples for column in columns], [])
-    rows, more = subgroups(analysis, columns, 0.95)
-    return rows, notes + more
+def rows_of(scores, resamples):
+    (grid,), config = collect_grids(scores), Metrics(resamples=resamples)
+    collector = Collector(grid, config)
+    analysis = analyse(grid, config, watch=collector.watch)
+    return analysis, *collector.found(analysis)["subgroups"]
 
 
 def test_rows():
@@ -27,8 +28,7 @@ def test_rows():
     words = np.random.default_rng(0).integers(5, 200, 400)
     for one in grid:
         one.slices["slice_words"] = np.array([str(count) for count in words], dtype=object)
-    analysis = analyse(collect_grids(grid)[0], Metrics(resamples=80))
-    rows, notes = rows_of(analysis)
+    analysis, rows, notes = rows_of(grid, 80)
     assert notes == ["1 subgroups have fewer than 10 examples and are left out."]  # 1 % of 400 are 4
     assert [row["column"] for row in rows] == ["kind"] * 3 + ["words"] * 4 + ["target"] * 3 + [
         "uncertainty of the smallest"
@@ -36,9 +36,9 @@ def test_rows():
     small, large = analysis.grid.sizes
     for row in rows:
         if row["column"] == "kind":
-            inside = analysis.grid.slices["slice_kind"] == row["value"]
+            inside = analysis.grid.slices["slice_kind"].decoded() == row["value"]
         elif row["column"] == "target":
-            inside = analysis.grid.target == row["value"]
+            inside = analysis.grid.target.decoded() == row["value"]
         elif row["column"] == "words":
             low, high = (int(text) for text in row["value"][3:-1].split(" to "))
             inside = (words >= low) & (words <= high)
@@ -47,7 +47,7 @@ def test_rows():
         assert row["examples"] == inside.sum()
         gain = large.correct[:, inside].mean() - small.correct[:, inside].mean()
         assert row["gain"] == pytest.approx(100 * gain)
-        assert row["gain"] == pytest.approx(row["large_accuracy"] - row["small_accuracy"])
+        assert row["gain"] == pytest.approx(row["large_quality"] - row["small_quality"])
         # no subgroup's own interval is wider than the one that holds for all, but for percentiles' and sd's differences
         assert row["simultaneous_high"] - row["simultaneous_low"] > 0.9 * (row["gain_ci_high"] - row["gain_ci_low"])
         if row["verdict"] == "helps":
@@ -56,7 +56,7 @@ def test_rows():
 
 
 def test_without_resamples_there_is_no_verdict():
-    rows, _ = rows_of(analyse(collect_grids(synthetic_grid(seeds=2, examples=100))[0], Metrics(resamples=0)))
+    _, rows, _ = rows_of(synthetic_grid(seeds=2, examples=90), 0)
     assert {row["verdict"] for row in rows} == {"no interval"} and all(np.isnan(row["p"]) for row in rows)
 
 
@@ -66,24 +66,44 @@ def test_buckets_of_uncertainty():
     margins[1] = margins[0]
     found = uncertainty_buckets([deferral_order(run) for run in margins])
     order = np.argsort(margins[0])
-    names, counts = np.unique(found, return_counts=True)
-    assert dict(zip([name[:2] for name in names], counts)) == {"Q1": 100, "Q2": 50, "Q3": 30, "Q4": 18, "Q5": 2}
-    assert set(found[order[:100]]) == {"Q1 0-50 %"} and set(found[order[198:]]) == {"Q5 99-100 %"}
+    assert np.bincount(found).tolist() == [100, 50, 30, 18, 2]
+    assert set(found[order[:100]]) == {0} and set(found[order[198:]]) == {4}
     opposite = uncertainty_buckets([deferral_order(margins[0]), deferral_order(-margins[0])])
-    assert set(opposite[:100]) == {"Q1 0-50 %"}  # every mean rank ties: by place
+    assert set(opposite[:100]) == {0}  # every mean rank ties: by place
 
 
 def test_quartiles():
-    column = np.array([str(k) for k in range(100)] + [None], dtype=object)
-    found = quartiles(column)
+    column = Strings([str(k) for k in range(100)], np.array([*range(100), -1]))
+    found = quartiles(column).decoded()
     assert found[0] == found[24] == "1 (0 to 24)" and found[25] == "2 (25 to 49)" and found[99] == "4 (75 to 99)"
     assert found[100] is None
-    ties = quartiles(np.array(["1"] * 60 + ["2.5"] * 40, dtype=object))
+    ties = quartiles(Strings(["1", "2.5"], np.repeat([0, 1], [60, 40]))).decoded()
     assert set(ties[:60]) == {"3 (1 to 1)"} and set(ties[60:]) == {"4 (2.5 to 2.5)"}
-    text = np.array(["1", "two"], dtype=object)
-    assert quartiles(text) is text
-    infinite = np.array(["inf", "1"], dtype=object)
-    assert quartiles(infinite) is infinite
+    for values in (["1", "two"], ["inf", "1"], ["nan", "1"]):
+        other = Strings(values, np.array([0, 1]))
+        assert quartiles(other) is other
+    notes = []
+    values, group = slice_groups(column, "slice_words", notes)
+    assert values == ["1 (0 to 24)", "2 (25 to 49)", "3 (50 to 74)", "4 (75 to 99)"] and notes == []
+    assert group.tolist() == [k // 25 for k in range(100)] + [-1]
+
+
+def test_sequences_are_parted_by_the_length_of_their_target():
+    for task in ("span_qa", "translation"):
+        analysis, rows, _ = rows_of(synthetic_grid(seeds=2, examples=120, task=task), 20)
+        words = np.array([len(text.split()) for text in analysis.grid.target.decoded()])
+        lengths = [row for row in rows if row["column"] == "target length, words"]
+        assert {row["context"] for row in rows} == {"gold"} and lengths
+        assert len(lengths) == 4
+        for row in lengths:
+            ends = [int(number) for number in re.findall(r"\d+", row["value"].partition("(")[2] or row["value"])]
+            low, high = ends[0], ends[-1]
+            assert row["examples"] == ((words >= low) & (words <= high)).sum()
+        assert not any(row["column"] == "target" for row in rows)
+    margins = [deferral_order(np.arange(120.0))]
+    assert [one.column for one in subgroups_of(analysis.grid, margins, [])] == [
+        *("kind", "target length, words", "uncertainty of the smallest")
+    ]
 
 
 def test_simultaneous_by_hand():

@@ -51,6 +51,7 @@ def test_every_table_in_every_form(out):
         assert [[str("" if v is None else v) for v in row.values()] for row in kept["rows"]] == [
             list(row.values()) for row in rows
         ]
+        assert all("context" not in row or row["context"] == "" for row in rows)
         both = table.name not in ("ensembles", "post_hoc", "score_comparison")  # too little for them
         assert {row["dataset"] for row in rows} == ({"a", "b|c&d"} if both else {"a"})
         text = (out / "tables" / f"{table.name}.md").read_text(encoding="utf-8")
@@ -86,7 +87,7 @@ def test_what_a_partial_grid_lacks_is_said(out):
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))["beyond"]
     assert "b|c&d: small has one seed: no ensembles of it." in summary["ensembles"]["notes"]
     assert {row["dataset"] for row in summary["ensembles"]["rows"]} == {"a"}
-    assert any("60 examples are too few to fit" in note for note in summary["post_hoc"]["notes"])
+    assert "b|c&d: 60 examples are too few; it takes 100." in summary["post_hoc"]["notes"]
 
 
 @pytest.mark.parametrize(

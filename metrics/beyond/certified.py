@@ -15,11 +15,12 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis import Analysis
-from metrics.beyond.table import KEYS, Column, Table
+from metrics.beyond.table import PAIR, SCORE, Column, Table, of_pair, of_score
+from metrics.grid import SizeRuns
 from metrics.switcher import FRACTIONS
-from metrics.tables import SCORE_TITLES, Row
+from metrics.tables import Row
 
-_FEWEST = 10  # examples of a half
+FEWEST = 20  # examples, to calibrate a threshold on one half and look at it on the other
 
 _GUARANTEE = (
     "Each holds by itself: the thresholds of two scores are not certified together. It is for examples like these, for "
@@ -39,9 +40,8 @@ def certified_table() -> Table:
             "is a sample too. " + _GUARANTEE
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *PAIR,
+            *SCORE,
             Column("epsilon", "ε", "points", ".2f"),
             Column("delta", "δ", "", ".2g"),
             Column("deferred", "Deferred", "%", ".1f"),
@@ -68,11 +68,10 @@ def certified_runs_table() -> Table:
             "is paired with one larger run. " + _GUARANTEE
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
+            *PAIR,
+            *SCORE,
             Column("small_seed", "Small seed"),
             Column("large_seed", "Large seed"),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
             Column("threshold", "Threshold", "", ".4g"),
             Column("deferred", "Deferred", "%", ".1f"),
             Column("loss", "Loss", "points", "+.2f"),
@@ -92,73 +91,79 @@ class Certified:
     loss: np.ndarray  # [J], the larger model's accuracy minus the mixture's, on the evaluation half
 
 
-def certified(analysis: Analysis, config: Metrics) -> tuple[list[Row], list[Row], list[str]]:
-    """Rows a (small, large, score), rows a (small, large, small seed, score), and notes.
+def calibration_half(examples: int, seed: int) -> np.ndarray:
+    """Which examples calibrate, the same for all runs and scores: [n] bool."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(13,)))
+    half = np.zeros(examples, dtype=bool)
+    half[rng.permutation(examples)[: examples // 2]] = True
+    return half
 
-    The halves are drawn from `config.seed` alone and shared by all runs and scores.
+
+def certified_of(
+    scores: Mapping[str, np.ndarray],
+    score: str,
+    small: SizeRuns,
+    large: SizeRuns,
+    calibration: np.ndarray,
+    config: Metrics,
+) -> tuple[Row, list[Row]]:
+    """What a row a (small, large, score) holds, and rows a small run; `scores` are all of the small size's.
+
+    Both sizes have `correct`.
     """
-    grid, samples = analysis.grid, analysis.resampled
+    assert small.correct is not None and large.correct is not None
+    runs = [
+        certify(own, right, large.correct, calibration, config.epsilon, config.delta)
+        for own, right in zip(scores[score], small.correct, strict=True)
+    ]
+    deferred, chosen, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "chosen", "loss"))
+    summed = {
+        "epsilon": 100 * config.epsilon,
+        "delta": config.delta,
+        "deferred": 100 * float(deferred.mean()),
+        "deferred_least": 100 * float(deferred.min()),
+        "deferred_most": 100 * float(deferred.max()),
+        "deferred_chosen": 100 * float(chosen.mean()),
+        "loss": 100 * float(loss.mean()),
+        # a loss is a whole number of examples over n, so its rounding is far below one
+        "over_epsilon": 100 * float((loss > config.epsilon + 1e-12).mean()),
+        "saving": 100 * float((deferred < 1).mean()),
+        "pairs": deferred.size,
+        "calibration": int(calibration.sum()),
+        "evaluation": int((~calibration).sum()),
+    }
+    single: list[Row] = []
+    for i, run in enumerate(runs):
+        j = i % len(large.seeds)
+        theirs = float(large.correct[j][~calibration].mean())
+        single.append(
+            {
+                "small_seed": small.seeds[i],
+                "large_seed": large.seeds[j],
+                "threshold": natural_units(score, float(run.threshold[j]), scores, config),
+                "deferred": 100 * float(run.deferred[j]),
+                "loss": 100 * float(run.loss[j]),
+                "accuracy": 100 * (theirs - float(run.loss[j])),
+                "large_accuracy": 100 * theirs,
+            }
+        )
+    return summed, single
+
+
+def certified(
+    analysis: Analysis, results: Mapping[tuple[str, str, str], tuple[Row, list[Row]]]
+) -> tuple[list[Row], list[Row]]:
+    """Rows a (small, large, score), and rows a (small, large, score, small seed), from `certified_of` of each."""
     summed: list[Row] = []
     single: list[Row] = []
-    if grid.examples < 2 * _FEWEST:
-        return summed, single, [f"{grid.examples} examples are too few to calibrate a threshold and to check it."]
-    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(13,)))
-    calibration = np.zeros(grid.examples, dtype=bool)
-    calibration[rng.permutation(grid.examples)[: grid.examples // 2]] = True
-    sizes = {size.name: size for size in grid.sizes}
     for pair in analysis.pairs:
-        small, large = sizes[pair.small], sizes[pair.large]
-        known: dict[int, list[Certified]] = {}
         for score in pair.scores:
-            values = samples.scores[small.name][score]
-            if id(values) not in known:
-                known[id(values)] = [
-                    certify(own, right, large.correct, calibration, config.epsilon, config.delta)
-                    for own, right in zip(values, small.correct)
-                ]
-            runs = known[id(values)]
-            deferred, chosen, loss = (
-                np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "chosen", "loss")
-            )
-            names = {
-                **dict(zip(KEYS, (grid.dataset, small.name, large.name), strict=True)),
-                "score_title": SCORE_TITLES.get(score, score),
-                "score": score,
-            }
-            summed.append(
-                {
-                    **names,
-                    "epsilon": 100 * config.epsilon,
-                    "delta": config.delta,
-                    "deferred": 100 * float(deferred.mean()),
-                    "deferred_least": 100 * float(deferred.min()),
-                    "deferred_most": 100 * float(deferred.max()),
-                    "deferred_chosen": 100 * float(chosen.mean()),
-                    "loss": 100 * float(loss.mean()),
-                    # a loss is a whole number of examples over n, so its rounding is far below one
-                    "over_epsilon": 100 * float((loss > config.epsilon + 1e-12).mean()),
-                    "saving": 100 * float((deferred < 1).mean()),
-                    "pairs": deferred.size,
-                    "calibration": int(calibration.sum()),
-                    "evaluation": int((~calibration).sum()),
-                }
-            )
-            for i, run in enumerate(runs):
-                j = i % len(large.seeds)
-                theirs = float(large.correct[j][~calibration].mean())
-                single.append(
-                    {
-                        **names,
-                        "small_seed": small.seeds[i],
-                        "large_seed": large.seeds[j],
-                        "threshold": natural_units(score, float(run.threshold[j]), samples.scores[small.name], config),
-                        "deferred": 100 * float(run.deferred[j]),
-                        "loss": 100 * float(run.loss[j]),
-                        "accuracy": 100 * (theirs - float(run.loss[j])),
-                        "large_accuracy": 100 * theirs,
-                    }
-                )
-    return summed, single, []
+            if (pair.small, pair.large, score) in results:
+                of_score_row, of_runs = results[pair.small, pair.large, score]
+                names = {**of_pair(analysis, pair.small, pair.large), **of_score(score)}
+                summed.append({**names, **of_score_row})
+                single += [{**names, **row} for row in of_runs]
+    return summed, single
 
 
 def certify(

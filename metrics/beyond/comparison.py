@@ -1,17 +1,17 @@
 """Paired tests: is one score's cell of Table 1 or 3 above another's, on the same runs and examples?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from conf.schema import SCORES
 from metrics.analysis import Analysis
-from metrics.beyond.table import KEYS, Column, Table, interval_of
+from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
 from metrics.intervals import estimate
-from metrics.tables import SCORE_TITLES, Row
+from metrics.resampled import SwitcherSamples
+from metrics.tables import Row
 
-STATISTICS = (("table1", "peak_gain", "Table 1"), ("table3", "area", "Table 3"))
+STATISTICS = (("table1", "peak_gain"), ("table3", "area"))
 
 
 def score_comparison_table() -> Table:
@@ -25,11 +25,10 @@ def score_comparison_table() -> Table:
             "of comparisons times 2/(resamples + 1): raise metrics.resamples to tell smaller ones apart."
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
+            *PAIR,
             Column("table", "Of"),
-            Column("score_title", "Score"),
+            *SCORE,
             Column("other_title", "minus"),
-            Column("score", "score", shown=False),
             Column("other", "other", shown=False),
             Column("difference", "Difference", "points", "+.2f", interval=True),
             Column("p", "p", "", ".4f"),
@@ -39,35 +38,35 @@ def score_comparison_table() -> Table:
     )
 
 
-def score_comparison(analysis: Analysis, confidence: float) -> list[Row]:
-    """One row a (small, large, table, score, other score); [] without resamples.
+def score_comparison(
+    analysis: Analysis,
+    samples: Mapping[str, SwitcherSamples],
+    distinct: Mapping[str, Mapping[str, Sequence[str]]],
+    confidence: float,
+) -> list[Row]:
+    """One row a (small, large, table, score, other score); `samples` and `distinct` by small size.
 
-    Scores that order every run's examples alike, as margin and entropy of two classes do, are one score here.
+    [] without resamples. Scores that order every run's examples alike, as margin and entropy of two classes do, are
+    one score here: the keys of `distinct`.
     """
     rows: list[Row] = []
-    samples = analysis.resampled
-    if not samples.resampling.resamples:
-        return rows
     for pair in analysis.pairs:
-        orders = samples.deferrals[pair.small]
-        scores = [s for s in SCORES if s in pair.scores]
-        scores = [s for k, s in enumerate(scores) if not any(orders[t] is orders[s] for t in scores[:k])]
-        for table, attribute, _ in STATISTICS:
-            drawn = getattr(samples.switchers[pair.small], attribute)
+        scores = [score for score in pair.scores if score in distinct[pair.small]]
+        for table, attribute in STATISTICS:
+            drawn = getattr(samples[pair.small], attribute)
             cells = getattr(pair, attribute)
+            if not drawn[pair.large, scores[0]].size:
+                return []
             of_table = []
             for one, other in combinations(scores, 2):
                 differences = drawn[pair.large, one] - drawn[pair.large, other]
                 value = cells[one].value - cells[other].value
                 of_table.append(
                     {
-                        "dataset": analysis.grid.dataset,
-                        "small": pair.small,
-                        "large": pair.large,
+                        **of_pair(analysis, pair.small, pair.large),
                         "table": table,
-                        "score_title": SCORE_TITLES.get(one, one),
-                        "other_title": SCORE_TITLES.get(other, other),
-                        "score": one,
+                        **of_score(one),
+                        "other_title": of_score(other)["score_title"],
                         "other": other,
                         **interval_of("difference", estimate(value, differences, confidence), 100),
                         "p": two_sided_p(differences),

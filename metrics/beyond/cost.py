@@ -4,14 +4,17 @@ A switcher runs the small model on every example and the larger one on the fract
 need all runs of the small size, and ten passes of a small model may cost more than one of the larger.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from metrics.analysis import Analysis
-from metrics.beyond.table import KEYS, Column, Table, interval_of
+from metrics.beyond.table import PAIR, QUALITY, SCORE, Column, Table, interval_of, of_pair, of_score
 from metrics.grid import Grid
 from metrics.intervals import Estimate, estimate
+from metrics.resampled import SwitcherSamples
 from metrics.switcher import FRACTIONS
-from metrics.tables import SCORE_TITLES, Row
+from metrics.tables import Row
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of one pass of the larger model
 ONE_RUN = ("margin", "entropy")  # the other scores need every run of the size
@@ -24,20 +27,20 @@ def cost_table() -> Table:
         reading=(
             "Costs are FLOPs an example in units of one pass of the larger model (100 %). A score's own cost is the "
             "small model's passes that it needs: one, or all runs of the size for churn and committee scores. The "
-            "switcher's accuracy is given at four budgets (-: the score alone costs more); at 100 % it costs what the "
-            "larger model does, so compare with that model's accuracy. A least cost above 100 % saves nothing."
+            "switcher's accuracy (translation: BLEU) is given at four budgets (-: the score alone costs more); at "
+            "100 % it costs what the larger model does, so compare with that model's. A least cost above 100 % saves "
+            "nothing."
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *PAIR,
+            *SCORE,
             Column("passes", "Small passes", "", "d"),
             Column("score_cost", "Cost of the score", "%", ".1f"),
             *(
-                Column(f"at_{100 * share:g}", f"Accuracy at {100 * share:g} % cost", "%", ".2f", interval=True)
+                Column(f"at_{100 * share:g}", f"Quality at {100 * share:g} % cost", QUALITY, ".2f", interval=True)
                 for share in BUDGETS
             ),
-            Column("large_accuracy", "Larger model's accuracy", "%", ".2f", interval=True),
+            Column("large_quality", "Larger model's", QUALITY, ".2f", interval=True),
             Column("matching_cost", "Least cost of matching it", "%", ".1f", interval=True),
             Column("half_cost", "of half the gap", "%", ".1f", interval=True),
         ),
@@ -65,8 +68,8 @@ def passes(score: str, runs: int) -> int:
     return 1 if score in ONE_RUN else runs
 
 
-def costs(analysis: Analysis, confidence: float) -> list[Row]:
-    """One row a (small, large, score); percent.
+def costs(analysis: Analysis, samples: Mapping[str, SwitcherSamples], confidence: float) -> list[Row]:
+    """One row a (small, large, score), `samples` by small size; percent.
 
     cost(f) = k c_small + f c_large with k passes, so a budget B (in units of c_large) buys
     f = min(1, B - k c_small / c_large), and accuracy S(f) of the mean curve; the least costs are those of the fractions
@@ -79,11 +82,10 @@ def costs(analysis: Analysis, confidence: float) -> list[Row]:
         for score in pair.scores:
             k = passes(score, runs[pair.small])
             own = k * ratio
-            curves = resampled_curves(analysis, pair.small, pair.large, score)
+            curves = samples[pair.small].curve[pair.large, score]  # [101, B]
             row: Row = {
-                **dict(zip(KEYS, (analysis.grid.dataset, pair.small, pair.large), strict=True)),
-                "score_title": SCORE_TITLES.get(score, score),
-                "score": score,
+                **of_pair(analysis, pair.small, pair.large),
+                **of_score(score),
                 "passes": k,
                 "score_cost": 100 * own,
             }
@@ -91,18 +93,11 @@ def costs(analysis: Analysis, confidence: float) -> list[Row]:
                 row |= interval_of(
                     f"at_{100 * share:g}", at_cost(share, own, pair.curve[score], curves, confidence), 100
                 )
-            row |= interval_of("large_accuracy", analysis.accuracy[pair.large], 100)
+            row |= interval_of("large_quality", analysis.quality[pair.large], 100)
             for key, fraction in (("matching_cost", pair.matching[score]), ("half_cost", pair.half_gain[score])):
                 row |= interval_of(key, _shifted(fraction, own), 100)
             rows.append(row)
     return rows
-
-
-def resampled_curves(analysis: Analysis, small: str, large: str, score: str) -> np.ndarray:
-    """Mean switcher curves at FRACTIONS under resampling: [101, B]."""
-    samples = analysis.resampled
-    of = samples.switchers[small]
-    return samples.overall.accuracy[small][0] + of.large_sums[large, score] - of.small_sums[large, score]
 
 
 def at_cost(budget: float, own: float, curve: np.ndarray, curves: np.ndarray, confidence: float) -> Estimate:

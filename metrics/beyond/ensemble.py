@@ -4,15 +4,17 @@ Spending FLOPs on more runs of the small model is the other way to spend them: k
 majority vote, against one small run that defers by margin until it costs as much.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.analysis import Analysis
-from metrics.beyond.cost import at_cost, at_fraction, relative_cost, resampled_curves
-from metrics.beyond.table import KEYS, Column, Table, interval_of
+from metrics.beyond.cost import at_cost, at_fraction, relative_cost
+from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
 from metrics.grid import Grid, SizeRuns
-from metrics.intervals import Chunk, estimate
+from metrics.intervals import Resampling, estimate
+from metrics.resampled import SwitcherSamples
 from metrics.tables import Row
 
 MEAN_PROBABILITY, MAJORITY = "mean_probability", "majority_vote"
@@ -32,7 +34,7 @@ def ensembles_table() -> Table:
             "ensembles that start with it; ensembles of many runs share members, which makes theirs narrow."
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
+            *PAIR,
             Column("combination_title", "Combined by"),
             Column("combination", "combination", shown=False),
             Column("members", "k", "", "d"),
@@ -62,41 +64,26 @@ class Ensembles:
     samples: dict[str, np.ndarray]  # combination -> [len(members), B], means over ensembles
 
 
-class EnsembleSamples:
-    """Ensembles of one size under resampling; an ensemble counts as often as the run that it starts with was drawn."""
-
-    def __init__(self, grid: Grid, size: SizeRuns, resamples: int):
-        self.size = size
-        runs, n = size.correct.shape
-        self.members = member_counts(runs)
-        self._right: dict[str, np.ndarray] = {}  # combination -> [len(members), R, n] float32, chance of being right
-        if size.log_likelihoods is not None:
-            self._right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, _codes(grid), self.members)
-        self._right[MAJORITY] = majority_vote(size.prediction, size.correct, self.members)
-        self.result = Ensembles(
-            size=size.name,
-            members=self.members,
-            accuracy={name: right.mean(axis=2, dtype=np.float64) for name, right in self._right.items()},
-            samples={name: np.full((len(self.members), resamples), np.nan) for name in self._right},
-        )
-
-    def add(self, chunk: Chunk) -> None:
-        runs, n = self.size.correct.shape
-        drawn = chunk.seeds[self.size.name] / runs  # [b, R]
-        for name, right in self._right.items():
-            flat = right.reshape(-1, n)
-            sums = np.zeros((chunk.weights.shape[1], len(flat)))
-            for start in range(0, n, _ROWS_AT_A_TIME):
-                some = slice(start, min(start + _ROWS_AT_A_TIME, n))
-                sums += chunk.weights[some].T.astype(np.float32) @ flat[:, some].T
-            per_ensemble = sums.reshape(len(sums), len(self.members), runs) / n
-            self.result.samples[name][:, chunk.index] = np.einsum("bkr,br->kb", per_ensemble, drawn)
-
-
-def _codes(grid: Grid) -> np.ndarray:
-    """Targets as indices into the grid's classes, [n] int."""
-    codes = {name: code for code, name in enumerate(grid.classes)}
-    return np.array([codes[target] for target in grid.target])
+def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling) -> Ensembles:
+    """Ensembles of a size with two runs or more and with `correct`; resampled, one counts as often as the run that it
+    starts with was drawn."""
+    assert size.correct is not None
+    runs, n = size.correct.shape
+    members = member_counts(runs)
+    right: dict[str, np.ndarray] = {}  # combination -> [len(members), R, n], chance of being right
+    if size.task == "classification":
+        target = grid.target.recoded(grid.classes)
+        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members)
+    right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
+    accuracy, samples = {}, {}
+    drawn = resampling.seeds[size.name].T / runs  # [R, B]
+    for name, values in right.items():
+        columns = np.concatenate([np.ones((1, n), np.float32), values.reshape(-1, n)])
+        sums = resampling.total_sums(columns.T)  # [1 + len(members) · R, B]
+        shares = (sums[1:] / sums[0]).reshape(len(members), runs, -1)
+        accuracy[name] = values.mean(axis=2, dtype=np.float64)
+        samples[name] = np.einsum("krb,rb->kb", shares, drawn)
+    return Ensembles(size.name, members, accuracy, samples)
 
 
 def mean_probability(log_likelihoods: np.ndarray, target: np.ndarray, members: list[int]) -> np.ndarray:
@@ -143,15 +130,20 @@ def majority_vote(prediction: np.ndarray, correct: np.ndarray, members: list[int
     return right
 
 
-def ensembles(analysis: Analysis, samples: dict[str, EnsembleSamples], confidence: float) -> list[Row]:
-    """One row a (small, large, combination, k), for small sizes with two runs or more; `samples` by size, filled in."""
+def ensembles(
+    analysis: Analysis,
+    results: Mapping[str, Ensembles],
+    samples: Mapping[str, SwitcherSamples],
+    confidence: float,
+) -> list[Row]:
+    """One row a (small, large, combination, k); `results` and `samples` by small size."""
     rows: list[Row] = []
     for pair in analysis.pairs:
-        if pair.small not in samples:
+        if pair.small not in results:
             continue
-        result = samples[pair.small].result
+        result = results[pair.small]
         ratio = relative_cost(analysis.grid, pair.small, pair.large)
-        curves = resampled_curves(analysis, pair.small, pair.large, "margin")
+        curves = samples[pair.small].curve[pair.large, "margin"]
         curve = pair.curve["margin"]
         for combination, accuracy in result.accuracy.items():
             for row, k in enumerate(result.members):
@@ -161,7 +153,7 @@ def ensembles(analysis: Analysis, samples: dict[str, EnsembleSamples], confidenc
                 gains = at_fraction(curves, fraction) - drawn
                 rows.append(
                     {
-                        **dict(zip(KEYS, (analysis.grid.dataset, pair.small, pair.large), strict=True)),
+                        **of_pair(analysis, pair.small, pair.large),
                         "combination_title": _TITLES[combination],
                         "combination": combination,
                         "members": k,
@@ -170,7 +162,7 @@ def ensembles(analysis: Analysis, samples: dict[str, EnsembleSamples], confidenc
                         "deferred": 100 * fraction,
                         **interval_of("switcher", at_cost(k * ratio, ratio, curve, curves, confidence), 100),
                         **interval_of("difference", estimate(switched - value, gains, confidence), 100),
-                        **interval_of("large_accuracy", analysis.accuracy[pair.large], 100),
+                        **interval_of("large_accuracy", analysis.quality[pair.large], 100),
                     }
                 )
     return rows

@@ -5,17 +5,19 @@ Here the fraction, and which of the two models to compare with, come from one ha
 other.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.analysis import Analysis
-from metrics.beyond.table import KEYS, Column, Table, interval_of
+from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
 from metrics.grid import SizeRuns
 from metrics.intervals import Resampling, estimate
 from metrics.switcher import FRACTIONS, INTERIOR, DeferralOrder
-from metrics.tables import SCORE_TITLES, Row
+from metrics.tables import Row
 
+FEWEST = 4  # examples
 _MOST_HALVES, _LEAST_HALVES = 20, 2
 _EXAMPLES_HALVED = 100_000  # n × splits: with many examples a split says little that another one doesn't
 
@@ -33,9 +35,8 @@ def held_out_peak_table() -> Table:
             "accurate ones."
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *PAIR,
+            *SCORE,
             Column("held_out", "Held-out gain", "points", "+.2f", interval=True),
             Column("optimism", "Optimism", "points", ".2f"),
             Column("peak", "Table 1", "points", "+.2f"),
@@ -52,44 +53,65 @@ def splits(examples: int) -> int:
     return int(np.clip(_EXAMPLES_HALVED // examples, _LEAST_HALVES, _MOST_HALVES))
 
 
-def held_out_peaks(analysis: Analysis, seed: int, confidence: float) -> list[Row]:
-    """One row a (small, large, score); points. Needs four examples: [] with fewer.
-
-    Halves are drawn from `seed` alone and shared by all pairs of sizes, runs and scores.
-    """
-    grid, samples = analysis.grid, analysis.resampled
-    if grid.examples < 4:
-        return []
+def halves_of(examples: int, seed: int) -> np.ndarray:
+    """Random halves, shared by all pairs of sizes, runs and scores: [splits, n] bool."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
-    halves = np.zeros((splits(grid.examples), grid.examples), dtype=bool)
+    halves = np.zeros((splits(examples), examples), dtype=bool)
     for half in halves:
-        half[rng.permutation(grid.examples)[: grid.examples // 2]] = True
-    sizes = {size.name: size for size in grid.sizes}
+        half[rng.permutation(examples)[: examples // 2]] = True
+    return halves
+
+
+@dataclass
+class Peak:
+    """A held-out peak of one size pair by one score, a mean over pairs of runs. Fractions, 0-1."""
+
+    gain: float
+    samples: np.ndarray  # [B]
+    optimism: float
+    fraction: float  # deferred
+
+
+def held_out_peak(
+    orders: list[DeferralOrder],
+    small: SizeRuns,
+    large: SizeRuns,
+    halves: np.ndarray,
+    resampling: Resampling,
+    seed: tuple[int, ...],
+) -> Peak:
+    """From the orders of a score's runs; both sizes have `correct`, and there are four examples or more."""
+    assert small.correct is not None and large.correct is not None
+    result = held_out_gains(orders, small.correct, large.correct, halves)
+    return Peak(
+        gain=float(result.gain.mean()),
+        samples=resampled_means(result, resampling, small, large, seed),
+        optimism=float((result.chosen_on - result.gain).mean()),
+        fraction=float(result.fraction.mean()),
+    )
+
+
+def held_out_peaks(analysis: Analysis, peaks: Mapping[tuple[str, str, str], Peak], confidence: float) -> list[Row]:
+    """One row for each of the `peaks`, (small, large, score) -> Peak; points."""
     rows: list[Row] = []
-    for number, pair in enumerate(analysis.pairs):
-        small, large = sizes[pair.small], sizes[pair.large]
-        floors = random_peak(pair.bounds.only_large, pair.bounds.only_small, grid.examples)
-        known: dict[int, HeldOut] = {}
+    n = analysis.grid.examples
+    for pair in analysis.pairs if peaks else []:
+        floors = random_peak(pair.bounds.only_large, pair.bounds.only_small, n)
         for score in pair.scores:
-            orders = samples.deferrals[small.name][score]
-            if id(orders) not in known:
-                known[id(orders)] = held_out_gains(orders, small.correct, large.correct, halves)
-            result = known[id(orders)]
-            drawn = resampled_means(result, samples.resampling, small, large, (seed, number))
+            peak = peaks.get((pair.small, pair.large, score))
+            if peak is None:
+                continue
             rows.append(
                 {
-                    "dataset": grid.dataset,
-                    "small": small.name,
-                    "large": large.name,
-                    "score_title": SCORE_TITLES.get(score, score),
-                    "score": score,
-                    **interval_of("held_out", estimate(result.gain.mean(), drawn, confidence), 100),
-                    "optimism": 100 * float((result.chosen_on - result.gain).mean()),
+                    **of_pair(analysis, pair.small, pair.large),
+                    **of_score(score),
+                    **interval_of("held_out", estimate(peak.gain, peak.samples, confidence), 100),
+                    "optimism": 100 * peak.optimism,
                     "peak": 100 * pair.peak_gain[score].value,
-                    "fraction": 100 * float(result.fraction.mean()),
+                    "fraction": 100 * peak.fraction,
                     "floor": 100 * float(floors.mean()),
                     "floor_equal": 100 * float(pair.bounds.random_hump.mean()),
-                    "halves": len(halves),
+                    "halves": splits(n),
                 }
             )
     return rows
@@ -183,13 +205,13 @@ def _cut(deferral: DeferralOrder, counts: np.ndarray, fraction: float) -> tuple[
 
 
 def resampled_means(
-    result: HeldOut, resampling: Resampling, small: SizeRuns, large: SizeRuns, seed: tuple[int, int]
+    result: HeldOut, resampling: Resampling, small: SizeRuns, large: SizeRuns, seed: tuple[int, ...]
 ) -> np.ndarray:
     """Means over pairs of drawn runs of resampled gains: [B]. Seeds are the shared draws; examples their normal limit.
 
     A gain is a sum over examples, so under resampling the gains of all pairs are jointly normal up to 1/√n.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(12, seed[1])))
+    rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(12, *seed[1:])))
     values, vectors = np.linalg.eigh(result.covariance)
     spread = vectors * np.sqrt(np.clip(values, 0, None))  # eigh, as the covariance is often singular
     noise = rng.standard_normal((resampling.resamples, len(values))) @ spread.T  # [B, P]

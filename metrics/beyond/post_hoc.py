@@ -6,17 +6,25 @@ regression of d = l - s ("Diff-01") on the small model's outputs. Here it is cro
 model that saw it.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.analysis import Analysis
-from metrics.beyond.passes import few
-from metrics.beyond.table import KEYS, Column, Table, interval_of
+from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair
 from metrics.grid import SizeRuns
-from metrics.intervals import estimate
-from metrics.resampled import SwitcherSamples
-from metrics.switcher import DeferralOrder, PairStatistics, deferral_order, pair_statistics
+from metrics.intervals import Estimate, Resampling, estimate
+from metrics.resampled import SwitcherSamples, switcher_samples
+from metrics.switcher import (
+    DeferralOrder,
+    PairStatistics,
+    SwitcherStatistics,
+    deferral_order,
+    pair_statistics,
+    switcher_statistics,
+)
 from metrics.tables import Row
 from metrics.uncertainty import log_probabilities
 
@@ -48,9 +56,8 @@ def post_hoc_table() -> Table:
             "of reach of any score. The committee's version needs every run of the small model."
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *PAIR,
+            *SCORE,
             Column("table1", "Table 1", "points", "+.2f", interval=True),
             Column("table3", "Table 3", "points", "+.2f", interval=True),
             Column("over_margin", "Table 3 over the margin's", "points", "+.2f", interval=True),
@@ -65,55 +72,65 @@ def post_hoc_table() -> Table:
 class PostHoc:
     """A learned score's switchers of one size pair."""
 
-    small: str
-    large: str
     scores: dict[str, PairStatistics]
-    samples: SwitcherSamples
+    samples: SwitcherSamples  # of the first few resamples
 
 
-def post_hoc_scores(analysis: Analysis, length_normalized: bool, seed: int) -> tuple[list[PostHoc], list[str]]:
-    """Fits and scores every pair of sizes, and says in notes what could not be; the samples are yet to be filled in."""
-    grid = analysis.grid
-    if grid.examples < FEWEST:
-        return [], [f"{grid.examples} examples are too few to fit a post-hoc deferral ({FEWEST} or more)."]
-    resamples = few(analysis.resampled.resampling.resamples)
-    sizes = {size.name: size for size in grid.sizes}
-    results = []
-    for number, pair in enumerate(analysis.pairs):
-        small, large = sizes[pair.small], sizes[pair.large]
-        of_size = analysis.resampled.scores[small.name]
-        alone = features(small, of_size, length_normalized)
-        orders: dict[str, list[DeferralOrder]] = {}
-        for score in (ALONE, COMMITTEE):
-            given = alone
-            if score == COMMITTEE:
-                more = [of_size[name] for name in _OF_A_COMMITTEE if name in of_size]
-                if not more:
-                    continue
-                given = np.concatenate([alone, np.stack(more, axis=2).clip(_LOWEST_LOG)], axis=2, dtype=np.float32)
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(14, number)))
-            predicted = cross_fitted(given, small.correct, large.correct, rng)
-            orders[score] = [deferral_order(run) for run in predicted]
-        scores = {
-            score: pair_statistics(small.name, large.name, score, of, small.correct, large.correct)
-            for score, of in orders.items()
-        }
-        results.append(PostHoc(small.name, large.name, scores, SwitcherSamples(small, [large], orders, resamples)))
-    return results, []
+def post_hoc_of(
+    small: SizeRuns,
+    large: SizeRuns,
+    scores: Mapping[str, np.ndarray],
+    given: np.ndarray,
+    resampling: Resampling,
+    seed: tuple[int, ...],
+) -> PostHoc:
+    """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
+
+    `scores` are the small size's, `given` its `features`; a committee's scores are added for a second fit.
+    """
+    assert small.correct is not None and large.correct is not None
+    samples = switcher_samples(small, [large], resampling)
+    statistics: dict[str, list[SwitcherStatistics]] = {}
+    more = [scores[name] for name in _OF_A_COMMITTEE if name in scores]
+    inputs = {ALONE: given}
+    if more:
+        committee = np.stack(more, axis=2).clip(_LOWEST_LOG)
+        inputs[COMMITTEE] = np.concatenate([given, committee], axis=2, dtype=np.float32)
+    predicted = {}
+    for score, columns in inputs.items():
+        rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
+        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng)
+    for run, own in enumerate(small.correct):
+        drawn = samples.run(run)
+        for score, values in predicted.items():
+            deferral = deferral_order(values[run])
+            statistics.setdefault(score, []).append(switcher_statistics(deferral, own, large.correct))
+            drawn.add(score, deferral)
+    return PostHoc(
+        {score: pair_statistics(small.name, large.name, score, runs) for score, runs in statistics.items()},
+        samples,
+    )
 
 
-def features(size: SizeRuns, scores: dict[str, np.ndarray], length_normalized: bool) -> np.ndarray:
-    """What one run of a size tells of its examples, without a label: [R, n, F] float32.
+def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized: bool) -> np.ndarray:
+    """What one run of a size tells of its examples, without a label: [R, n, F] float32, the margin first.
 
-    Margin, entropy, and log-probabilities: of each class, in order of the classes (of many classes the highest ten).
+    Margin and entropy; of classes, the log-probability of each in their order (of many, the prediction and the highest
+    ten); of sequences, by tokens of the run's own output, their number, and the least and mean log-probability.
     """
     columns = [scores["margin"], scores["entropy"]]
-    if size.log_likelihoods is not None:
-        log_p = log_probabilities(size, length_normalized)
+    runs = range(len(size.seeds))
+    if size.task == "classification":
+        log_p = np.stack([log_probabilities(size, run, length_normalized) for run in runs])
         if log_p.shape[2] > _MOST_CLASSES:
             columns.append(size.prediction)
             log_p = -np.sort(-log_p, axis=2)[:, :, :10]
         columns += list(np.moveaxis(log_p, 2, 0))
+    else:
+        tokens = [size.tokens("self", run) for run in runs]
+        columns.append(np.stack([one.lengths for one in tokens]))
+        columns.append(np.stack([np.minimum.reduceat(one.log_probs, one.offsets[:-1]) for one in tokens]))
+        columns.append(np.stack([np.add.reduceat(one.log_probs, one.offsets[:-1]) / one.lengths for one in tokens]))
     return np.stack([np.clip(column, _LOWEST_LOG, None) for column in columns], axis=2).astype(np.float32)
 
 
@@ -169,56 +186,50 @@ def _powers(deferral: DeferralOrder) -> np.ndarray:
     return rank[:, None] ** np.arange(4)
 
 
-def post_hoc(analysis: Analysis, results: list[PostHoc], confidence: float) -> list[Row]:
-    """One row a (small, large, score): the margin, the learned scores, the perfect router; samples are filled in."""
+def post_hoc(
+    analysis: Analysis,
+    results: Mapping[tuple[str, str], PostHoc],
+    samples: Mapping[str, SwitcherSamples],
+    confidence: float,
+) -> list[Row]:
+    """One row a (small, large, score): the margin, the learned scores, the perfect router.
+
+    `results` by (small, large), `samples` of the margin by small size.
+    """
     rows: list[Row] = []
-    pairs = {(pair.small, pair.large): pair for pair in analysis.pairs}
-    for result in results:
-        pair = pairs[result.small, result.large]
-        resamples = few(analysis.resampled.resampling.resamples)
-        margins = analysis.resampled.switchers[pair.small].area[pair.large, "margin"][:resamples]
+    none = np.zeros(0)
+    for pair in analysis.pairs:
+        result = results.get((pair.small, pair.large))
+        if result is None:
+            continue
         margin = pair.area["margin"].value
         perfect = float(pair.bounds.perfect_area.mean())
-        runs = len(pair.gaps)
-        names = dict(zip(KEYS, (analysis.grid.dataset, pair.small, pair.large), strict=True))
-        cells: list[tuple[str, Row]] = [
-            (
-                "margin",
-                {
-                    **interval_of("table1", pair.peak_gain["margin"], 100),
-                    **interval_of("table3", pair.area["margin"], 100),
-                    **interval_of("over_margin", estimate(0.0, np.zeros(0), confidence), 100),
-                    "passes": 1,
-                },
-            )
-        ]
+        cells: dict[str, Row] = {
+            "margin": {
+                **interval_of("table1", pair.peak_gain["margin"], 100),
+                **interval_of("table3", pair.area["margin"], 100),
+                **interval_of("over_margin", Estimate(0.0), 100),
+                "passes": 1,
+            }
+        }
         for score, statistics in result.scores.items():
             peak, area = float(statistics.peak_gain.mean()), float(statistics.area.mean())
             peaks, areas = result.samples.peak_gain[pair.large, score], result.samples.area[pair.large, score]
-            row = {
+            margins = samples[pair.small].area[pair.large, "margin"][: len(areas)]  # of the same resamples
+            cells[score] = {
                 **interval_of("table1", estimate(peak, peaks, confidence), 100),
                 **interval_of("table3", estimate(area, areas, confidence), 100),
                 **interval_of("over_margin", estimate(area - margin, areas - margins, confidence), 100),
-                "passes": 1 if score == ALONE else runs,
+                "passes": 1 if score == ALONE else len(pair.gaps),
             }
-            cells.append((score, row))
-        best = {
-            **interval_of("table1", estimate(pair.bounds.perfect_hump.mean(), np.zeros(0), confidence), 100),
-            **interval_of("table3", estimate(perfect, np.zeros(0), confidence), 100),
-            **interval_of("over_margin", estimate(perfect - margin, np.zeros(0), confidence), 100),
+        cells["perfect"] = {
+            **interval_of("table1", estimate(float(pair.bounds.perfect_hump.mean()), none, confidence), 100),
+            **interval_of("table3", estimate(perfect, none, confidence), 100),
+            **interval_of("over_margin", estimate(perfect - margin, none, confidence), 100),
             "passes": 1,
         }
-        cells.append(("perfect", best))
-        for score, row in cells:
-            share = row["table3"] / perfect if perfect > 0 else float("nan")
-            rows.append(
-                {
-                    **names,
-                    "score_title": _TITLES[score],
-                    "score": score,
-                    **row,
-                    "share_of_perfect": share,
-                    "pairs": pair.gaps.size,
-                }
-            )
+        for score, row in cells.items():
+            share = row["table3"] / perfect if perfect > 0 else math.nan
+            names = {**of_pair(analysis, pair.small, pair.large), "score_title": _TITLES[score], "score": score}
+            rows.append({**names, **row, "share_of_perfect": share, "pairs": pair.gaps.size})
     return rows

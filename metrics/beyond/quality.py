@@ -5,16 +5,17 @@ score is somewhere between, or below.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from metrics.analysis import Analysis
-from metrics.beyond.table import KEYS, Column, Table, interval_of
+from metrics.beyond.table import PAIR, QUALITY, SCORE, Column, Table, interval_of, of_pair, of_score
 from metrics.grid import SizeRuns
-from metrics.intervals import Chunk, Estimate, estimate
-from metrics.tables import SCORE_TITLES, Row
+from metrics.intervals import Estimate, Resampling, estimate
+from metrics.resampled import SwitcherSamples
+from metrics.tables import Row
 
-_ROWS_AT_A_TIME = 4096
 SMALL_GAP = 0.01  # below it, or with 0 in its interval, APGR says nothing
 
 SHARE = Column("share_of_perfect", "Gain over random as a share of the perfect router's", "%", ".1f", interval=True)
@@ -26,18 +27,17 @@ def deferral_quality_table() -> Table:
         title="Deferral quality: gain over random against the perfect router's, area under the deferral curve, APGR",
         reading=(
             "0 % of the perfect router's gain is deferring at random, 100 % is knowing for every example which model "
-            "is right. The area is the accuracy averaged over all deferral fractions; compare it with random's and the "
-            "perfect router's in the same row. APGR (0.5 is random) divides by the gap between the models: where the "
-            "gap is small its size says nothing, and the last column says so."
+            "is right. The area is the accuracy (translation: BLEU) averaged over all deferral fractions; compare it "
+            "with random's and the perfect router's in the same row. APGR (0.5 is random) divides by the gap between "
+            "the models: where the gap is small its size says nothing, and the last column says so."
         ),
         columns=(
-            *(Column(key, key.capitalize()) for key in KEYS),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *PAIR,
+            *SCORE,
             SHARE,
-            Column("area", "Area under the deferral curve", "%", ".2f", interval=True),
-            Column("random_area", "random's", "%", ".2f"),
-            Column("perfect_area", "perfect router's", "%", ".2f", interval=True),
+            Column("area", "Area under the deferral curve", QUALITY, ".2f", interval=True),
+            Column("random_area", "random's", QUALITY, ".2f"),
+            Column("perfect_area", "perfect router's", QUALITY, ".2f", interval=True),
             Column("gap", "Gap", "points", ".2f", interval=True),
             Column("apgr", "APGR", "", ".3f", interval=True),
             Column("apgr_warning", "APGR can be read?"),
@@ -45,40 +45,46 @@ def deferral_quality_table() -> Table:
     )
 
 
-def deferral_quality(analysis: Analysis, perfect: dict[tuple[str, str], "PerfectSamples"], confidence: float) -> list:
-    """One row a (small, large, score); `perfect` by (small, large), filled in.
+def deferral_quality(
+    analysis: Analysis,
+    samples: Mapping[str, SwitcherSamples],
+    quality: Mapping[str, np.ndarray],
+    perfect: Mapping[tuple[str, str], np.ndarray],
+    confidence: float,
+) -> list[Row]:
+    """One row a (small, large, score).
 
     share_of_perfect = mean over pairs of runs of ∫ (S - chord) df, over the mean of [w(1 - w) + l'(1 - l')] / 2, in
-    percent (the perfect router's closed form; a ratio of means, so that pairs without anything to gain do no harm).
-    area = ∫ S df = Table 3 + (a + b) / 2, percent. apgr = mean over f of (S(f) - a) / (b - a) = 1/2 + Table 3 / (b - a)
-    (RouteLLM, Ong et al. 2024, eq. for average performance gap recovered); NaN unless b > a, and without an interval
-    where the gap's holds 0: the ratio has none there.
+    percent (the perfect router's closed form; a ratio of means, so that pairs without anything to gain do no harm; NaN
+    of BLEU, which has no such form). area = ∫ S df = Table 3 + (a + b) / 2, percent or BLEU. apgr = mean over f of
+    (S(f) - a) / (b - a) = 1/2 + Table 3 / (b - a) (RouteLLM, Ong et al. 2024, average performance gap recovered); NaN
+    unless b > a, and without an interval where the gap's holds 0: the ratio has none there.
+
+    Args:
+        samples: by small size.
+        quality: size -> [B].
+        perfect: (small, large) -> [B], `perfect_samples`; of accuracy alone.
     """
-    samples = analysis.resampled
     rows: list[Row] = []
+    means = {size.name: float(size.quality.mean()) for size in analysis.grid.sizes}
     for pair in analysis.pairs:
-        of = samples.switchers[pair.small]
-        small, large = (samples.overall.accuracy[name][0] for name in (pair.small, pair.large))
-        ceiling = perfect[pair.small, pair.large]
-        best = pair.bounds.perfect_area.mean()
-        means = {size.name: size.accuracy.mean() for size in analysis.grid.sizes}
+        small, large = quality[pair.small], quality[pair.large]
+        ceiling = perfect.get((pair.small, pair.large), np.full_like(small, np.nan))
+        best = float(pair.bounds.perfect_area.mean())
         middle = (means[pair.small] + means[pair.large]) / 2
         middles = (small + large) / 2
         for score in pair.scores:
-            area, areas = pair.area[score].value, of.area[pair.large, score]
-            share = estimate(_ratio(area, best), _ratios(areas, ceiling.area), confidence)
+            area, areas = pair.area[score].value, samples[pair.small].area[pair.large, score]
+            share = estimate(_ratio(area, best), _ratios(areas, ceiling), confidence)
             apgr, warning = _apgr(area, areas, pair.gap, large - small, confidence)
             rows.append(
                 {
-                    "dataset": analysis.grid.dataset,
-                    "small": pair.small,
-                    "large": pair.large,
-                    "score_title": SCORE_TITLES.get(score, score),
-                    "score": score,
+                    **of_pair(analysis, pair.small, pair.large),
+                    **of_score(score),
                     **interval_of("share_of_perfect", share, 100),
                     **interval_of("area", estimate(area + middle, areas + middles, confidence), 100),
-                    "random_area": 100 * float(middle),
-                    **interval_of("perfect_area", estimate(best + middle, ceiling.area + middles, confidence), 100),
+                    "random_area": 100 * middle,
+                    **interval_of("perfect_area", estimate(best + middle, ceiling + middles, confidence), 100),
                     **interval_of("gap", pair.gap, 100),
                     **interval_of("apgr", apgr),
                     "apgr_warning": warning,
@@ -106,33 +112,19 @@ def _ratios(numbers: np.ndarray, of: np.ndarray) -> np.ndarray:
     return numbers / np.where(of > 0, of, np.nan)
 
 
-class PerfectSamples:
-    """The perfect router's gain over random under resampling: `area` is [B], a fraction, a mean over pairs of runs.
+def perfect_samples(small: SizeRuns, large: SizeRuns, resampling: Resampling) -> np.ndarray:
+    """The perfect router's gain over random under resampling: [B], a fraction, a mean over pairs of drawn runs.
 
-    With w and l' of the resampled examples, [w(1 - w) + l'(1 - l')] / 2 for each pair of drawn runs.
+    With w and l' of the resampled examples, [w(1 - w) + l'(1 - l')] / 2 for each pair. Both sizes have `correct`.
     """
-
-    def __init__(self, small: SizeRuns, large: SizeRuns, resamples: int):
-        self.small, self.large = small, large
-        self.area = np.full(resamples, np.nan)
-
-    def add(self, chunk: Chunk) -> None:
-        n = self.small.correct.shape[1]
-        small_runs, large_runs = len(self.small.seeds), len(self.large.seeds)
-        b = chunk.weights.shape[1]
-        both = np.zeros((b, small_runs * large_runs))
-        right_small, right_large = np.zeros((b, small_runs)), np.zeros((b, large_runs))
-        for start in range(0, n, _ROWS_AT_A_TIME):  # [n, R_small · R_large] at once would be large
-            some = slice(start, min(start + _ROWS_AT_A_TIME, n))
-            one, other = self.small.correct[:, some], self.large.correct[:, some]
-            weights = chunk.weights[some].T.astype(np.float32)
-            together = (one[:, None, :] & other[None, :, :]).reshape(small_runs * large_runs, -1).T
-            both += weights @ together.astype(np.float32)
-            right_small += weights @ one.T.astype(np.float32)
-            right_large += weights @ other.T.astype(np.float32)
-        pairs = both.reshape(b, small_runs, large_runs)
-        only_large = (right_large[:, None, :] - pairs) / n
-        only_small = (right_small[:, :, None] - pairs) / n
-        area = (only_large * (1 - only_large) + only_small * (1 - only_small)) / 2
-        drawn = (chunk.seeds[self.small.name] / small_runs, chunk.seeds[self.large.name] / large_runs)
-        self.area[chunk.index] = np.einsum("bij,bi,bj->b", area, *drawn)
+    assert small.correct is not None and large.correct is not None
+    drawn = {size.name: resampling.seeds[size.name].T / len(size.seeds) for size in (small, large)}  # [R, B]
+    area = np.zeros(resampling.resamples)
+    ones = np.ones((1, small.correct.shape[1]), dtype=bool)
+    for run, own in enumerate(small.correct):
+        columns = np.concatenate([ones, large.correct & ~own, ~large.correct & own])
+        sums = resampling.total_sums(columns.T.astype(np.float32))  # [1 + 2 R_large, B]
+        only_large, only_small = np.split(sums[1:] / sums[0], 2)
+        of_pairs = (only_large * (1 - only_large) + only_small * (1 - only_small)) / 2
+        area += drawn[small.name][run] * (drawn[large.name] * of_pairs).sum(axis=0)
+    return area

@@ -4,16 +4,17 @@ AURC, E-AURC and AUGRC ask of one run what the switcher asks of two: with the mo
 wrong is the rest?
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.analysis import Analysis
-from metrics.beyond.table import Column, Table, interval_of
+from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_dataset, of_score
 from metrics.grid import SizeRuns
-from metrics.intervals import Chunk, ResampledRanks, estimate, micro_blocks, padded
+from metrics.intervals import ResampledRanks, Resampling, estimate
 from metrics.switcher import DeferralOrder, sums_at_knots
-from metrics.tables import SCORE_TITLES, Row
+from metrics.tables import Row
 
 STATISTICS = ("aurc", "e_aurc", "augrc", "auroc")
 
@@ -38,10 +39,9 @@ def selective_table() -> Table:
         title="Selective prediction: risk-coverage of each size by its own scores",
         reading=_READING + " Means over runs.",
         columns=(
-            Column("dataset", "Dataset"),
+            *PAIR[:2],
             Column("size", "Size"),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *SCORE,
             Column("runs", "Runs", "", "d"),
             Column("error", "Error", "%", ".2f", interval=True),
             *(Column(key, title, "%", ".3f" if key != "auroc" else ".2f", interval=True) for key, title in _NUMBERS),
@@ -55,11 +55,10 @@ def selective_runs_table() -> Table:
         title="Selective prediction of each run",
         reading=_READING,
         columns=(
-            Column("dataset", "Dataset"),
+            *PAIR[:2],
             Column("size", "Size"),
             Column("seed", "Seed"),
-            Column("score_title", "Score"),
-            Column("score", "score", shown=False),
+            *SCORE,
             Column("error", "Error", "%", ".2f"),
             *(Column(key, title, "%", ".3f" if key != "auroc" else ".2f") for key, title in _NUMBERS),
         ),
@@ -89,22 +88,23 @@ def risk_coverage(deferral: DeferralOrder, correct: np.ndarray) -> RiskCoverage:
     """
     n = deferral.examples
     wrong = ~np.asarray(correct, dtype=bool)
-    at_knots = sums_at_knots(deferral, wrong.astype(np.int8)[:, None])[:, 0]
+    at_knots = sums_at_knots(deferral, wrong.view(np.int8)[None])[0].astype(np.int64)
     errors = int(at_knots[-1])
     # certain first: the same knots, counted from the other end
     kept, among = (n - deferral.knots)[::-1], (errors - at_knots)[::-1]
-    harmonic = _harmonic(n)
-    aurc = float(_risk_sums(kept, among, harmonic[kept]).sum()) / n
-    least = (errors - (n - errors) * (harmonic[n] - harmonic[n - errors])) / n
+    aurc = float(_risk_sums(kept, among, _harmonic(kept)).sum()) / n
+    least = float(errors - (n - errors) * (_harmonic(n) - _harmonic(n - errors))) / n
     augrc = float((np.diff(kept) * (among[1:] + among[:-1])).sum()) / (2.0 * n * n)
     return RiskCoverage(
-        error=errors / n, aurc=aurc, e_aurc=aurc - float(least), augrc=augrc, auroc=float(_auroc(augrc, errors / n))
+        error=errors / n, aurc=aurc, e_aurc=aurc - least, augrc=augrc, auroc=float(_auroc(augrc, errors / n))
     )
 
 
-def _harmonic(n: int) -> np.ndarray:
-    """H_0 … H_n, [n + 1] float64."""
-    return np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, n + 1))])
+def _harmonic(k: np.ndarray | float) -> np.ndarray:
+    """H_k, whole numbers [...] -> [...] float64: digamma(k + 1) + γ."""
+    from scipy.special import digamma
+
+    return digamma(np.asarray(k, dtype=np.float64) + 1) + np.euler_gamma
 
 
 def _risk_sums(kept: np.ndarray, among: np.ndarray, harmonic: np.ndarray) -> np.ndarray:
@@ -123,81 +123,66 @@ def _auroc(augrc: np.ndarray | float, error: np.ndarray | float) -> np.ndarray:
     return 1.0 - (augrc - np.square(error) / 2) / np.where(both > 0, both, np.nan)
 
 
-def selective(
-    analysis: Analysis, samples: dict[str, "RiskCoverageSamples"], confidence: float
-) -> tuple[list[Row], list[Row]]:
-    """Rows a (size, score), and rows a (size, seed, score); `samples` by size, filled in."""
+@dataclass
+class SizeRisks:
+    """One size by each of its scores."""
+
+    runs: dict[str, list[RiskCoverage]]  # score -> by run
+    samples: dict[str, dict[str, np.ndarray]]  # score -> statistic or error -> [B], means over drawn runs
+
+
+def size_risks(size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling) -> SizeRisks:
+    """`orders` of each score's runs; the size has `correct`.
+
+    A resample in which a drawn run is always or never right has no AUROC.
+    """
+    assert size.correct is not None
+    risks = SizeRisks({}, {})
+    for score, of_runs in orders.items():
+        risks.runs[score] = [risk_coverage(order, right) for order, right in zip(of_runs, size.correct, strict=True)]
+        samples = {key: np.zeros(resampling.resamples) for key in ("error", *STATISTICS)}
+        for run, order in enumerate(of_runs):
+            _add_samples(samples, size, run, order, resampling)
+        risks.samples[score] = samples
+    return risks
+
+
+def _add_samples(
+    samples: dict[str, np.ndarray], size: SizeRuns, run: int, order: DeferralOrder, resampling: Resampling
+) -> None:
+    assert size.correct is not None
+    blocks = resampling.micro_blocks(order)
+    values = np.stack([np.ones(order.examples), ~size.correct[run]], axis=1).astype(np.float32)
+    for drawn in resampling.of_run(size.name, run).parts(2 * blocks.count * 2):
+        sums = resampling.block_sums(drawn, blocks, values)
+        cumulated = ResampledRanks.of(sums).cumulated.astype(np.float64)  # [G + 1, 2, b]
+        n, errors = cumulated[-1]  # [b] each
+        kept = n - cumulated[::-1, 0]  # [G + 1, b]
+        among = errors - cumulated[::-1, 1]
+        aurc = _risk_sums(kept, among, _harmonic(kept)).sum(axis=0) / n
+        least = (errors - (n - errors) * (_harmonic(n) - _harmonic(n - errors))) / n
+        augrc = (np.diff(kept, axis=0) * (among[1:] + among[:-1])).sum(axis=0) / (2.0 * n * n)
+        numbers = {"error": errors / n, "aurc": aurc, "e_aurc": aurc - least, "augrc": augrc}
+        numbers["auroc"] = _auroc(augrc, errors / n)
+        share = resampling.seeds[size.name][drawn.index, run] / len(size.seeds)
+        for key, number in numbers.items():
+            samples[key][drawn.index] += share * number
+
+
+def selective(analysis: Analysis, risks: Mapping[str, SizeRisks], confidence: float) -> tuple[list[Row], list[Row]]:
+    """Rows a (size, score), and rows a (size, seed, score); `risks` by size."""
     means: list[Row] = []
-    runs: list[Row] = []
-    dataset = analysis.grid.dataset
+    single: list[Row] = []
     for size in analysis.grid.sizes:
-        known: dict[int, list[RiskCoverage]] = {}
-        for score, orders in analysis.resampled.deferrals[size.name].items():
-            if id(orders) not in known:
-                known[id(orders)] = [risk_coverage(order, right) for order, right in zip(orders, size.correct)]
-            of_runs = known[id(orders)]
-            names = {"dataset": dataset, "size": size.name, "score_title": SCORE_TITLES.get(score, score)}
-            row: Row = {**names, "score": score, "runs": len(of_runs)}
+        for score, of_runs in risks[size.name].runs.items():
+            names = {**of_dataset(analysis), "size": size.name, **of_score(score)}
+            row: Row = {**names, "runs": len(of_runs)}
             for key in ("error", *STATISTICS):
                 mean = float(np.mean([getattr(run, key) for run in of_runs]))
-                drawn = samples[size.name].error if key == "error" else getattr(samples[size.name], key)[score]
+                drawn = risks[size.name].samples[score][key]
                 row |= interval_of(key, estimate(mean, drawn, confidence), 100)
             means.append(row)
             for seed, run in zip(size.seeds, of_runs, strict=True):
                 numbers = {key: 100 * float(getattr(run, key)) for key in ("error", *STATISTICS)}
-                runs.append({**names, "score": score, "seed": seed, **numbers})
-    return means, runs
-
-
-class RiskCoverageSamples:
-    """The statistics of one size under resampling: each is score -> [B], means over drawn runs; `error` is [B].
-
-    AUROC's mean leaves out no run: a resample in which a drawn run is always or never right has none.
-    """
-
-    def __init__(self, size: SizeRuns, deferrals: dict[str, list[DeferralOrder]], resamples: int):
-        self.size = size
-        self.error = np.zeros(resamples)
-        self._orders: dict[str, list[DeferralOrder]] = {}
-        for statistic in STATISTICS:
-            setattr(self, statistic, {})
-        for score, orders in deferrals.items():
-            same = next((known for known, others in self._orders.items() if others is orders), None)
-            if same is None:
-                self._orders[score] = orders
-            for statistic in STATISTICS:
-                of = getattr(self, statistic)
-                of[score] = np.zeros(resamples) if same is None else of[same]
-        self._blocks = {score: [micro_blocks(order) for order in orders] for score, orders in self._orders.items()}
-        self._harmonic = _harmonic(len(size.correct[0]))
-
-    aurc: dict[str, np.ndarray]
-    e_aurc: dict[str, np.ndarray]
-    augrc: dict[str, np.ndarray]
-    auroc: dict[str, np.ndarray]
-
-    def add(self, chunk: Chunk) -> None:
-        n, runs = self.size.correct.shape[1], len(self.size.seeds)
-        for run in range(runs):
-            drawn = np.flatnonzero(chunk.seeds[self.size.name][:, run])
-            if not len(drawn):
-                continue
-            weights = chunk.weights.take(drawn, axis=1)
-            values = padded(np.stack([np.ones(n), ~self.size.correct[run]], axis=1))
-            where = np.arange(chunk.index.start, chunk.index.stop)[drawn]
-            share = chunk.seeds[self.size.name][drawn, run] / runs
-            for position, (score, blocks) in enumerate(self._blocks.items()):
-                cumulated = ResampledRanks.of(blocks[run], weights, values).cumulated.astype(np.float64)
-                errors = cumulated[-1, :, 1]  # [b]
-                kept = (n - cumulated[::-1, :, 0]).astype(np.int64)  # [G + 1, b]
-                among = errors - cumulated[::-1, :, 1]
-                aurc = _risk_sums(kept, among, self._harmonic[kept]).sum(axis=0) / n
-                right = n - errors
-                least = (errors - right * (self._harmonic[n] - self._harmonic[right.astype(np.int64)])) / n
-                augrc = (np.diff(kept, axis=0) * (among[1:] + among[:-1])).sum(axis=0) / (2.0 * n * n)
-                self.aurc[score][where] += share * aurc
-                self.e_aurc[score][where] += share * (aurc - least)
-                self.augrc[score][where] += share * augrc
-                self.auroc[score][where] += share * _auroc(augrc, errors / n)
-                if position == 0:
-                    self.error[where] += share * errors / n
+                single.append({**names, "seed": seed, **numbers})
+    return means, single

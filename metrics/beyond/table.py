@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metrics.analysis import Analysis
 from metrics.intervals import Estimate
-from metrics.tables import Row, escape_latex, write_csv
+from metrics.tables import SCORE_TITLES, Row, escape_latex, write_csv
 
 MOST_SHOWN = 200  # rows of a table for reading; its CSV has all
-
-KEYS = ("dataset", "small", "large")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,9 @@ class Table:
 
     @property
     def shown(self) -> list[Column]:
-        return [column for column in self.columns if column.shown]
+        """Of the table for reading: without columns that hold nothing in any row, as the context of classes."""
+        empty = {column.key for column in self.columns if all(row[column.key] == "" for row in self.rows)}
+        return [column for column in self.columns if column.shown and (column.key not in empty or not self.rows)]
 
     @property
     def header(self) -> list[str]:
@@ -78,6 +79,27 @@ class Table:
     def body(self, most: int | None = None) -> list[list[str]]:
         """Cells of the table for reading, the first `most` rows or all."""
         return [[column.cell(row) for column in self.shown] for row in self.rows[:most]]
+
+
+QUALITY = "% or BLEU"  # the unit of accuracy, and of what stands for it in translation
+
+PAIR = (Column("dataset", "Dataset"), Column("context", "Context"), Column("small", "Small"), Column("large", "Large"))
+SCORE = (Column("score_title", "Score"), Column("score", "score", shown=False))
+
+
+def of_pair(analysis: Analysis, small: str, large: str) -> Row:
+    """The entries of a row for `PAIR`."""
+    return {**of_dataset(analysis), "small": small, "large": large}
+
+
+def of_dataset(analysis: Analysis) -> Row:
+    """Dataset and, of sequences, the context that their uncertainty was scored in."""
+    return {"dataset": analysis.grid.dataset, "context": analysis.context or ""}
+
+
+def of_score(score: str) -> Row:
+    """The entries of a row for `SCORE`."""
+    return {"score_title": SCORE_TITLES.get(score, score), "score": score}
 
 
 def interval_of(key: str, value: Estimate, scale: float = 1.0) -> Row:

@@ -96,7 +96,14 @@ def _tile(number: str, meaning: str, estimate: Estimate | None) -> str:
 
 
 def _accuracies(analysis: Analysis, confidence: float) -> str:
-    header = ["Size", "Parameters", "FLOPs per example", "Seeds", "Accuracy, %", "lowest to highest run"]
+    header = [
+        "Size",
+        "Parameters",
+        "FLOPs per example",
+        "Seeds",
+        "BLEU" if analysis.grid.measure == "bleu" else "Accuracy, %",
+        "lowest to highest run",
+    ]
     body = [
         [
             size.name,
@@ -104,9 +111,9 @@ def _accuracies(analysis: Analysis, confidence: float) -> str:
             f"{size.flops_per_example:.3g}",
             str(len(size.seeds)),
             f"{points(estimate.value)}{_brackets(estimate)}",
-            f"{points(size.accuracy.min())} to {points(size.accuracy.max())}",
+            f"{points(size.quality.min())} to {points(size.quality.max())}",
         ]
-        for size, estimate in ((size, analysis.accuracy[size.name]) for size in analysis.grid.sizes)
+        for size, estimate in ((size, analysis.quality[size.name]) for size in analysis.grid.sizes)
     ]
     caption = f"Sizes of {analysis.grid.dataset}, with {100 * confidence:g} % intervals."
     return _table(header, body, caption, text_columns=1)
@@ -128,7 +135,11 @@ def _slices(analysis: Analysis, confidence: float) -> str:
     ends = (names[0], names[-1]) if len(names) > 1 else None
     for column in sorted({row.column for row in analysis.slices}):
         rows = [row for row in analysis.slices if row.column == column]
-        header = [slice_name(column), "n", *(f"{name}, %" for name in names)]
+        header = [
+            slice_name(column),
+            "n",
+            *(f"{name}, {'BLEU' if analysis.grid.measure == 'bleu' else '%'}" for name in names),
+        ]
         if ends:
             header += [f"{ends[1]} - {ends[0]}, points", "", "verdict"]
         gains = [row.gains[ends] for row in rows] if ends else []
@@ -136,7 +147,7 @@ def _slices(analysis: Analysis, confidence: float) -> str:
         lines = []
         for k, row in enumerate(rows):
             cells = [escape(row.value), f"{row.examples:,}"]
-            cells += [f"{points(row.accuracy[name].value)}{_small(row.accuracy[name])}" for name in names]
+            cells += [f"{points(row.quality[name].value)}{_small(row.quality[name])}" for name in names]
             if ends:
                 cells += [f"{points(gains[k].value, sign=True)}{_small(gains[k])}", _whisker(gains[k], reach)]
                 cells.append(_verdict(gains[k], ends[1]))

@@ -28,7 +28,13 @@ def passages(analysis: Analysis, confidence: float) -> list[Passage]:
 
 def where_it_helps(analysis: Analysis, pair: SizePair, confidence: float) -> list[str]:
     """Gap, share of the gain by uncertainty, kinds of examples."""
-    small, large = analysis.accuracy[pair.small], analysis.accuracy[pair.large]
+    small, large = analysis.quality[pair.small], analysis.quality[pair.large]
+    if analysis.grid.measure == "bleu":
+        sentences = [
+            f"{pair.large} has {points(large.value)} BLEU on the {analysis.grid.examples:,} sentences and {pair.small} "
+            f"{points(small.value)}: {_gap(pair, confidence)}"
+        ]
+        return sentences + (_slices(analysis, pair, confidence) if analysis.slices else [])
     sentences = [
         (
             f"{pair.large} gets {percent(large.value)} of the {analysis.grid.examples:,} examples right and "
@@ -112,18 +118,18 @@ def what_deferral_saves(analysis: Analysis, pair: SizePair, confidence: float) -
             f"Deferring the least certain examples can't be told from deferring as many at random: {over_random}."
         )
     if not pair.gap.above_zero:
-        sentences.append(f"As {pair.large} isn't shown to be the better model, there is no accuracy of its to match.")
+        sentences.append(f"As {pair.large} isn't shown to be the better model, there is nothing of its to match.")
     elif matching.value < 0.995:
         sentences.append(
-            f"Deferring {percent(matching.value)} of the examples is enough for {pair.large}'s accuracy"
+            f"Deferring {percent(matching.value)} of the examples is enough to match {pair.large}"
             f"{within(matching, confidence)}. {_cost(sizes[pair.small], sizes[pair.large], matching)}"
         )
     else:
-        sentences.append(f"No smaller share than all examples reaches {pair.large}'s accuracy by margin.")
+        sentences.append(f"No smaller share than all examples matches {pair.large} by margin.")
     peak, floor = pair.peak_gain["margin"], pair.bounds.random_hump.mean()
     sentences.append(
         f"At the best fraction in hindsight the switcher differs from the better of the two models by "
-        f"{points(peak.value, sign=True)} points. The peak of a noisy curve is biased upward: between equally accurate "
+        f"{points(peak.value, sign=True)} points. The peak of a noisy curve is biased upward: between equally good "
         f"models a random score would show about {points(floor)}, which this "
         f"{'exceeds' if peak.value > floor else 'does not exceed'}."
     )
@@ -200,7 +206,7 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
         f"{len(size.seeds)} seed{'s' if len(size.seeds) > 1 else ''} of {size.name}" for size in analysis.grid.sizes
     )
     sentences = [f"These numbers rest on {analysis.grid.examples:,} examples and {seeds}."]
-    if any(not math.isnan(estimate.low) for estimate in analysis.accuracy.values()):
+    if any(not math.isnan(estimate.low) for estimate in analysis.quality.values()):
         sentences.append(
             f"The {100 * confidence:g} % intervals resample seeds and examples together, so they say how far the "
             "numbers may move with other seeds and other examples of the same kind. Few seeds make them too narrow; "
