@@ -37,6 +37,22 @@ Say = Callable[[str], None]
 
 
 @dataclass
+class SizeView:
+    """One size's scores while they are at hand: of all sizes at once they may not fit memory, so they aren't kept."""
+
+    context: str | None
+    size: SizeRuns
+    larger: list[SizeRuns]
+    scores: dict[str, np.ndarray]  # [R, n] each
+    samples: SwitcherSamples | None  # filled in; None of the largest size
+    quality: dict[str, np.ndarray]  # size -> [B]
+    resampling: Resampling
+
+
+Watch = Callable[[SizeView], None]
+
+
+@dataclass
 class SizePair:
     """One (small, large) pair of sizes. Qualities, gains and fractions are 0-1, means over pairs of runs."""
 
@@ -83,25 +99,27 @@ class Analysis:
         return next((pair for pair in self.pairs if (pair.small, pair.large) == ends), None)
 
 
-def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None) -> Analysis:
+def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch = lambda view: None) -> Analysis:
     """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
 
-    `say` hears of progress every few seconds. Raises SwitchyardError if nothing at all can be said.
+    `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
+    SwitchyardError if nothing at all can be said.
     """
     if len(grid.sizes) < 2 and len(grid.sizes[0].seeds) < 2:
         raise SwitchyardError(
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    result = _analyse(grid, config, say)
+    result = _analyse(grid, config, say, watch)
     if grid.task != "classification":
         other = next(context for context in CONTEXTS if context != config.context)
-        result.other_context = _analyse(grid, replace(config, context=other), say)
+        result.other_context = _analyse(grid, replace(config, context=other), say, watch)
     return result
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
+def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
     notes = list(grid.notes)
+    context = None if grid.task == "classification" else config.context
     if not config.resamples:
         notes.append("metrics.resamples=0: no intervals.")
     runs = {size.name: len(size.seeds) for size in grid.sizes}
@@ -122,7 +140,7 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
         point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds))
         samples = switcher_samples(small, larger, resampling) if larger else None
         # the largest size defers to none, but its margins rank Table 2
-        distinct = _distinct(scores) if larger or place == 0 else {"margin": ["margin"]}
+        distinct = distinct_scores(scores) if larger or place == 0 else {"margin": ["margin"]}
         for run in range(len(small.seeds)):
             drawn = samples.run(run) if samples else None
             for score in distinct:
@@ -150,11 +168,12 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
             ranked[small.name] = ranks.means(distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
+        watch(SizeView(context, small, larger, scores, samples, quality, resampling))
         del scores
     assert shown is not None
     return Analysis(
         grid=grid,
-        context=None if grid.task == "classification" else config.context,
+        context=context,
         quality={
             size.name: estimate(size.quality.mean(), quality[size.name], config.confidence) for size in grid.sizes
         },
@@ -271,7 +290,7 @@ class _Table2:
         ]
 
 
-def _distinct(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+def distinct_scores(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """Scores that are one array, as margin and entropy of two classes are, by the first of them."""
     groups: dict[str, list[str]] = {}
     for score, values in scores.items():

@@ -19,7 +19,7 @@ from metrics.grid import collect_grids
 from metrics.intervals import Estimate
 from metrics.output import Input, write_metrics
 from metrics.report import curves, examples
-from metrics.report.curves import curve_blocks, passes, perfect_router
+from metrics.report.curves import curve_blocks, perfect_router
 from metrics.report.examples import chosen, dispute, example_blocks
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import code_version
@@ -133,8 +133,8 @@ def test_curve_blocks_hold_every_curve(analysis):
 
 
 def test_committees_are_charged(analysis):
-    small = analysis.grid.sizes[0]
-    assert {score: passes(score, small) for score in SCORES} == {
+    header, _ = unpacked(curve_blocks([analysis], 0.95)[0])
+    assert {score["name"]: score["passes"] for score in header["readings"][0]["pairs"][0]["scores"]} == {
         "margin": 1,
         "entropy": 1,
         **dict.fromkeys(("churn", "committee_margin", "committee_entropy", "committee_churn"), 3),
@@ -319,7 +319,6 @@ class FurtherColumn:
     unit: str = ""
     form: str = ""
     interval: bool = False
-    shown: bool = True
 
 
 @dataclass
@@ -327,16 +326,15 @@ class Further:
     name: str = "cost"
     title: str = "What a point <costs>"
     reading: str = "Lower is cheaper."
-    columns: tuple = (
+    shown: tuple = (
         FurtherColumn("dataset", "Dataset"),
-        FurtherColumn("hidden", "Hidden", shown=False),
         FurtherColumn("share", "Share", "%", ".1f", interval=True),
         FurtherColumn("passes", "Passes", "", "d"),
     )
     rows: tuple = (
-        {"dataset": "a<b", "hidden": 1, "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
-        {"dataset": "c", "hidden": 1, "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
-        {"dataset": "d", "hidden": 1, "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
+        {"dataset": "a<b", "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
+        {"dataset": "c", "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
+        {"dataset": "d", "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
     )
     notes: tuple = ("one seed & no more",)
     signature: str = "switchyard:1|table:cost"
@@ -344,18 +342,17 @@ class Further:
 
 def test_further_tables_show_themselves():
     html = further_table(Further(), 0.9)
-    assert html.count('<th scope="col"') == 3 and "Hidden" not in html
+    assert html.count('<th scope="col"') == 3
     assert "\N{MINUS SIGN}0.6<small>[\N{MINUS SIGN}1.0, 0.2]</small>" in html and 'data-order="-0.55' in html
     assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
     assert "a&lt;b" in html and "What a point &lt;costs&gt;" in html and "one seed &amp; no more" in html
-    assert (
-        "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv. Signature: switchyard:1|table:cost" in html
-    )
+    assert "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv." in html
+    assert "<code>switchyard:1|table:cost</code>" in html and "tall" not in html
 
 
 def test_long_further_tables_are_cut_and_say_so():
     html = further_table(Further(rows=Further.rows * 100), 0.9)
-    assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html
+    assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html and "tall" in html
 
 
 # ---- the page
