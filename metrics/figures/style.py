@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metrics.grid import Grid
+
 # Okabe and Ito (2008): told apart by all common kinds of colour vision. Line styles tell sizes apart once more.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00"),
@@ -77,6 +79,11 @@ def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
     box = axes.get_position()
     inch = 1 / figure.get_figwidth()
     return figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.1 * inch, box.height))
+
+
+def quality_label(grid: Grid) -> str:
+    """Of an axis in hundredths of quality."""
+    return "BLEU" if grid.measure == "bleu" else "accuracy, %"
 
 
 def saying(text: str) -> Figure:

@@ -74,7 +74,7 @@ def _outcomes(analysis: Analysis) -> str:
 def _percentiles(analysis: Analysis) -> str:
     quality = quality_of(analysis.grid)
     told = []
-    for size, values in analysis.buckets.accuracy.items():
+    for size, values in analysis.buckets.quality.items():
         certain, uncertain = values[:50].mean(), values[90:].mean()
         told.append(
             f"{size} {quality.value(certain)} in the more certain half and {quality.value(uncertain)} in the "

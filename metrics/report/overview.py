@@ -62,14 +62,14 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
     columns += [Column("Lowest run"), Column("Highest run")]
     rows: list[list[Cell | str]] = []
     for size in grid.sizes:
-        low, high = (100 * limit for limit in (size.accuracy.min(), size.accuracy.max()))
+        low, high = (100 * limit for limit in (size.quality.min(), size.quality.max()))
         rows.append(
             [
                 size.name,
                 count_cell(size.parameters),
                 Cell(f"{size.flops_per_example:.3g}", order=size.flops_per_example),
                 count_cell(len(size.seeds)),
-                estimate_cell(analysis.accuracy[size.name]),
+                estimate_cell(analysis.quality[size.name]),
                 Cell(f"{low:.2f}", order=low),
                 Cell(f"{high:.2f}", order=high),
             ]
@@ -92,13 +92,13 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
         ]
         pair = analysis.widest
         if pair is None:
-            cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.accuracy[analysis.grid.sizes[0].name])]
+            cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
             cells += [Cell("–", order=math.nan)] * 5
         else:
             cells += [
                 f"{pair.small} → {pair.large}",
-                estimate_cell(analysis.accuracy[pair.small]),
-                estimate_cell(analysis.accuracy[pair.large]),
+                estimate_cell(analysis.quality[pair.small]),
+                estimate_cell(analysis.quality[pair.large]),
                 estimate_cell(pair.gap, sign=True),
                 estimate_cell(pair.area["margin"], sign=True),
                 estimate_cell(pair.matching["margin"], 1) if pair.gap.above_zero else Cell("–", order=math.nan),

@@ -75,7 +75,7 @@ def _page(
     runs = sum(len(size.seeds) for analysis in analyses for size in analysis.grid.sizes)
     examples = sum(analysis.grid.examples for analysis in analyses)
     brackets = ""
-    if any(not math.isnan(estimate.low) for analysis in analyses for estimate in analysis.accuracy.values()):
+    if any(not math.isnan(estimate.low) for analysis in analyses for estimate in analysis.quality.values()):
         brackets = f"In brackets: {100 * confidence:g} % intervals over seeds and examples."
     theme, script = _script("theme"), _script(*_SCRIPTS)
     sources = " ".join(f"'sha256-{_digest(text)}'" for text in (theme, script))

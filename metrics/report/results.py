@@ -176,7 +176,7 @@ def _slice_table(analysis: Analysis, column: str, name: str, confidence: float) 
     body: list[list[Cell | str]] = []
     for k, row in enumerate(rows):
         line: list[Cell | str] = [row.value, count_cell(row.examples)]
-        line += [estimate_cell(row.accuracy[size]) for size in names]
+        line += [estimate_cell(row.quality[size]) for size in names]
         if ends:
             line += [
                 estimate_cell(gains[k], sign=True),

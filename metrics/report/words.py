@@ -67,7 +67,7 @@ def passages(analysis: Analysis, confidence: float) -> list[Passage]:
 def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
     """Gap, kinds of examples, share of the gain by uncertainty, slices."""
     quality, n = quality_of(analysis.grid), analysis.grid.examples
-    small, large = analysis.accuracy[pair.small], analysis.accuracy[pair.large]
+    small, large = analysis.quality[pair.small], analysis.quality[pair.large]
     did = "scores" if quality.graded else "gets"
     of = f"on the {n:,} examples" if quality.graded else f"of the {n:,} examples right"
     sentences = [
@@ -293,7 +293,7 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
         f"{len(size.seeds)} seed{'s' if len(size.seeds) > 1 else ''} of {size.name}" for size in analysis.grid.sizes
     )
     sentences = [f"These numbers rest on {analysis.grid.examples:,} examples and {seeds}."]
-    if any(not math.isnan(estimate.low) for estimate in analysis.accuracy.values()):
+    if any(not math.isnan(estimate.low) for estimate in analysis.quality.values()):
         sentences.append(
             f"The {100 * confidence:g} % intervals resample seeds and examples together, so they say how far the "
             "numbers may move with other seeds and other examples of the same kind. Few seeds make them too narrow; "
