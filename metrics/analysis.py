@@ -71,7 +71,7 @@ class Analysis:
     slices: list[SliceRow]
     buckets: BucketQuality
     outcomes: Outcomes
-    percentiles: dict[str, dict[str, np.ndarray]]  # size -> score -> [n] float32, 0-100, mean over the size's runs
+    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [n] uint16, see `Percentiles`
     overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
@@ -111,8 +111,7 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     table2 = _Table2(grid, resampling, notes)
     buckets = BucketQuality({size.name: np.zeros(100) for size in grid.sizes}, {})
-    ranks: dict[str, dict[str, np.ndarray]] = {size.name: {} for size in grid.sizes}
-    pairs, shown, told = [], None, time.monotonic()
+    pairs, ranked, shown, told = [], {}, None, time.monotonic()
     for place, small in enumerate(grid.sizes):
         larger = grid.sizes[place + 1 :]
         scores = uncertainties(small, config)
@@ -120,16 +119,16 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
             notes.append(_lacking(small, scores))
         if place == 0:
             shown = outcomes(grid, scores["margin"], config)
-        point = _Switchers(small, larger)
+        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds))
         samples = switcher_samples(small, larger, resampling) if larger else None
         # the largest size defers to none, but its margins rank Table 2
-        distinct = _distinct(scores) if larger else {"margin": ["margin"]}
+        distinct = _distinct(scores) if larger or place == 0 else {"margin": ["margin"]}
         for run in range(len(small.seeds)):
             drawn = samples.run(run) if samples else None
             for score in distinct:
                 deferral = deferral_order(scores[score][run])
-                rank = (percentiles(deferral) / len(small.seeds)).astype(np.float32)
-                ranks[small.name][score] = ranks[small.name][score] + rank if run else rank
+                if larger or place == 0:
+                    ranks.add(score, deferral)
                 if drawn:
                     point.add(score, run, deferral)
                     drawn.add(score, deferral)
@@ -149,6 +148,8 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
             for large in larger:
                 statistics = point.pair(large, distinct)
                 pairs.append(_pair(small, large, statistics, samples, quality, resampling, config.confidence))
+        if larger or place == 0:
+            ranked[small.name] = ranks.means(distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
         del scores
@@ -166,10 +167,32 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
         ],
         buckets=buckets,
         outcomes=shown,
-        percentiles=ranks,
+        percentiles=ranked,
         overall_churn=table2.overall(config.confidence),
         notes=notes,
     )
+
+
+class Percentiles:
+    """How uncertain each example is by each score, as a rank, in hundredths of a percentile; means over a size's runs.
+
+    Sixteen bits hold them: ten million examples by six scores and three sizes stay below half a gigabyte.
+    """
+
+    def __init__(self, runs: int):
+        self._runs = runs
+        self._sums: dict[str, np.ndarray] = {}
+
+    def add(self, score: str, deferral: DeferralOrder) -> None:
+        """One run's order."""
+        of_run = percentiles(deferral).astype(np.float32)
+        self._sums[score] = self._sums[score] + of_run if score in self._sums else of_run
+
+    def means(self, distinct: Mapping[str, list[str]]) -> dict[str, np.ndarray]:
+        """score -> [n] uint16, 0-10000; scores that order alike share the array."""
+        of = {score: np.rint(sums * (100 / self._runs)).astype(np.uint16) for score, sums in self._sums.items()}
+        alike = {other: of[score] for score, others in distinct.items() for other in others}
+        return {score: alike[score] for score in SCORES if score in alike}
 
 
 class _Switchers:
@@ -228,6 +251,14 @@ class _Table2:
             self._samples[size.name] = ChurnSamples(self._churning, size, self._resampling)
         self._samples[size.name].add(run, deferral)
 
+    def overall(self, confidence: float) -> Estimate | None:
+        """Over all buckets: the share of examples on which two runs differ. None without two runs."""
+        if self._churning is None:
+            return None
+        runs, n = self._churning.prediction.shape
+        samples = np.diff(CUT_PERCENT) / 100 @ self._samples[self._churning.name].churn
+        return estimate(self._differing.sum() / (n * comb(runs, 2)), samples, confidence)
+
     def rows(self, confidence: float) -> list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]:
         if self._churning is None:
             return []
@@ -240,14 +271,6 @@ class _Table2:
             )
             for size in self._sizes
         ]
-
-    def overall(self, confidence: float) -> Estimate | None:
-        """Churn over all examples, which is the buckets' mean by their shares, whoever ranks them."""
-        if self._churning is None:
-            return None
-        samples = np.diff(CUT_PERCENT) / 100 @ self._samples[self._churning.name].churn
-        value = float(self._differing.mean()) / comb(len(self._churning.seeds), 2)
-        return estimate(value, samples, confidence)
 
 
 def _distinct(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:

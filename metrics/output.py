@@ -17,7 +17,7 @@ from metrics.figures import load_in_background, write_figures
 from metrics.grid import Grid, Source, collect_grids
 from metrics.report import write_report
 from metrics.scores import ScoresMetadata, read_metadata
-from metrics.summary import NUMBERS, dumped, summary
+from metrics.summary import dumped, summary
 from metrics.tables import table_rows, write_tables
 
 MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
@@ -78,7 +78,7 @@ def write_metrics(
             listed,
             [runs[i] for i in order],
             config,
-            NUMBERS,
+            content["signature"],
         )
     return content
 

@@ -28,6 +28,7 @@ from metrics.report.results import further_table
 from metrics.report.tables import Cell, Column, table
 from metrics.report.words import answer, passages, saving, within
 from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
+from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
 CONFIG = Metrics(resamples=40)
@@ -86,7 +87,10 @@ def test_percentiles_count_the_less_uncertain_and_half_of_the_ties(values):
 def test_analysis_keeps_mean_percentiles(analysis):
     of = analysis.percentiles["small"]
     assert set(of) == set(SCORES) and of["margin"] is of["entropy"]
-    assert of["margin"].shape == (120,) and of["margin"].mean() == pytest.approx(50, abs=1e-4)
+    assert of["margin"].shape == (120,) and of["margin"].mean() == pytest.approx(5000, abs=0.5)
+    margins = uncertainties(analysis.grid.sizes[0], CONFIG)["margin"]
+    expected = np.mean([percentiles(deferral_order(run)) for run in margins], axis=0)
+    np.testing.assert_allclose(of["margin"], 100 * expected, atol=0.51)
 
 
 # ---- data blocks
@@ -115,16 +119,16 @@ def test_curve_blocks_hold_every_curve(analysis):
     header, columns = unpacked(curve_blocks([analysis], 0.95)[0])
     assert [s["name"] for s in header["sizes"]] == ["small", "base", "large"]
     for k, pair in enumerate(analysis.pairs):
-        assert header["pairs"][k]["small"] == [s["name"] for s in header["sizes"]].index(pair.small)
-        for one in header["pairs"][k]["scores"]:
-            name = f"{k}.{one['same'] or one['name']}"
+        assert header["readings"][0]["pairs"][k]["small"] == [s["name"] for s in header["sizes"]].index(pair.small)
+        for one in header["readings"][0]["pairs"][k]["scores"]:
+            name = f"0.{k}.{one['same'] or one['name']}"
             np.testing.assert_array_equal(columns[f"{name}.mean"], pair.curve[one["name"]].astype("f4"))
             np.testing.assert_array_equal(columns[f"{name}.low"], pair.band[one["name"]][0].astype("f4"))
             least, most = columns[f"{name}.range"]
             levels = np.cumsum(columns[f"{name}.every"].reshape(3, 3, 101).astype(np.int64), axis=2) % 2**16
             curve = least + levels / 65535 * (most - least)
             assert np.abs(curve - pair.scores[one["name"]].curve).max() <= 0.5001 * (most - least) / 65535
-    assert header["pairs"][0]["scores"][2]["same"] == "margin"  # entropy: two classes
+    assert header["readings"][0]["pairs"][0]["scores"][2]["same"] == "margin"  # entropy: two classes
 
 
 def test_committees_are_charged(analysis):
@@ -140,8 +144,8 @@ def test_curves_of_single_pairs_give_way_to_the_budget(analysis, monkeypatch):
     full = len(unpacked(curve_blocks([analysis], 0.95)[0])[1])
     monkeypatch.setattr(curves, "_BUDGET", 12_000)
     header, columns = unpacked(curve_blocks([analysis], 0.95)[0])
-    assert {s["name"] for s in header["pairs"][0]["scores"] if s["singles"]} == {"margin"}
-    assert "0.churn.mean" in columns and "0.churn.every" not in columns and "0.margin.every" in columns
+    assert {s["name"] for s in header["readings"][0]["pairs"][0]["scores"] if s["singles"]} == {"margin"}
+    assert "0.0.churn.mean" in columns and "0.0.churn.every" not in columns and "0.0.margin.every" in columns
     monkeypatch.setattr(curves, "_BUDGET", 1)
     assert len(unpacked(curve_blocks([analysis], 0.95)[0])[1]) < len(columns) < full
 
@@ -150,7 +154,7 @@ def test_perfect_router_is_the_curve_of_the_score_d(analysis):
     pair = analysis.pairs[0]
     small, large = (next(s for s in analysis.grid.sizes if s.name == name) for name in (pair.small, pair.large))
     curve = [
-        switcher_statistics(deferral_order(one.astype(int) - own.astype(int)), own, one[:, None]).curve[:, 0]
+        switcher_statistics(deferral_order(one.astype(int) - own.astype(int)), own, one[None]).curve[0]
         for own in small.correct
         for one in large.correct
     ]
@@ -164,11 +168,11 @@ def test_example_blocks_hold_every_example(analysis):
     header, columns = unpacked(example_blocks([analysis], inputs)[0])
     grid = analysis.grid
     assert (header["count"], header["examples"]) == (120, 120)
-    assert texts(columns, "id") == list(grid.example_id)
+    assert texts(columns, "id") == grid.example_id.to_pylist()
     pool = texts(columns, "text")
-    assert [pool[code] for code in columns["target"]] == list(grid.target)
+    assert [pool[code] for code in columns["target"]] == list(grid.target.decoded())
     values = texts(columns, "slice.0.value")
-    assert [values[code] for code in columns["slice.0"]] == list(grid.slices["slice_kind"])
+    assert [values[code] for code in columns["slice.0"]] == list(grid.slices["slice_kind"].decoded())
     for k, size in enumerate(grid.sizes):
         prediction = columns[f"{k}.prediction"].reshape(3, 120)
         np.testing.assert_array_equal(prediction, size.prediction)
@@ -177,8 +181,7 @@ def test_example_blocks_hold_every_example(analysis):
         differing = sum((prediction[i] != prediction[j]).astype(int) for i in range(3) for j in range(i))
         np.testing.assert_array_equal(columns[f"{k}.differing"], differing)
         for score in header["sizes"][k]["scores"]:
-            shown = columns[score["column"]] / 100
-            np.testing.assert_allclose(shown, analysis.percentiles[size.name][score["name"]], atol=0.0051)
+            np.testing.assert_array_equal(columns[score["column"]], analysis.percentiles[size.name][score["name"]])
     assert [len(size["scores"]) for size in header["sizes"]] == [6, 6, 0]
     assert header["sizes"][1]["runs"][1] == {"seed": 1, "scores": "scores-x"}
 
@@ -193,7 +196,7 @@ def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis,
     rows, count = columns["row"], header["count"]
     np.testing.assert_array_equal(rows, chosen(analysis, count))
     right = np.mean([size.correct.mean(axis=0) for size in analysis.grid.sizes], axis=0)
-    dispute, uncertainty = right * (1 - right), analysis.percentiles["small"]["margin"]
+    dispute, uncertainty = right * (1 - right), analysis.percentiles["small"]["margin"].astype(int)
     left_out = np.setdiff1d(np.arange(120), rows)
     # the half by dispute takes all that is more disputed than anything left out
     assert set(np.flatnonzero(dispute > dispute[left_out].max() + 1e-12)) <= set(rows)
@@ -223,7 +226,7 @@ def test_very_long_texts_are_clipped_and_say_so():
 
 def test_every_number_in_words_has_its_interval(analysis):
     said = " ".join(sentence for _, sentences in passages(analysis, 0.95) for sentence in sentences)
-    assert within(analysis.accuracy["large"], 1) in said and within(analysis.widest.gap) in said
+    assert within(analysis.quality["large"], 1) in said and within(analysis.widest.gap) in said
     assert within(analysis.widest.area["margin"]) in said and "120 examples" in said and "9 pairs of runs" in said
     assert within(analysis.overall_churn, 1) in said
     assert "nan" not in said

@@ -13,6 +13,8 @@ from metrics.report.words import score_title
 from metrics.switcher import FRACTIONS, Bounds
 
 _BUDGET = 3_500_000  # bytes of the page for curves of single pairs of runs, over all datasets
+# whose tokens a sequence's uncertainty is of; classes have no context
+_READINGS = {None: "", "gold": "the gold answer's tokens", "self": "the model's own output"}
 _ONE_MODEL = ("margin", "entropy")  # scores that need no other run of the small size
 
 
@@ -40,10 +42,30 @@ def curve_blocks(analyses: Sequence[Analysis], confidence: float) -> list[str]:
 
 def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[str, Any]:
     grid, quality, pack = analysis.grid, quality_of(analysis.grid), Pack()
-    place = {size.name: k for k, size in enumerate(grid.sizes)}
+    readings = [analysis] + ([] if analysis.other_context is None else [analysis.other_context])
+    return pack.block(
+        dataset=grid.dataset,
+        split=grid.split,
+        examples=grid.examples,
+        confidence=confidence,
+        quality={"name": quality.name, "axis": quality.axis, "unit": quality.unit, "points": quality.points},
+        sizes=[
+            {"name": size.name, "seeds": size.seeds, "parameters": size.parameters, "flops": size.flops_per_example}
+            for size in grid.sizes
+        ],
+        readings=[
+            {"title": _READINGS[reading.context], "pairs": _pairs(pack, k, reading, singles)}
+            for k, reading in enumerate(readings)
+        ],
+    )
+
+
+def _pairs(pack: Pack, reading: int, analysis: Analysis, singles: bool | str) -> list[dict[str, Any]]:
+    """Each pair's sizes and scores; their columns are `READING.PAIR.SCORE.PART`."""
+    place = {size.name: k for k, size in enumerate(analysis.grid.sizes)}
     pairs = []
     for k, pair in enumerate(analysis.pairs):
-        small = grid.sizes[place[pair.small]]
+        small = analysis.grid.sizes[place[pair.small]]
         scores: list[dict[str, Any]] = []
         for score, statistics in pair.scores.items():
             same = next((one["name"] for one in scores if pair.scores[one["name"]].curve is statistics.curve), None)
@@ -58,21 +80,13 @@ def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[s
                 }
             )
             if same is None:
-                _add_curve(pack, f"{k}.{score}", pair, score, every)
-        pack.add(f"{k}.perfect", perfect_router(pair.curve["margin"][0], pair.bounds).astype(np.float32))
-        pairs.append({"small": place[pair.small], "large": place[pair.large], "scores": scores})
-    return pack.block(
-        dataset=grid.dataset,
-        split=grid.split,
-        examples=grid.examples,
-        confidence=confidence,
-        quality={"name": quality.name, "axis": quality.axis, "unit": quality.unit, "points": quality.points},
-        sizes=[
-            {"name": size.name, "seeds": size.seeds, "parameters": size.parameters, "flops": size.flops_per_example}
-            for size in grid.sizes
-        ],
-        pairs=pairs,
-    )
+                _add_curve(pack, f"{reading}.{k}.{score}", pair, score, every)
+        perfect = perfect_router(pair.curve["margin"][0], pair.bounds)
+        known = bool(np.isfinite(perfect).all())
+        if known:
+            pack.add(f"{reading}.{k}.perfect", perfect.astype(np.float32))
+        pairs.append({"small": place[pair.small], "large": place[pair.large], "scores": scores, "perfect": known})
+    return pairs
 
 
 def _add_curve(pack: Pack, name: str, pair: SizePair, score: str, every: bool) -> None:
@@ -94,7 +108,10 @@ def _add_curve(pack: Pack, name: str, pair: SizePair, score: str, every: bool) -
 
 
 def perfect_router(start: float, bounds: Bounds) -> np.ndarray:
-    """Mean curve [101] of the score d itself: up by w, level, and down by l' at the end, mean over pairs of runs."""
+    """Mean curve [101] of the score d itself: up by w, level, and down by l' at the end, mean over pairs of runs.
+
+    NaN for BLEU, which has no closed form.
+    """
     only_large, only_small = bounds.only_large[..., None], bounds.only_small[..., None]
     gained = np.minimum(FRACTIONS, only_large)
     lost = np.maximum(FRACTIONS - (1 - only_small), 0)
@@ -105,6 +122,7 @@ CONTROLS = """
 <form class="controls" id="curve-controls" aria-label="What the curves show">
 <label data-several>Dataset <select name="dataset"></select></label>
 <label>Pair of sizes <select name="pair"></select></label>
+<label data-readings>Uncertainty of <select name="reading"></select></label>
 <label>Horizontal axis <select name="x"><option value="fraction">examples deferred, %</option>
 <option value="cost">cost, FLOPs per example</option></select></label>
 <label>Vertical axis <select name="y"><option value="absolute"></option>

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from metrics.analysis import Analysis
 from metrics.churn import differing_pairs
@@ -15,9 +16,12 @@ from metrics.grid import Grid, SizeRuns
 from metrics.report.packing import Pack, json_block
 from metrics.report.quality import quality_of
 from metrics.report.words import score_title, slice_name
+from metrics.scores import Strings
+from metrics.text import sentence_bleu
 
 Names = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the name of the run's scores
 
+_CONTEXTS = {"gold": "gold answer", "self": "own output"}  # whose tokens a sequence's uncertainty is of
 _BUDGET = 9_000_000  # bytes of the page, over all datasets
 _MOST_EXAMPLES = 150_000  # of one dataset: more never fit, and would be packed in vain
 _LONGEST_TEXT = 4_000  # characters of a prediction, a target or an id
@@ -51,67 +55,140 @@ def chosen(analysis: Analysis, count: int) -> np.ndarray:
     grid = analysis.grid
     if count >= grid.examples:
         return np.arange(grid.examples)
-    right = np.mean([size.correct.mean(axis=0) for size in grid.sizes], axis=0)  # [n], sizes count alike
-    uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"]
+    uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"].astype(np.int64)
     # the last key decides first; equal ones by uncertainty, then by row
-    disputed = np.lexsort((-uncertainty, -right * (1 - right)))[: count - count // 2]
+    disputed = np.lexsort((-uncertainty, -dispute(grid)))[: count - count // 2]
     rest = np.setdiff1d(np.arange(grid.examples), disputed)
     uncertain = rest[np.argsort(-uncertainty[rest], kind="stable")[: count // 2]]
     return np.sort(np.concatenate([disputed, uncertain]))
 
 
+def dispute(grid: Grid) -> np.ndarray:
+    """How much sizes and seeds differ on each example, [n] float64, sizes counting alike.
+
+    Of right and wrong: p (1 - p), p the share that is right. Of BLEU: how far the sizes' means are apart.
+    """
+    means = np.stack([example_quality(size, slice(None)).mean(axis=0) for size in grid.sizes])
+    if quality_of(grid).graded:
+        return np.ptp(means, axis=0)
+    right = means.mean(axis=0)
+    return right * (1 - right)
+
+
+def example_quality(size: SizeRuns, rows: np.ndarray | slice) -> np.ndarray:
+    """What each run makes of each example, 0-1: right or wrong [R, m] bool, or smoothed sentence BLEU / 100 float64."""
+    if size.bleu_stats is not None:
+        return sentence_bleu(size.bleu_stats[:, rows]) / 100
+    assert size.correct is not None
+    return size.correct[:, rows]
+
+
 def _block(analysis: Analysis, names: Names, rows: np.ndarray) -> dict[str, Any]:
-    grid, pack, n = analysis.grid, Pack(), len(rows)
+    grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
     pack.add("row", rows.astype(np.uint32))
-    pack.add_texts("id", [_clipped(text) for text in grid.example_id[rows]])
-    codes = {text: code for code, text in enumerate(grid.classes)}
-    targets = grid.target[rows]
-    texts = [*grid.classes, *dict.fromkeys(text for text in targets if text not in codes)]
-    codes = {text: code for code, text in enumerate(texts)}
-    pack.add_texts("text", [_clipped(text) for text in texts])
-    pack.add_codes("target", np.array([codes[text] for text in targets], dtype=np.int64), len(texts))
+    pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(pa.array(rows)).to_pylist()])
+    texts = _Texts(grid.classes)
+    pack.add_codes("target", texts.codes(grid.target.take(rows)), len(texts))
+    predictions = [_predictions(grid, size, rows, texts) for size in grid.sizes]
     slices = []
     for k, name in enumerate(sorted(grid.slices)):
-        column = grid.slices[name][rows]
-        values = sorted({value for value in column if value is not None})
-        numbers = {value: code for code, value in enumerate(values)} | {None: len(values)}
+        column = grid.slices[name].take(rows)
+        values = sorted({column.values[code] for code in np.unique(column.codes) if code >= 0})
+        codes = column.recoded(values)
         pack.add_texts(f"slice.{k}.value", [_clipped(value) for value in values])
-        pack.add_codes(f"slice.{k}", np.array([numbers[value] for value in column], dtype=np.int64), len(values) + 1)
+        pack.add_codes(f"slice.{k}", np.where(codes < 0, len(values), codes), len(values) + 1)
         slices.append({"name": slice_name(name), "values": len(values)})
+    sizes = [
+        _add_size(pack, k, analysis, names, rows, predicted, len(texts)) for k, predicted in enumerate(predictions)
+    ]
+    pack.add_texts("text", [_clipped(text) for text in texts])
     return pack.block(
         dataset=grid.dataset,
         split=grid.split,
-        count=n,
+        count=len(rows),
         examples=grid.examples,
-        quality={"name": quality_of(grid).name, "graded": quality_of(grid).graded},
+        quality={"name": quality.name, "graded": quality.graded, "ofAnExample": quality.of_an_example},
         slices=slices,
-        sizes=[_add_size(pack, k, size, analysis, names, rows) for k, size in enumerate(grid.sizes)],
+        sizes=sizes,
     )
 
 
-def _add_size(pack: Pack, k: int, size: SizeRuns, analysis: Analysis, names: Names, rows: np.ndarray) -> dict[str, Any]:
+class _Texts(list[str]):
+    """Every text that is a target or a prediction, once, classes first."""
+
+    def __init__(self, classes: Sequence[str]):
+        super().__init__(classes)
+        self._place = {text: code for code, text in enumerate(self)}
+
+    def codes(self, column: Strings) -> np.ndarray:
+        """[m] int64, each row's place; texts that are new are added."""
+        used, inverse = np.unique(column.codes, return_inverse=True)
+        places = []
+        for code in used:
+            text = column.values[code]
+            if text not in self._place:
+                self._place[text] = len(self)
+                self.append(text)
+            places.append(self._place[text])
+        return np.array(places, dtype=np.int64)[inverse]
+
+
+def _predictions(grid: Grid, size: SizeRuns, rows: np.ndarray, texts: _Texts) -> np.ndarray:
+    """[R, m], places in `texts`: classes by their number, other predictions in the runs' own words."""
+    if grid.classes:
+        return size.prediction[:, rows]
+    return np.stack([texts.codes(run.predictions().take(rows)) for run in size.runs])
+
+
+def _add_size(
+    pack: Pack,
+    k: int,
+    analysis: Analysis,
+    names: Names,
+    rows: np.ndarray,
+    predicted: np.ndarray,
+    texts: int,
+) -> dict[str, Any]:
     """Columns of one size.
 
-    `K.prediction` [R, n] indices into `text`; `K.right` [R, ⌈n/8⌉] bits, the lowest first; `K.differing` [n] how many
-    pairs of runs differ; `K.score.SCORE` [n] percentiles of uncertainty in hundredths, of the sizes that can defer.
+    `K.prediction` [R, n] indices into `text`; `K.right` [R, ⌈n/8⌉] bits, the lowest first, or `K.quality` [R, n]
+    hundredths of BLEU; `K.differing` [n] how many pairs of runs differ; `K.score.SCORE` [n] percentiles of uncertainty
+    in hundredths, of the sizes that can defer.
     """
-    grid: Grid = analysis.grid
-    prediction = size.prediction[:, rows]
-    pack.add_codes(f"{k}.prediction", prediction, int(prediction.max(initial=0)) + 1)
-    pack.add(f"{k}.right", np.packbits(size.correct[:, rows], axis=1, bitorder="little"))
+    grid, size = analysis.grid, analysis.grid.sizes[k]
+    pack.add_codes(f"{k}.prediction", predicted, texts)
+    quality = example_quality(size, rows)
+    if quality.dtype == np.bool_:
+        pack.add(f"{k}.right", np.packbits(quality, axis=1, bitorder="little"))
+    else:
+        pack.add(f"{k}.quality", np.rint(10_000 * quality).astype(np.uint16))
     runs = len(size.seeds)
     pairs = runs * (runs - 1) // 2
-    pack.add_codes(f"{k}.differing", differing_pairs(prediction), pairs + 1)
+    pack.add_codes(f"{k}.differing", differing_pairs(size.prediction[:, rows]), pairs + 1)
+    named = [{"seed": seed, "scores": names.get((grid.dataset, size.name, seed), "")} for seed in size.seeds]
+    return {"name": size.name, "runs": named, "pairs": pairs, "scores": _add_scores(pack, k, analysis, rows)}
+
+
+def _add_scores(pack: Pack, k: int, analysis: Analysis, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Of a sequence in both contexts; churn has none."""
+    size = analysis.grid.sizes[k].name
     scores: list[dict[str, Any]] = []
     known: dict[int, str] = {}
-    if size is not grid.sizes[-1] or len(grid.sizes) == 1:
-        for score, values in analysis.percentiles[size.name].items():
-            column = known.setdefault(id(values), f"{k}.score.{score}")
-            if column == f"{k}.score.{score}":
-                pack.add(column, np.rint(100 * values[rows]).astype(np.uint16))
-            scores.append({"name": score, "title": score_title(score), "column": column})
-    named = [{"seed": seed, "scores": names.get((grid.dataset, size.name, seed), "")} for seed in size.seeds]
-    return {"name": size.name, "runs": named, "pairs": pairs, "scores": scores}
+    for reading in (analysis, analysis.other_context):
+        if reading is None:
+            continue
+        for score, values in reading.percentiles.get(size, {}).items():
+            if reading is not analysis and score.endswith("churn"):
+                continue
+            name = score if reading is analysis else f"{reading.context}.{score}"
+            title = score_title(score) + (
+                f", {_CONTEXTS[reading.context]}" if reading.context and not score.endswith("churn") else ""
+            )
+            column = known.setdefault(id(values), f"{k}.score.{name}")
+            if column == f"{k}.score.{name}":
+                pack.add(column, values[rows])
+            scores.append({"name": name, "title": title, "column": column})
+    return scores
 
 
 def _clipped(text: str) -> str:
@@ -125,9 +202,7 @@ CONTROLS = """
 <label data-several>Dataset <select name="dataset"></select></label>
 <label>Smaller model <select name="small"></select></label>
 <label>Larger model <select name="large"></select></label>
-<label>Who is right <select name="who"><option value="">anyone or no one</option><option value="both">both</option>
-<option value="large">only the larger</option><option value="small">only the smaller</option>
-<option value="none">none</option></select></label>
+<label><span data-who>Who is right</span> <select name="who"></select></label>
 <label>Uncertainty by <select name="score"></select></label>
 <span class="two">
 <label>Percentile from <input name="from" type="number" min="0" max="100" step="any" value="0"></label>

@@ -13,16 +13,16 @@ from metrics.report.quality import quality_of
 _NOTES = {
     "fig1": "First seed of the smallest and of the largest size. Bars: Wilson intervals over examples.",
     "fig2": "Pooled over all pairs of runs of the smallest and the largest size; bands from 200 resamples.",
-    "fig3": "Mean over runs; the smallest model's own {quality} is of the run that ranks. Ties are split evenly.",
+    "fig3": "Mean over runs; the smallest model's own is of the run that ranks. Ties are split evenly.",
     "fig4": "Mean over all pairs of runs, ranked by margin. Dashed: deferring as many at random.",
     "fig5": "Smallest to largest size, ranked by margin; a colour for how much better the larger run is.",
-    "fig6": "Ranked by margin. Only pairs of runs whose accuracies differ by 0.5 to 1 point, where there are any.",
+    "fig6": "Ranked by margin. Only pairs of runs 0.5 to 1 point apart, where there are any.",
 }
 
 
 def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float) -> str:
     """One figure; its text alternative is the caption and `described`."""
-    caption = f"{TITLES[name]}. {_NOTES[name].format(quality=quality_of(analyses[0].grid).name)}"
+    caption = f"{TITLES[name]}. {_NOTES[name]}"
     if name not in ("fig1", "fig6"):  # the one says what its bars are, the other is of single pairs
         caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples."
     # One size of text for all: one panel fits a phone and half a desk's screen, three scroll there and fill it here.
@@ -44,11 +44,12 @@ def described(name: str, analyses: Sequence[Analysis]) -> str:
 def _second_likeliest(analysis: Analysis) -> str:
     of, small = analysis.outcomes, analysis.grid.sizes[0]
     right = of.small_right
-    if right.all() or not right.any():
+    if right is None or right.all() or not right.any():
         return ""
-    medians = (10 ** (_median(of.log_second[group]) / math.log(10)) for group in (right, ~right))
-    text = "{}: the median p2 of {} is {:.2g} where it is right and {:.2g} where it is wrong."
-    return text.format(analysis.grid.dataset, small.name, *medians)
+    medians = (math.exp(_median(of.log_uncertainty[group])) for group in (right, ~right))
+    what = "p2" if of.of_second else "margin"
+    text = "{}: the median {} of {} is {:.2g} where it is right and {:.2g} where it is wrong."
+    return text.format(analysis.grid.dataset, what, small.name, *medians)
 
 
 def _median(values: Sequence[float]) -> float:
@@ -57,18 +58,15 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _outcomes(analysis: Analysis) -> str:
-    of, sizes = analysis.outcomes, analysis.grid.sizes
+    of = analysis.outcomes
     if of.fraction is None or of.examples is None:
         return ""
     enough = [t for t in range(len(of.thresholds)) if of.examples[t] >= min(10, analysis.grid.examples / 2)]
     if not enough:
         return ""
     first, last = of.fraction[enough[-1]], of.fraction[enough[0]]
-    return (
-        f"{analysis.grid.dataset}: only {sizes[-1].name} is right on {100 * first[2]:.1f} % of all and on "
-        f"{100 * last[2]:.1f} % of the most uncertain; only {sizes[0].name} on {100 * first[3]:.1f} % and "
-        f"{100 * last[3]:.1f} %."
-    )
+    told = [f"{name} {100 * a:.1f} % and {100 * b:.1f} %" for name, a, b in zip(of.names, first, last)]
+    return f"{analysis.grid.dataset}, of all examples and of the most uncertain: {', '.join(told)}."
 
 
 def _percentiles(analysis: Analysis) -> str:
@@ -80,7 +78,7 @@ def _percentiles(analysis: Analysis) -> str:
             f"{size} {quality.value(certain)} in the more certain half and {quality.value(uncertain)} in the "
             "least certain tenth"
         )
-    return f"{analysis.grid.dataset}, {quality.name}: {'; '.join(told)}."
+    return f"{analysis.grid.dataset}, mean {quality.name} of a percentile: {'; '.join(told)}."
 
 
 def _mean_curve(analysis: Analysis) -> str:

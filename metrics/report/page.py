@@ -37,7 +37,7 @@ def write_report(
     inputs: Sequence[Mapping[str, Any]],
     metadata: Sequence[ScoresMetadata],
     config: Metrics,
-    numbers: Sequence[str],
+    signature: str,
     further: Sequence[FurtherTable] = (),
 ) -> None:
     """Writes the page.
@@ -46,7 +46,7 @@ def write_report(
         rows: Tables 1-3, as `table_rows` makes them.
         drawn: each figure's SVG.
         inputs: `summary.json`'s, in the order of `metadata`.
-        numbers: the keys of `config` that can change a number.
+        signature: which choices the tables and figures rest on.
         further: tables past the paper's.
     """
     confidence = config.confidence
@@ -62,7 +62,7 @@ def write_report(
         sections.append(("slices", "Slices", slices))
     if notes:
         sections.append(("notes", "Notes", "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"))
-    sections.append(("provenance", "Provenance", provenance(analyses, inputs, metadata, config, numbers)))
+    sections.append(("provenance", "Provenance", provenance(analyses, inputs, metadata, config, signature)))
     data = curve_blocks(analyses, confidence) + example_blocks(analyses, inputs)
     path.parent.mkdir(parents=True)
     path.write_text(_page(analyses, sections, data, confidence), encoding="utf-8")

@@ -15,7 +15,7 @@ from metrics.analysis import Analysis
 from metrics.report.tables import Cell, Column, count_cell, table
 from metrics.scores import ScoresMetadata
 from metrics.settings import OWN_TO_A_RUN
-from metrics.tables import signature
+from metrics.summary import NUMBERS
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CODE = ("conf", "metrics")  # the rooms whose sources can change a number once the scores are there
@@ -25,7 +25,7 @@ _TRAILS = (
         "Tables 1 and 3, the curves, Figures 4 to 6",
         "tables/table1.csv, tables/table3.csv, curves/switcher.parquet",
         "every run of the two sizes in a row",
-        "metrics/switcher.py, metrics/uncertainty.py",
+        "metrics/switcher.py, metrics/bleu.py, metrics/uncertainty.py",
     ),
     (
         "Table 2",
@@ -37,14 +37,14 @@ _TRAILS = (
         "Figures 1 to 3",
         "figures/fig1.csv to fig3.csv",
         "every run of the smallest and of the shown sizes",
-        "metrics/analysis.py",
+        "metrics/by_uncertainty.py",
     ),
     ("Slices", "summary.json, under slices", "every run of every size", "metrics/slices.py"),
     (
         "Intervals",
         "ci_low and ci_high, beside each number",
         "the same runs, resampled",
-        "metrics/intervals.py, metrics/resampled.py",
+        "metrics/intervals.py, metrics/resampled/",
     ),
 )
 _KEY_VALUE = [Column("Key", text=True), Column("Value", text=True)]
@@ -55,12 +55,12 @@ def provenance(
     inputs: Sequence[Mapping[str, Any]],
     metadata: Sequence[ScoresMetadata],
     config: Metrics,
-    numbers: Sequence[str],
+    signature: str,
 ) -> str:
-    """The section's HTML. `numbers` are the keys of `config` that can change a number."""
+    """The section's HTML."""
     version, digest = code_version()
     settings: list[list[Cell | str]] = [
-        [f"metrics.{key}", str(value)] for key, value in asdict(config).items() if key in numbers
+        [f"metrics.{key}", str(value)] for key, value in asdict(config).items() if key in NUMBERS
     ]
     scores = "".join(
         f"<dt>Scores of {escape(analysis.grid.dataset)}</dt><dd><code>{escape(text)}</code></dd>"
@@ -70,7 +70,7 @@ def provenance(
     parts = [
         "<p>Every number on this page is a function of the scores listed below, of the choices in the signature, and "
         "of the code. The same three give the same page, byte for byte.</p>",
-        f'<dl class="facts"><dt>Signature</dt><dd><code>{escape(signature(config))}</code></dd>',
+        f'<dl class="facts"><dt>Signature</dt><dd><code>{escape(signature)}</code></dd>',
         f"<dt>Code</dt><dd>Switchyard {escape(version)}, sources of {' and '.join(_CODE)} "
         f"<code>sha256:{digest}</code></dd>{scores}</dl>",
         table(

@@ -1,4 +1,4 @@
-"""What a dataset's models are measured by, named in one place: accuracy in percent, or BLEU."""
+"""What a dataset's models are measured by, named in one place: accuracy in percent, or corpus BLEU."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ class Quality:
     unit: str  # after a number: " %" or " BLEU"
     points: str  # the unit of a difference: "points" or "BLEU"
     graded: bool  # a sentence is more or less good: no example is simply right or wrong
+    of_an_example: str  # what is meant where one example is judged
 
     @property
     def axis(self) -> str:
@@ -24,13 +25,16 @@ class Quality:
         return f"{100 * fraction:.{digits}f}{self.unit}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-ACCURACY = Quality("accuracy", " %", "points", graded=False)
-EXACT_MATCH = Quality("exact match", " %", "points", graded=False)
-BLEU = Quality("BLEU", " BLEU", "BLEU", graded=True)
+_MOST_RUNS = "A model is right here where more than half of its runs are"
+ACCURACY = Quality("accuracy", " %", "points", False, f"{_MOST_RUNS}.")
+EXACT_MATCH = Quality(
+    "accuracy", " %", "points", False, f"{_MOST_RUNS}: where the answer matches one of the gold answers exactly."
+)
+BLEU = Quality("BLEU", " BLEU", "BLEU", True, "A sentence's BLEU is smoothed, and a mean over the model's runs.")
 
 _BY_TASK = {"classification": ACCURACY, "span_qa": EXACT_MATCH, "translation": BLEU}
 
 
 def quality_of(grid: Grid) -> Quality:
     """By the task of the grid's scores."""
-    return _BY_TASK[getattr(grid, "task", "classification")]
+    return _BY_TASK[grid.task]

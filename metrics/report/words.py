@@ -12,6 +12,10 @@ from metrics.tables import SCORE_TITLES
 
 Passage = tuple[str, list[str]]  # a heading and its sentences
 
+_ONE_BETTER = (
+    ("only the larger right", "the larger better"),
+    ("only the smaller right", "the smaller better"),
+)
 MATCHED = 0.995  # a deferral rate from here on is no saving
 
 
@@ -76,11 +80,16 @@ def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
             f"{quality.value(small.value)}{within(small, 1)}: {_gap(pair, quality)}"
         )
     ]
-    if not quality.graded:
-        only_large, only_small = only_one_right(analysis)
+    only_large, only_small = only_one_better(analysis)
+    if quality.graded:
         sentences.append(
-            f"Only {pair.large} is right on {percent(only_large.value)}{within(only_large, 1)} of the "
-            f"examples, only {pair.small} on {percent(only_small.value)}{within(only_small, 1)}."
+            f"{pair.large}'s sentence is the better one on {percent(only_large.value)}{within(only_large, 1)} of the "
+            f"examples, {pair.small}'s on {percent(only_small.value)}{within(only_small, 1)}."
+        )
+    else:
+        sentences.append(
+            f"Only {pair.large} is right on {percent(only_large.value)}{within(only_large, 1)} of the examples, only "
+            f"{pair.small} on {percent(only_small.value)}{within(only_small, 1)}."
         )
     half = pair.half_gain["margin"]
     if pair.gap.above_zero and not math.isnan(half.value):
@@ -93,18 +102,20 @@ def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
     return sentences
 
 
-def only_one_right(analysis: Analysis) -> tuple[Estimate, Estimate]:
-    """How often only the largest, and only the smallest size is right, over all examples; means over pairs of runs.
+def only_one_better(analysis: Analysis) -> tuple[Estimate, Estimate]:
+    """On how many examples only the largest, and only the smallest size is right, or better; means over pairs of runs.
 
     The intervals are Figure 2's where its last threshold takes in every example; else there are none.
     """
     pair, of = analysis.widest, analysis.outcomes
-    assert pair is not None
-    values = pair.bounds.only_large.mean(), pair.bounds.only_small.mean()
-    if of.band is None or of.examples is None or of.examples[-1] != analysis.grid.examples:
-        return Estimate(values[0]), Estimate(values[1])
-    low, high = of.band
-    return Estimate(values[0], low[-1, 2], high[-1, 2]), Estimate(values[1], low[-1, 3], high[-1, 3])
+    assert pair is not None and of.fraction is not None and of.examples is not None
+    whole = of.band if of.examples[-1] == analysis.grid.examples else None
+    result = []
+    for known, value in zip(_ONE_BETTER, (pair.bounds.only_large.mean(), pair.bounds.only_small.mean())):
+        k = next(k for k, name in enumerate(of.names) if name in known)
+        value = of.fraction[-1, k] if math.isnan(value) else value
+        result.append(Estimate(value) if whole is None else Estimate(value, whole[0][-1, k], whole[1][-1, k]))
+    return result[0], result[1]
 
 
 def _gap(pair: SizePair, quality: Quality) -> str:
@@ -200,10 +211,13 @@ def what_deferral_saves(analysis: Analysis, pair: SizePair) -> list[str]:
     peak, floor = pair.peak_gain["margin"], pair.bounds.random_hump.mean()
     sentences.append(
         f"At the best fraction in hindsight the switcher differs from the better of the two models by "
-        f"{points(peak.value, sign=True)} {quality.points}{within(peak)}. The peak of a noisy curve is "
-        f"biased upward: between equally good models a random score would show about {points(floor)}, which this "
-        f"{'exceeds' if peak.value > floor else 'does not exceed'}."
+        f"{points(peak.value, sign=True)} {quality.points}{within(peak)}."
     )
+    if not math.isnan(floor):
+        sentences.append(
+            "The peak of a noisy curve is biased upward: between equally good models a random score would show about "
+            f"{points(floor)}, which this {'exceeds' if peak.value > floor else 'does not exceed'}."
+        )
     return sentences
 
 
@@ -247,6 +261,8 @@ def which_score(analysis: Analysis, pair: SizePair) -> list[str]:
         sentences = [
             f"{comes_first}; the margin, which needs one model alone, has {points(margin.value)}{within(margin)}."
         ]
+    if analysis.context is not None:
+        sentences += _contexts(analysis, pair, quality)
     above: list[str] = []
     below: list[str] = []
     open_: list[str] = []
@@ -264,6 +280,23 @@ def which_score(analysis: Analysis, pair: SizePair) -> list[str]:
     seeds = len(next(size.seeds for size in analysis.grid.sizes if size.name == pair.small))
     if "churn" in pair.scores:
         sentences.append(f"Churn and the committee's scores run all {seeds} seeds of {pair.small} on every example.")
+    return sentences
+
+
+def _contexts(analysis: Analysis, pair: SizePair, quality: Quality) -> list[str]:
+    """Whose tokens the uncertainty is of, and what the other reading gives."""
+    told = {
+        "gold": "in the gold answer's context, which a deployed model doesn't have",
+        "self": "of the model's own output, which needs no label",
+    }
+    sentences = [f"Uncertainty is measured {told[analysis.context or 'gold']}."]
+    other = analysis.other_context
+    if other is not None and other.widest is not None:
+        area = other.widest.area["margin"]
+        sentences.append(
+            f"Measured {told[other.context or 'self']}, the margin gains {points(area.value)} "
+            f"{quality.points}{within(area)} over random."
+        )
     return sentences
 
 

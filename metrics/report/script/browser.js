@@ -49,6 +49,10 @@ class Browser {
 
   newDataset() {
     const { controls, data } = this;
+    const [both, larger, smaller] = data.quality.graded ? ["neither is better", "the larger is better", "the smaller is better"] : ["both", "only the larger", "only the smaller"];
+    const who = [["", "anyone or no one"], ["both", both], ["large", larger], ["small", smaller], ...(data.quality.graded ? [] : [["none", "none"]])];
+    fill(controls.who, who, controls.who.value);
+    this.form.querySelector("[data-who]").textContent = data.quality.graded ? "Who is better" : "Who is right";
     const sizes = data.sizes.map((size, k) => [k, size.name]);
     fill(controls.small, sizes.filter(([k]) => data.sizes[k].scores.length), 0);
     fill(controls.large, sizes, sizes.length - 1);
@@ -64,8 +68,8 @@ class Browser {
     this.fillSorts();
     byId("example-scope").textContent =
       data.count === data.examples
-        ? `All ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}. A model is right here where more than half of its runs are.`
-        : `${whole.format(data.count)} of the ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}: the half of them on which sizes and seeds differ most in who is right, the rest those of which ${data.sizes[0].name} is least certain. A model is right here where more than half of its runs are.`;
+        ? `All ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}. ${data.quality.ofAnExample}`
+        : `${whole.format(data.count)} of the ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}: the half of them on which sizes and seeds differ most in how well they do, the rest those of which ${data.sizes[0].name} is least certain. ${data.quality.ofAnExample}`;
   }
 
   fillScores() {
@@ -83,10 +87,10 @@ class Browser {
       ["gain:up", `${large} loses most first`],
       ["churn:down", "most churn first"],
       ["churn:up", "least churn first"],
-      ["small:down", `${small} right first`],
-      ["small:up", `${small} wrong first`],
-      ["large:down", `${large} right first`],
-      ["large:up", `${large} wrong first`],
+      ["small:down", `${small} best first`],
+      ["small:up", `${small} worst first`],
+      ["large:down", `${large} best first`],
+      ["large:up", `${large} worst first`],
       ["row:up", "order of the split"],
       ["row:down", "order of the split, reversed"],
       ...data.slices.flatMap((slice, k) => (slice.values < 65536 ? [[`slice.${k}:up`, `by ${slice.name}`], [`slice.${k}:down`, `by ${slice.name}, reversed`]] : [])),
@@ -194,16 +198,19 @@ class Browser {
     return row;
   }
 
-  /** A size's usual prediction, and how many of its runs are right; a sign says which side of half that is. */
+  /** A size's usual prediction, and how many of its runs are right, with a sign for most of them; or its mean BLEU. */
   model(kind, size, k) {
     const { data } = this;
-    const runs = data.sizes[size].runs.length, right = data.sizes[size].right[k];
-    const fine = right > runs / 2;
+    const { good, most } = data.sizes[size];
+    if (data.quality.graded) {
+      return element("td", { class: kind }, element("span", {}, data.usual(size, k)), element("small", {}, `${fixed(good[k] / 100, 1)} BLEU`));
+    }
+    const fine = 2 * good[k] > most;
     return element(
       "td",
       { class: `${kind} ${fine ? "right" : "wrong"}` },
       element("span", {}, element("i", { "aria-hidden": "true" }, fine ? "✓" : "✗"), ` ${data.usual(size, k)}`),
-      element("small", {}, `${right}/${runs} right`),
+      element("small", {}, `${good[k]}/${most} right`),
     );
   }
 
@@ -232,6 +239,14 @@ class Browser {
     }
   }
 
+  /** A run's word on an example: right or wrong, or its BLEU. Runs that predict alike are judged alike. */
+  judged(size, run, k) {
+    const { data } = this;
+    if (data.quality.graded) return element("td", { class: "n" }, fixed(data.bleu(size, run, k), 1));
+    const right = data.isRight(size, run, k);
+    return element("td", { class: right ? "right" : "wrong" }, element("i", { "aria-hidden": "true" }, right ? "✓" : "✗"), right ? " right" : " wrong");
+  }
+
   /** One example in full: every run of every size, grouped by what it predicts. */
   show(k) {
     const { data, want } = this;
@@ -250,12 +265,11 @@ class Browser {
         groups.get(text).push(r);
       });
       [...groups].sort(([, a], [, b]) => b.length - a.length).forEach(([text, runs], g) => {
-        const right = data.isRight(s, runs[0], k);
         const row = element("tr");
         if (g === 0) row.append(element("th", { scope: "rowgroup", rowspan: groups.size }, size.name));
         row.append(
           element("td", { class: "full" }, text),
-          element("td", { class: right ? "right" : "wrong" }, element("i", { "aria-hidden": "true" }, right ? "✓" : "✗"), right ? " right" : " wrong"),
+          this.judged(s, runs[0], k),
           element("td", { class: "n" }, `${runs.length} of ${size.runs.length}`),
           element("td", { class: "full" }, ...runs.flatMap((r, i) => [i ? ", " : "", element("abbr", { title: size.runs[r].scores }, String(size.runs[r].seed))])),
         );
@@ -264,7 +278,7 @@ class Browser {
     });
     const heading = element("h3", { tabindex: -1 }, "Example ", element("code", {}, data.id(k)));
     heading.addEventListener("keydown", (event) => event.key === "Escape" && this.list.focus());
-    const heads = ["Size", "Prediction", "Right", "Runs", "Seeds"].map((title, c) => element("th", { scope: "col", ...(c === 3 ? { class: "n" } : {}) }, title));
+    const heads = ["Size", "Prediction", data.quality.graded ? "BLEU" : "Right", "Runs", "Seeds"].map((title, c) => element("th", { scope: "col", ...(c === 3 ? { class: "n" } : {}) }, title));
     this.detail.replaceChildren(
       heading,
       element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),

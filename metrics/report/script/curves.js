@@ -27,12 +27,15 @@ class Curves {
     const { controls } = this;
     if (name === "dataset") {
       this.data = await unpacked(`curves-${controls.dataset.value || 0}`);
-      const { pairs, sizes, quality } = this.data;
+      const { sizes, quality, readings } = this.data;
+      const [{ pairs }] = readings; // of another context, the same pairs
+      fill(controls.reading, readings.map(({ title }, k) => [k, title]), 0);
+      this.form.querySelector("[data-readings]").hidden = readings.length < 2;
       const widest = pairs.findIndex((p) => p.small === 0 && p.large === sizes.length - 1);
       fill(controls.pair, pairs.map((p, k) => [k, `${sizes[p.small].name} → ${sizes[p.large].name}`]), widest);
       controls.y.options[0].textContent = quality.axis;
     }
-    if (name === "dataset" || name === "pair") this.newPair();
+    if (name === "dataset" || name === "pair" || name === "reading") this.newPair();
     const one = controls.runs.value === "one";
     for (const label of this.form.querySelectorAll(".seed")) label.hidden = !one;
     const [from, to] = [controls.from, controls.to].map((input) => Math.round(Number(input.value)));
@@ -45,11 +48,11 @@ class Curves {
   newPair() {
     const { controls, data } = this;
     const before = new Set(this.chosen());
-    this.pair = data.pairs[controls.pair.value];
+    this.pair = data.readings[controls.reading.value].pairs[controls.pair.value];
     this.small = data.sizes[this.pair.small];
     this.large = data.sizes[this.pair.large];
-    fill(controls.small_seed, this.small.seeds.map((seed, k) => [k, seed]), 0);
-    fill(controls.large_seed, this.large.seeds.map((seed, k) => [k, seed]), 0);
+    fill(controls.small_seed, this.small.seeds.map((seed, k) => [k, seed]), controls.small_seed.value || 0);
+    fill(controls.large_seed, this.large.seeds.map((seed, k) => [k, seed]), controls.large_seed.value || 0);
     const kept = this.pair.scores.some((score) => before.has(score.name));
     byId("curve-scores").replaceChildren(
       ...this.pair.scores.map((score, k) => {
@@ -64,6 +67,13 @@ class Curves {
     const cost = controls.x.options[1];
     cost.disabled = !(this.small.flops > 0 && this.large.flops > 0);
     if (cost.disabled) controls.x.value = "fraction";
+    controls.perfect.disabled = !this.pair.perfect; // BLEU's isn't known
+    if (!this.pair.perfect) controls.perfect.checked = false;
+  }
+
+  /** What the columns of the chosen reading and pair begin with. */
+  get name() {
+    return `${this.controls.reading.value}.${this.controls.pair.value}`;
   }
 
   chosen() {
@@ -71,7 +81,7 @@ class Curves {
   }
 
   column(score, part) {
-    return this.data.columns[`${this.controls.pair.value}.${score.same || score.name}.${part}`];
+    return this.data.columns[`${this.name}.${score.same || score.name}.${part}`];
   }
 
   /** [R_small × R_large] curves of 101 numbers, from 16-bit steps; none where the page holds only their mean. */
@@ -149,7 +159,7 @@ class Curves {
       series.push({ x, y: this.percents.map((k) => y(start + (k / 100) * (end - start))), color: "var(--soft)", dash: "4 4", thin: true });
     }
     if (controls.perfect.checked) {
-      const perfect = data.columns[`${controls.pair.value}.perfect`];
+      const perfect = data.columns[`${this.name}.perfect`];
       series.push({ x: xs(1), y: cut(perfect), color: "var(--soft)", dash: "1 3", thin: true });
     }
     const points = [];

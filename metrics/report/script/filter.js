@@ -7,7 +7,18 @@ class Examples {
     this.texts = textsOf(columns, "text");
     this.sliceValues = this.slices.map((_, k) => textsOf(columns, `slice.${k}.value`));
     this.sizes.forEach((size, k) => {
-      size.right = this.rights(k);
+      size.good = this.quality.graded ? this.means(k) : this.rights(k);
+      size.most = this.quality.graded ? 10000 : size.runs.length;
+    });
+  }
+
+  /** [n]: the mean over a size's runs of a sentence's BLEU, in hundredths. */
+  means(size) {
+    const all = this.columns[`${size}.quality`], runs = this.sizes[size].runs.length;
+    return Uint16Array.from({ length: this.count }, (_, k) => {
+      let sum = 0;
+      for (let run = 0; run < runs; run++) sum += all[run * this.count + k];
+      return Math.round(sum / runs);
     });
   }
 
@@ -19,6 +30,18 @@ class Examples {
       for (let k = 0; k < this.count; k++) counts[k] += (bits[run * width + (k >> 3)] >> (k & 7)) & 1;
     }
     return counts;
+  }
+
+  /** Who does well: of right and wrong, which of two sizes are right by most of their runs; of BLEU, which is better. */
+  verdict(small, large, k) {
+    const [s, l] = [this.sizes[small], this.sizes[large]];
+    if (this.quality.graded) return l.good[k] > s.good[k] ? "large" : l.good[k] < s.good[k] ? "small" : "both";
+    const [fine, better] = [2 * s.good[k] > s.most, 2 * l.good[k] > l.most];
+    return fine && better ? "both" : fine ? "small" : better ? "large" : "none";
+  }
+
+  bleu(size, run, k) {
+    return this.columns[`${size}.quality`][run * this.count + k] / 100;
   }
 
   isRight(size, run, k) {
@@ -70,8 +93,6 @@ class Examples {
     const { columns, count } = this;
     const rank = columns[this.scoreColumn(small, score)];
     const [low, high] = [Math.round(100 * from), Math.round(100 * to)];
-    const rightSmall = this.sizes[small].right, rightLarge = this.sizes[large].right;
-    const halfSmall = this.sizes[small].runs.length / 2, halfLarge = this.sizes[large].runs.length / 2;
     const differing = columns[`${small}.differing`], leastDiffering = (churn / 100) * this.sizes[small].pairs - 1e-9;
     const wanted = slices.map(([column, value]) => [columns[`slice.${column}`], value]);
     const found = search ? this.searched(search) : null;
@@ -79,10 +100,7 @@ class Examples {
     let length = 0;
     for (let k = 0; k < count; k++) {
       if (rank[k] < low || rank[k] > high || differing[k] < leastDiffering) continue;
-      if (who) {
-        const s = rightSmall[k] > halfSmall, l = rightLarge[k] > halfLarge;
-        if (who !== (s && l ? "both" : s ? "small" : l ? "large" : "none")) continue;
-      }
+      if (who && who !== this.verdict(small, large, k)) continue;
       if (found && !found[k]) continue;
       if (wanted.length && !wanted.every(([codes, value]) => codes[k] === value)) continue;
       kept[length++] = k;
@@ -126,12 +144,13 @@ class Examples {
   keys(by, small, large, score) {
     if (by === "uncertainty") return this.columns[this.scoreColumn(small, score)];
     if (by === "churn") return this.columns[`${small}.differing`];
-    if (by === "small") return this.sizes[small].right;
-    if (by === "large") return this.sizes[large].right;
+    if (by === "small") return this.sizes[small].good;
+    if (by === "large") return this.sizes[large].good;
     if (by === "gain") {
-      // share right of the larger minus the smaller, on a common denominator and lifted above 0
-      const [s, l] = [this.sizes[small], this.sizes[large]].map((size) => size.runs.length);
-      return Uint16Array.from({ length: this.count }, (_, k) => s * l + this.sizes[large].right[k] * s - this.sizes[small].right[k] * l);
+      // the larger's share right, or BLEU, minus the smaller's, on a common denominator and lifted above 0
+      const [s, l] = [this.sizes[small], this.sizes[large]];
+      const [a, b] = this.quality.graded ? [1, 1] : [l.most, s.most];
+      return Uint16Array.from({ length: this.count }, (_, k) => a * s.most + b * l.good[k] - a * s.good[k]);
     }
     if (by.startsWith("slice.")) return this.columns[by];
     return null; // the split's own order
