@@ -139,8 +139,6 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
             if time.monotonic() - told > _SECONDS_BETWEEN_WORDS:
                 say(f"{grid.dataset}: {small.name} seed {small.seeds[run]} of {len(small.seeds)} seeds")
                 told = time.monotonic()
-        for score, others in distinct.items():
-            ranks[small.name] |= dict.fromkeys(others, ranks[small.name][score])
         if samples:
             for score, others in distinct.items():
                 for other in others[1:]:
