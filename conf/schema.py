@@ -196,7 +196,11 @@ class Tracking:
 
 @dataclass
 class Train:
-    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number."""
+    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number.
+
+    `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
+    weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
+    """
 
     steps: int = 1000
     batch_size: int = 128
@@ -204,6 +208,7 @@ class Train:
     z_loss: float = 1e-4
     loss_normalizer: str = "none"
     dtype: str = "auto"
+    remat: str = "none"
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -218,6 +223,7 @@ class Train:
         _at_least("train.log_every", self.log_every, 1)
         _at_least("train.eval_every", self.eval_every, 0)
         _one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        _one_of("train.remat", self.remat, ("none", "dots", "full"))
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0
@@ -307,6 +313,28 @@ class Sweeps:
 
 
 @dataclass
+class Compile:
+    """What `python -m train.compile` assumes where the data would say: the shapes.
+
+    `rows` of a packed batch: by default one for each example, the most there can be. `label_length` is that of the
+    longest label string with its EOS: by default what the tokenizer says, where `tokenizer.path` is given, else 8.
+    `target_length` is by default one label string's, or `dataset.max_target_length` where there are no labels. `step`
+    compiles one of the steps alone. `json` prints JSON.
+    """
+
+    rows: Optional[int] = None
+    target_length: Optional[int] = None
+    label_length: Optional[int] = None
+    step: str = "all"
+    json: bool = False
+
+    def check(self) -> None:
+        for key in ("rows", "target_length", "label_length"):
+            _at_least(f"compile.{key}", 1 if getattr(self, key) is None else getattr(self, key), 1)
+        _one_of("compile.step", self.step, ("all", "train", "score"))
+
+
+@dataclass
 class Config:
     """The whole config of one cell: a (dataset, size, seed), and how it is trained, scored and kept."""
 
@@ -320,6 +348,8 @@ class Config:
     infer: Infer = field(default_factory=Infer)
     metrics: Metrics = field(default_factory=Metrics)
     sweeps: Sweeps = field(default_factory=Sweeps)
+    compile: Compile = field(default_factory=Compile)
+    topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: int = 0
     force: bool = False
 

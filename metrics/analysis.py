@@ -15,6 +15,7 @@ from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_b
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate, interval
 from metrics.resampled import ChurnSamples, SwitcherSamples, disagreement_samples, quality_samples, switcher_samples
+from metrics.shown import Percentiles, shown_rows
 from metrics.slices import SliceRow, slice_rows
 from metrics.switcher import (
     FRACTIONS,
@@ -26,7 +27,6 @@ from metrics.switcher import (
     deferral_order,
     disagreement,
     pair_statistics,
-    percentiles,
     switcher_statistics,
 )
 from metrics.uncertainty import uncertainties
@@ -87,7 +87,8 @@ class Analysis:
     slices: list[SliceRow]
     buckets: BucketQuality
     outcomes: Outcomes
-    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [n] uint16, see `Percentiles`
+    rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
+    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [m] uint16, see `Percentiles`
     overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
@@ -97,6 +98,18 @@ class Analysis:
         """Smallest against largest size; None with one size."""
         ends = (self.grid.sizes[0].name, self.grid.sizes[-1].name)
         return next((pair for pair in self.pairs if (pair.small, pair.large) == ends), None)
+
+    @property
+    def deployable(self) -> "Analysis":
+        """The same by an uncertainty that needs no label: of sequences, that of a model's own output."""
+        other = self.other_context
+        return other if other is not None and other.context == "self" else self
+
+    @property
+    def contexts(self) -> list["Analysis"]:
+        """In every context there is, the deployable one first."""
+        both = [self] if self.other_context is None else [self, self.other_context]
+        return sorted(both, key=lambda analysis: analysis is not self.deployable)
 
 
 def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch = lambda view: None) -> Analysis:
@@ -112,12 +125,18 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
         )
     result = _analyse(grid, config, say, watch)
     if grid.task != "classification":
-        other = next(context for context in CONTEXTS if context != config.context)
-        result.other_context = _analyse(grid, replace(config, context=other), say, watch)
+        other = replace(config, context=other_context(config))
+        result.other_context = _analyse(grid, other, say, watch, result.rows)
     return result
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
+def other_context(config: Metrics) -> str:
+    """The context that `config` doesn't put first."""
+    return next(context for context in CONTEXTS if context != config.context)
+
+
+def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch, rows: np.ndarray | None = None) -> Analysis:
+    """In one context; `rows` are the examples to show, if they are chosen already."""
     notes = list(grid.notes)
     context = None if grid.task == "classification" else config.context
     if not config.resamples:
@@ -137,7 +156,9 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
             notes.append(_lacking(small, scores))
         if place == 0:
             shown = outcomes(grid, scores["margin"], config)
-        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds))
+            rows = shown_rows(grid, scores["margin"]) if rows is None else rows
+        assert rows is not None
+        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds), rows)
         samples = switcher_samples(small, larger, resampling) if larger else None
         # the largest size defers to none, but its margins rank Table 2
         distinct = distinct_scores(scores) if larger or place == 0 else {"margin": ["margin"]}
@@ -170,7 +191,7 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
             _add_bands(buckets, grid, samples, config.confidence)
         watch(SizeView(context, small, larger, scores, samples, quality, resampling))
         del scores
-    assert shown is not None
+    assert shown is not None and rows is not None
     return Analysis(
         grid=grid,
         context=context,
@@ -184,32 +205,11 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
         ],
         buckets=buckets,
         outcomes=shown,
+        rows=rows,
         percentiles=ranked,
         overall_churn=table2.overall(config.confidence),
         notes=notes,
     )
-
-
-class Percentiles:
-    """How uncertain each example is by each score, as a rank, in hundredths of a percentile; means over a size's runs.
-
-    Sixteen bits hold them: ten million examples by six scores and three sizes stay below half a gigabyte.
-    """
-
-    def __init__(self, runs: int):
-        self._runs = runs
-        self._sums: dict[str, np.ndarray] = {}
-
-    def add(self, score: str, deferral: DeferralOrder) -> None:
-        """One run's order."""
-        of_run = percentiles(deferral).astype(np.float32)
-        self._sums[score] = self._sums[score] + of_run if score in self._sums else of_run
-
-    def means(self, distinct: Mapping[str, list[str]]) -> dict[str, np.ndarray]:
-        """score -> [n] uint16, 0-10000; scores that order alike share the array."""
-        of = {score: np.rint(sums * (100 / self._runs)).astype(np.uint16) for score, sums in self._sums.items()}
-        alike = {other: of[score] for score, others in distinct.items() for other in others}
-        return {score: alike[score] for score in SCORES if score in alike}
 
 
 class _Switchers:

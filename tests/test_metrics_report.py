@@ -20,13 +20,14 @@ from metrics.intervals import Estimate
 from metrics.output import Input, write_metrics
 from metrics.report import curves, examples
 from metrics.report.curves import curve_blocks, perfect_router
-from metrics.report.examples import chosen, dispute, example_blocks
+from metrics.report.examples import example_blocks
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import code_version
 from metrics.report.quality import ACCURACY, BLEU
 from metrics.report.results import further_table
 from metrics.report.tables import Cell, Column, table
 from metrics.report.words import answer, cost, passages, saving, within
+from metrics.shown import chosen, dispute
 from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.text import sentence_bleu
 from metrics.uncertainty import uncertainties
@@ -195,14 +196,15 @@ def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis,
     assert whole["count"] == 120 > header["count"] > 10 and header["examples"] == 120
     assert len(json.loads(block[block.index("{") : block.rindex("}") + 1])["data"]) <= 2_500
     rows, count = columns["row"], header["count"]
-    np.testing.assert_array_equal(rows, chosen(analysis, count))
+    uncertainties_ = analysis.percentiles["small"]["margin"].astype(int)
+    np.testing.assert_array_equal(rows, chosen(dispute(analysis.grid), uncertainties_, count))
     right = np.mean([size.correct.mean(axis=0) for size in analysis.grid.sizes], axis=0)
-    dispute, uncertainty = right * (1 - right), analysis.percentiles["small"]["margin"].astype(int)
+    disputed, uncertainty = right * (1 - right), uncertainties_
     left_out = np.setdiff1d(np.arange(120), rows)
     # the half by dispute takes all that is more disputed than anything left out
-    assert set(np.flatnonzero(dispute > dispute[left_out].max() + 1e-12)) <= set(rows)
-    assert (dispute[rows] >= dispute[left_out].max() - 1e-12).sum() >= count - count // 2
-    others = rows[dispute[rows] < dispute[left_out].max() - 1e-12]
+    assert set(np.flatnonzero(disputed > disputed[left_out].max() + 1e-12)) <= set(rows)
+    assert (disputed[rows] >= disputed[left_out].max() - 1e-12).sum() >= count - count // 2
+    others = rows[disputed[rows] < disputed[left_out].max() - 1e-12]
     assert (uncertainty[others] >= uncertainty[np.setdiff1d(left_out, others)].max()).all()
 
 
@@ -239,18 +241,21 @@ def test_blocks_of_sequences_hold_their_own_words(task):
         bleu = sentence_bleu(grid.sizes[1].bleu_stats)
         np.testing.assert_allclose(columns["1.quality"].reshape(2, 40) / 100, bleu, atol=0.0051)
     names = [score["name"] for score in header["sizes"][0]["scores"]]
-    assert names[:6] == list(SCORES) and names[6:] == [f"self.{s}" for s in SCORES if not s.endswith("churn")]
+    own, gold = ([s if s.endswith("churn") else f"{s}.{of}" for s in SCORES] for of in ("self", "gold"))
+    assert names == own + [one for one in gold if "churn" not in one]  # what can be deployed comes first
     readings = unpacked(curve_blocks([result], 0.95)[0])[0]["readings"]
-    assert [one["title"] for one in readings] == ["the gold answer's tokens", "the model's own output"]
+    assert [one["title"] for one in readings] == [
+        "the model's own output (deployable)",
+        "the gold answer (reads the label)",
+    ]
     assert readings[0]["pairs"][0]["perfect"] == (task == "span_qa")
-    assert len(chosen(result, 11)) == 11 and dispute(grid).shape == (40,)
 
 
 @pytest.mark.parametrize("task", ["span_qa", "translation"])
 def test_words_of_sequences(task):
     result = analysed(task=task)
     said = " ".join(sentence for _, sentences in passages(result, 0.95) for sentence in sentences)
-    assert "nan" not in said and "which a deployed model doesn't have" in said and "needs no label" in said
+    assert "nan" not in said and "needs no label, so it can be deployed" in said and "reads the label" in said
     assert ("sentence is the better one" in said) == (task == "translation")
     assert ("additional right answers" in said) <= (task == "span_qa") and ("BLEU" in said) == (task == "translation")
 

@@ -592,11 +592,14 @@ def test_answers_and_sentences(browser, tmp_path):
     assert tab.locator("#curve-controls [name=perfect]").is_disabled()
     analysis = analyse(grids["sentences"], config)
     at(tab, 40)
-    for label, reading in (("the gold answer's tokens", analysis), ("the model's own output", analysis.other_context)):
+    for label, reading in (
+        ("the model's own output (deployable)", analysis.deployable),
+        ("the gold answer (reads the label)", analysis.contexts[1]),
+    ):
         choose(tab, "#curve-controls", "reading", label)
         (row,) = readout(tab)
         assert number(row["BLEU"]) == pytest.approx(100 * reading.widest.curve["margin"][40], abs=0.0051)
-    assert reading.context == "self"
+    assert reading.context == "gold"
 
     tab.locator("#examples").scroll_into_view_if_needed()
     choose(tab, "#example-controls", "dataset", "sentences")
@@ -614,10 +617,10 @@ def test_answers_and_sentences(browser, tmp_path):
     assert {one.prediction[best] for one in scores if one.metadata.dataset == "sentences"} <= set(said)
 
     choose(tab, "#example-controls", "dataset", "answers")
-    expect(tab.locator("#example-scope")).to_contain_text("matches one of the gold answers exactly")
+    expect(tab.locator("#example-scope")).to_contain_text("their answers are one of the gold answers")
     choose(tab, "#example-controls", "who", "anyone or no one")
     choose(tab, "#example-controls", "sort", "most uncertain first")
-    choose(tab, "#example-controls", "score", "margin, own output")
+    choose(tab, "#example-controls", "score", "margin of its own output")
     own = analyse(grids["answers"], config).other_context.percentiles["small"]["margin"].astype(int)
     assert ids(tab)[0] == f"test-{np.argsort(-own, kind='stable')[0]}"
     assert tab.complaints == []

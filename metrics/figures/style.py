@@ -83,7 +83,7 @@ def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
 
 def quality_label(grid: Grid) -> str:
     """Of an axis in hundredths of quality."""
-    return "BLEU" if grid.measure == "bleu" else "accuracy, %"
+    return {"classification": "accuracy, %", "span_qa": "exact match, %", "translation": "BLEU"}[grid.task]
 
 
 def saying(text: str) -> Figure:

@@ -14,7 +14,7 @@ from metrics.switcher import FRACTIONS, Bounds
 
 _BUDGET = 3_500_000  # bytes of the page for curves of single pairs of runs, over all datasets
 # whose tokens a sequence's uncertainty is of; classes have no context
-_READINGS = {None: "", "gold": "the gold answer's tokens", "self": "the model's own output"}
+_READINGS = {None: "", "gold": "the gold answer (reads the label)", "self": "the model's own output (deployable)"}
 
 
 def curve_blocks(analyses: Sequence[Analysis], confidence: float) -> list[str]:
@@ -33,7 +33,6 @@ def curve_blocks(analyses: Sequence[Analysis], confidence: float) -> list[str]:
 
 def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[str, Any]:
     grid, quality, pack = analysis.grid, quality_of(analysis.grid), Pack()
-    readings = [analysis] + ([] if analysis.other_context is None else [analysis.other_context])
     return pack.block(
         dataset=grid.dataset,
         split=grid.split,
@@ -46,7 +45,7 @@ def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[s
         ],
         readings=[
             {"title": _READINGS[reading.context], "pairs": _pairs(pack, k, reading, singles)}
-            for k, reading in enumerate(readings)
+            for k, reading in enumerate(analysis.contexts)
         ],
     )
 

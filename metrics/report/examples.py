@@ -1,14 +1,12 @@
 """The examples for the page's browser: what each run said about each, as columns small enough to travel with the page.
 
-All examples if they fit; else the half of the room goes to those whose right and wrong the sizes and seeds dispute
-most, the rest to those the smallest size is least certain of. Which ones is a function of the scores alone.
+All examples if they fit; else those that `metrics/shown.py` chooses.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from metrics.analysis import Analysis
 from metrics.churn import differing_pairs
@@ -17,13 +15,12 @@ from metrics.report.packing import Pack, json_block
 from metrics.report.quality import quality_of
 from metrics.report.words import score_title, slice_name
 from metrics.scores import Strings
-from metrics.text import sentence_bleu
+from metrics.shown import chosen, dispute, example_quality
 
 Names = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the name of the run's scores
 
-_CONTEXTS = {"gold": "gold answer", "self": "own output"}  # whose tokens a sequence's uncertainty is of
+_CONTEXTS = {"gold": "of the gold answer", "self": "of its own output"}  # whose tokens a sequence's uncertainty is of
 _BUDGET = 9_000_000  # bytes of the page, over all datasets
-_MOST_EXAMPLES = 150_000  # of one dataset: more never fit, and would be packed in vain
 _LONGEST_TEXT = 4_000  # characters of a prediction, a target or an id
 
 
@@ -41,54 +38,23 @@ def example_blocks(analyses: Sequence[Analysis], inputs: Sequence[Mapping[str, A
 
 
 def _fitting(analysis: Analysis, names: Names, budget: int) -> dict[str, Any]:
-    count = min(analysis.grid.examples, _MOST_EXAMPLES)
+    grid, count = analysis.grid, len(analysis.rows)
+    disputes = dispute(grid, analysis.rows)
+    uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"].astype(np.int64)
     while True:
-        block = _block(analysis, names, chosen(analysis, count))
+        block = _block(analysis, names, chosen(disputes, uncertainty, count))
         size = len(block["data"])
         if size <= budget or count <= 1:
             return block
         count = max(1, min(count - 1, int(0.97 * count * budget / size)))
 
 
-def chosen(analysis: Analysis, count: int) -> np.ndarray:
-    """Rows of the examples to show, ascending: all of them, or `count` by dispute and by uncertainty, half and half."""
-    grid = analysis.grid
-    if count >= grid.examples:
-        return np.arange(grid.examples)
-    uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"].astype(np.int64)
-    # the last key decides first; equal ones by uncertainty, then by row
-    disputed = np.lexsort((-uncertainty, -dispute(grid)))[: count - count // 2]
-    rest = np.setdiff1d(np.arange(grid.examples), disputed)
-    uncertain = rest[np.argsort(-uncertainty[rest], kind="stable")[: count // 2]]
-    return np.sort(np.concatenate([disputed, uncertain]))
-
-
-def dispute(grid: Grid) -> np.ndarray:
-    """How much sizes and seeds differ on each example, [n] float64, sizes counting alike.
-
-    Of right and wrong: p (1 - p), p the share that is right. Of BLEU: how far the sizes' means are apart.
-    """
-    means = np.stack([example_quality(size, slice(None)).mean(axis=0) for size in grid.sizes])
-    if quality_of(grid).graded:
-        return np.ptp(means, axis=0)
-    right = means.mean(axis=0)
-    return right * (1 - right)
-
-
-def example_quality(size: SizeRuns, rows: np.ndarray | slice) -> np.ndarray:
-    """What each run makes of each example, 0-1: right or wrong [R, m] bool, or smoothed sentence BLEU / 100 float64."""
-    if size.bleu_stats is not None:
-        return sentence_bleu(size.bleu_stats[:, rows]) / 100
-    assert size.correct is not None
-    return size.correct[:, rows]
-
-
-def _block(analysis: Analysis, names: Names, rows: np.ndarray) -> dict[str, Any]:
+def _block(analysis: Analysis, names: Names, places: np.ndarray) -> dict[str, Any]:
+    """`places` [m] are among the analysis' rows."""
     grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
+    rows = analysis.rows[places]
     pack.add("row", rows.astype(np.uint32))
-    # pa.array would import pandas, over a second; a buffer doesn't
-    taken = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows.astype(np.int64))])
-    pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(taken).to_pylist()])
+    pack.add_texts("id", [_clipped(grid.example_id[row].as_py()) for row in rows.tolist()])
     texts = _Texts(grid.classes)
     pack.add_codes("target", texts.codes(grid.target.take(rows)), len(texts))
     predictions = [_predictions(grid, size, rows, texts) for size in grid.sizes]
@@ -100,9 +66,10 @@ def _block(analysis: Analysis, names: Names, rows: np.ndarray) -> dict[str, Any]
         pack.add_texts(f"slice.{k}.value", [_clipped(value) for value in values])
         pack.add_codes(f"slice.{k}", np.where(codes < 0, len(values), codes), len(values) + 1)
         slices.append({"name": slice_name(name), "values": len(values)})
-    sizes = [
-        _add_size(pack, k, analysis, names, rows, predicted, len(texts)) for k, predicted in enumerate(predictions)
-    ]
+    sizes = []
+    for k in range(len(grid.sizes)):
+        pack.add_codes(f"{k}.prediction", predictions[k], len(texts))
+        sizes.append({**_add_size(pack, k, grid, names, rows), "scores": _add_scores(pack, k, analysis, places)})
     pack.add_texts("text", [_clipped(text) for text in texts])
     return pack.block(
         dataset=grid.dataset,
@@ -142,24 +109,14 @@ def _predictions(grid: Grid, size: SizeRuns, rows: np.ndarray, texts: _Texts) ->
     return np.stack([texts.codes(run.predictions().take(rows)) for run in size.runs])
 
 
-def _add_size(
-    pack: Pack,
-    k: int,
-    analysis: Analysis,
-    names: Names,
-    rows: np.ndarray,
-    predicted: np.ndarray,
-    texts: int,
-) -> dict[str, Any]:
+def _add_size(pack: Pack, k: int, grid: Grid, names: Names, rows: np.ndarray) -> dict[str, Any]:
     """Columns of one size.
 
-    `K.prediction` [R, n] indices into `text`; `K.right` [R, ⌈n/8⌉] bits, the lowest first, or `K.quality` [R, n]
-    hundredths of BLEU; `K.differing` [n] how many pairs of runs differ; `K.score.SCORE` [n] percentiles of uncertainty
-    in hundredths, of the sizes that can defer.
+    `K.right` [R, ⌈n/8⌉] bits, the lowest first, or `K.quality` [R, n] hundredths of BLEU; `K.differing` [n] how many
+    pairs of runs differ.
     """
-    grid, size = analysis.grid, analysis.grid.sizes[k]
-    pack.add_codes(f"{k}.prediction", predicted, texts)
-    quality = example_quality(size, rows)
+    size = grid.sizes[k]
+    quality = np.stack([example_quality(size, run, rows) for run in range(len(size.seeds))])
     if quality.dtype == np.bool_:
         pack.add(f"{k}.right", np.packbits(quality, axis=1, bitorder="little"))
     else:
@@ -168,27 +125,24 @@ def _add_size(
     pairs = runs * (runs - 1) // 2
     pack.add_codes(f"{k}.differing", differing_pairs(size.prediction[:, rows]), pairs + 1)
     named = [{"seed": seed, "scores": names.get((grid.dataset, size.name, seed), "")} for seed in size.seeds]
-    return {"name": size.name, "runs": named, "pairs": pairs, "scores": _add_scores(pack, k, analysis, rows)}
+    return {"name": size.name, "runs": named, "pairs": pairs}
 
 
-def _add_scores(pack: Pack, k: int, analysis: Analysis, rows: np.ndarray) -> list[dict[str, Any]]:
-    """Of a sequence in both contexts; churn has none."""
+def _add_scores(pack: Pack, k: int, analysis: Analysis, places: np.ndarray) -> list[dict[str, Any]]:
+    """`K.score.SCORE` [n] percentiles in hundredths, of a size that can defer; of a sequence in both contexts."""
     size = analysis.grid.sizes[k].name
     scores: list[dict[str, Any]] = []
     known: dict[int, str] = {}
-    for reading in (analysis, analysis.other_context):
-        if reading is None:
-            continue
+    for reading in analysis.contexts:
         for score, values in reading.percentiles.get(size, {}).items():
-            if reading is not analysis and score.endswith("churn"):
+            name, title = score, score_title(score)
+            if reading.context and not score.endswith("churn"):  # which predictions alone make
+                name, title = f"{score}.{reading.context}", f"{title} {_CONTEXTS[reading.context]}"
+            elif reading is not analysis.deployable:
                 continue
-            name = score if reading is analysis else f"{reading.context}.{score}"
-            title = score_title(score) + (
-                f", {_CONTEXTS[reading.context]}" if reading.context and not score.endswith("churn") else ""
-            )
             column = known.setdefault(id(values), f"{k}.score.{name}")
             if column == f"{k}.score.{name}":
-                pack.add(column, values[rows])
+                pack.add(column, values[places])
             scores.append({"name": name, "title": title, "column": column})
     return scores
 

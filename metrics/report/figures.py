@@ -8,6 +8,7 @@ from html import escape
 from metrics.analysis import Analysis
 from metrics.figures import TITLES
 from metrics.report.quality import quality_of
+from metrics.tables import context_note
 
 # what each figure's reader should know beyond its axes
 _NOTES = {
@@ -22,12 +23,14 @@ _NOTES = {
 
 def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float) -> str:
     """One figure; its text alternative is the caption and `described`."""
-    caption = f"{TITLES[name]}. {_NOTES[name]}"
+    title = titled(name, analyses)
+    caption = f"{title}. {_NOTES[name]}"
     if name not in ("fig1", "fig6"):  # the one says what its bars are, the other is of single pairs
         caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples."
     # One size of text for all: one panel fits a phone and half a desk's screen, three scroll there and fill it here.
     points = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
-    alternative = f"{TITLES[name]}. {described(name, analyses)}"
+    caption = f"{caption} {context_note(analyses)}".rstrip()
+    alternative = f"{title}. {described(name, analyses)}"
     return (
         f'<figure id="{name}" style="max-width:{1.33 * points:.0f}px">'
         f'<div class="wide" role="region" tabindex="0" aria-label="Figure {name[-1]}">'
@@ -36,20 +39,32 @@ def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float)
     )
 
 
+def titled(name: str, analyses: Sequence[Analysis]) -> str:
+    """A figure's title, by what these datasets are measured by."""
+    measures = list(dict.fromkeys(quality_of(analysis.grid).name for analysis in analyses))
+    named = " or ".join(filter(None, [", ".join(measures[:-1]), measures[-1]]))
+    return TITLES[name].replace("Accuracy or BLEU", named[0].upper() + named[1:]).replace("accuracy or BLEU", named)
+
+
 def described(name: str, analyses: Sequence[Analysis]) -> str:
     """What a figure shows, for who can't see it: the numbers that an eye would take away."""
     return " ".join(sentence for analysis in analyses if (sentence := _DESCRIBED[name](analysis)))
 
 
 def _second_likeliest(analysis: Analysis) -> str:
-    of, small = analysis.outcomes, analysis.grid.sizes[0]
-    right = of.small_right
-    if right is None or right.all() or not right.any():
-        return ""
-    medians = (math.exp(_median(of.log_uncertainty[group])) for group in (right, ~right))
-    what = "p2" if of.of_second else "margin"
-    text = "{}: the median {} of {} is {:.2g} where it is right and {:.2g} where it is wrong."
-    return text.format(analysis.grid.dataset, what, small.name, *medians)
+    of, small, large = analysis.outcomes, analysis.grid.sizes[0].name, analysis.grid.sizes[-1].name
+    if of.small_right is not None:
+        groups = [(f"where {small} is right", of.small_right), (f"where {small} is wrong", ~of.small_right)]
+    elif of.outcome is not None:
+        names = (f"where {large} is better", "where both are alike", f"where {small} is better")
+        groups = [(name, of.outcome == k) for k, name in enumerate(names)]
+    else:
+        groups = []
+    medians = [
+        f"{math.exp(_median(of.log_uncertainty[member])):.2g} {where}" for where, member in groups if member.any()
+    ]
+    what = "p2" if of.of_second else "margin score"
+    return f"{analysis.grid.dataset}: the median {what} of {small} is {', '.join(medians)}." if medians else ""
 
 
 def _median(values: Sequence[float]) -> float:

@@ -10,6 +10,7 @@ from metrics.intervals import Estimate
 from metrics.report.quality import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
 from metrics.report.words import MATCHED, answer, passages, percent, points
+from metrics.tables import context_note
 
 
 def overview(analyses: Sequence[Analysis], confidence: float) -> str:
@@ -28,8 +29,9 @@ def marked(text: str) -> str:
 
 def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
     parts = [f'<p class="answer">{marked(answer(analysis))}</p>']
-    if analysis.widest is not None:
-        parts.append(_tiles(analysis, analysis.widest))
+    by = analysis.deployable
+    if by.widest is not None:
+        parts.append(_tiles(by, by.widest))
     for heading, sentences in passages(analysis, confidence):
         parts.append(f"<h4>{escape(heading)}</h4><p>{marked(' '.join(sentences))}</p>")
     return "".join(parts) + _sizes(analysis, confidence, k)
@@ -39,15 +41,21 @@ def _tiles(analysis: Analysis, pair: SizePair) -> str:
     quality, area, matching = quality_of(analysis.grid), pair.area["margin"], pair.matching["margin"]
     tiles = [
         (f"{points(pair.gap.value, sign=True)} {quality.points}", f"{pair.large} over {pair.small}", pair.gap),
-        (f"{points(area.value, sign=True)} {quality.points}", "deferral by margin over random", area),
+        (f"{points(area.value, sign=True)} {quality.points}", f"deferral by {_margin(analysis)} over random", area),
     ]
     if not pair.gap.above_zero:
         tiles.append(("none", f"deferral that matches {pair.large}: it isn't shown to be better", Estimate(math.nan)))
     else:
         share = f"{percent(matching.value, 0)} of examples" if matching.value < MATCHED else "all examples"
-        tiles.append((share, f"deferred by margin match {pair.large}", matching))
+        tiles.append((share, f"deferred by {_margin(analysis)} match {pair.large}", matching))
     tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
+
+
+def _margin(analysis: Analysis) -> str:
+    return {None: "margin", "gold": "margin in the gold answer's context", "self": "margin of its own output"}[
+        analysis.context
+    ]
 
 
 def _tile(number: str, meaning: str, estimate: Estimate) -> str:
@@ -58,7 +66,8 @@ def _tile(number: str, meaning: str, estimate: Estimate) -> str:
 def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
     grid, quality = analysis.grid, quality_of(analysis.grid)
     columns = [Column("Size", text=True), Column("Parameters"), Column("FLOPs", "per example"), Column("Seeds")]
-    columns += [Column(quality.name.capitalize() if quality.name.islower() else quality.name, quality.unit.strip())]
+    name = quality.name[0].upper() + quality.name[1:]
+    columns += [Column(name, "" if quality.unit.strip() == name else quality.unit.strip())]
     columns += [Column("Lowest run"), Column("Highest run")]
     rows: list[list[Cell | str]] = []
     for size in grid.sizes:
@@ -75,13 +84,14 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
             ]
         )
     caption = f"Sizes of {grid.dataset}, {grid.examples:,} examples of split {grid.split}"
-    reading = f"{quality.name.capitalize()}: mean over seeds and its {100 * confidence:g} % interval."
+    reading = f"{name}: mean over seeds and its {100 * confidence:g} % interval."
     return table(f"sizes-{k}", caption, reading, columns, rows)
 
 
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
     columns = [Column("Dataset", text=True), Column("Examples"), Column("Sizes", text=True)]
-    columns += [Column("Smaller"), Column("Larger"), Column("Difference", "points"), Column("Over random", "points")]
+    columns += [Column("Measure", text=True), Column("Smaller"), Column("Larger")]
+    columns += [Column("Difference", "points"), Column("Over random", "points")]
     columns += [Column("Match", "% deferred"), Column("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
@@ -90,13 +100,15 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
             Cell(name, drawing=f'<a href="#dataset-{k}">{escape(name)}</a>', order=name),
             count_cell(analysis.grid.examples),
         ]
-        pair = analysis.widest
+        pair = analysis.deployable.widest
         if pair is None:
-            cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
+            cells += [analysis.grid.sizes[0].name, quality_of(analysis.grid).axis]
+            cells += [estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
             cells += [Cell("–", order=math.nan)] * 5
         else:
             cells += [
                 f"{pair.small} → {pair.large}",
+                quality_of(analysis.grid).axis,
                 estimate_cell(analysis.quality[pair.small]),
                 estimate_cell(analysis.quality[pair.large]),
                 estimate_cell(pair.gap, sign=True),
@@ -109,4 +121,6 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
         f"Smallest against largest size, ranked by margin, with {100 * confidence:g} % intervals. Over random: "
         "Table 3. Match: the least share deferred that reaches the larger model, where it is shown to be better."
     )
+    if any(analysis.context for analysis in analyses):
+        reading += f" {context_note([analysis.deployable for analysis in analyses])}"
     return table("datasets", "Every dataset at a glance", reading, columns, rows)

@@ -1,4 +1,4 @@
-"""What a dataset's models are measured by, named in one place: accuracy in percent, or corpus BLEU."""
+"""What a dataset's models are measured by, named in one place: accuracy or exact match in percent, or corpus BLEU."""
 
 from dataclasses import dataclass
 
@@ -28,9 +28,19 @@ class Quality:
 _MOST_RUNS = "A model is right here where more than half of its runs are"
 ACCURACY = Quality("accuracy", " %", "points", False, f"{_MOST_RUNS}.")
 EXACT_MATCH = Quality(
-    "accuracy", " %", "points", False, f"{_MOST_RUNS}: where the answer matches one of the gold answers exactly."
+    "exact match",
+    " %",
+    "points",
+    False,
+    f"{_MOST_RUNS}: after normalisation, their answers are one of the gold answers.",
 )
-BLEU = Quality("BLEU", " BLEU", "BLEU", True, "A sentence's BLEU is smoothed, and a mean over the model's runs.")
+BLEU = Quality(
+    "BLEU",
+    " BLEU",
+    "BLEU",
+    True,
+    "A model's BLEU of a sentence is the mean over its runs, smoothed. Alike: to a hundredth of BLEU.",
+)
 
 _BY_TASK = {"classification": ACCURACY, "span_qa": EXACT_MATCH, "translation": BLEU}
 

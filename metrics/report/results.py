@@ -12,7 +12,7 @@ from metrics.intervals import Estimate
 from metrics.report.quality import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, number_cell, table
 from metrics.report.words import slice_name
-from metrics.tables import CAPTIONS, SCORE_TITLES, Rows
+from metrics.tables import CAPTIONS, CONTEXT_TITLES, SCORE_TITLES, Rows, context_note
 
 _READING = {
     "table1": "Above 0, interval included, and above the random floor: the mix beats both models.",
@@ -66,18 +66,28 @@ class FurtherTable(Protocol):
 
 def result_tables(analyses: Sequence[Analysis], rows: Rows, further: Sequence[FurtherTable], confidence: float) -> str:
     """Tables 1-3, then the further ones, with a list of them all before."""
-    papers = "".join(_paper_table(name, analyses, rows[name], confidence) for name in CAPTIONS)
-    if not further:
+    others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
+    titles, papers = [], ""
+    for table_ in CAPTIONS:
+        papers += _paper_table(table_, table_, analyses, rows[table_], confidence)
+        titles.append((table_, f"Table {table_[-1]}"))
+        if others:
+            name = f"{table_}_{others[0].context}"
+            papers += _paper_table(name, table_, others, rows[name], confidence)
+            titles.append((name, f"Table {table_[-1]}, {CONTEXT_TITLES[others[0].context or 'self']}"))
+    titles += [(one.name, one.title) for one in further]
+    if not further and not others:
         return papers
-    titles = [(name, f"Table {name[-1]}") for name in CAPTIONS] + [(one.name, one.title) for one in further]
     links = "".join(f'<li><a href="#{escape(name)}">{escape(title)}</a></li>' for name, title in titles)
     tables = "".join(further_table(one, confidence) for one in further)
-    return f'<ul class="contents">{links}</ul>{papers}<h3>Past the paper</h3>{tables}'
+    past = f"<h3>Past the paper</h3>{tables}" if further else ""
+    return f'<ul class="contents">{links}</ul>{papers}{past}'
 
 
-def _paper_table(name: str, analyses: Sequence[Analysis], rows: Sequence[dict], confidence: float) -> str:
-    keys = _CHURN_KEYS if name == "table2" else _GAIN_KEYS
-    if name == "table2":
+def _paper_table(name: str, kind: str, analyses: Sequence[Analysis], rows: Sequence[dict], confidence: float) -> str:
+    """`kind` is table1, table2 or table3; `name` says in which context too."""
+    keys = _CHURN_KEYS if kind == "table2" else _GAIN_KEYS
+    if kind == "table2":
         value, by = "churn", "bucket"
         shown = [bucket for bucket, _, _ in BUCKETS]
         columns = [Column("Dataset", text=True), Column("Ranked by", text=True), Column("Churn of", text=True)]
@@ -92,14 +102,16 @@ def _paper_table(name: str, analyses: Sequence[Analysis], rows: Sequence[dict], 
         key = tuple(row[column] for column in keys)
         line = lines.setdefault(key, [*key, *[Cell("–", order=math.nan)] * len(shown)])
         line[len(keys) + shown.index(row[by])] = _mean_cell(row, value)
-    if name == "table1":
+    if kind == "table1":
         columns.append(Column("Random floor"))
         floors = [pair.bounds.random_hump.mean() for analysis in analyses for pair in analysis.pairs]
         for line, floor in zip(lines.values(), floors, strict=True):
             line.append(number_cell(100 * floor))
-    title, _, rest = CAPTIONS[name].partition(". ")
-    caption = f"Table {name[-1]}. {title.removesuffix('.')}"
-    reading = f"{rest} {_READING[name]} {_CELLS.format(confidence=100 * confidence)} File: tables/{name}.csv.".lstrip()
+    title, _, rest = CAPTIONS[kind].partition(". ")
+    context = "" if name == kind else f", {CONTEXT_TITLES[analyses[0].context or 'self']}"
+    caption = f"Table {kind[-1]}{context}. {title.removesuffix('.')}"
+    parts = [rest, _READING[kind], context_note(analyses), _CELLS.format(confidence=100 * confidence)]
+    reading = " ".join(part for part in (*parts, f"File: tables/{name}.csv.") if part)
     return table(name, caption, reading, columns, list(lines.values()))
 
 

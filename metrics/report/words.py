@@ -1,6 +1,7 @@
 """What the numbers say, in sentences. A claim is made only where the whole interval bears it out."""
 
 import math
+from collections.abc import Sequence
 
 from metrics.analysis import Analysis, SizePair
 from metrics.churn import BUCKETS
@@ -12,6 +13,7 @@ from metrics.tables import SCORE_TITLES
 
 Passage = tuple[str, list[str]]  # a heading and its sentences
 
+_BY_CONTEXT = {None: "", "gold": " in the gold answer's context", "self": ", by its own output"}
 _ONE_BETTER = (
     ("only the larger right", "the larger better"),
     ("only the smaller right", "the smaller better"),
@@ -20,7 +22,11 @@ MATCHED = 0.995  # a deferral rate from here on is no saving
 
 
 def answer(analysis: Analysis) -> str:
-    """The whole of it in two sentences: how much better the larger model is, and what gets most of that."""
+    """The whole of it in two sentences: how much better the larger model is, and what gets most of that.
+
+    Like all words here, of sequences by the uncertainty that can be deployed, where it was computed.
+    """
+    analysis = analysis.deployable
     pair = analysis.widest
     if pair is None:
         return f"One size only ({analysis.grid.sizes[0].name}): there is no larger model to compare it with."
@@ -40,7 +46,7 @@ def answer(analysis: Analysis) -> str:
     matching, half = pair.matching["margin"], pair.half_gain["margin"]
     if not math.isnan(half.value):
         text += f" Half of that gain comes from the {percent(half.value)}{within(half, 1)} of the examples"
-        text += f" of which {pair.small} is least certain"
+        text += f" of which {pair.small} is least certain{_BY_CONTEXT[analysis.context]}"
         if matching.value < MATCHED:
             text += f", and all of it from the {percent(matching.value)}{within(matching, 1)} least certain"
             small, large = analysis.grid.sizes[0], analysis.grid.sizes[-1]
@@ -55,11 +61,12 @@ def answer(analysis: Analysis) -> str:
 def passages(analysis: Analysis, confidence: float) -> list[Passage]:
     """The overview of one dataset."""
     result: list[Passage] = []
+    *others, analysis = reversed(analysis.contexts)
     pair = analysis.widest
     if pair is not None:
         result += [
             ("Where does the larger model help?", where_it_helps(analysis, pair)),
-            ("What does deferral save?", what_deferral_saves(analysis, pair)),
+            ("What does deferral save?", what_deferral_saves(analysis, pair) + _whose_uncertainty(analysis, others)),
             ("Which score should decide?", which_score(analysis, pair)),
         ]
     if analysis.churn:
@@ -262,8 +269,6 @@ def which_score(analysis: Analysis, pair: SizePair) -> list[str]:
         sentences = [
             f"{comes_first}; the margin, which needs one model alone, has {points(margin.value)}{within(margin)}."
         ]
-    if analysis.context is not None:
-        sentences += _contexts(analysis, pair, quality)
     above: list[str] = []
     below: list[str] = []
     open_: list[str] = []
@@ -284,20 +289,24 @@ def which_score(analysis: Analysis, pair: SizePair) -> list[str]:
     return sentences
 
 
-def _contexts(analysis: Analysis, pair: SizePair, quality: Quality) -> list[str]:
-    """Whose tokens the uncertainty is of, and what the other reading gives."""
+def _whose_uncertainty(analysis: Analysis, others: Sequence[Analysis]) -> list[str]:
+    """Of sequences: which tokens that was by, whether it can be deployed, and what the other context gives."""
+    if analysis.context is None:
+        return []
+    pair, quality = analysis.widest, quality_of(analysis.grid)
+    assert pair is not None
     told = {
-        "gold": "in the gold answer's context, which a deployed model doesn't have",
-        "self": "of the model's own output, which needs no label",
+        "gold": "of the gold answer's tokens, as in the paper; it reads the label, so it can't be deployed",
+        "self": f"of {pair.small}'s own output, which needs no label, so it can be deployed",
     }
-    sentences = [f"Uncertainty is measured {told[analysis.context or 'gold']}."]
-    other = analysis.other_context
-    if other is not None and other.widest is not None:
-        area = other.widest.area["margin"]
-        sentences.append(
-            f"Measured {told[other.context or 'self']}, the margin gains {points(area.value)} "
-            f"{quality.points}{within(area)} over random."
-        )
+    sentences = [f"Uncertainty here is {told[analysis.context]}."]
+    for other in others:
+        assert other.context is not None and other.widest is not None
+        area, matching = other.widest.area["margin"], other.widest.matching["margin"]
+        text = f"If it is {told[other.context]}: {points(area.value)} {quality.points}{within(area)} over random"
+        if other.widest.gap.above_zero and matching.value < MATCHED:
+            text += f", and {percent(matching.value)}{within(matching, 1)} deferred match {pair.large}"
+        sentences.append(f"{text}.")
     return sentences
 
 
