@@ -1,7 +1,7 @@
 """Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +30,13 @@ from metrics.switcher import (
 from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
+
+# the scores that depend on the context whose tokens they are of
+OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
+_WHOSE = {
+    "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
+    "self": "the tokens of the model's own output, which needs no label and can be deployed",
+}
 
 Say = Callable[[str], None]
 
@@ -89,14 +96,19 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None) -> Analys
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    result = _analyse(grid, config, say)
+    result = _analyse(grid, config, SCORES, say)
     if grid.task != "classification":
         other = next(context for context in CONTEXTS if context != config.context)
-        result.other_context = _analyse(grid, replace(config, context=other), say)
+        result.other_context = _analyse(grid, replace(config, context=other), OF_TOKENS, say)
+        result.notes.append(
+            f"Uncertainty is of {_WHOSE[config.context]} (metrics.context={config.context}). Tables 1 and 3 by both "
+            "contexts: tables/contexts."
+        )
     return result
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
+def _analyse(grid: Grid, config: Metrics, wanted: Sequence[str], say: Say) -> Analysis:
+    """Of the scores that are `wanted`, as far as they can be had."""
     notes = list(grid.notes)
     if not config.resamples:
         notes.append("metrics.resamples=0: no intervals.")
@@ -110,8 +122,8 @@ def _analyse(grid: Grid, config: Metrics, say: Say) -> Analysis:
     pairs, shown, told = [], None, time.monotonic()
     for place, small in enumerate(grid.sizes):
         larger = grid.sizes[place + 1 :]
-        scores = uncertainties(small, config)
-        if larger and len(scores) < len(SCORES):
+        scores = {score: values for score, values in uncertainties(small, config).items() if score in wanted}
+        if larger and len(scores) < len(wanted):
             notes.append(_lacking(small, scores))
         if place == 0:
             shown = outcomes(grid, scores["margin"], config)

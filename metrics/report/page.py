@@ -10,7 +10,8 @@ from typing import Any
 from metrics.analysis import Analysis, Estimate
 from metrics.figures import TITLES
 from metrics.report.words import passages, percent, points, slice_name
-from metrics.tables import CAPTIONS, Rows, layout
+from metrics.tables import CAPTIONS, KEYS, Rows, layout
+from metrics.tables import TITLES as TABLE_TITLES
 
 _STYLE = Path(__file__).with_name("style.css")
 # what each figure's reader should know beyond its axes
@@ -39,7 +40,7 @@ def write_report(
     runs = sum(len(size.seeds) for analysis in analyses for size in analysis.grid.sizes)
     sections = [("overview", "Overview", _overview(analyses, confidence))]
     sections.append(("figures", "Figures", "".join(_figure(name, drawn[name], confidence) for name in TITLES)))
-    sections.append(("tables", "Tables", "".join(_paper_table(name, analyses, rows, confidence) for name in CAPTIONS)))
+    sections.append(("tables", "Tables", "".join(_paper_table(name, analyses, rows, confidence) for name in rows)))
     slices = "".join(_slices(analysis, confidence) for analysis in analyses)
     if slices:
         sections.append(("slices", "Slices", slices))
@@ -121,12 +122,11 @@ def _accuracies(analysis: Analysis, confidence: float) -> str:
 
 def _paper_table(name: str, analyses: Sequence[Analysis], rows: Rows, confidence: float) -> str:
     header, body = layout(name, analyses, rows[name])
-    caption = (
-        f"Table {name[-1]}. {CAPTIONS[name]} Cells: mean (published standard error) [{100 * confidence:g} % interval]."
-    )
+    cells = f"Cells: mean (published standard error) [{100 * confidence:g} % interval]."
+    caption = f"{TABLE_TITLES[name]}. {CAPTIONS[name]} {cells}"
     if not body:
         return f"<p class='soft'>{escape(caption)}</p><p>Nothing to show: see the notes.</p>"
-    return _table(header, body, caption, text_columns=3)
+    return _table(header, body, caption, text_columns=KEYS[name])
 
 
 def _slices(analysis: Analysis, confidence: float) -> str:
