@@ -9,8 +9,7 @@ from metrics.analysis import Analysis, SizePair
 from metrics.intervals import Estimate
 from metrics.report.quality import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
-from metrics.report.words import MATCHED, answer, passages, percent, points
-from metrics.tables import context_note
+from metrics.report.words import MATCHED, answer, context_note, passages, percent, points
 
 
 def overview(analyses: Sequence[Analysis], confidence: float) -> str:
