@@ -180,6 +180,14 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
     )
 
 
+def statistics_of(deferral: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns) -> SwitcherStatistics:
+    """One small run's switchers to each run of a larger size, judged as the task is."""
+    if small.bleu_stats is not None and large.bleu_stats is not None:
+        return bleu_statistics_of_switchers(deferral, small.bleu_stats[run], large.bleu_stats)
+    assert small.correct is not None and large.correct is not None
+    return switcher_statistics(deferral, small.correct[run], large.correct)
+
+
 class _Switchers:
     """The point estimates of one small size's switchers, run by run."""
 
@@ -189,11 +197,7 @@ class _Switchers:
 
     def add(self, score: str, run: int, deferral: DeferralOrder) -> None:
         for large in self._larger:
-            if self._small.bleu_stats is not None and large.bleu_stats is not None:
-                of = bleu_statistics_of_switchers(deferral, self._small.bleu_stats[run], large.bleu_stats)
-            else:
-                assert self._small.correct is not None and large.correct is not None
-                of = switcher_statistics(deferral, self._small.correct[run], large.correct)
+            of = statistics_of(deferral, self._small, run, large)
             self._runs.setdefault((large.name, score), []).append(of)
 
     def pair(self, large: SizeRuns, distinct: Mapping[str, list[str]]) -> dict[str, PairStatistics]:
