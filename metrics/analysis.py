@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import comb
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from conf.errors import SwitchyardError
 from conf.schema import CONTEXTS, SCORES, Metrics
 from metrics.bleu import bleu_bounds, bleu_statistics_of_switchers
 from metrics.by_uncertainty import BucketQuality, Outcomes, bucket_quality, outcomes
-from metrics.churn import BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate, interval
 from metrics.resampled import ChurnSamples, SwitcherSamples, disagreement_samples, quality_samples, switcher_samples
+from metrics.shown import Percentiles, shown_rows
 from metrics.slices import SliceRow, slice_rows
 from metrics.switcher import (
     FRACTIONS,
@@ -85,6 +87,9 @@ class Analysis:
     slices: list[SliceRow]
     buckets: BucketQuality
     outcomes: Outcomes
+    rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
+    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [m] uint16, see `Percentiles`
+    overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
@@ -94,8 +99,20 @@ class Analysis:
         ends = (self.grid.sizes[0].name, self.grid.sizes[-1].name)
         return next((pair for pair in self.pairs if (pair.small, pair.large) == ends), None)
 
+    @property
+    def deployable(self) -> "Analysis":
+        """The same by an uncertainty that needs no label: of sequences, that of a model's own output."""
+        other = self.other_context
+        return other if other is not None and other.context == "self" else self
 
-def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch = lambda view: None) -> Analysis:
+    @property
+    def contexts(self) -> list["Analysis"]:
+        """In every context there is, the deployable one first."""
+        both = [self] if self.other_context is None else [self, self.other_context]
+        return sorted(both, key=lambda analysis: analysis is not self.deployable)
+
+
+def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch | None = None) -> Analysis:
     """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
 
     `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
@@ -108,12 +125,18 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
         )
     result = _analyse(grid, config, say, watch)
     if grid.task != "classification":
-        other = next(context for context in CONTEXTS if context != config.context)
-        result.other_context = _analyse(grid, replace(config, context=other), say, watch)
+        other = replace(config, context=other_context(config))
+        result.other_context = _analyse(grid, other, say, watch, result.rows)
     return result
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
+def other_context(config: Metrics) -> str:
+    """The context that `config` doesn't put first."""
+    return next(context for context in CONTEXTS if context != config.context)
+
+
+def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: np.ndarray | None = None) -> Analysis:
+    """In one context; `rows` are the examples to show, if they are chosen already."""
     notes = list(grid.notes)
     context = None if grid.task == "classification" else config.context
     if not config.resamples:
@@ -125,7 +148,7 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     table2 = _Table2(grid, resampling, notes)
     buckets = BucketQuality({size.name: np.zeros(100) for size in grid.sizes}, {})
-    pairs, shown, told = [], None, time.monotonic()
+    pairs, ranked, shown, told = [], {}, None, time.monotonic()
     for place, small in enumerate(grid.sizes):
         larger = grid.sizes[place + 1 :]
         scores = uncertainties(small, config)
@@ -133,14 +156,18 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
             notes.append(_lacking(small, scores))
         if place == 0:
             shown = outcomes(grid, scores["margin"], config)
-        point = _Switchers(small, larger)
+            rows = shown_rows(grid, scores["margin"]) if rows is None else rows
+        assert rows is not None
+        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds), rows)
         samples = switcher_samples(small, larger, resampling) if larger else None
         # the largest size defers to none, but its margins rank Table 2
-        distinct = distinct_scores(scores) if larger else {"margin": ["margin"]}
+        distinct = distinct_scores(scores) if larger or place == 0 else {"margin": ["margin"]}
         for run in range(len(small.seeds)):
             drawn = samples.run(run) if samples else None
             for score in distinct:
                 deferral = deferral_order(scores[score][run])
+                if larger or place == 0:
+                    ranks.add(score, deferral)
                 if drawn:
                     point.add(score, run, deferral)
                     drawn.add(score, deferral)
@@ -158,11 +185,14 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
             for large in larger:
                 statistics = point.pair(large, distinct)
                 pairs.append(_pair(small, large, statistics, samples, quality, resampling, config.confidence))
+        if larger or place == 0:
+            ranked[small.name] = ranks.means(distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
-        watch(SizeView(context, small, larger, scores, samples, quality, resampling))
+        if watch is not None:
+            watch(SizeView(context, small, larger, scores, samples, quality, resampling))
         del scores
-    assert shown is not None
+    assert shown is not None and rows is not None
     return Analysis(
         grid=grid,
         context=context,
@@ -176,6 +206,9 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch) -> Analysis:
         ],
         buckets=buckets,
         outcomes=shown,
+        rows=rows,
+        percentiles=ranked,
+        overall_churn=table2.overall(config.confidence),
         notes=notes,
     )
 
@@ -239,6 +272,14 @@ class _Table2:
         if size.name not in self._samples:
             self._samples[size.name] = ChurnSamples(self._churning, size, self._resampling)
         self._samples[size.name].add(run, deferral)
+
+    def overall(self, confidence: float) -> Estimate | None:
+        """Over all buckets: the share of examples on which two runs differ. None without two runs."""
+        if self._churning is None:
+            return None
+        runs, n = self._churning.prediction.shape
+        samples = np.diff(CUT_PERCENT) / 100 @ self._samples[self._churning.name].churn
+        return estimate(self._differing.sum() / (n * comb(runs, 2)), samples, confidence)
 
     def rows(self, confidence: float) -> list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]:
         if self._churning is None:

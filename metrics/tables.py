@@ -47,6 +47,22 @@ CAPTIONS = {
     ),
 }
 
+CONTEXT_TITLES = {"gold": "in the gold answer's context", "self": "by the model's own output"}
+_CONTEXT_READING = {
+    "gold": "uncertainty is of the gold answer's tokens, as in the paper: it reads the label and can't be deployed.",
+    "self": "uncertainty is of the tokens of the model's own output: it needs no label and can be deployed.",
+}
+
+
+def context_note(analyses: Sequence[Analysis]) -> str:
+    """Whose tokens the uncertainty of sequences is of; "" where there are only classes."""
+    of = [analysis for analysis in analyses if analysis.context is not None]
+    if not of:
+        return ""
+    names = "" if len(of) == len(analyses) else f"Of {', '.join(analysis.grid.dataset for analysis in of)}, "
+    reading = _CONTEXT_READING[of[0].context or "gold"]
+    return names + reading if names else reading[0].upper() + reading[1:]
+
 
 def table_rows(analyses: Sequence[Analysis]) -> Rows:
     """The CSV rows of the three tables: points of accuracy or BLEU; `lower` and `upper` are fractions of rank, 0-1."""
@@ -120,19 +136,21 @@ def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> 
     )
 
 
-def write_tables(analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str]) -> None:
-    """Writes table1-3 as .csv, .md and .tex into `directory`."""
-    directory.mkdir(parents=True)
+def write_tables(
+    analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str], suffix: str = ""
+) -> None:
+    """Writes table1-3 as .csv, .md and .tex into `directory`; `suffix` ends their names."""
+    directory.mkdir(parents=True, exist_ok=True)
     sign = signature(config, {analysis.grid.task for analysis in analyses})
     scored = sorted({text for analysis in analyses for text in analysis.grid.signatures})
     for name, columns in COLUMNS.items():
-        write_csv(directory / f"{name}.csv", columns, rows[name])
+        path = directory / f"{name}{suffix}"
+        write_csv(path.with_suffix(".csv"), columns, rows[name])
         header, body = layout(name, analyses, rows[name])
         foot = f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval]."
-        (directory / f"{name}.md").write_text(
-            _markdown(name, header, body, foot, sign, scored, notes), encoding="utf-8"
-        )
-        (directory / f"{name}.tex").write_text(_latex(name, header, body, foot, sign), encoding="utf-8")
+        foot = f"{foot} {context_note(analyses)}".rstrip()
+        path.with_suffix(".md").write_text(_markdown(name, header, body, foot, sign, scored, notes), encoding="utf-8")
+        path.with_suffix(".tex").write_text(_latex(f"{name}{suffix}", header, body, foot, sign), encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -227,7 +245,7 @@ def _markdown(
 
 
 def _latex(name: str, header: list[str], body: list[list[str]], foot: str, sign: str) -> str:
-    keys = 3
+    keys, caption = 3, CAPTIONS[name.partition("_")[0]]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table*}",
@@ -239,7 +257,7 @@ def _latex(name: str, header: list[str], body: list[list[str]], foot: str, sign:
         *(" & ".join(escape_latex(text) for text in line) + r" \\" for line in body),
         "\\bottomrule",
         "\\end{tabular}",
-        f"\\caption{{{escape_latex(CAPTIONS[name])} {escape_latex(foot)} \\texttt{{{escape_latex(sign)}}}}}",
+        f"\\caption{{{escape_latex(f'{caption} {foot}')} \\texttt{{{escape_latex(sign)}}}}}",
         f"\\label{{tab:switchyard-{name}}}",
         "\\end{table*}",
     ]
