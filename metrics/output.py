@@ -12,6 +12,7 @@ from typing import Any
 from conf.errors import SwitchyardError
 from conf.schema import Metrics
 from metrics.analysis import Analysis, analyse, near_gap, other_context
+from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
 from metrics.curves import write_curves
 from metrics.figures import load_in_background, write_figures
 from metrics.grid import Grid, Source, collect_grids
@@ -52,11 +53,12 @@ def write_metrics(
     order = sorted(range(len(runs)), key=lambda i: (runs[i].dataset, runs[i].parameters, runs[i].size, runs[i].seed))
     with replaced(out) as directory:
         load_in_background()
-        analyses = []
+        analyses, collectors = [], []
         for grid in collect_grids(sources, config.churn_normalization):
             count = sum(len(size.seeds) for size in grid.sizes)
             say(f"{grid.dataset}: {grid.examples:,} examples, {count} runs, {config.resamples:,} resamples")
-            analyses.append(analyse(grid, config, say))
+            collectors.append(Collector(grid, config))
+            analyses.append(analyse(grid, config, say, collectors[-1].watch if config.beyond else None))
         several = len(analyses) > 1
         notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
         notes += _figure_notes(analyses)
@@ -64,9 +66,11 @@ def write_metrics(
         others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
         grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
         listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
-        content = summary(analyses, rows, notes, listed, config)
+        beyond = beyond_tables(analyses, collectors, config) if config.beyond else Beyond()
+        content = summary(analyses, rows, notes, listed, config, beyond)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
         write_tables(analyses, rows, config, directory / "tables", notes)
+        write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
         write_curves(analyses, directory / "curves" / "switcher.parquet")
         if others:
             write_curves(others, directory / "curves" / f"switcher_{other_context(config)}.parquet")
@@ -82,6 +86,7 @@ def write_metrics(
             [runs[i] for i in order],
             config,
             content["signature"],
+            beyond.tables,
         )
     return content
 

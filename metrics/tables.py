@@ -275,18 +275,19 @@ def _latex(name: str, caption: str, header: list[str], body: list[list[str]], fo
         "\\centering\\small",
         f"\\begin{{tabular}}{{{'l' * keys}{'r' * (len(header) - keys)}}}",
         "\\toprule",
-        " & ".join(_escape_latex(text) for text in header) + r" \\",
+        " & ".join(escape_latex(text) for text in header) + r" \\",
         "\\midrule",
-        *(" & ".join(_escape_latex(text) for text in line) + r" \\" for line in body),
+        *(" & ".join(escape_latex(text) for text in line) + r" \\" for line in body),
         "\\bottomrule",
         "\\end{tabular}",
-        f"\\caption{{{_escape_latex(caption)} {_escape_latex(foot)} \\texttt{{{_escape_latex(sign)}}}}}",
+        f"\\caption{{{escape_latex(f'{caption} {foot}')} \\texttt{{{escape_latex(sign)}}}}}",
         f"\\label{{tab:switchyard-{name}}}",
         "\\end{table*}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)

@@ -15,7 +15,7 @@ from train.data.sources import source_digest
 from train.pretrained.find import initial_content
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
-NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples")
+NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples", "remat")
 
 
 def training_identity(config: Config) -> dict[str, Any]:

@@ -48,8 +48,6 @@ class FurtherColumn(Protocol):
 
     @property
     def interval(self) -> bool: ...
-    @property
-    def shown(self) -> bool: ...
 
 
 class FurtherTable(Protocol):
@@ -64,7 +62,9 @@ class FurtherTable(Protocol):
     @property
     def reading(self) -> str: ...
     @property
-    def columns(self) -> Sequence[FurtherColumn]: ...
+    def shown(self) -> Sequence[FurtherColumn]:
+        """The columns to read."""
+
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]: ...
     @property
@@ -127,7 +127,7 @@ def _mean_cell(row: Mapping[str, Any], column: str) -> Cell:
 
 def further_table(one: FurtherTable, confidence: float) -> str:
     """Any table of rows with columns that say how they are to be shown."""
-    shown = [column for column in one.columns if column.shown]
+    shown = one.shown
     reading = [one.reading]
     if any(column.interval for column in shown):
         reading.append(f"Brackets: {100 * confidence:g} % interval.")
