@@ -49,7 +49,7 @@ def _qualities(size: SizeRuns, sums: np.ndarray, resampling: Resampling, drawn: 
     examples = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)  # [V, b]
     if size.correct is not None:
         return np.einsum("vrb,br->vb", sums[:, 1:], counts) / runs / examples
-    stats = sums[:, 1:].reshape(len(sums), runs, -1, sums.shape[2])  # [V, R, 10, b]
+    stats = sums[:, 1:].reshape(len(sums), runs, (sums.shape[1] - 1) // runs, sums.shape[2])  # [V, R, 10, b]
     bleu = corpus_bleu(np.moveaxis(stats, 2, -1)) / 100  # [V, R, b]
     return np.einsum("vrb,br->vb", bleu, counts) / runs + 0 * examples
 
