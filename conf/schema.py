@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from conf.errors import SwitchyardError
 
 TASKS = ("classification", "span_qa", "translation")
+CONTEXTS = ("gold", "self")
 SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn", "committee_churn")
 
 
@@ -265,7 +266,12 @@ class Infer:
 
 @dataclass
 class Metrics:
-    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts."""
+    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts.
+
+    `context` of span QA and translation: `gold` scores the tokens of the gold answer (as the paper does; it reads the
+    label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
+    whether two answers that SQuAD's normalisation makes equal are one prediction.
+    """
 
     out: Optional[str] = None
     scores: Optional[str] = None
@@ -276,9 +282,13 @@ class Metrics:
     length_normalized: bool = False
     committee: str = "mean_score"
     committee_churn_includes_self: bool = True
+    context: str = "gold"
+    churn_normalization: str = "normalized"
 
     def check(self) -> None:
         _at_least("metrics.resamples", self.resamples, 0)
+        _one_of("metrics.context", self.context, CONTEXTS)
+        _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
         if not 0 < self.confidence < 1:
             raise SwitchyardError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from conf.schema import SCORES, Metrics
@@ -29,25 +29,43 @@ SCORE_TITLES = {
 }
 CAPTIONS = {
     "table1": (
-        "Gain in accuracy at the peak of the switcher curve over the better of the smaller and the larger model, in "
-        "percentage points. Signed; the peak is sought at deferral fractions 0.01 to 0.99. The last column is what a "
-        "random score would reach if both models were equally accurate: the peak of a noisy curve is biased upward, "
-        "and its interval does not take that out."
+        "Gain in accuracy (translation: in corpus BLEU) at the peak of the switcher curve over the better of the "
+        "smaller and the larger model, in points. Signed; the peak is sought at deferral fractions 0.01 to 0.99. The "
+        "last column is what a random score would reach if both models were equally good: the peak of a noisy curve is "
+        "biased upward, and its interval does not take that out."
     ),
     "table2": (
         "Chance that two runs of a size predict differently, in percent, by how uncertain a run of the uncertainty "
         "size is of the example. Buckets by rank of the margin, most certain first: Q1 0-50 %, Q2 50-75 %, "
-        "Q3 75-90 %, Q4 90-99 %, Q5 99-100 %."
+        "Q3 75-90 %, Q4 90-99 %, Q5 99-100 %. Answers of span QA are compared after SQuAD's normalisation unless "
+        "metrics.churn_normalization=raw, translations as they are."
     ),
     "table3": (
-        "Gain in accuracy of deferring the most uncertain examples over deferring as many at random, averaged over "
-        "all deferral fractions, in percentage points."
+        "Gain in accuracy (translation: in corpus BLEU) of deferring the most uncertain examples over deferring as "
+        "many at random, averaged over all deferral fractions, in points. At random means the straight line between "
+        "both models."
     ),
 }
 
+CONTEXT_TITLES = {"gold": "in the gold answer's context", "self": "by the model's own output"}
+_CONTEXT_READING = {
+    "gold": "uncertainty is of the gold answer's tokens, as in the paper: it reads the label and can't be deployed.",
+    "self": "uncertainty is of the tokens of the model's own output: it needs no label and can be deployed.",
+}
+
+
+def context_note(analyses: Sequence[Analysis]) -> str:
+    """Whose tokens the uncertainty of sequences is of; "" where there are only classes."""
+    of = [analysis for analysis in analyses if analysis.context is not None]
+    if not of:
+        return ""
+    names = "" if len(of) == len(analyses) else f"Of {', '.join(analysis.grid.dataset for analysis in of)}, "
+    reading = _CONTEXT_READING[of[0].context or "gold"]
+    return names + reading if names else reading[0].upper() + reading[1:]
+
 
 def table_rows(analyses: Sequence[Analysis]) -> Rows:
-    """The CSV rows of the three tables: percentage points; `lower` and `upper` are fractions of rank, 0-1."""
+    """The CSV rows of the three tables: points of accuracy or BLEU; `lower` and `upper` are fractions of rank, 0-1."""
     rows: Rows = {"table1": [], "table2": [], "table3": []}
     for analysis in analyses:
         dataset = analysis.grid.dataset
@@ -90,9 +108,14 @@ def table_rows(analyses: Sequence[Analysis]) -> Rows:
     return rows
 
 
-def signature(config: Metrics) -> str:
-    """Which readings of the paper and which intervals the numbers rest on, in the manner of sacreBLEU."""
+def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> str:
+    """Which readings of the paper and which intervals those tasks' numbers rest on, in the manner of sacreBLEU."""
     likelihood = "length-normalized" if config.length_normalized else "total"
+    of_tasks = {
+        "classification": [f"likelihood:{likelihood}"],
+        "span_qa": [f"context:{config.context}", f"answers:{config.churn_normalization}"],
+        "translation": [f"context:{config.context}", "bleu:corpus-smooth-exp-eff-no"],
+    }
     itself = "in" if config.committee_churn_includes_self else "out"
     ci = (
         f"multibootstrap-percentile-{100 * config.confidence:g}%-{config.resamples}-seed{config.seed}"
@@ -103,7 +126,7 @@ def signature(config: Metrics) -> str:
         (
             "switchyard:1",
             "ties:expected",
-            f"likelihood:{likelihood}",
+            *dict.fromkeys(part for task, parts in of_tasks.items() if task in tasks for part in parts),
             f"committee:{config.committee}",
             f"committee_churn:self-{itself}",
             "grid:0.01-0.99",
@@ -113,17 +136,21 @@ def signature(config: Metrics) -> str:
     )
 
 
-def write_tables(analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str]) -> None:
-    """Writes table1-3 as .csv, .md and .tex into `directory`."""
-    directory.mkdir(parents=True)
+def write_tables(
+    analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str], suffix: str = ""
+) -> None:
+    """Writes table1-3 as .csv, .md and .tex into `directory`; `suffix` ends their names."""
+    directory.mkdir(parents=True, exist_ok=True)
+    sign = signature(config, {analysis.grid.task for analysis in analyses})
+    scored = sorted({text for analysis in analyses for text in analysis.grid.signatures})
     for name, columns in COLUMNS.items():
-        write_csv(directory / f"{name}.csv", columns, rows[name])
+        path = directory / f"{name}{suffix}"
+        write_csv(path.with_suffix(".csv"), columns, rows[name])
         header, body = layout(name, analyses, rows[name])
         foot = f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval]."
-        (directory / f"{name}.md").write_text(
-            _markdown(name, header, body, foot, signature(config), notes), encoding="utf-8"
-        )
-        (directory / f"{name}.tex").write_text(_latex(name, header, body, foot, signature(config)), encoding="utf-8")
+        foot = f"{foot} {context_note(analyses)}".rstrip()
+        path.with_suffix(".md").write_text(_markdown(name, header, body, foot, sign, scored, notes), encoding="utf-8")
+        path.with_suffix(".tex").write_text(_latex(f"{name}{suffix}", header, body, foot, sign), encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -194,7 +221,15 @@ def _grid(
     return [*keys, *columns], [[*key, *line] for key, line in lines.items()]
 
 
-def _markdown(name: str, header: list[str], body: list[list[str]], foot: str, sign: str, notes: list[str]) -> str:
+def _markdown(
+    name: str,
+    header: list[str],
+    body: list[list[str]],
+    foot: str,
+    sign: str,
+    scored: Sequence[str],
+    notes: Sequence[str],
+) -> str:
     def escape(line: list[str]) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
 
@@ -203,14 +238,14 @@ def _markdown(name: str, header: list[str], body: list[list[str]], foot: str, si
         lines += [escape(header), "|" + " --- |" * len(header), *(escape(line) for line in body)]
     else:
         lines.append("Nothing to show: see the notes.")
-    lines += ["", foot, "", f"Signature: `{sign}`"]
+    lines += ["", foot, "", f"Signature: `{sign}`", *(f"Scores: `{text}`" for text in scored)]
     if notes:
         lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 
 def _latex(name: str, header: list[str], body: list[list[str]], foot: str, sign: str) -> str:
-    keys = 3
+    keys, caption = 3, CAPTIONS[name.partition("_")[0]]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table*}",
@@ -222,7 +257,7 @@ def _latex(name: str, header: list[str], body: list[list[str]], foot: str, sign:
         *(" & ".join(_escape_latex(text) for text in line) + r" \\" for line in body),
         "\\bottomrule",
         "\\end{tabular}",
-        f"\\caption{{{_escape_latex(CAPTIONS[name])} {_escape_latex(foot)} \\texttt{{{_escape_latex(sign)}}}}}",
+        f"\\caption{{{_escape_latex(f'{caption} {foot}')} \\texttt{{{_escape_latex(sign)}}}}}",
         f"\\label{{tab:switchyard-{name}}}",
         "\\end{table*}",
     ]

@@ -78,19 +78,43 @@ def corpus_bleu(stats: np.ndarray) -> np.ndarray:
     two systems, in expectation.
     """
     stats = np.asarray(stats)
-    length, reference = stats[..., 0].astype(np.float64), stats[..., 1].astype(np.float64)
-    log_precisions = np.zeros(stats.shape[:-1])
+    length, reference = stats[..., 0], stats[..., 1]
+    precisions = np.ones(stats.shape[:-1])  # the product of the four
     smoothing = np.ones(stats.shape[:-1])
     with np.errstate(divide="ignore", invalid="ignore"):
         for order in range(_ORDERS):
-            matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order].astype(np.float64)
+            matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order]
             none = matches == 0
-            smoothing = np.where(none, 2 * smoothing, smoothing)
-            log_precisions += np.log(100.0 * np.where(none, 1 / smoothing, matches) / totals)
-        brevity = np.where(length < reference, np.exp(1 - reference / length), 1.0)
-        score = brevity * np.exp(log_precisions / _ORDERS)
+            if none.any():
+                smoothing = np.where(none, smoothing / 2, smoothing)
+                matches = np.where(none, smoothing, matches)
+            precisions *= matches / totals
+        score = 100.0 * np.sqrt(np.sqrt(precisions))  # their geometric mean
+        short = length < reference
+        if short.any():
+            score = np.where(short, score * np.exp(1 - reference / length), score)
     some_of_each = (stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1) & (stats[..., 2 + _ORDERS :] > 0).all(axis=-1)
     return np.where(some_of_each, score, 0.0)
+
+
+def sentence_bleu(stats: np.ndarray) -> np.ndarray:
+    """BLEU, 0-100, of single sentences: [..., 10] -> [...] float64.
+
+    As sacreBLEU's sentence score: smoothed as `corpus_bleu`, over the orders that the hypothesis is long enough for.
+    """
+    stats = np.asarray(stats)
+    length, reference = stats[..., 0].astype(np.float64), stats[..., 1]
+    log_precisions, smoothing = np.zeros(stats.shape[:-1]), np.ones(stats.shape[:-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for order in range(_ORDERS):
+            matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order]
+            smoothing = np.where(matches == 0, smoothing / 2, smoothing)
+            log_precision = np.log(np.where(matches == 0, smoothing, matches) / totals)
+            log_precisions += np.where(totals > 0, log_precision, 0.0)
+        orders = (stats[..., 2 + _ORDERS :] > 0).sum(axis=-1)
+        brevity = np.where(length < reference, np.exp(1 - reference / length), 1.0)
+        score = 100.0 * brevity * np.exp(log_precisions / orders)
+    return np.where((stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1), score, 0.0)
 
 
 def bleu_signature(tokenize: str = TOKENIZE) -> str:

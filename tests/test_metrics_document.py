@@ -52,8 +52,8 @@ def numbers():
     assert outcome.thresholds[row] == pytest.approx(0.794, abs=5e-4)
     both_right, both_wrong, only_large, only_small = outcome.fraction[row]
     known = {
-        "accuracy(small)": analysis.accuracy["small"].value,
-        "accuracy(large)": analysis.accuracy["large"].value,
+        "accuracy(small)": analysis.quality["small"].value,
+        "accuracy(large)": analysis.quality["large"].value,
         **{f"S({k / 4:g})": margin.curve[0, 0][25 * k] for k in range(5)},
         "table1(0, 0)": margin.peak_gain[0, 0],
         "table3(0, 0)": margin.area[0, 0],
@@ -70,8 +70,8 @@ def numbers():
         "both_wrong": both_wrong,
         "only_large": only_large,
         "only_small": only_small,
-        "fig3(small, 1)": analysis.buckets.accuracy["small"][0],
-        "fig3(large, 1)": analysis.buckets.accuracy["large"][0],
+        "fig3(small, 1)": analysis.buckets.quality["small"][0],
+        "fig3(large, 1)": analysis.buckets.quality["large"][0],
         "mean S(0.5)": pair.curve["margin"][50],
         "disagreement(0, 0)": pair.disagreements[0, 0],
         "hump(0, 0)": margin.hump[0, 0],
@@ -103,7 +103,7 @@ def numbers():
             )
             for size in ("small", "large")
         },
-        "p2(small 0, c)": np.exp(outcome.log_second[2]),
+        "p2(small 0, c)": np.exp(outcome.log_uncertainty[2]),
         "scaled S(0.5)": pair.curve["margin"][50] / pair.curve["margin"][100],
     }
     return known

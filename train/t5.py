@@ -127,15 +127,29 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """x [B, T, D], memory [B, S, D], bias [B, H or 1, T, S] -> [B, T, D]; softmax in float32."""
-        q, k, v = (
-            y.reshape(*y.shape[:2], self.heads, -1)  # [B, T or S, H*K] -> [B, T or S, H, K]
-            for y in (self.query(x), self.key(memory), self.value(memory))
-        )
+        return self.attend(self.queries(x), *self.keys_values(memory), bias, key)
+
+    def queries(self, x: jax.Array) -> jax.Array:
+        """[B, T, D] -> [B, T, H, K]"""
+        return self._heads(self.query(x))
+
+    def keys_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, S, D] -> keys and values, each [B, S, H, K]: all that attention needs to know of what it looks at."""
+        return self._heads(self.key(memory)), self._heads(self.value(memory))
+
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Queries [B, T, H, K], keys and values [B, S, H, K], bias [B, H or 1, T, S] -> [B, T, D]."""
         logits = jnp.einsum("bthk,bshk->bhts", q, k).astype(jnp.float32) + bias.astype(jnp.float32)
-        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+        weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
         weights = dropout(weights, self.rate, key, broadcast_axis=-2)
         y = jnp.einsum("bhts,bshk->bthk", weights, v)
-        return self.out(y.reshape(*x.shape[:2], -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
+        return self.out(y.reshape(*q.shape[:2], -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
+
+    def _heads(self, y: jax.Array) -> jax.Array:
+        """[B, S, H*K] -> [B, S, H, K]"""
+        return y.reshape(*y.shape[:2], self.heads, -1)
 
 
 class FeedForward(nnx.Module):
@@ -221,9 +235,7 @@ REMAT: dict[str, Callable] = {
     "dots": functools.partial(
         jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False
     ),
-    "full": functools.partial(
-        jax.checkpoint, prevent_cse=False
-    ),  # `scan` already keeps XLA from merging the two passes
+    "full": functools.partial(jax.checkpoint, prevent_cse=False),
 }
 
 
@@ -335,6 +347,22 @@ class T5(nnx.Module):
         A target position sees the sources of its own segment; `cross_segments` [B, T] says otherwise (several label
         strings of one example all look at segment 1).
         """
+        return self.logits(
+            self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, cross_segments, key, remat)
+        )
+
+    def hidden_states(
+        self,
+        decoder_inputs: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        memory: jax.Array,
+        memory_segments: jax.Array,
+        cross_segments: jax.Array | None = None,
+        key: jax.Array | None = None,
+        remat: str = "none",
+    ) -> jax.Array:
+        """What `decode` hands to the head: [B, T, D] in the dtype of `memory`."""
         dtype = memory.dtype
         embedding = by_vocabulary(self.embedding[...].astype(dtype))
         causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
@@ -343,13 +371,14 @@ class T5(nnx.Module):
         )
         cross = segments if cross_segments is None else cross_segments
         cross_bias = segment_mask(cross, memory_segments, dtype)
-        x = by_rows(embedding[decoder_inputs])
-        x = self.decoder(x, memory, self_bias, cross_bias, key, remat)
-        if self.tied_head:
-            logits = (x * embedding.shape[1] ** -0.5) @ embedding.T
-        else:
-            logits = self.decoder.logits_dense(x)
-        return logits.astype(jnp.float32)
+        return self.decoder(by_rows(embedding[decoder_inputs]), memory, self_bias, cross_bias, key, remat)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """The head: [B, T, D] -> [B, T, V] float32, computed in the dtype of `hidden`."""
+        if not self.tied_head:
+            return self.decoder.logits_dense(hidden).astype(jnp.float32)
+        embedding = self.embedding[...].astype(hidden.dtype)
+        return ((hidden * embedding.shape[1] ** -0.5) @ embedding.T).astype(jnp.float32)
 
 
 # --- rows of sequences -----------------------------------------------------------------------------------------------
