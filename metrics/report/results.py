@@ -129,20 +129,21 @@ def further_table(one: FurtherTable, confidence: float) -> str:
     """Any table of rows with columns that say how they are to be shown."""
     shown = one.shown
     reading = [one.reading]
-    if any(column.interval for column in shown):
+    if any(column.interval for column in one.shown):
         reading.append(f"Brackets: {100 * confidence:g} % interval.")
     if len(one.rows) > _MOST_ROWS:
         reading.append(f"The first {_MOST_ROWS} of {len(one.rows):,} rows.")
-    reading.append(f"File: tables/{one.name}.csv. Signature: {one.signature}")
+    reading.append(f"File: tables/{one.name}.csv.")
     html = table(
         one.name,
         one.title,
         " ".join(reading),
-        [Column(column.title, column.unit, text=not column.form) for column in shown],
-        [[_further_cell(row, column) for column in shown] for row in one.rows[:_MOST_ROWS]],
+        [Column(column.title, column.unit, text=not column.form) for column in one.shown],
+        [[_further_cell(row, column) for column in one.shown] for row in one.rows[:_MOST_ROWS]],
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in one.notes)
-    return html + (f'<ul class="soft">{notes}</ul>' if notes else "")
+    signature = f"<details class=reading><summary>Signature</summary><code>{escape(one.signature)}</code></details>"
+    return html + (f'<ul class="soft">{notes}</ul>' if notes else "") + signature
 
 
 def _further_cell(row: Mapping[str, Any], column: FurtherColumn) -> Cell:

@@ -52,7 +52,7 @@ def answer(analysis: Analysis) -> str:
             small, large = analysis.grid.sizes[0], analysis.grid.sizes[-1]
             if small.flops_per_example > 0 and large.flops_per_example > 0:
                 saved = saving(small, large, matching)
-                if saved.value > 0:
+                if saved.above_zero:
                     text += f", at {percent(saved.value, 0)}{within(saved, 0)} fewer FLOPs"
         text += "."
     return text
@@ -159,7 +159,7 @@ def _slices(analysis: Analysis, pair: SizePair, quality: Quality) -> list[str]:
             told = [f"{value} {_n(examples[value])}" for value in open_]
             parts.append(f"on {', '.join(told)} the two can't be told apart")
         if parts:
-            most = "" if quality.graded else _most_of_the_gain(rows, pair)
+            most = "" if quality.graded else _most_of_the_gain(rows, pair)  # BLEU is no sum over sentences
             sentences.append(f"By {slice_name(column)}: {', and '.join(parts)}. {most}".rstrip())
     return sentences
 
@@ -209,7 +209,7 @@ def what_deferral_saves(analysis: Analysis, pair: SizePair) -> list[str]:
     elif matching.value < MATCHED:
         sentences.append(
             f"Deferring {percent(matching.value)} of the examples is enough for {pair.large}'s {quality.name}"
-            f"{within(matching, 1)}. {_cost(sizes[pair.small], sizes[pair.large], matching)}".rstrip()
+            f"{within(matching, 1)}. {cost(sizes[pair.small], sizes[pair.large], matching)}".rstrip()
         )
     else:
         sentences.append(
@@ -233,16 +233,17 @@ def _pairs(pair: SizePair) -> str:
     return f"{count} pair{'s' if count != 1 else ''} of runs"
 
 
-def _cost(small: SizeRuns, large: SizeRuns, deferred: Estimate) -> str:
+def cost(small: SizeRuns, large: SizeRuns, deferred: Estimate) -> str:
+    """What deferring so many saves of the larger model's FLOPs; "" where FLOPs aren't known."""
     if small.flops_per_example <= 0 or large.flops_per_example <= 0:
         return ""
     saved = saving(small, large, deferred)
+    of = f"{percent(saved.value, 0)}{within(saved, 0)} of {large.name}'s FLOPs"
     if saved.value <= 0:
         return f"With {small.name} run on every example that costs more FLOPs than {large.name} alone."
-    return (
-        f"With {small.name} run on every example, that saves {percent(saved.value, 0)}{within(saved, 0)} of "
-        f"{large.name}'s FLOPs."
-    )
+    if saved.low <= 0:
+        return f"With {small.name} run on every example, it can't be told whether that saves FLOPs: {of}."
+    return f"With {small.name} run on every example, that saves {of}."
 
 
 def saving(small: SizeRuns, large: SizeRuns, deferred: Estimate) -> Estimate:
