@@ -33,6 +33,13 @@ from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
 
+# the scores that depend on the context whose tokens they are of
+OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
+WHOSE_TOKENS = {
+    "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
+    "self": "the tokens of the model's own output, which needs no label and can be deployed",
+}
+
 Say = Callable[[str], None]
 
 
@@ -127,6 +134,10 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
     if grid.task != "classification":
         other = replace(config, context=other_context(config))
         result.other_context = _analyse(grid, other, say, watch, result.rows)
+        result.notes.append(
+            f"Uncertainty is of {WHOSE_TOKENS[config.context]} (metrics.context={config.context}). Tables 1 and 3 by "
+            "both contexts: tables/contexts."
+        )
     return result
 
 

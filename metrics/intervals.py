@@ -18,13 +18,15 @@ MOST_DRAWN_ONE_BY_ONE = 100_000  # examples; their weights take a byte an exampl
 # and 1,000 resamples add √(2 / 1000), 4 %.
 GROUPS = 512
 
-# Ranks are cut into about this many pieces for a resample; the curve is linear inside a piece. With n at most this,
-# or inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
+# Ranks are cut into about this many pieces for a resample; sums are linear inside a piece. With n at most this, or
+# inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
 MICRO_BLOCKS = 512
-_BLOCKS_OF_GROUPS = 200  # where groups are drawn: half a percent of the ranks each
+FEWER_BLOCKS = (
+    200  # where groups are drawn, and of BLEU, which has ten times the sums: half a percent of the ranks each
+)
 _CACHED_NUMBERS = 160_000  # gathered and multiplied at a time: they should fit a core's cache
 _ROWS_AT_A_TIME = 2048
-_NUMBERS_HELD = 1 << 24  # float32 of resampled sums at a time, 64 MiB
+_NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
 
 
 @dataclass
@@ -93,9 +95,9 @@ class Resampling:
         total = weight.sum(axis=(0, 1))
         return (weight * samples).sum(axis=(0, 1)) / np.where(total > 0, total, np.nan)
 
-    def micro_blocks(self, deferral: DeferralOrder) -> "Blocks":
-        """The blocks of ranks that `block_sums` of a switcher goes by."""
-        return micro_blocks(deferral, MICRO_BLOCKS if self.unit is None else _BLOCKS_OF_GROUPS)
+    def micro_blocks(self, deferral: DeferralOrder, most: int = MICRO_BLOCKS) -> "Blocks":
+        """The blocks of ranks that `block_sums` of a switcher goes by, about `most` of them or fewer."""
+        return micro_blocks(deferral, most if self.unit is None else min(most, FEWER_BLOCKS))
 
     def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> np.ndarray:
         """Σ over each block's examples of how often drawn × value: [n, Q] float32 -> [G, Q, b] float32.
@@ -191,9 +193,8 @@ class Blocks:
 
     def pieces(self) -> tuple[np.ndarray, np.ndarray]:
         """[P, m] int, examples by rank in pieces of equal length, filled up with n; [G] int, each block's first."""
-        n = len(self.order)
-        most = max(1, -(-n // MICRO_BLOCKS))
-        lengths = np.diff(self.bounds)
+        n, lengths = len(self.order), np.diff(self.bounds)
+        most = max(1, min(-(-n // FEWER_BLOCKS), int(lengths.max(initial=1))))
         count = np.maximum(-(-lengths // most), 1)  # pieces of each block; an empty one has one empty piece
         first = np.concatenate([[0], np.cumsum(count)[:-1]])
         block = np.repeat(np.arange(len(lengths)), count)

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,6 @@ def write_metrics(
         notes += _figure_notes(analyses)
         rows = table_rows(analyses)
         others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
-        other = replace(config, context=other_context(config))
-        rows_of_others, suffix = table_rows(others), f"_{other.context}"
-        if others:
-            rows |= {f"{name}{suffix}": of for name, of in rows_of_others.items()}
         grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
         listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
         beyond = beyond_tables(analyses, collectors, config) if config.beyond else Beyond()
@@ -77,8 +73,7 @@ def write_metrics(
         write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
         write_curves(analyses, directory / "curves" / "switcher.parquet")
         if others:
-            write_tables(others, rows_of_others, other, directory / "tables", notes, suffix)
-            write_curves(others, directory / "curves" / f"switcher{suffix}.parquet")
+            write_curves(others, directory / "curves" / f"switcher_{other_context(config)}.parquet")
         say("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
@@ -91,6 +86,7 @@ def write_metrics(
             [runs[i] for i in order],
             config,
             content["signature"],
+            beyond.tables,
         )
     return content
 
