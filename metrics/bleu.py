@@ -36,7 +36,7 @@ def switcher_bleu(
     differences = large.T.astype(np.int64) - small.T  # [10, n]
     at_knots = sums_at_knots(deferral, differences)  # [10, G + 1]
     whole = not deferral.tied and np.issubdtype(positions.dtype, np.integer)
-    sums = at_knots[:, positions] if whole else sums_at(deferral, at_knots, positions)
+    sums = at_knots[:, positions] if whole else np.round(sums_at(deferral, at_knots, positions), 9)
     return corpus_bleu((small.sum(axis=0, dtype=np.int64)[:, None] + sums).T)
 
 

@@ -51,6 +51,7 @@ class Resampling:
         seeds: size -> [B, R] float64, how often each seed was drawn.
         ranking_seeds: a second, independent draw: of the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
+        units: how many there are to draw from, groups or examples.
     """
 
     def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
@@ -59,21 +60,21 @@ class Resampling:
         self.examples, self.resamples = examples, resamples
         self.seeds, self.ranking_seeds = (_draw_seeds(runs, resamples, stream) for stream in streams[:2])
         rng = np.random.default_rng(streams[2])
-        self.unit, units = None, examples
+        self.unit, self.units = None, examples
         if examples > MOST_DRAWN_ONE_BY_ONE:
-            units = GROUPS
-            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(GROUPS)
-        weights = np.zeros((units + 1, resamples), dtype=np.uint8)
+            self.units = GROUPS
+            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(self.units)
+        weights = np.zeros((self.units + 1, resamples), dtype=np.uint8)
         for column in range(resamples):
-            weights[:units, column] = np.bincount(rng.integers(0, units, size=units), minlength=units)
+            weights[:-1, column] = np.bincount(rng.integers(0, self.units, size=self.units), minlength=self.units)
         self.everything = Drawn(np.arange(resamples), weights)
 
     @property
     def note(self) -> str:
         """What a reader should know where groups are drawn."""
         return (
-            f"Intervals draw {GROUPS} random groups of about {self.examples / GROUPS:,.0f} examples each, instead of "
-            f"single examples."
+            f"Intervals draw {self.units} random groups of about {self.examples / self.units:,.0f} examples each, "
+            "instead of single examples."
         )
 
     def of_run(self, size: str, run: int, ranking: bool = False) -> Drawn:
@@ -109,15 +110,15 @@ class Resampling:
         count, q = blocks.count, values.shape[1]
         block = np.full(len(values), count, dtype=np.int32)  # a last block for what is in none
         block[blocks.order[: blocks.bounds[-1]]] = np.repeat(np.arange(count, dtype=np.int32), np.diff(blocks.bounds))
-        cells = grouped_sums(block * np.int32(GROUPS) + self.unit, (count + 1) * GROUPS, values)  # [G · groups, Q]
-        cells = np.ascontiguousarray(cells.reshape(count + 1, GROUPS, q)[:-1].transpose(0, 2, 1)).reshape(-1, GROUPS)
-        return (cells @ drawn.weights[:-1].astype(np.float32)).reshape(count, q, -1)
+        cells = grouped_sums(block * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
+        cells = cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1)  # [G, Q, units]
+        return (cells.reshape(-1, self.units) @ drawn.weights[:-1].astype(np.float32)).reshape(count, q, -1)
 
     def total_sums(self, values: np.ndarray) -> np.ndarray:
         """Σ over all examples of how often drawn × value, in every resample: [n, Q] float32 -> [Q, B] float64."""
         weights = self.everything.weights
         if self.unit is not None:
-            return grouped_sums(self.unit, GROUPS, values).T.astype(np.float64) @ weights[:-1]
+            return grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
         sums = np.zeros((values.shape[1], weights.shape[1]))
         for start in range(0, len(values), _ROWS_AT_A_TIME):
             some = slice(start, start + _ROWS_AT_A_TIME)
