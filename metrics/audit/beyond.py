@@ -32,13 +32,14 @@ def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findin
 def _cells(summary: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
     """(table, dataset, context, small, large, score) -> mean of Tables 1 and 3, points."""
     cells: dict[tuple[str, ...], float] = {}
-    for name, rows in summary["tables"].items():
-        table, _, context = name.partition("_")
-        if table == "table2":
-            continue
-        for row in rows:
-            of = context or summary["datasets"][row["dataset"]]["context"] or ""
-            cells[table, row["dataset"], of, row["small"], row["large"], row["score"]] = row["mean"]
+    for table in ("table1", "table3"):
+        for row in summary["tables"][table]:
+            own = summary["datasets"][row["dataset"]]["context"]
+            # churn is the same in both contexts; what is not stands in a table of its own
+            for context in ("gold", "self") if own else ("",):
+                cells[table, row["dataset"], context, row["small"], row["large"], row["score"]] = row["mean"]
+    for row in summary["tables"].get("contexts", []):
+        cells[f"table{row['table']}", *_pair(row), row["score"]] = row["mean"]
     return cells
 
 
