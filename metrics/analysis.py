@@ -33,6 +33,13 @@ from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
 
+# the scores that depend on the context whose tokens they are of
+OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
+WHOSE_TOKENS = {
+    "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
+    "self": "the tokens of the model's own output, which needs no label and can be deployed",
+}
+
 Say = Callable[[str], None]
 
 
@@ -112,7 +119,7 @@ class Analysis:
         return sorted(both, key=lambda analysis: analysis is not self.deployable)
 
 
-def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch = lambda view: None) -> Analysis:
+def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch | None = None) -> Analysis:
     """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
 
     `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
@@ -127,6 +134,10 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
     if grid.task != "classification":
         other = replace(config, context=other_context(config))
         result.other_context = _analyse(grid, other, say, watch, result.rows)
+        result.notes.append(
+            f"Uncertainty is of {WHOSE_TOKENS[config.context]} (metrics.context={config.context}). Tables 1 and 3 by "
+            "both contexts: tables/contexts."
+        )
     return result
 
 
@@ -135,7 +146,7 @@ def other_context(config: Metrics) -> str:
     return next(context for context in CONTEXTS if context != config.context)
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch, rows: np.ndarray | None = None) -> Analysis:
+def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: np.ndarray | None = None) -> Analysis:
     """In one context; `rows` are the examples to show, if they are chosen already."""
     notes = list(grid.notes)
     context = None if grid.task == "classification" else config.context
@@ -189,7 +200,8 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch, rows: np.ndarr
             ranked[small.name] = ranks.means(distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
-        watch(SizeView(context, small, larger, scores, samples, quality, resampling))
+        if watch is not None:
+            watch(SizeView(context, small, larger, scores, samples, quality, resampling))
         del scores
     assert shown is not None and rows is not None
     return Analysis(
@@ -212,6 +224,14 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch, rows: np.ndarr
     )
 
 
+def statistics_of(deferral: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns) -> SwitcherStatistics:
+    """One small run's switchers to each run of a larger size, judged as the task is."""
+    if small.bleu_stats is not None and large.bleu_stats is not None:
+        return bleu_statistics_of_switchers(deferral, small.bleu_stats[run], large.bleu_stats)
+    assert small.correct is not None and large.correct is not None
+    return switcher_statistics(deferral, small.correct[run], large.correct)
+
+
 class _Switchers:
     """The point estimates of one small size's switchers, run by run."""
 
@@ -221,11 +241,7 @@ class _Switchers:
 
     def add(self, score: str, run: int, deferral: DeferralOrder) -> None:
         for large in self._larger:
-            if self._small.bleu_stats is not None and large.bleu_stats is not None:
-                of = bleu_statistics_of_switchers(deferral, self._small.bleu_stats[run], large.bleu_stats)
-            else:
-                assert self._small.correct is not None and large.correct is not None
-                of = switcher_statistics(deferral, self._small.correct[run], large.correct)
+            of = statistics_of(deferral, self._small, run, large)
             self._runs.setdefault((large.name, score), []).append(of)
 
     def pair(self, large: SizeRuns, distinct: Mapping[str, list[str]]) -> dict[str, PairStatistics]:

@@ -18,13 +18,15 @@ MOST_DRAWN_ONE_BY_ONE = 100_000  # examples; their weights take a byte an exampl
 # and 1,000 resamples add √(2 / 1000), 4 %.
 GROUPS = 512
 
-# Ranks are cut into about this many pieces for a resample; the curve is linear inside a piece. With n at most this,
-# or inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
+# Ranks are cut into about this many pieces for a resample; sums are linear inside a piece. With n at most this, or
+# inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
 MICRO_BLOCKS = 512
-_BLOCKS_OF_GROUPS = 200  # where groups are drawn: half a percent of the ranks each
+FEWER_BLOCKS = (
+    200  # where groups are drawn, and of BLEU, which has ten times the sums: half a percent of the ranks each
+)
 _CACHED_NUMBERS = 160_000  # gathered and multiplied at a time: they should fit a core's cache
 _ROWS_AT_A_TIME = 2048
-_NUMBERS_HELD = 1 << 24  # float32 of resampled sums at a time, 64 MiB
+_NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Resampling:
         seeds: size -> [B, R] float64, how often each seed was drawn.
         ranking_seeds: a second, independent draw: of the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
+        units: how many there are to draw from, groups or examples.
     """
 
     def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
@@ -57,21 +60,21 @@ class Resampling:
         self.examples, self.resamples = examples, resamples
         self.seeds, self.ranking_seeds = (_draw_seeds(runs, resamples, stream) for stream in streams[:2])
         rng = np.random.default_rng(streams[2])
-        self.unit, units = None, examples
+        self.unit, self.units = None, examples
         if examples > MOST_DRAWN_ONE_BY_ONE:
-            units = GROUPS
-            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(GROUPS)
-        weights = np.zeros((units + 1, resamples), dtype=np.uint8)
+            self.units = GROUPS
+            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(self.units)
+        weights = np.zeros((self.units + 1, resamples), dtype=np.uint8)
         for column in range(resamples):
-            weights[:units, column] = np.bincount(rng.integers(0, units, size=units), minlength=units)
+            weights[:-1, column] = np.bincount(rng.integers(0, self.units, size=self.units), minlength=self.units)
         self.everything = Drawn(np.arange(resamples), weights)
 
     @property
     def note(self) -> str:
         """What a reader should know where groups are drawn."""
         return (
-            f"Intervals draw {GROUPS} random groups of about {self.examples / GROUPS:,.0f} examples each, instead of "
-            f"single examples."
+            f"Intervals draw {self.units} random groups of about {self.examples / self.units:,.0f} examples each, "
+            "instead of single examples."
         )
 
     def of_run(self, size: str, run: int, ranking: bool = False) -> Drawn:
@@ -93,9 +96,9 @@ class Resampling:
         total = weight.sum(axis=(0, 1))
         return (weight * samples).sum(axis=(0, 1)) / np.where(total > 0, total, np.nan)
 
-    def micro_blocks(self, deferral: DeferralOrder) -> "Blocks":
-        """The blocks of ranks that `block_sums` of a switcher goes by."""
-        return micro_blocks(deferral, MICRO_BLOCKS if self.unit is None else _BLOCKS_OF_GROUPS)
+    def micro_blocks(self, deferral: DeferralOrder, most: int = MICRO_BLOCKS) -> "Blocks":
+        """The blocks of ranks that `block_sums` of a switcher goes by, about `most` of them or fewer."""
+        return micro_blocks(deferral, most if self.unit is None else min(most, FEWER_BLOCKS))
 
     def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> np.ndarray:
         """Σ over each block's examples of how often drawn × value: [n, Q] float32 -> [G, Q, b] float32.
@@ -107,15 +110,15 @@ class Resampling:
         count, q = blocks.count, values.shape[1]
         block = np.full(len(values), count, dtype=np.int32)  # a last block for what is in none
         block[blocks.order[: blocks.bounds[-1]]] = np.repeat(np.arange(count, dtype=np.int32), np.diff(blocks.bounds))
-        cells = grouped_sums(block * np.int32(GROUPS) + self.unit, (count + 1) * GROUPS, values)  # [G · groups, Q]
-        cells = np.ascontiguousarray(cells.reshape(count + 1, GROUPS, q)[:-1].transpose(0, 2, 1)).reshape(-1, GROUPS)
-        return (cells @ drawn.weights[:-1].astype(np.float32)).reshape(count, q, -1)
+        cells = grouped_sums(block * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
+        cells = cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1)  # [G, Q, units]
+        return (cells.reshape(-1, self.units) @ drawn.weights[:-1].astype(np.float32)).reshape(count, q, -1)
 
     def total_sums(self, values: np.ndarray) -> np.ndarray:
         """Σ over all examples of how often drawn × value, in every resample: [n, Q] float32 -> [Q, B] float64."""
         weights = self.everything.weights
         if self.unit is not None:
-            return grouped_sums(self.unit, GROUPS, values).T.astype(np.float64) @ weights[:-1]
+            return grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
         sums = np.zeros((values.shape[1], weights.shape[1]))
         for start in range(0, len(values), _ROWS_AT_A_TIME):
             some = slice(start, start + _ROWS_AT_A_TIME)
@@ -191,9 +194,8 @@ class Blocks:
 
     def pieces(self) -> tuple[np.ndarray, np.ndarray]:
         """[P, m] int, examples by rank in pieces of equal length, filled up with n; [G] int, each block's first."""
-        n = len(self.order)
-        most = max(1, -(-n // MICRO_BLOCKS))
-        lengths = np.diff(self.bounds)
+        n, lengths = len(self.order), np.diff(self.bounds)
+        most = max(1, min(-(-n // FEWER_BLOCKS), int(lengths.max(initial=1))))
         count = np.maximum(-(-lengths // most), 1)  # pieces of each block; an empty one has one empty piece
         first = np.concatenate([[0], np.cumsum(count)[:-1]])
         block = np.repeat(np.arange(len(lengths)), count)

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,12 @@ def write_metrics(
             count = sum(len(size.seeds) for size in grid.sizes)
             say(f"{grid.dataset}: {grid.examples:,} examples, {count} runs, {config.resamples:,} resamples")
             collectors.append(Collector(grid, config))
-            watch = {"watch": collectors[-1].watch} if config.beyond else {}
-            analyses.append(analyse(grid, config, say, **watch))
+            analyses.append(analyse(grid, config, say, collectors[-1].watch if config.beyond else None))
         several = len(analyses) > 1
         notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
         notes += _figure_notes(analyses)
         rows = table_rows(analyses)
         others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
-        other = replace(config, context=other_context(config))
-        rows_of_others, suffix = table_rows(others), f"_{other.context}"
-        if others:
-            rows |= {f"{name}{suffix}": of for name, of in rows_of_others.items()}
         grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
         listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
         beyond = beyond_tables(analyses, collectors, config) if config.beyond else Beyond()
@@ -78,8 +73,7 @@ def write_metrics(
         write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
         write_curves(analyses, directory / "curves" / "switcher.parquet")
         if others:
-            write_tables(others, rows_of_others, other, directory / "tables", notes, suffix)
-            write_curves(others, directory / "curves" / f"switcher{suffix}.parquet")
+            write_curves(others, directory / "curves" / f"switcher_{other_context(config)}.parquet")
         say("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(

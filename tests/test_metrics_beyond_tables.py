@@ -27,9 +27,20 @@ def written(scores, directory, config=CONFIG):
 
 @pytest.fixture(scope="module")
 def scores():
-    return synthetic_grid(seeds=2, examples=150, classes=3, dataset="a") + synthetic_grid(
-        seeds={"small": [0], "base": [1, 2]}, examples=60, dataset="b|c&d", seed=1
-    )
+    return [
+        *synthetic_grid(seeds=2, examples=150, classes=3, dataset="a"),
+        *synthetic_grid(seeds={"small": [0], "base": [1, 2]}, examples=60, dataset="b|c&d", seed=1),
+        *synthetic_grid(seeds=2, examples=50, task="span_qa", dataset="answers"),
+    ]
+
+
+# what a dataset is too small for, or has none of
+LACKING = {
+    "ensembles": {"b|c&d"},
+    "score_comparison": {"b|c&d"},
+    "post_hoc": {"b|c&d", "answers"},
+    "token_quantiles": {"a", "b|c&d"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +62,15 @@ def test_every_table_in_every_form(out):
         assert [[str("" if v is None else v) for v in row.values()] for row in kept["rows"]] == [
             list(row.values()) for row in rows
         ]
-        assert all("context" not in row or row["context"] == "" for row in rows)
-        both = table.name not in ("ensembles", "post_hoc", "score_comparison")  # too little for them
-        assert {row["dataset"] for row in rows} == ({"a", "b|c&d"} if both else {"a"})
+        expected = {"a", "b|c&d", "answers"} - LACKING.get(table.name, set())
+        assert {row["dataset"] for row in rows} == expected
+        assert all((row["context"] == "") == (row["dataset"] != "answers") for row in rows)
         text = (out / "tables" / f"{table.name}.md").read_text(encoding="utf-8")
         assert table.title in text and table.reading in text and kept["signature"] in text
         lines = [line for line in text.splitlines() if line.startswith("| ")]
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1 and len(lines) == 2 + len(rows)
         tex = (out / "tables" / f"{table.name}.tex").read_text(encoding="utf-8")
-        assert (r"b\textbar{}c\&d" in tex) == both and "\\bottomrule" in tex
+        assert (r"b\textbar{}c\&d" in tex) == ("b|c&d" in expected) and "\\bottomrule" in tex
         body = [line for line in tex.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in body}) == 1
 
@@ -86,7 +97,6 @@ def test_without_it(scores, tmp_path):
 def test_what_a_partial_grid_lacks_is_said(out):
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))["beyond"]
     assert "b|c&d: small has one seed: no ensembles of it." in summary["ensembles"]["notes"]
-    assert {row["dataset"] for row in summary["ensembles"]["rows"]} == {"a"}
     assert "b|c&d: 60 examples are too few; it takes 100." in summary["post_hoc"]["notes"]
 
 

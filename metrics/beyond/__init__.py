@@ -2,8 +2,8 @@
 
 `quality.py` against random and the perfect router; `comparison.py` one score against another; `peak.py` held-out
 peaks; `certified.py` thresholds with a guarantee; `cost.py`, `ensemble.py` FLOPs; `post_hoc.py` learned deferral;
-`selective.py` risk and coverage of each run; `subgroups.py` where the larger model helps. `table.py` says what a table
-is, `collect.py` gathers what they need while each size is analysed.
+`tokens.py` quantiles of sequences' tokens; `selective.py` risk and coverage of each run; `subgroups.py` where the
+larger model helps. `table.py` says what a table is, `collect.py` gathers what they need while each size is analysed.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,13 @@ from metrics.beyond.quality import deferral_quality_table
 from metrics.beyond.selective import selective_runs_table, selective_table
 from metrics.beyond.subgroups import subgroups_table
 from metrics.beyond.table import Column, Table, write_beyond_tables
+from metrics.beyond.tokens import token_quantiles_table
 from metrics.tables import signature
 
 __all__ = ["Beyond", "Collector", "Column", "Table", "beyond_tables", "empty_tables", "write_beyond_tables"]
 
 # Their intervals come from the first resamples alone, as each of them ranks every run's examples anew.
-_OF_FEW_RESAMPLES = ("selective", "post_hoc")
+_OF_FEW_RESAMPLES = ("selective", "post_hoc", "token_quantiles")
 
 
 @dataclass
@@ -68,6 +69,7 @@ def empty_tables() -> list[Table]:
         cost_table(),
         ensembles_table(),
         post_hoc_table(),
+        token_quantiles_table(),
         selective_table(),
         selective_runs_table(),
         subgroups_table(),

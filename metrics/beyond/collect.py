@@ -7,7 +7,18 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis import Analysis, SizeView, distinct_scores
-from metrics.beyond import certified, comparison, cost, ensemble, peak, post_hoc, quality, selective, subgroups
+from metrics.beyond import (
+    certified,
+    comparison,
+    cost,
+    ensemble,
+    peak,
+    post_hoc,
+    quality,
+    selective,
+    subgroups,
+    tokens,
+)
 from metrics.beyond.few import first_few
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Resampling
@@ -27,8 +38,9 @@ class _Context:
     samples: dict[str, SwitcherSamples] = field(default_factory=dict)  # by small size
     distinct: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # small size -> score -> those like it
     peaks: dict[tuple[str, str, str], peak.Peak] = field(default_factory=dict)
-    certified: dict[tuple[str, str, str], tuple[Row, list[Row]]] = field(default_factory=dict)
+    thresholds: dict[tuple[str, str, str], tuple[Row, list[Row]]] = field(default_factory=dict)
     learned: dict[tuple[str, str], post_hoc.PostHoc] = field(default_factory=dict)
+    of_tokens: dict[str, tokens.TokenSwitchers] = field(default_factory=dict)
     risks: dict[str, selective.SizeRisks] = field(default_factory=dict)
     columns: list[subgroups.Subgroups] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # of subgroups
@@ -60,9 +72,11 @@ class Collector:
         orders = {score: [deferral_order(run) for run in view.scores[score]] for score in groups}
         if size is self.grid.sizes[0]:
             context.columns = subgroups.subgroups_of(self.grid, orders["margin"], context.notes)
+        few = first_few(view.resampling)
+        if view.context is not None and view.larger:
+            context.of_tokens[size.name] = tokens.token_switchers(size, view.larger, view.context, few)
         if not self._judged:
             return
-        few = first_few(view.resampling)
         alike = {other: score for score, others in groups.items() for other in others}
         risks = selective.size_risks(size, orders, few)
         context.risks[size.name] = selective.SizeRisks(
@@ -97,7 +111,7 @@ class Collector:
         if n >= certified.FEWEST:
             half = certified.calibration_half(n, config.seed)
             for score in view.scores:
-                context.certified[size.name, large.name, score] = certified.certified_of(
+                context.thresholds[size.name, large.name, score] = certified.certified_of(
                     view.scores, score, size, large, half, config
                 )
         if n >= post_hoc.FEWEST:
@@ -122,7 +136,7 @@ class Collector:
         left_out: list[str] = []
         if first:  # sizes are as good as they are in either context; the buckets are of the first one's margin
             by_subgroup, left_out = subgroups.subgroups(analysis, context.columns, context.resampling, confidence)
-        summed, single = certified.certified(analysis, context.certified)
+        summed, single = certified.certified(analysis, context.thresholds)
         means, runs = selective.selective(analysis, context.risks, confidence) if self._judged else ([], [])
         several = self._ensembles if deployable else {}
         samples = context.samples
@@ -135,6 +149,7 @@ class Collector:
             "cost": cost.costs(analysis, samples, confidence) if deployable else [],
             "ensembles": ensemble.ensembles(analysis, several, samples, confidence),
             "post_hoc": post_hoc.post_hoc(analysis, context.learned, samples, confidence),
+            "token_quantiles": tokens.token_quantiles(analysis, context.of_tokens, confidence),
             "selective": means,
             "selective_runs": runs,
             "subgroups": by_subgroup,
@@ -147,15 +162,17 @@ class Collector:
         grid, n = self.grid, self.grid.examples
         names = (
             *("deferral_quality", "score_comparison", "held_out_peak", "certified", "certified_runs", "cost"),
-            *("ensembles", "post_hoc", "selective", "selective_runs", "subgroups"),
+            *("ensembles", "post_hoc", "token_quantiles", "subgroups", "selective", "selective_runs"),
         )
         notes: dict[str, list[str]] = {name: [] for name in names}
         if len(grid.sizes) == 1:
-            for name in names[:8] + names[-1:]:
+            for name in names[:10]:
                 notes[name].append(f"One size only ({grid.sizes[0].name}): there is nothing to defer to.")
             return notes
         if not self.config.resamples:
             notes["score_comparison"].append("metrics.resamples=0: no tests.")
+        if grid.task == "classification":
+            notes["token_quantiles"].append("Classes have no tokens to take quantiles of: span QA and translation do.")
         notes["cost"] += cost.cost_notes(grid)
         if not self._judged:
             notes["deferral_quality"].append("Translation: BLEU has no perfect router in closed form.")

@@ -129,7 +129,7 @@ CONTROLS = """
 <label class="check"><input type="checkbox" name="random" checked>
 <svg class="sample" width="26" height="10" aria-hidden="true"><line x2="26" y1="5" y2="5" stroke-dasharray="4 4"/></svg>
 deferral at random</label>
-<label class="check"><input type="checkbox" name="perfect">
+<label class="check" data-perfect><input type="checkbox" name="perfect">
 <svg class="sample" width="26" height="10" aria-hidden="true"><line x2="26" y1="5" y2="5" stroke-dasharray="1 3"/></svg>
 a perfect router</label></fieldset>
 </form>

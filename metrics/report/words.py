@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from metrics.analysis import Analysis, SizePair
+from metrics.analysis import WHOSE_TOKENS, Analysis, SizePair
 from metrics.churn import BUCKETS
 from metrics.grid import SizeRuns
 from metrics.intervals import Estimate
@@ -295,15 +295,11 @@ def _whose_uncertainty(analysis: Analysis, others: Sequence[Analysis]) -> list[s
         return []
     pair, quality = analysis.widest, quality_of(analysis.grid)
     assert pair is not None
-    told = {
-        "gold": "of the gold answer's tokens, as in the paper; it reads the label, so it can't be deployed",
-        "self": f"of {pair.small}'s own output, which needs no label, so it can be deployed",
-    }
-    sentences = [f"Uncertainty here is {told[analysis.context]}."]
+    sentences = [f"Uncertainty here is of {WHOSE_TOKENS[analysis.context]}."]
     for other in others:
         assert other.context is not None and other.widest is not None
         area, matching = other.widest.area["margin"], other.widest.matching["margin"]
-        text = f"If it is {told[other.context]}: {points(area.value)} {quality.points}{within(area)} over random"
+        text = f"By {WHOSE_TOKENS[other.context]}: {points(area.value)} {quality.points}{within(area)} over random"
         if other.widest.gap.above_zero and matching.value < MATCHED:
             text += f", and {percent(matching.value)}{within(matching, 1)} deferred match {pair.large}"
         sentences.append(f"{text}.")
@@ -345,6 +341,15 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
     else:
         sentences.append("No intervals were computed.")
     return sentences
+
+
+def context_note(analyses: Sequence[Analysis]) -> str:
+    """Whose tokens the uncertainty of sequences is of; "" where there are only classes."""
+    of = [analysis for analysis in analyses if analysis.context is not None]
+    if not of:
+        return ""
+    names = "" if len(of) == len(analyses) else f" of {', '.join(analysis.grid.dataset for analysis in of)}"
+    return f"Uncertainty{names} is that of {WHOSE_TOKENS[of[0].context or 'gold']}."
 
 
 def slice_name(column: str) -> str:

@@ -9,10 +9,9 @@ from metrics.churn import CUT_PERCENT
 from metrics.grid import SizeRuns
 from metrics.intervals import Drawn, ResampledRanks, Resampling, blocks_of_groups
 from metrics.outcomes import OutcomeCodes
+from metrics.scores.schema import BLEU_STATISTICS
 from metrics.switcher import DeferralOrder
 from metrics.text import corpus_bleu
-
-_NO_NAN = 1e-300
 
 
 def quality_samples(size: SizeRuns, resampling: Resampling) -> np.ndarray:
@@ -49,7 +48,7 @@ def _qualities(size: SizeRuns, sums: np.ndarray, resampling: Resampling, drawn: 
     examples = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)  # [V, b]
     if size.correct is not None:
         return np.einsum("vrb,br->vb", sums[:, 1:], counts) / runs / examples
-    stats = sums[:, 1:].reshape(len(sums), runs, (sums.shape[1] - 1) // runs, sums.shape[2])  # [V, R, 10, b]
+    stats = sums[:, 1:].reshape(len(sums), runs, BLEU_STATISTICS, sums.shape[2])  # [V, R, 10, b]
     bleu = corpus_bleu(np.moveaxis(stats, 2, -1)) / 100  # [V, R, b]
     return np.einsum("vrb,br->vb", bleu, counts) / runs + 0 * examples
 
