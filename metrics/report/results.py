@@ -127,7 +127,6 @@ def _mean_cell(row: Mapping[str, Any], column: str) -> Cell:
 
 def further_table(one: FurtherTable, confidence: float) -> str:
     """Any table of rows with columns that say how they are to be shown."""
-    shown = one.shown
     reading = [one.reading]
     if any(column.interval for column in one.shown):
         reading.append(f"Brackets: {100 * confidence:g} % interval.")
