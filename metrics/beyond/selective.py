@@ -153,8 +153,7 @@ def _add_samples(
     assert size.correct is not None
     blocks = resampling.micro_blocks(order)
     values = np.stack([np.ones(order.examples), ~size.correct[run]], axis=1).astype(np.float32)
-    for drawn in resampling.of_run(size.name, run).parts(2 * blocks.count * 2):
-        sums = resampling.block_sums(drawn, blocks, values)
+    for drawn, sums in resampling.block_sums(resampling.of_run(size.name, run), blocks, values):
         cumulated = ResampledRanks.of(sums).cumulated.astype(np.float64)  # [G + 1, 2, b]
         n, errors = cumulated[-1]  # [b] each
         kept = n - cumulated[::-1, 0]  # [G + 1, b]
