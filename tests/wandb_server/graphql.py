@@ -13,6 +13,10 @@ from typing import Any
 _TOKEN = re.compile(r'\s+|,|#[^\n]*|(?P<token>\.\.\.|[{}()\[\]:=!$@|&]|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|\w+)')
 
 
+# What the SDK is known to send without declaring it, and W&B to ignore.
+_SURPLUS = {"UpsertBucket": {"entity", "name", "project"}}
+
+
 class GraphQLError(Exception):
     """The document, its variables or what it asks for is not of this schema. `status` is the HTTP status."""
 
@@ -190,8 +194,10 @@ def parse(text: str) -> Document:
 
 def execute(document: Document, variables: dict[str, Any], root: Any) -> dict[str, Any]:
     """The `data` of the answer. Raises GraphQLError for whatever the document or the schema does not declare."""
-    given = {name for name, value in variables.items() if value is not None}  # the SDK adds nulls that it left out above
-    if unknown := sorted(given - set(document.variables)):
+    given = {
+        name for name, value in variables.items() if value is not None
+    }  # the SDK adds nulls that it left out above
+    if unknown := sorted(given - set(document.variables) - _SURPLUS.get(document.name, set())):
         raise GraphQLError(f"{document.name}: variables {', '.join(unknown)} are not declared", 400)
     values = {}
     for name, (required, has_default, default) in document.variables.items():

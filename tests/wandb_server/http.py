@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -114,10 +115,8 @@ class WandbServer:
         self._http.socket.close()
         with self._lock:
             for connection in list(self._open):
-                try:
+                with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
     def revive(self) -> None:
         """Comes back on the same port with what it held."""
@@ -178,10 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
     def finish(self) -> None:
         with self.server_state._lock:
             self.server_state._open.discard(self.connection)
-        try:
+        with suppress(OSError):
             super().finish()
-        except OSError:
-            pass
 
     def log_message(self, *_: Any) -> None:
         pass

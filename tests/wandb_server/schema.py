@@ -30,8 +30,11 @@ class Node:
 
 def record(kind: str, **values: Any) -> Node:
     """An object of a type with plain fields and no arguments."""
-    methods = {name: (lambda value: lambda self: value)(value) for name, value in values.items()}
-    return type(kind, (Node,), methods)()
+    return type(kind, (Node,), {name: _field(value) for name, value in values.items()})()
+
+
+def _field(value: Any) -> Callable[[Any], Any]:
+    return lambda self: value
 
 
 def connection(nodes: Sequence[Any], after: str | None, first: int | None, **of_edge: Callable[[Any], Any]) -> Node:
@@ -114,9 +117,7 @@ class Mutation(Node):
         )
         inserted = False
         if "id" in input:
-            run = next(
-                (r for p in self._state.projects.values() for r in p.runs.values() if r.id == input["id"]), None
-            )
+            run = next((r for p in self._state.projects.values() for r in p.runs.values() if r.id == input["id"]), None)
             if run is None:
                 raise Refused(f"upsertBucket: no run with the id {input['id']}")
         else:
@@ -192,9 +193,7 @@ class Mutation(Node):
         return record("ArtifactManifest", id=node_id("ArtifactManifest", artifact.number), file=file)
 
     def createArtifactFiles(self, input: dict[str, Any]) -> Node:
-        only(
-            input, "CreateArtifactFilesInput", "artifactFiles", "clientMutationId", "cloudRegionID", "storageLayout"
-        )
+        only(input, "CreateArtifactFilesInput", "artifactFiles", "clientMutationId", "cloudRegionID", "storageLayout")
         files = []
         for spec in input["artifactFiles"]:
             only(
@@ -398,11 +397,7 @@ class Project(Node):
         first: int | None = None,
         after: str | None = None,
     ) -> Node:
-        views = [
-            View(view)
-            for view in self._project.views
-            if view.type == viewType and viewName in (None, view.name)
-        ]
+        views = [View(view) for view in self._project.views if view.type == viewType and viewName in (None, view.name)]
         return connection(views, after, first)
 
 
@@ -647,9 +642,7 @@ class ArtifactCollectionMembership(Node):
     def artifact(self) -> Node:
         return Artifact(self._artifact, self._base)
 
-    def files(
-        self, names: list[str] | None = None, after: str | None = None, first: int | None = None
-    ) -> Node:
+    def files(self, names: list[str] | None = None, after: str | None = None, first: int | None = None) -> Node:
         artifact = self._artifact
         kept = [name for name in artifact.files if not names or name in names]
         return connection([self._file(name) for name in kept], after, first)

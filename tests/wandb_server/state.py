@@ -22,6 +22,11 @@ def node_id(kind: str, number: int | str) -> str:
     return base64.b64encode(f"{kind}:{number}".encode()).decode()
 
 
+def loads(text: str) -> Any:
+    """JSON as the SDK streams it: with bare NaN and Infinity, which W&B keeps as words, since JSON has none."""
+    return json.loads(text, parse_constant=lambda word: word)
+
+
 def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -54,7 +59,7 @@ class RunState:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines.get("wandb-history.jsonl", [])]
+        return [loads(line) for line in self.lines.get("wandb-history.jsonl", [])]
 
     def stream(self, body: dict[str, Any]) -> None:
         """Takes one request of the file stream: lines by file and offset, and whether the run has ended."""
@@ -70,7 +75,7 @@ class RunState:
             if set(chunk) != {"offset", "content"}:
                 raise Refused(f"file_stream of {self.name}, {name}: keys {sorted(chunk)}")
             if name == "wandb-summary.json":
-                self.summary = json.loads(chunk["content"][-1])
+                self.summary = loads(chunk["content"][-1])
                 continue
             lines = self.lines.setdefault(name, [])
             if chunk["offset"] > len(lines):
