@@ -74,6 +74,13 @@ class Ledger:
             key = (self._place, run_id)
             connection.execute("DELETE FROM delivered_edges WHERE place = ? AND run = ?", key)
 
+    def forget(self) -> None:
+        """Takes nothing for confirmed any more; under which ids runs were sent stays known."""
+        with self._store.database.write() as connection:
+            connection.execute("UPDATE delivered_runs SET stamp = NULL WHERE place = ?", (self._place,))
+            for table in ("delivered_artifacts", "delivered_edges"):
+                connection.execute(f"DELETE FROM {table} WHERE place = ?", (self._place,))
+
     def stamp(self, run_id: str) -> str:
         """A hash of all that is to be shown of a run itself; what the server confirmed was this, or is out of date."""
         record = self._store.run(run_id)
