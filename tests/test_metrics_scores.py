@@ -146,8 +146,9 @@ def test_the_rounding_of_a_log_softmax_is_no_error(scores, path):
         ({"schema_version": 2}, "schema_version 2, expected 1"),
         ({"schema_version": "DELETED"}, "schema_version None"),
         ({"size": "DELETED", "seed": "DELETED"}, "lacks size, seed"),
-        ({"task": "translation"}, "classification alone"),
-        ({"task": "span_qa"}, "classification alone"),
+        ({"task": "translation"}, r"classes=\[.*expected \[\], as translation has none"),
+        ({"task": "span_qa", "classes": []}, "lacks the column token_log_probs, .*, self_token_entropies of task"),
+        ({"task": "poetry"}, "task='poetry', expected one of classification, span_qa, translation"),
         ({"seed": "0"}, "seed='0', expected a whole number"),
         ({"seed": True}, "seed=True"),
         ({"parameters": 0}, "parameters=0"),
@@ -250,3 +251,202 @@ def test_metadata_that_is_no_json_is_not_written(scores, tmp_path):
 
 def test_metadata_survives_as_json(path, scores):
     assert json.loads(pq.read_schema(path).metadata[METADATA_KEY]) == asdict(scores.metadata)
+
+
+# ---- span QA and translation
+
+TOKENS = ("token_log_probs", "token_margins", "token_entropies")
+
+
+@pytest.fixture(params=["span_qa", "translation"])
+def sequences(request):
+    return synthetic_grid(seeds=1, examples=30, task=request.param)[0]
+
+
+@pytest.fixture
+def sequences_path(tmp_path, sequences):
+    write_scores(sequences, tmp_path / "sequences.parquet")
+    return tmp_path / "sequences.parquet"
+
+
+def same_sequences(one, other):
+    assert one.metadata == other.metadata
+    for name in ("example_id", "target", "prediction", "correct", "bleu_stats"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert (a is None) == (b is None) and (a is None or np.array_equal(a, b)), name
+    for name in ("gold_tokens", "self_tokens"):
+        for part in ("log_probs", "margins", "entropies", "offsets"):
+            assert np.array_equal(getattr(getattr(one, name), part), getattr(getattr(other, name), part)), (name, part)
+    assert list(one.slices["slice_kind"]) == list(other.slices["slice_kind"])
+    assert one.class_log_likelihoods is None and other.class_log_likelihoods is None
+
+
+def test_sequences_round_trip_as_documented(sequences, sequences_path, tmp_path):
+    same_sequences(read_scores(sequences_path), sequences)
+    schema = pq.read_schema(sequences_path)
+    translation = sequences.metadata.task == "translation"
+    lists = [prefix + name for prefix in ("", "self_") for name in TOKENS]
+    expected = ["example_id", "target", "prediction", "correct", *lists, *(["bleu_stats"] if translation else [])]
+    assert schema.names == [*expected, "slice_kind"]
+    assert all(schema.field(name).type == pa.list_(pa.float32()) for name in lists)
+    assert schema.field("correct").type == pa.bool_()
+    if translation:
+        assert schema.field("bleu_stats").type == pa.list_(pa.int32())
+        assert pq.read_table(sequences_path).column("correct").null_count == 30
+    write_scores(sequences, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == sequences_path.read_bytes()
+
+
+def test_examples_taken_in_another_order(sequences, tmp_path):
+    rows = np.array([4, 0, 29, 4])
+    taken = sequences.take(rows)
+    for k, row in enumerate(rows):
+        for name in ("gold_tokens", "self_tokens"):
+            one, all_ = getattr(taken, name), getattr(sequences, name)
+            for part in ("log_probs", "margins", "entropies"):
+                expected = getattr(all_, part)[all_.offsets[row] : all_.offsets[row + 1]]
+                assert np.array_equal(getattr(one, part)[one.offsets[k] : one.offsets[k + 1]], expected)
+    assert list(taken.prediction) == list(sequences.prediction[rows])
+    again = sequences.take(np.arange(30)[::-1]).take(np.arange(30)[::-1])
+    write_scores(again, tmp_path / "a.parquet")
+    same_sequences(read_scores(tmp_path / "a.parquet"), sequences)
+
+
+def test_sequences_by_other_programs(sequences, sequences_path):
+    """Chunks, wide lists, float64, and the columns of other tasks filled with nulls."""
+    table = pq.read_table(sequences_path)
+    columns = {
+        name: pa.chunked_array([pa.array(values[:9], kind), pa.array(values[9:], kind)])
+        for name in table.column_names
+        if "token_" in name
+        for values, kind in ((table.column(name).to_pylist(), pa.large_list(pa.float64())),)
+    }
+    columns["class_log_likelihoods"] = pa.nulls(30, pa.list_(pa.float32()))
+    if sequences.metadata.task == "span_qa":
+        columns["bleu_stats"] = pa.nulls(30)
+    else:
+        columns["correct"] = pa.nulls(30)
+        columns["bleu_stats"] = pa.array(table.column("bleu_stats").to_pylist(), pa.list_(pa.int64(), 10))
+    read = read_scores(rewritten(sequences_path, columns))
+    same_sequences(read, sequences)
+    assert read.gold_tokens.margins.dtype == np.float64
+
+
+def test_values_in_another_tasks_columns(sequences_path, path):
+    with pytest.raises(ScoresError, match="column class_log_likelihoods holds values, but the metadata says task"):
+        read_scores(rewritten(sequences_path, {"class_log_likelihoods": pa.array([[-1.0, -2.0]] * 30)}))
+    with pytest.raises(ScoresError, match="column bleu_stats holds values, .* task classification"):
+        read_scores(rewritten(path, {"bleu_stats": pa.array([None] * 39 + [[1] * 10])}))
+
+
+@pytest.mark.parametrize("prefix", ["", "self_"])
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("token_log_probs", [float("nan"), -1.0], "row 7 of {} holds NaN"),
+        ("token_log_probs", [-1.0, 0.5], "row 7 of {} holds a value above 0"),
+        ("token_margins", [0.5, float("nan")], "row 7 of {} holds NaN"),
+        ("token_margins", [0.5, 1.01], r"row 7 of {} holds a value outside \[0, 1\].*: \[0.5, 1.0"),
+        ("token_margins", [-0.01, 0.5], r"row 7 of {} holds a value outside \[0, 1\]"),
+        ("token_entropies", [-0.01, 0.5], "row 7 of {} holds a negative value"),
+        ("token_entropies", [float("inf"), 0.5], "row 7 of {} holds a value that isn't finite"),
+        ("token_entropies", [1.0], "row 7 has 2 .*token_log_probs but 1 {}"),
+        ("token_log_probs", None, "column {} holds 1 nulls"),
+        ("token_margins", [0.5, None], "column {} holds lists with 1 nulls"),
+    ],
+)
+def test_wrong_tokens(sequences, sequences_path, prefix, name, values, message):
+    # row 7 gets two tokens of its own, so that the lists agree where they are meant to
+    usual = {"token_log_probs": [-1.0, -1.0], "token_margins": [0.5, 0.5], "token_entropies": [1.0, 1.0]}
+    columns = {}
+    for each, given in {**usual, name: values}.items():
+        rows = pq.read_table(sequences_path).column(prefix + each).to_pylist()
+        rows[7] = given
+        columns[prefix + each] = pa.array(rows, pa.list_(pa.float32()))
+    with pytest.raises(ScoresError, match=message.format(prefix + name)) as caught:
+        read_scores(rewritten(sequences_path, columns))
+    assert str(sequences_path) in str(caught.value)
+
+
+def test_rounding_of_tokens_is_no_error(sequences_path):
+    columns = {}
+    for name, given in zip(TOKENS, ([1e-6, -np.inf], [1.0 + 1e-6, -1e-7], [-1e-7, 30.0])):
+        rows = pq.read_table(sequences_path).column(name).to_pylist()
+        rows[7] = given
+        columns[name] = pa.array(rows, pa.list_(pa.float32()))
+    read_scores(rewritten(sequences_path, columns))
+
+
+def test_a_sequence_without_a_token(sequences_path):
+    columns = {}
+    for name in TOKENS:
+        rows = pq.read_table(sequences_path).column(name).to_pylist()
+        rows[3] = []
+        columns[name] = pa.array(rows, pa.list_(pa.float32()))
+    with pytest.raises(ScoresError, match="row 3 has 0 token_log_probs, expected one a token, EOS included"):
+        read_scores(rewritten(sequences_path, columns))
+
+
+@pytest.mark.parametrize(
+    ("stats", "message"),
+    [
+        ([5, 5, 3, 2, 1, 0, 5, 4, 3, 3], r"row 7 .* totals that aren't max\(hypothesis length - n \+ 1, 0\)"),
+        ([2, 5, 1, 1, 0, 0, 2, 1, -1, -2], "row 7 .* a negative count"),
+        ([5, 5, 6, 2, 1, 0, 5, 4, 3, 2], "row 7 .* more n-gram matches than the hypothesis has n-grams"),
+        ([5, 5, 3, 2, 1, 0, 5, 4, 3], "row 7 has 9 bleu_stats, expected 10: two lengths"),
+        ([2**32 + 5, 5, 3, 2, 1, 0, 5, 4, 3, 2], "row 7 of bleu_stats holds a count above 2147483647"),
+        (None, "column bleu_stats holds 1 nulls"),
+    ],
+)
+def test_wrong_bleu_statistics(tmp_path, stats, message):
+    scores = synthetic_grid(seeds=1, examples=30, task="translation")[0]
+    write_scores(scores, tmp_path / "a.parquet")
+    rows = scores.bleu_stats.tolist()
+    rows[7] = stats
+    with pytest.raises(ScoresError, match=message):
+        read_scores(rewritten(tmp_path / "a.parquet", {"bleu_stats": pa.array(rows, pa.list_(pa.int64()))}))
+
+
+def test_correct_of_sequences(tmp_path):
+    spans = synthetic_grid(seeds=1, examples=30, task="span_qa")[0]
+    contradicting = spans.correct != (spans.prediction == spans.target)
+    assert contradicting.any()  # "The answer." is right, whatever the string says
+    write_scores(spans, tmp_path / "a.parquet")
+    assert np.array_equal(read_scores(tmp_path / "a.parquet").correct, spans.correct)
+    with pytest.raises(ScoresError, match="column correct holds 30 nulls; span_qa has none"):
+        read_scores(rewritten(tmp_path / "a.parquet", {"correct": pa.nulls(30, pa.bool_())}))
+    translation = synthetic_grid(seeds=1, examples=30, task="translation")[0]
+    write_scores(translation, tmp_path / "b.parquet")
+    with pytest.raises(ScoresError, match="column correct holds 30 values; expected nulls"):
+        read_scores(rewritten(tmp_path / "b.parquet", {"correct": pa.array([True] * 30)}))
+
+
+@pytest.mark.parametrize("task", ["classification", "span_qa", "translation"])
+def test_scores_that_lack_or_hold_what_their_task_does_not(task, tmp_path):
+    mine = synthetic_grid(seeds=1, examples=30, task=task)[0]
+    others = {t: synthetic_grid(seeds=1, examples=30, task=t)[0] for t in ("classification", "translation")}
+    everything = {
+        "correct": np.zeros(30, bool),
+        "class_log_likelihoods": others["classification"].class_log_likelihoods,
+        "gold_tokens": others["translation"].gold_tokens,
+        "self_tokens": others["translation"].self_tokens,
+        "bleu_stats": others["translation"].bleu_stats,
+    }
+    for name, value in everything.items():
+        held = getattr(mine, name) is not None
+        match = f"scores of task {task} {'lack' if held else 'hold'} {name}"
+        with pytest.raises(ScoresError, match=match):
+            write_scores(replace(mine, **{name: None if held else value}), tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offsets_that_do_not_fit_their_values(sequences, tmp_path):
+    tokens = sequences.gold_tokens
+    for change, match in (
+        ({"margins": tokens.margins[:-1]}, "token_margins has shape"),
+        ({"offsets": tokens.offsets[:-1]}, "offsets of token_log_probs are int64 of shape"),
+        ({"offsets": tokens.offsets.astype(np.int32)}, "expected int64"),
+        ({"offsets": tokens.offsets + 1}, "expected offsets from 0"),
+    ):
+        with pytest.raises(ScoresError, match=match):
+            write_scores(replace(sequences, gold_tokens=replace(tokens, **change)), tmp_path / "a.parquet")

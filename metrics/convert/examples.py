@@ -126,9 +126,11 @@ def save(scores: Scores, out: Path, say: Say) -> Path:
                 "every run: name them alike, or write to another directory"
             )
         order = [m.classes.index(name) for name in other.classes]
+        assert scores.class_log_likelihoods is not None  # build_scores makes classifications
         m = replace(m, classes=list(other.classes))
         scores = replace(scores, metadata=m, class_log_likelihoods=scores.class_log_likelihoods[:, order])
         break
     write_scores(scores, path)
-    say(f"{path}: {len(scores.example_id):,} examples, {len(m.classes)} classes, {100 * scores.correct.mean():.2f} %")
+    accuracy = np.mean(scores.prediction == scores.target)
+    say(f"{path}: {len(scores.example_id):,} examples, {len(m.classes)} classes, {100 * accuracy:.2f} %")
     return path
