@@ -99,7 +99,7 @@ class Deliverer:
         edges = session.edges()
         own = {artifact.ref for kind, artifact in edges if kind == "logged"}
         # What a run both logs and uses, it must have logged first: equal content is one version, so there are such.
-        for kind, artifact in sorted(edges, key=lambda edge: (edge[0] == "used" and edge[1].ref in own)):
+        for kind, artifact in sorted(edges, key=lambda edge: edge[0] == "used" and edge[1].ref in own):
             if kind == "used":
                 self._need(artifact, above | {session.run_id})
             session.send_edge(kind, artifact)
@@ -129,7 +129,9 @@ class Deliverer:
             raise Unreachable(f"W&B, {self.server.place}: no answer")
         if not self._open and not self.server.answers():
             self._down_until = time.monotonic() + _DOWN
-            raise Unreachable(f"W&B, {self.server.place}: no answer in {REQUEST_TIMEOUT} s, or none that it should give")
+            raise Unreachable(
+                f"W&B, {self.server.place}: no answer in {REQUEST_TIMEOUT} s, or none that it should give"
+            )
 
     def _explained(self, error: Exception, run_id: str) -> TrackingError:
         if isinstance(error, Undelivered):
@@ -161,8 +163,9 @@ def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:
 def scratch(store: Store) -> Iterator[Path]:
     """A working directory for a process that sends, gone with it: what counts is in the store.
 
-    The SDK writes into an artifact's manifest, which it uploads, where on this machine each file lay. So files are named
-    relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started here too.
+    The SDK writes into an artifact's manifest, which it uploads, where on this machine each file lay. So files are
+    named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started here
+    too.
     """
     with tempfile.TemporaryDirectory(prefix="switchyard-wandb-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
