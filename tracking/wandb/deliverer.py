@@ -164,8 +164,7 @@ def scratch(store: Store) -> Iterator[Path]:
     """A working directory for a process that sends, gone with it: what counts is in the store.
 
     The SDK writes into an artifact's manifest, which it uploads, where on this machine each file lay. So files are
-    named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started here
-    too.
+    named relative to this directory, which has the store's `blobs` in it; the SDK's service process is to start here.
     """
     with tempfile.TemporaryDirectory(prefix="switchyard-wandb-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
