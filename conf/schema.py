@@ -182,12 +182,17 @@ class Mesh:
 
 @dataclass
 class Tracking:
-    """Where runs and artifacts are kept."""
+    """Where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
+
+    Where `entity`, `project` or `base_url` is null, W&B's own environment says it (WANDB_ENTITY, WANDB_PROJECT,
+    WANDB_BASE_URL), else the API key's entity, the project switchyard and W&B's own server.
+    """
 
     backend: str = "local"
     root: str = "runs"
     entity: Optional[str] = None
-    project: str = "switchyard"
+    project: Optional[str] = None
+    base_url: Optional[str] = None
     group: Optional[str] = None
 
     def check(self) -> None:

@@ -10,12 +10,13 @@ from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
 from infer.identity import ModelSource, infer_run_id, scoring_identity
+from metrics.media import most_uncertain
 from metrics.scores import Scores, write_scores
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train.cell_data import cell_size, dataset_record, log_data
 from train.data.sources import Split, load_split
 from train.data.tokens import Vocabulary
-from train.identity import cell_name, identity_hash
+from train.identity import cell_name, identity_hash, settings
 from train.model_artifact import Model, load_model
 from train.pretrained.find import agreed_size
 from train.pretrained.hf import hf_config
@@ -36,7 +37,7 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
         name=f"infer {cell_name(config)} {split.name}",
         group=config.tracking.group,
         tags=[config.dataset.name, config.size.name],
-        config={**identity, "identity": identity_hash(identity)},
+        config={**identity, "identity": identity_hash(identity), "settings": settings(config)},
         restart=config.force,
     ) as run:
         if source.artifact is not None:
@@ -46,6 +47,7 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
         scores, summary = score_split(config, split, model, source.digest, mesh)
         run.set_summary(summary)
+        run.log_table("most_uncertain", *most_uncertain(scores))
         name = f"scores-{cell_name(config)}-{split.name}"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "scores.parquet"
