@@ -49,6 +49,11 @@ class Dataset:
     glob). `columns` maps names that a column may have in the source to the name it has here. A column `join_column`
     joins a split's file with SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. One
     file of all rows is split by `test_share` and `split_seed`. `expected_rows` is what the paper counts in each split.
+    `splits` names the source's split for each of ours, where they differ.
+
+    The other tasks have no classes: the target is the text of `label_column`. A column that is a field of an object has
+    a dotted name in `columns`, such as `translation.de`. In `span_qa` a row may have several gold answers, the first of
+    which is the target.
     """
 
     name: str = MISSING
@@ -62,6 +67,7 @@ class Dataset:
     columns: Any = None
     join_column: Optional[str] = None
     drop_labels: Any = None
+    splits: Any = None
     test_share: Optional[float] = None
     split_seed: int = 0
     expected_rows: Any = None
@@ -69,6 +75,8 @@ class Dataset:
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
     template: str = "{text}"
     max_input_length: int = 512
+    max_target_length: int = 512  # of the other tasks: targets are cut there, and decoding ends there
+    beams: int = 1  # of decoding; 1 is greedy
     recipe: Recipe = field(default_factory=Recipe)
     # of the built-in generator alone
     generator_seed: int = 0
@@ -85,7 +93,9 @@ class Dataset:
                 )
             self.classes = {str(label): str(target) for label, target in self.classes.items()}
         _at_least("dataset.max_input_length", self.max_input_length, 2)
-        for key in ("hub_files", "columns", "expected_rows"):
+        _at_least("dataset.max_target_length", self.max_target_length, 2)
+        _at_least("dataset.beams", self.beams, 1)
+        for key in ("hub_files", "columns", "expected_rows", "splits"):
             if not isinstance(getattr(self, key), (dict, type(None))):
                 raise SwitchyardError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
         if not isinstance(self.drop_labels, (list, type(None))):
@@ -186,7 +196,11 @@ class Tracking:
 
 @dataclass
 class Train:
-    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number."""
+    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number.
+
+    `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
+    weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
+    """
 
     steps: int = 1000
     batch_size: int = 128
@@ -194,6 +208,7 @@ class Train:
     z_loss: float = 1e-4
     loss_normalizer: str = "none"
     dtype: str = "auto"
+    remat: str = "none"
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -208,6 +223,7 @@ class Train:
         _at_least("train.log_every", self.log_every, 1)
         _at_least("train.eval_every", self.eval_every, 0)
         _one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        _one_of("train.remat", self.remat, ("none", "dots", "full"))
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0
@@ -223,6 +239,9 @@ class Train:
 class Infer:
     """Scoring of one split. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact.
 
+    Where a model writes its answer (span QA, translation), it is decoded greedily, or by a beam search with
+    `length_penalty` (T5X's alpha); BLEU splits words as sacreBLEU's `bleu_tokenizer`.
+
     Batches are padded to as few lengths as keep the share of padding under `max_padding`, at most `length_buckets`.
     """
 
@@ -231,10 +250,16 @@ class Infer:
     batch_size: int = 64
     max_padding: float = 0.1
     length_buckets: int = 8
+    beams: int = 1
+    length_penalty: float = 0.6
+    bleu_tokenizer: str = "intl"
 
     def check(self) -> None:
         _at_least("infer.batch_size", self.batch_size, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
+        _at_least("infer.beams", self.beams, 1)
+        _at_least("infer.length_penalty", self.length_penalty, 0)
+        _one_of("infer.bleu_tokenizer", self.bleu_tokenizer, ("intl", "13a", "char", "none"))
         if not 0 <= self.max_padding < 1:
             raise SwitchyardError(f"infer.max_padding={self.max_padding}: expected a share in [0, 1)")
 
@@ -279,6 +304,28 @@ class Sweeps:
 
 
 @dataclass
+class Compile:
+    """What `python -m train.compile` assumes where the data would say: the shapes.
+
+    `rows` of a packed batch: by default one for each example, the most there can be. `label_length` is that of the
+    longest label string with its EOS: by default what the tokenizer says, where `tokenizer.path` is given, else 8.
+    `target_length` is by default one label string's, or `dataset.max_target_length` where there are no labels. `step`
+    compiles one of the steps alone. `json` prints JSON.
+    """
+
+    rows: Optional[int] = None
+    target_length: Optional[int] = None
+    label_length: Optional[int] = None
+    step: str = "all"
+    json: bool = False
+
+    def check(self) -> None:
+        for key in ("rows", "target_length", "label_length"):
+            _at_least(f"compile.{key}", 1 if getattr(self, key) is None else getattr(self, key), 1)
+        _one_of("compile.step", self.step, ("all", "train", "score"))
+
+
+@dataclass
 class Config:
     """The whole config of one cell: a (dataset, size, seed), and how it is trained, scored and kept."""
 
@@ -292,6 +339,8 @@ class Config:
     infer: Infer = field(default_factory=Infer)
     metrics: Metrics = field(default_factory=Metrics)
     sweeps: Sweeps = field(default_factory=Sweeps)
+    compile: Compile = field(default_factory=Compile)
+    topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: int = 0
     force: bool = False
 

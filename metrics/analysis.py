@@ -1,8 +1,9 @@
 """Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import comb
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from conf.errors import SwitchyardError
 from conf.schema import CONTEXTS, SCORES, Metrics
 from metrics.bleu import bleu_bounds, bleu_statistics_of_switchers
 from metrics.by_uncertainty import BucketQuality, Outcomes, bucket_quality, outcomes
-from metrics.churn import BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate, interval
 from metrics.resampled import ChurnSamples, SwitcherSamples, disagreement_samples, quality_samples, switcher_samples
+from metrics.shown import Percentiles, shown_rows
 from metrics.slices import SliceRow, slice_rows
 from metrics.switcher import (
     FRACTIONS,
@@ -30,13 +32,6 @@ from metrics.switcher import (
 from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
-
-# the scores that depend on the context whose tokens they are of
-OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
-_WHOSE = {
-    "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
-    "self": "the tokens of the model's own output, which needs no label and can be deployed",
-}
 
 Say = Callable[[str], None]
 
@@ -76,6 +71,9 @@ class Analysis:
     slices: list[SliceRow]
     buckets: BucketQuality
     outcomes: Outcomes
+    rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
+    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [m] uint16, see `Percentiles`
+    overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
@@ -84,6 +82,18 @@ class Analysis:
         """Smallest against largest size; None with one size."""
         ends = (self.grid.sizes[0].name, self.grid.sizes[-1].name)
         return next((pair for pair in self.pairs if (pair.small, pair.large) == ends), None)
+
+    @property
+    def deployable(self) -> "Analysis":
+        """The same by an uncertainty that needs no label: of sequences, that of a model's own output."""
+        other = self.other_context
+        return other if other is not None and other.context == "self" else self
+
+    @property
+    def contexts(self) -> list["Analysis"]:
+        """In every context there is, the deployable one first."""
+        both = [self] if self.other_context is None else [self, self.other_context]
+        return sorted(both, key=lambda analysis: analysis is not self.deployable)
 
 
 def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None) -> Analysis:
@@ -96,19 +106,20 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None) -> Analys
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    result = _analyse(grid, config, SCORES, say)
+    result = _analyse(grid, config, say)
     if grid.task != "classification":
-        other = next(context for context in CONTEXTS if context != config.context)
-        result.other_context = _analyse(grid, replace(config, context=other), OF_TOKENS, say)
-        result.notes.append(
-            f"Uncertainty is of {_WHOSE[config.context]} (metrics.context={config.context}). Tables 1 and 3 by both "
-            "contexts: tables/contexts."
-        )
+        other = replace(config, context=other_context(config))
+        result.other_context = _analyse(grid, other, say, result.rows)
     return result
 
 
-def _analyse(grid: Grid, config: Metrics, wanted: Sequence[str], say: Say) -> Analysis:
-    """Of the scores that are `wanted`, as far as they can be had."""
+def other_context(config: Metrics) -> str:
+    """The context that `config` doesn't put first."""
+    return next(context for context in CONTEXTS if context != config.context)
+
+
+def _analyse(grid: Grid, config: Metrics, say: Say, rows: np.ndarray | None = None) -> Analysis:
+    """In one context; `rows` are the examples to show, if they are chosen already."""
     notes = list(grid.notes)
     if not config.resamples:
         notes.append("metrics.resamples=0: no intervals.")
@@ -119,22 +130,26 @@ def _analyse(grid: Grid, config: Metrics, wanted: Sequence[str], say: Say) -> An
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     table2 = _Table2(grid, resampling, notes)
     buckets = BucketQuality({size.name: np.zeros(100) for size in grid.sizes}, {})
-    pairs, shown, told = [], None, time.monotonic()
+    pairs, ranked, shown, told = [], {}, None, time.monotonic()
     for place, small in enumerate(grid.sizes):
         larger = grid.sizes[place + 1 :]
-        scores = {score: values for score, values in uncertainties(small, config).items() if score in wanted}
-        if larger and len(scores) < len(wanted):
+        scores = uncertainties(small, config)
+        if larger and len(scores) < len(SCORES):
             notes.append(_lacking(small, scores))
         if place == 0:
             shown = outcomes(grid, scores["margin"], config)
-        point = _Switchers(small, larger)
+            rows = shown_rows(grid, scores["margin"]) if rows is None else rows
+        assert rows is not None
+        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds), rows)
         samples = switcher_samples(small, larger, resampling) if larger else None
         # the largest size defers to none, but its margins rank Table 2
-        distinct = _distinct(scores) if larger else {"margin": ["margin"]}
+        distinct = _distinct(scores) if larger or place == 0 else {"margin": ["margin"]}
         for run in range(len(small.seeds)):
             drawn = samples.run(run) if samples else None
             for score in distinct:
                 deferral = deferral_order(scores[score][run])
+                if larger or place == 0:
+                    ranks.add(score, deferral)
                 if drawn:
                     point.add(score, run, deferral)
                     drawn.add(score, deferral)
@@ -152,10 +167,12 @@ def _analyse(grid: Grid, config: Metrics, wanted: Sequence[str], say: Say) -> An
             for large in larger:
                 statistics = point.pair(large, distinct)
                 pairs.append(_pair(small, large, statistics, samples, quality, resampling, config.confidence))
+        if larger or place == 0:
+            ranked[small.name] = ranks.means(distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
         del scores
-    assert shown is not None
+    assert shown is not None and rows is not None
     return Analysis(
         grid=grid,
         context=None if grid.task == "classification" else config.context,
@@ -169,6 +186,9 @@ def _analyse(grid: Grid, config: Metrics, wanted: Sequence[str], say: Say) -> An
         ],
         buckets=buckets,
         outcomes=shown,
+        rows=rows,
+        percentiles=ranked,
+        overall_churn=table2.overall(config.confidence),
         notes=notes,
     )
 
@@ -228,6 +248,14 @@ class _Table2:
         if size.name not in self._samples:
             self._samples[size.name] = ChurnSamples(self._churning, size, self._resampling)
         self._samples[size.name].add(run, deferral)
+
+    def overall(self, confidence: float) -> Estimate | None:
+        """Over all buckets: the share of examples on which two runs differ. None without two runs."""
+        if self._churning is None:
+            return None
+        runs, n = self._churning.prediction.shape
+        samples = np.diff(CUT_PERCENT) / 100 @ self._samples[self._churning.name].churn
+        return estimate(self._differing.sum() / (n * comb(runs, 2)), samples, confidence)
 
     def rows(self, confidence: float) -> list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]:
         if self._churning is None:

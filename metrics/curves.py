@@ -36,7 +36,7 @@ def write_curves(analyses: Sequence[Analysis], path: Path) -> None:
         "fraction": _numbers(pa.float64(), [np.tile(FRACTIONS, len(block[1])) for block in blocks]),
         "value": _numbers(pa.float64(), [block[3] for block in blocks]),
     }
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_arrays(list(columns.values()), names=list(columns)), path, compression="zstd")
 
 

@@ -5,13 +5,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Metrics
-from metrics.analysis import Analysis, analyse, near_gap
+from metrics.analysis import Analysis, analyse, near_gap, other_context
 from metrics.curves import write_curves
 from metrics.figures import load_in_background, write_figures
 from metrics.grid import Grid, Source, collect_grids
@@ -61,12 +61,20 @@ def write_metrics(
         notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
         notes += _figure_notes(analyses)
         rows = table_rows(analyses)
+        others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
+        other = replace(config, context=other_context(config))
+        rows_of_others, suffix = table_rows(others), f"_{other.context}"
+        if others:
+            rows |= {f"{name}{suffix}": of for name, of in rows_of_others.items()}
         grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
         listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
         content = summary(analyses, rows, notes, listed, config)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
         write_tables(analyses, rows, config, directory / "tables", notes)
         write_curves(analyses, directory / "curves" / "switcher.parquet")
+        if others:
+            write_tables(others, rows_of_others, other, directory / "tables", notes, suffix)
+            write_curves(others, directory / "curves" / f"switcher{suffix}.parquet")
         say("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
@@ -76,8 +84,9 @@ def write_metrics(
             drawn,
             notes,
             listed,
+            [runs[i] for i in order],
+            config,
             content["signature"],
-            config.confidence,
         )
     return content
 

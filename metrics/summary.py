@@ -69,6 +69,12 @@ def _dataset(analysis: Analysis) -> dict[str, Any]:
             for size in grid.sizes
         ],
         "pairs": [_pair(grid, pair) for pair in analysis.pairs],
+        "other_context": None
+        if analysis.other_context is None
+        else {
+            "context": analysis.other_context.context,
+            "pairs": [_pair(grid, pair) for pair in analysis.other_context.pairs],
+        },
         "slices": [
             {
                 "column": row.column,

@@ -46,6 +46,17 @@ def deferral_order(uncertainty: np.ndarray) -> DeferralOrder:
     return DeferralOrder(order, np.concatenate([[0], ends, [len(order)]]))
 
 
+def percentiles(deferral: DeferralOrder) -> np.ndarray:
+    """How many examples are less uncertain than each, in percent of all, ties counting half: [n] float64, 0-100.
+
+    An example at percentile q is deferred once a fraction of about 1 - q/100 is; Figure 3's x-axis.
+    """
+    middle = (deferral.knots[:-1] + deferral.knots[1:]) / 2
+    result = np.empty(deferral.examples)
+    result[deferral.order] = np.repeat(100 * (1 - middle / deferral.examples), np.diff(deferral.knots))
+    return result
+
+
 def sums_at_knots(deferral: DeferralOrder, values: np.ndarray) -> np.ndarray:
     """Sums of integer `values` [J, n] over the examples deferred at each knot: [J, G + 1] int32 or int64."""
     # of numbers of one byte, sums of 2²⁴ stay below 2³¹

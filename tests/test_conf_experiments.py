@@ -1,5 +1,6 @@
 """Every experiment recipe, and every named grid that runs offline, trains two tiny steps."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,21 @@ TINY = ("size.d_model=8", "size.d_kv=4", "size.d_ff=8", "train.steps=2", "train.
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains(recipe, compose, tmp_path):
-    labels = LABELS[recipe]
-    rows = "".join(f"some words number {i},{labels[i % len(labels)]}\n" for i in range(30))
+    labels = LABELS.get(recipe, ("ein Wort", "zwei Worte"))
+    texts = [(f"some words number {i}", labels[i % len(labels)]) for i in range(30)]
     for split in ("train", "test"):
-        (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
+        if recipe in LABELS:
+            rows = "".join(f"{text},{label}\n" for text, label in texts)
+            (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
+        else:
+            lines = [json.dumps({"translation": {"en": text, "de": label}}) for text, label in texts]
+            (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
     text = ["some words number", "negative positive acronym description entity human location sentiment question"]
     model = tmp_path / "spiece.model"
     model.write_bytes(Vocabulary.train(text, 100).model)
-    given = (
-        f"dataset.path={tmp_path}",
-        f"tokenizer.path={tmp_path / 'spiece.model'}",
-        f"tracking.root={tmp_path / 'r'}",
-    )
-    config = compose(f"experiment={recipe}", *given, *TINY, "size.vocabulary_size=null")
+    given = (f"dataset.path={tmp_path}", f"tracking.root={tmp_path / 'r'}", "tokenizer.vocabulary_size=100")
+    vocabulary = (f"tokenizer.path={tmp_path / 'spiece.model'}",) if recipe in LABELS else ()
+    config = compose(f"experiment={recipe}", *given, *vocabulary, *TINY, "size.vocabulary_size=null")
     assert train_here(config).name == f"model-{config.dataset.name}-nano-s0"
 
 

@@ -39,6 +39,16 @@ for name, changes in json.loads(sys.argv[1]):
 
 IMDB, TOXIC = "stanfordnlp/imdb", "dirtycomputer/Toxic_Comment_Classification_Challenge"
 AMAZON, YAHOO = "McAuley-Lab/Amazon-Reviews-2023", "community-datasets/yahoo_answers_topics"
+SQUAD, WMT = "rajpurkar/squad", "wmt/wmt_t2t"
+WMT_CARD = """---
+configs:
+- config_name: de-en
+  data_files:
+  - {split: train, path: de-en/train-*}
+  - {split: validation, path: de-en/validation-*}
+  - {split: test, path: de-en/test-*}
+---
+"""
 IMDB_CARD = """---
 configs:
 - config_name: plain_text
@@ -88,6 +98,14 @@ def hub():
     }
     topics = {f"yahoo/{split}-00000-of-00001.parquet": parquet(columns) for split in ("train", "test")}
     server.commit(YAHOO, topics)
+    squad = {"id": ["q1", "q2"], "question": ["who?", "why?"], "context": ["Ann.", "No."]}
+    golds = {"answers": [{"text": ["Ann", "Ann."], "answer_start": [0, 0]}, {"text": [], "answer_start": []}]}
+    files = {f"plain_text/{split}-00000-of-00001.parquet": parquet(squad | golds) for split in ("train", "validation")}
+    server.commit(SQUAD, files)
+    pairs = [{"de": "Ein Hund.", "en": "A dog."}, {"de": "", "en": "Nothing."}]
+    splits = ("train", "validation", "test")
+    files = {f"de-en/{split}-00000-of-00001.parquet": parquet({"translation": pairs}) for split in splits}
+    server.commit(WMT, {"README.md": WMT_CARD.encode(), **files})
     server.commit("someone/reviews", {"data/train.csv": b"text,label\nok,0\nnice,1\n"})
     yield server
     server.close()
@@ -103,7 +121,7 @@ def load(home: Path, endpoint: str, *asked: tuple[str, dict], offline: bool = Fa
 
 
 ASKED: list[tuple[str, dict]] = [
-    (name, {}) for name in ("imdb", "wiki_toxicity", "amazon_video_games", "yahoo_answers")
+    (name, {}) for name in ("imdb", "wiki_toxicity", "amazon_video_games", "yahoo_answers", "squad", "wmt_ende")
 ]
 
 
@@ -114,8 +132,8 @@ def loaded(hub, tmp_path_factory):
     return home, shown, said, list(hub.requests), list(hub.unknown)
 
 
-def test_the_four_datasets_come_over_http(hub, loaded):
-    _, (films, comments, games, topics), said, requests, unknown = loaded
+def test_the_six_datasets_come_over_http(hub, loaded):
+    _, (films, comments, games, topics, questions, pairs), said, requests, unknown = loaded
     assert unknown == []
     assert not [request for request in requests if "notes.pdf" in request or "raw/other" in request]
     assert films["rows"] == {
@@ -135,7 +153,13 @@ def test_the_four_datasets_come_over_http(hub, loaded):
     assert {text: stars for rows in drawn.values() for _, text, stars in rows} == {
         f"game {i}": str(1 + i % 5) for i in range(20)
     }
+    assert questions["rows"] == dict.fromkeys(("train", "test"), [["q1", "question: who? context: Ann.", "Ann"]])
+    pair = ["translate English to German: A dog.", "Ein Hund."]
+    assert pairs["rows"] == {"train": [["train-0", *pair]], "test": [["test-0", *pair]]}
     for line in (
+        "squad test: 1 rows left out (no answers: 1), 1 kept",
+        "wmt_ende test: 1 rows left out (no de: 1), 1 kept",
+        "warning: wmt_ende train: 1 rows, 4,592,288 fewer than the paper's 4,592,289",
         "imdb train: 1 rows left out (no text: 1), 2 kept",
         "wiki_toxicity test: 2 rows left out (no label: 1, label -1: 1), 2 kept",
         "yahoo_answers train: 1 rows left out (no topic: 1), 2 kept",
@@ -146,7 +170,8 @@ def test_the_four_datasets_come_over_http(hub, loaded):
 
 
 def test_the_record_says_where_the_rows_are_from(hub, loaded):
-    films, comments, games, _ = loaded[1]
+    films, comments, games, *_, pairs = loaded[1]
+    assert pairs["record"]["splits"] == {"train": "train", "test": "validation"}
     assert films["record"] == {"hub": IMDB, "config": "plain_text", "revision": hub.hash_of(IMDB, 0)}
     assert films["skipped"] == {"train": {"no text": 1}, "test": {}}
     assert comments["record"]["files"]["test_labels"] == "test_labels.csv"

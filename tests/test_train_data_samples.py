@@ -1,12 +1,15 @@
-"""Each classification dataset's real sample, and the Hub's layout, through the commands: train, infer, metrics."""
+"""Each dataset's real sample, and the Hub's layout, through the commands: train, infer, metrics."""
 
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from metrics.scores import read_scores
@@ -14,6 +17,8 @@ from tests.conftest import REPO, shared_data
 from tests.hub_server import HubServer
 from tests.test_train_data_hub import IMDB, IMDB_CARD, parquet
 from tracking.store import Store
+from train import t5
+from train.pretrained import hf
 
 SHARED = shared_data()
 pytestmark = [
@@ -82,6 +87,27 @@ def yahoo(folder: Path) -> list[str]:
     ]
 
 
+def squad(folder: Path) -> list[str]:
+    folder.mkdir(parents=True)
+    for split, name in (("train", "train"), ("test", "validation")):  # named as on the Hub
+        lines = (SHARED / f"squad/{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        unanswerable = json.dumps({"id": "x", "question": "?", "context": "c", "answers": {"text": []}})
+        (folder / f"{name}.jsonl").write_text("\n".join([*lines[:250], unanswerable]), encoding="utf-8")
+    return ["dataset=squad", f"dataset.path={folder}", "dataset.max_target_length=24"]
+
+
+def wmt(folder: Path) -> list[str]:
+    """newstest2019: the first 1,700 sentences train, the rest is translated, by a beam search."""
+    folder.mkdir(parents=True)
+    english, german = (
+        (SHARED / f"wmt/newstest2019.{language}").read_text(encoding="utf-8").splitlines() for language in ("en", "de")
+    )
+    pairs = [json.dumps({"translation": {"en": en, "de": de}}) for en, de in zip(english, german, strict=True)]
+    (folder / "train.jsonl").write_text("\n".join(pairs[:1700]), encoding="utf-8")
+    (folder / "test.jsonl").write_text("\n".join([*pairs[1700:1800], '{"translation": {"en": "?"}}']), encoding="utf-8")
+    return ["dataset=wmt_ende", f"dataset.path={folder}", "dataset.max_target_length=24"]
+
+
 def run(command: str, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-m", command, *overrides]
     result = subprocess.run(arguments, cwd=REPO, env=env, capture_output=True, text=True)
@@ -102,7 +128,7 @@ def through(tmp_path: Path, dataset: list[str], env: dict[str, str] | None = Non
     return Store(tmp_path / "runs"), said
 
 
-@pytest.mark.parametrize("sample", [imdb, amazon, toxicity, yahoo])
+@pytest.mark.parametrize("sample", [imdb, amazon, toxicity, yahoo, squad, wmt])
 def test_a_real_sample_goes_through(tmp_path, sample) -> None:
     store, said = through(tmp_path, sample(tmp_path / "data"))
     (data,) = {a.name: a for a in store.artifacts(type="data")}.values()
@@ -116,10 +142,36 @@ def test_a_real_sample_goes_through(tmp_path, sample) -> None:
     assert len(scores.example_id) == splits["test"]["rows"]
     assert scores.metadata.data == splits["test"]["fingerprint"]
     assert "longer than 128 tokens and are cut" in said
+    left_out = {squad: {"no answers": 1}, wmt: {"no de": 1}, toxicity: {"label -1": 25}}
+    assert splits["test"].get("skipped") == left_out.get(sample)
+    if sample in (squad, wmt):
+        assert scores.gold_tokens.lengths.max() <= 24 and scores.self_tokens.lengths.min() >= 1
+        assert "longer than 24 tokens and are cut" in said
     if sample is toxicity:
-        assert splits["test"]["skipped"] == {"label -1": 25} and splits["test"]["rows"] == 26
+        assert splits["test"]["rows"] == 26
         assert splits["train"]["difference"] == splits["train"]["rows"] - 159571
         assert "note: wiki_toxicity train:" in said
+
+
+def test_a_hugging_face_checkpoint_of_size_small_is_fine_tuned(tmp_path, compose) -> None:
+    """Random weights in the official layout and size, on reviews of up to 512 tokens."""
+    size = compose("size=small").size
+    checkpoint = tmp_path / "t5-small"
+    checkpoint.mkdir()
+    hf.save(checkpoint, size, jax.tree.map(np.asarray, t5.init_params(size, jax.random.key(0))))
+    shutil.copy(SHARED / "t5/spiece.model", checkpoint)
+    cell = [*imdb(tmp_path / "data"), "size=small", f"tracking.root={tmp_path / 'runs'}"]
+    steps = ["tokenizer=t5", f"train.init={checkpoint}", "train.steps=3", "train.batch_size=8", "infer.batch_size=16"]
+    run("train", *cell, *steps)
+    run("infer", *cell, *steps)
+    out = tmp_path / "out"
+    run("metrics", *cell, *steps, f"metrics.out={out}", "metrics.resamples=20")
+    store = Store(tmp_path / "runs")
+    model = store.artifact("model-imdb-small-s0")
+    assert model.metadata["parameters"] == 60_506_624
+    scores = read_scores(store.artifact("scores-imdb-small-s0-test").file("scores.parquet"))
+    assert scores.metadata.model == model.digest and len(scores.example_id) == 100
+    assert (out / "report" / "index.html").is_file()
 
 
 def test_the_hubs_files_go_through_and_again_offline(tmp_path) -> None:

@@ -67,8 +67,8 @@ def wait_for_checkpoint(root, process, at_least=20):
 
 
 def same_numbers(history):
-    """What a resumed run has to repeat: everything but the rates."""
-    return [{k: v for k, v in point.items() if "per_second" not in k} for point in history]
+    """What a resumed run has to repeat: everything but times."""
+    return [{k: v for k, v in point.items() if "second" not in k} for point in history]
 
 
 def test_a_run_logs_what_it_should(compose, tmp_path):
@@ -136,7 +136,7 @@ def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
     wait_for_checkpoint(root, process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
-    if process.returncode == 0:
+    if Store(root).artifacts(type="model"):
         pytest.skip("the run was through before the signal came")
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in stderr and "the same command goes on" in stderr

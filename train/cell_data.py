@@ -23,15 +23,17 @@ from train.labels import pad_labels
 
 @dataclass(frozen=True)
 class CellData:
-    """A dataset as a model of one vocabulary sees it. `labels` is [K, T] int32; `eval_truth` [n] indexes into it."""
+    """A dataset as a model of one vocabulary sees it. Classes have `labels` [K, T] int32, and `eval_truth` [n] indexes
+    them; both are None in the other tasks."""
 
     vocabulary: Vocabulary
     inputs: Encoded
     targets: Encoded
-    labels: np.ndarray
+    labels: np.ndarray | None
     eval_split: str
     eval_inputs: Encoded
-    eval_truth: np.ndarray
+    eval_targets: Encoded
+    eval_truth: np.ndarray | None
     record: dict[str, Any]  # of the data artifact
 
 
@@ -75,21 +77,32 @@ def _load(key: str, rest: str, _source: str, _vocabulary: str, cache: Path) -> C
     for name in ("train", scored_split):
         splits[name] = splits[name] if name in splits else load_split(dataset, name)  # raises, saying what is there
     train = splits["train"]
-    vocabulary = get_vocabulary(Tokenizer(**tokenizer_values), train, cache / "tokenizers")
-    check_targets(vocabulary, dataset.classes)
-    classes = list(dataset.classes.values())
-    encoded_classes = vocabulary.encode(classes, max_length=1 << 20)
-    labels = {target: encoded_classes[i] for i, target in enumerate(classes)}
+    vocabulary = get_vocabulary(
+        Tokenizer(**tokenizer_values), train, cache / "tokenizers", free_text=dataset.task != "classification"
+    )
     held_out = "validation" if "validation" in splits else scored_split
     some = slice(0, eval_examples)
+    eval_texts = splits[held_out].targets[some]
+    if dataset.task == "classification":
+        check_targets(vocabulary, dataset.classes)
+        classes = list(dataset.classes.values())
+        encoded_classes = vocabulary.encode(classes, max_length=1 << 20)
+        encoded = {target: encoded_classes[i] for i, target in enumerate(classes)}
+        targets, eval_targets = _repeat(encoded, train.targets), _repeat(encoded, eval_texts)
+        labels, truth = pad_labels(encoded_classes), np.array([classes.index(target) for target in eval_texts])
+    else:
+        length = dataset.max_target_length
+        targets = encode_split(vocabulary, train, length, cache / "encodings", "targets")
+        labels, truth, eval_targets = None, None, vocabulary.encode(eval_texts, length)
     return CellData(
         vocabulary=vocabulary,
         inputs=encode_split(vocabulary, train, dataset.max_input_length, cache / "encodings"),
-        targets=_repeat(labels, train.targets),
-        labels=pad_labels(encoded_classes),
+        targets=targets,
+        labels=labels,
         eval_split=held_out,
         eval_inputs=vocabulary.encode(splits[held_out].inputs[some], dataset.max_input_length),
-        eval_truth=np.array([classes.index(target) for target in splits[held_out].targets[some]]),
+        eval_targets=eval_targets,
+        eval_truth=truth,
         record=data_record(dataset, splits),
     )
 
@@ -120,7 +133,7 @@ def data_record(dataset: Dataset, splits: dict[str, Split]) -> dict[str, Any]:
         "source": source_digest(dataset),
         "from": source_record(dataset),
         "template": dataset.template,
-        "classes": list(map(list, dataset.classes.items())),
+        **({"classes": list(map(list, dataset.classes.items()))} if dataset.classes else {"task": dataset.task}),
         "splits": {name: _split_record(dataset, split) for name, split in splits.items()},
     }
 

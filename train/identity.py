@@ -14,8 +14,8 @@ from tracking.interface import Artifact, Tracker
 from train.data.sources import source_digest
 from train.pretrained.find import initial_content
 
-TRAINING_VERSION = 1  # counts changes of the code that change what a config trains
-NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples")
+TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
+NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples", "remat")
 
 
 def training_identity(config: Config) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def dataset_identity(config: Config) -> dict[str, Any]:
         "template": dataset.template,
         "max_input_length": dataset.max_input_length,
         "source": source_digest(dataset),
-    }
+    } | ({} if dataset.task == "classification" else {"max_target_length": dataset.max_target_length})
 
 
 def identity_hash(identity: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from train import t5
 from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches
+from train.data.packing import Batch, Packer
 from train.identity import cell_name, identity_hash, train_run_id, training_identity
 from train.labels import accuracy
 from train.model_artifact import model_artifact
@@ -26,7 +27,7 @@ from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
 from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
-from train.step import StepConfig, TrainState, compile_train_step, dtype_of
+from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
 
 
 class Stopped(SystemExit):
@@ -66,17 +67,26 @@ def train(config: Config, tracker: Tracker) -> Artifact:
         run.use_artifact(log_data(data.record, tracker))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
-        run.set_summary({"parameters": t5.count_parameters(size), "truncated_train_inputs": data.inputs.truncated})
-        state = fit(config, data, size, checkpoint, directory, run)
-        with tempfile.TemporaryDirectory() as folder:
-            draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
-            return run.log_artifact(draft)
+        cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}
+        run.set_summary({"parameters": t5.count_parameters(size), **cut})
+        with stop_signals() as stop:
+            state = fit(config, data, size, checkpoint, directory, run, stop)
+            with tempfile.TemporaryDirectory() as folder:
+                draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
+                model = run.log_artifact(draft)
+        if stop.received:  # too late to stop anything here, but whoever sent it wants nothing more to start
+            run.finish()
+            raise Stopped(stop.received)
+        return model
 
 
 def fit(
-    config: Config, data: CellData, size: Size, checkpoint: Checkpoint | None, directory: Path, run: Run
+    config: Config, data: CellData, size: Size, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: "Stop"
 ) -> TrainState:
-    """Runs the steps that are left, logging and saving as it goes, and returns the final state."""
+    """Runs the steps that are left, logging and saving as it goes, and returns the final state.
+
+    Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
+    """
     mesh = make_mesh(config.mesh)
     if whole_rows(mesh, config.train.batch_size) != config.train.batch_size:
         raise SwitchyardError(
@@ -94,39 +104,63 @@ def fit(
         else:
             state = compiled.init(seed_key)
         start, steps = int(state.step), config.train.steps
-        batches = TrainBatches(data.inputs, data.targets, config.train.batch_size, config.seed)
-        sharding = jax.sharding.NamedSharding(mesh, BATCH)
+        batches = TrainBatches(
+            data.inputs, data.targets, config.train.batch_size, config.seed, row_cost(size), whole_rows(mesh, 1)
+        )
         window = Window(config.train.batch_size, run)
-        with stop_signals() as stop, progress(cell_name(config), steps, "steps", done=start) as meter:
+        with progress(cell_name(config), steps, "steps", done=start) as meter:
             for step in range(start, steps):
+                begun = time.monotonic()
                 batch = batches(step)
-                arrays = jax.device_put({"inputs": batch.inputs, "targets": batch.targets}, sharding)
+                arrays = put(batch, mesh)
+                window.add_input(batch.padding, time.monotonic() - begun)
                 state, metrics = compiled.step(state, arrays, seed_key)
                 window.add(metrics, step + 1)
-                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps or stop.received
+                signalled = stop.received  # looked at once: a signal from here on is the next step's
+                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps or signalled
                 every = config.train.eval_every
                 look = every and ((step + 1) % every == 0 or step + 1 == steps)
                 if due or look or (step + 1) % config.train.log_every == 0:
                     window.check()
-                    window.log(evaluate(config, data, size, state, mesh) if look else {})
+                    window.log(evaluate(config, data, size, state, compiled, mesh) if look else {})
                 if due:
                     checkpoints.save(state, step + 1)  # after window.check: it has looked at every loss up to here
                 meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
-                if stop.received:
+                if signalled:
                     checkpoints.close()
-                    message = f"stopped by signal {stop.received} after step {step + 1} of {steps}, which is saved"
+                    message = f"stopped by signal {signalled} after step {step + 1} of {steps}, which is saved"
                     run.finish("stopped", message)
                     print(f"{message}: the same command goes on from there", file=sys.stderr)
-                    raise Stopped(stop.received)
+                    raise Stopped(signalled)
         return state
     finally:
         checkpoints.close()
 
 
+def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """A packed batch on the devices, its rows shared among them, by the names that `train.step` takes."""
+    return jax.device_put(vars(batch), jax.sharding.NamedSharding(mesh, BATCH))
+
+
+def row_cost(size: Size) -> Callable[[int, int], float]:
+    """What a packed row costs: a small model's logits outweigh all its layers, and long rows cost more attention."""
+    return lambda input_length, target_length: float(
+        t5.forward_flops(size, np.array(input_length), np.array(target_length))
+    )
+
+
 def evaluate(
-    config: Config, data: CellData, size: Size, state: TrainState, mesh: jax.sharding.Mesh
+    config: Config, data: CellData, size: Size, state: TrainState, compiled: Compiled, mesh: jax.sharding.Mesh
 ) -> dict[str, float]:
-    """Accuracy on the evaluation examples, by label likelihood."""
+    """On the evaluation examples: accuracy by label likelihood; where there are no labels, loss and token accuracy."""
+    if data.labels is None or data.eval_truth is None:
+        n = len(data.eval_inputs)
+        batch_size = min(config.train.batch_size, n)
+        packer = Packer(data.eval_inputs, data.eval_targets, batch_size, row_cost(size), whole_rows(mesh, 1))
+        batches = [packer(np.arange(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
+        sums = jax.device_get([compiled.eval_sums(state.params, put(batch, mesh)) for batch in batches])
+        nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
+        return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
     value = accuracy(
         state.params,
         data.eval_inputs,
@@ -147,6 +181,8 @@ class Window:
         self._batch_size, self._run = batch_size, run
         self._metrics: list[dict[str, jax.Array]] = []
         self._values: list[dict[str, np.ndarray]] = []
+        self._padding: list[float] = []
+        self._input_seconds = 0.0
         self._last, self._since, self._seconds = 0, time.monotonic(), 0.0
         self.loss = float("nan")
 
@@ -154,6 +190,11 @@ class Window:
         """`metrics` of the `step`-th step, counted from 1."""
         self._metrics.append(metrics)
         self._last = step
+
+    def add_input(self, padding: float, seconds: float) -> None:
+        """A batch's share of padding, and how long it took to make: what the devices have waited for it at most."""
+        self._padding.append(padding)
+        self._input_seconds += seconds
 
     def check(self) -> None:
         """Waits for the steps; SwitchyardError names the first whose loss or gradient is not finite."""
@@ -174,10 +215,13 @@ class Window:
             "learning_rate": float(values[-1]["learning_rate"]),
             "examples_per_second": self._batch_size * len(values) / self._seconds,
             "target_tokens_per_second": float(sum(v["target_tokens"] for v in values)) / self._seconds,
+            "encoder_padding": float(np.mean(self._padding)),
+            "input_seconds_share": self._input_seconds / self._seconds,
         }
         self._run.log(point | evaluation, self._last)
         self.loss = point["loss"]
-        self._metrics, self._since = [], time.monotonic()
+        self._metrics, self._padding, self._input_seconds = [], [], 0.0
+        self._since = time.monotonic()
 
 
 class Stop:

@@ -16,7 +16,7 @@ import optax
 from conf.schema import Config, Optimizer, Size
 from train import t5
 from train.optimizer import learning_rate, make_optimizer
-from train.sharding import BATCH, state_shardings
+from train.sharding import BATCH, on_mesh, state_shardings
 
 Metrics = dict[str, jax.Array]
 
@@ -41,12 +41,19 @@ class StepConfig:
     z_loss: float
     loss_normalizer: str
     dtype: str
+    remat: str = "none"
 
     @classmethod
     def of(cls, config: Config, size: Size) -> "StepConfig":
         train = config.train
         return cls(
-            _items(size), _items(config.optimizer), train.steps, train.z_loss, train.loss_normalizer, dtype_of(config)
+            _items(size),
+            _items(config.optimizer),
+            train.steps,
+            train.z_loss,
+            train.loss_normalizer,
+            dtype_of(config),
+            train.remat,
         )
 
 
@@ -77,17 +84,25 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple
 def loss_fn(
     params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
 ) -> tuple[jax.Array, Metrics]:
-    """The loss to differentiate, and sums over the batch's target tokens (padding excluded)."""
+    """The loss to differentiate, and sums over the batch's target tokens (padding excluded).
+
+    `batch` holds `inputs` [B, S] and `targets` [B, T], and, where several examples share a row, `input_segments` and
+    `target_segments` of the same shapes. Positions count along the row: a segment is in one piece, so that its relative
+    positions are the same wherever it stands, and one relative bias serves all rows.
+    """
     model = t5.model(size, params)
     keys = t5.split_key(key, 2)
     segments, positions = t5.plain_rows(batch["inputs"])
-    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0])
+    segments = batch.get("input_segments", segments)
+    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0], c.remat)
     target_segments, target_positions = t5.plain_rows(batch["targets"])
+    target_segments = batch.get("target_segments", target_segments)
+    decoder_inputs = t5.shift_right(batch["targets"], target_segments)
     logits = model.decode(
-        t5.shift_right(batch["targets"]), target_segments, target_positions, memory, segments, key=keys[1]
+        decoder_inputs, target_segments, target_positions, memory, segments, key=keys[1], remat=c.remat
     )
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
-    weights = target_segments.astype(jnp.float32)
+    weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
     if c.loss_normalizer == "tokens":
         normalizer = tokens
@@ -132,6 +147,11 @@ def fresh_state(params: t5.Params, c: StepConfig) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
+def eval_sums(params: t5.Params, batch: dict[str, jax.Array], c: StepConfig) -> Metrics:
+    """Sums over the batch's target tokens, without dropout: `nll`, `tokens`, `hits` and the z-loss `z`."""
+    return loss_fn(params, batch, None, Size(**dict(c.size)), c)[1]
+
+
 # --- compiled --------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +162,7 @@ class Compiled:
     init: Callable[[jax.Array], TrainState]
     fresh: Callable[[t5.Params], TrainState]
     step: Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, Metrics]]
+    eval_sums: Callable[[t5.Params, dict[str, jax.Array]], Metrics]
     abstract: TrainState  # shapes, dtypes and shardings: what a checkpoint is restored into
 
 
@@ -162,10 +183,15 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
         init=jax.jit(functools.partial(init_state, c=c), out_shardings=shardings),
         fresh=fresh,
         step=jax.jit(
-            functools.partial(train_step, c=c),
+            on_mesh(functools.partial(train_step, c=c), mesh),
             in_shardings=(shardings, batch, replicated),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
+        ),
+        eval_sums=jax.jit(
+            on_mesh(functools.partial(eval_sums, c=c), mesh),
+            in_shardings=(shardings.params, batch),
+            out_shardings=replicated,
         ),
         abstract=jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings),
     )

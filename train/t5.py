@@ -23,6 +23,7 @@ import numpy as np
 from flax import nnx
 
 from conf.schema import Size
+from train.sharding import by_rows
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
 
@@ -126,15 +127,29 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """x [B, T, D], memory [B, S, D], bias [B, H or 1, T, S] -> [B, T, D]; softmax in float32."""
-        q, k, v = (
-            y.reshape(*y.shape[:2], self.heads, -1)  # [B, T or S, H*K] -> [B, T or S, H, K]
-            for y in (self.query(x), self.key(memory), self.value(memory))
-        )
+        return self.attend(self.queries(x), *self.keys_values(memory), bias, key)
+
+    def queries(self, x: jax.Array) -> jax.Array:
+        """[B, T, D] -> [B, T, H, K]"""
+        return self._heads(self.query(x))
+
+    def keys_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, S, D] -> keys and values, each [B, S, H, K]: all that attention needs to know of what it looks at."""
+        return self._heads(self.key(memory)), self._heads(self.value(memory))
+
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Queries [B, T, H, K], keys and values [B, S, H, K], bias [B, H or 1, T, S] -> [B, T, D]."""
         logits = jnp.einsum("bthk,bshk->bhts", q, k).astype(jnp.float32) + bias.astype(jnp.float32)
-        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+        weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
         weights = dropout(weights, self.rate, key, broadcast_axis=-2)
         y = jnp.einsum("bhts,bshk->bthk", weights, v)
-        return self.out(y.reshape(*x.shape[:2], -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
+        return self.out(y.reshape(*q.shape[:2], -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
+
+    def _heads(self, y: jax.Array) -> jax.Array:
+        """[B, S, H*K] -> [B, S, H, K]"""
+        return y.reshape(*y.shape[:2], self.heads, -1)
 
 
 class FeedForward(nnx.Module):
@@ -213,17 +228,30 @@ def stacked(make_layer: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx
     return nnx.merge(graph, jax.vmap(one)(jax.random.split(rngs.params(), layers)))
 
 
-def scan_layers(layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: jax.Array) -> jax.Array:
-    """Runs a stacked module's layers over `x` in order; layer i drops by the i-th key of `key`."""
+# What the backward pass finds of a layer: all of it, the products with weights, or its input alone. What is not kept is
+# computed again: the same numbers for less memory and more time. `scan` already keeps XLA from merging the two passes.
+REMAT: dict[str, Callable] = {
+    "none": lambda layer: layer,
+    "dots": functools.partial(
+        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False
+    ),
+    "full": functools.partial(jax.checkpoint, prevent_cse=False),
+}
+
+
+def scan_layers(
+    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: jax.Array, remat: str = "none"
+) -> jax.Array:
+    """Runs a stacked module's layers over `x` in order; layer i drops by the i-th key of `key`. `remat`: see REMAT."""
     graph, state = nnx.split(layers)
     n = jax.tree.leaves(state)[0].shape[0]
     keys = None if key is None else jax.random.split(key, n)
 
     def body(x, layer):
         layer_state, layer_key = layer
-        return nnx.merge(graph, layer_state)(x, *inputs, layer_key), None
+        return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return jax.lax.scan(body, x, (state, keys))[0]
+    return jax.lax.scan(REMAT[remat](body), x, (state, keys))[0]
 
 
 class Encoder(nnx.Module):
@@ -234,13 +262,18 @@ class Encoder(nnx.Module):
         self.rate = size.dropout
 
     def __call__(
-        self, x: jax.Array, segments: jax.Array, positions: jax.Array, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """Embedded inputs [B, S, D], segments [B, S] and positions [B or 1, S] int32 -> [B, S, D]."""
         k = split_key(key, 3)
         bias = self.relpos_bias(positions, positions, x.dtype) + segment_mask(segments, segments, x.dtype)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], bias)
+        x = scan_layers(self.layers, x, k[1], bias, remat=remat)
         return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -261,11 +294,12 @@ class Decoder(nnx.Module):
         self_bias: jax.Array,
         cross_bias: jax.Array,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """Embedded targets [B, T, D] and the encoder's output [B, S, D] -> [B, T, D]."""
         k = split_key(key, 3)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], memory, self_bias, cross_bias)
+        x = scan_layers(self.layers, x, k[1], memory, self_bias, cross_bias, remat=remat)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -288,9 +322,14 @@ class T5(nnx.Module):
         positions: jax.Array,
         dtype: jnp.dtype = jnp.float32,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
-        """Token ids [B, S] int32 -> the encoder's output [B, S, D] in `dtype`, in which activations are kept."""
-        return self.encoder(self.embedding[...].astype(dtype)[inputs], segments, positions, key)
+        """Token ids [B, S] int32 -> the encoder's output [B, S, D] in `dtype`, in which activations are kept.
+
+        `remat` says what is kept for the backward pass: see REMAT.
+        """
+        x = by_rows(self.embedding[...].astype(dtype)[inputs])
+        return self.encoder(x, segments, positions, key, remat)
 
     def decode(
         self,
@@ -301,12 +340,29 @@ class T5(nnx.Module):
         memory_segments: jax.Array,
         cross_segments: jax.Array | None = None,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """Shifted target ids [B, T] and the encoder's output [B, S, D] -> logits [B, T, V] float32.
 
         A target position sees the sources of its own segment; `cross_segments` [B, T] says otherwise (several label
         strings of one example all look at segment 1).
         """
+        return self.logits(
+            self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, cross_segments, key, remat)
+        )
+
+    def hidden_states(
+        self,
+        decoder_inputs: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        memory: jax.Array,
+        memory_segments: jax.Array,
+        cross_segments: jax.Array | None = None,
+        key: jax.Array | None = None,
+        remat: str = "none",
+    ) -> jax.Array:
+        """What `decode` hands to the head: [B, T, D] in the dtype of `memory`."""
         dtype = memory.dtype
         embedding = self.embedding[...].astype(dtype)
         causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
@@ -315,12 +371,14 @@ class T5(nnx.Module):
         )
         cross = segments if cross_segments is None else cross_segments
         cross_bias = segment_mask(cross, memory_segments, dtype)
-        x = self.decoder(embedding[decoder_inputs], memory, self_bias, cross_bias, key)
-        if self.tied_head:
-            logits = (x * embedding.shape[1] ** -0.5) @ embedding.T
-        else:
-            logits = self.decoder.logits_dense(x)
-        return logits.astype(jnp.float32)
+        return self.decoder(by_rows(embedding[decoder_inputs]), memory, self_bias, cross_bias, key, remat)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """The head: [B, T, D] -> [B, T, V] float32, computed in the dtype of `hidden`."""
+        if not self.tied_head:
+            return self.decoder.logits_dense(hidden).astype(jnp.float32)
+        embedding = self.embedding[...].astype(hidden.dtype)
+        return ((hidden * embedding.shape[1] ** -0.5) @ embedding.T).astype(jnp.float32)
 
 
 # --- rows of sequences -----------------------------------------------------------------------------------------------
@@ -340,9 +398,15 @@ def plain_rows(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     return (ids != 0).astype(jnp.int32), jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
 
 
-def shift_right(targets: jax.Array) -> jax.Array:
-    """Decoder inputs [B, T]: the targets one step later, after T5's start token, which is the pad id 0."""
-    return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+def shift_right(targets: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    """Decoder inputs [B, T]: the targets one step later, after T5's start token, which is the pad id 0.
+
+    Where several targets share a row, each of the `segments` [B, T] starts with that token.
+    """
+    shifted = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+    if segments is None:
+        return shifted
+    return jnp.where(segments == jnp.pad(segments[:, :-1], ((0, 0), (1, 0))), shifted, 0)
 
 
 # --- making one ------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     A sequence has no second most likely class: its histograms are of the margin score, a translation's by whose
     sentence is the better one.
     """
-    figure, axes = panels(2 * len(analyses), columns=2, right=0.3)
+    figure, axes = panels(2 * len(analyses), right=0.3)
     rows: list[dict] = []
     for i, analysis in enumerate(analyses):
         grid, outcomes = analysis.grid, analysis.outcomes
@@ -188,7 +188,7 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             color, seeds = CYCLE[k % len(CYCLE)], len(size.seeds)
             label = f"{size.name} ({seeds} seed{'s' if seeds > 1 else ''})"
             ax.plot(middle, 100 * quality, color=color, linestyle=STYLES[k % len(STYLES)], linewidth=1.2, label=label)
-            band(ax, middle, 100 * low, 100 * high, color)
+            band(ax, middle, 100 * low, 100 * high, color, many=len(grid.sizes))
             rows += [
                 {
                     "dataset": grid.dataset,

@@ -57,7 +57,7 @@ def styled() -> Iterator[None]:
 
 
 def panels(
-    count: int, columns: int = 3, width: float = _PANEL_WIDTH, height: float = _PANEL_HEIGHT, right: float = _RIGHT
+    count: int, columns: int = 2, width: float = _PANEL_WIDTH, height: float = _PANEL_HEIGHT, right: float = _RIGHT
 ) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels of `width` × `height` inches, at most `columns` a row; at least one."""
     count = max(count, 1)
@@ -83,7 +83,7 @@ def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
 
 def quality_label(grid: Grid) -> str:
     """Of an axis in hundredths of quality."""
-    return "BLEU" if grid.measure == "bleu" else "accuracy, %"
+    return {"classification": "accuracy, %", "span_qa": "exact match, %", "translation": "BLEU"}[grid.task]
 
 
 def saying(text: str) -> Figure:
@@ -94,10 +94,12 @@ def saying(text: str) -> Figure:
     return figure
 
 
-def band(axes: Axes, x: Sequence[float] | np.ndarray, low: np.ndarray, high: np.ndarray, color: str) -> None:
-    """An interval around a curve; nothing where there is no interval."""
+def band(
+    axes: Axes, x: Sequence[float] | np.ndarray, low: np.ndarray, high: np.ndarray, color: str, many: int = 1
+) -> None:
+    """An interval around a curve; nothing where there is no interval. Of `many` that overlap, each is paler."""
     if not np.isnan(low).all():
-        axes.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.22 if many <= 2 else 0.1, linewidth=0)
 
 
 def saved(figure: Figure, stem: Path, title: str) -> str:

@@ -12,7 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from metrics.analysis import Analysis, near_gap
-from metrics.figures.style import BLUE, CYCLE, GREY, INK, ORANGE, band, colorbar_axes, panels, quality_label, saying
+from metrics.figures.style import (
+    BLUE,
+    CYCLE,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILLION,
+    band,
+    colorbar_axes,
+    panels,
+    quality_label,
+    saying,
+)
 from metrics.switcher import FRACTIONS
 
 Drawn = tuple[Figure, Sequence[str], list[dict]]
@@ -117,8 +129,10 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             lines.set_clim(gaps[0] - 0.5, gaps[0] + 0.5)
         ax.add_collection(lines)
         low, high = pair.band["margin"]
-        band(ax, 100 * FRACTIONS, 100 * low, 100 * high, ORANGE)
-        ax.plot(100 * FRACTIONS, 100 * pair.curve["margin"], color=ORANGE, linewidth=2.2, label="mean, with interval")
+        band(ax, 100 * FRACTIONS, 100 * low, 100 * high, VERMILLION)
+        ax.plot(
+            100 * FRACTIONS, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label="mean, with interval"
+        )
         figure.colorbar(lines, cax=colorbar_axes(figure, ax), label=f"{pair.large} - {pair.small}, points")
         ax.set(
             title=f"{analysis.grid.dataset}: {len(curves)} pairs (n = {analysis.grid.examples:,})",

@@ -1,4 +1,4 @@
-"""A split in token ids, encoded once: kept on disk under its fingerprint, read back memory-mapped."""
+"""A split's texts in token ids, encoded once: kept on disk under its fingerprint, read back memory-mapped."""
 
 import hashlib
 import json
@@ -15,22 +15,24 @@ from train.data.tokens import Encoded, Vocabulary
 _VERSION = 1  # goes up with every change to what `Vocabulary.encode` gives
 
 
-def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path) -> Encoded:
-    """The split's inputs, cut to `max_length` tokens, from under `cache` where they have been encoded before.
+def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path, what: str = "inputs") -> Encoded:
+    """The split's inputs or targets, cut to `max_length` tokens, from under `cache` where they are encoded already.
 
-    Says on stderr how many inputs were cut. Two processes may encode at once: each writes a folder of its own, and
+    Says on stderr how many were cut. Two processes may encode at once: each writes a folder of its own, and
     the first to be done gives it the name.
     """
+    texts = {"inputs": split.inputs, "targets": split.targets}[what]
     key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
+    key += "" if what == "inputs" else f" {what}"
     folder = Path(cache) / f"{split.dataset}-{split.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     encoded = _read(folder, len(split))
     if encoded is None:
-        encoded = vocabulary.encode(split.inputs, max_length)
+        encoded = vocabulary.encode(texts, max_length)
         _write(encoded, folder)
         encoded = _read(folder, len(split)) or encoded  # mapped: the copy in memory goes
     if encoded.truncated:
         say(
-            f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} inputs "
+            f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} {what} "
             f"({encoded.truncated / len(split):.1%}) are longer than {max_length} tokens and are cut"
         )
     return encoded

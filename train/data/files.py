@@ -1,12 +1,14 @@
 """One file of rows as columns of text: CSV, TSV, JSON, JSON Lines or Parquet.
 
-Every value is read as the string the file holds: "01" stays "01", and nothing is guessed to be a number or a date.
+Every value is read as the string the file holds: "01" stays "01", and nothing is guessed to be a number or a date. A
+field of an object is a column of its own, `answers.text`; a list of texts, where one is wanted, is read as its JSON.
 What is wrong is said with the file's name and the data row (1-based, the header not counted) or the line.
 """
 
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,26 @@ ENDINGS = ("csv", "tsv", "json", "jsonl", "parquet")
 _CSV_BLOCK = 1 << 25  # bytes; a row has to fit into one block
 
 Columns = dict[str, list[str | None]]  # name -> [n]; None is a missing value
-Wanted = Callable[[str], bool]  # of a column's name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns to read: `names`, `example_id` and the `slice_*`. Of these, `lists` may hold lists of texts."""
+
+    names: frozenset[str]
+    lists: frozenset[str] = frozenset()
+
+    def __call__(self, name: str) -> bool:
+        return name in self.names or is_carried(name)
+
+    def inside(self, name: str) -> bool:
+        """Whether a field of the object `name` is wanted, as `answers.text` is of `answers`."""
+        return any(other.startswith(f"{name}.") for other in self.names)
+
+
+def is_carried(name: str) -> bool:
+    """Whether a column comes along with any dataset: `example_id` and `slice_*`."""
+    return name == "example_id" or name.startswith("slice_")
 
 
 def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
@@ -161,6 +182,7 @@ def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
                     f"{file}: line {number}: not JSON ({error.msg}): {short(line.decode())}"
                 ) from None
             if isinstance(row, dict):  # a review has ten times more in it than its text and stars
+                row = _flat(row, wanted)
                 names.update(dict.fromkeys(row))
                 row = {name: value for name, value in row.items() if wanted(name)}
             rows.append(row)
@@ -172,10 +194,22 @@ def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str
     for i, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise SwitchyardError(f"{file}: row {i}: expected an object with named values, found {short(repr(row))}")
+        rows[i - 1] = row = _flat(row, wanted)
         names.update(dict.fromkeys(row))
     return list(names), {
-        name: [as_text(file, i, name, row.get(name)) for i, row in enumerate(rows, 1)] for name in names if wanted(name)
+        name: texts(file, name, [row.get(name) for row in rows], wanted) for name in names if wanted(name)
     }
+
+
+def _flat(row: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """The row with the fields of wanted objects beside the rest, by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and wanted.inside(name):
+            flat |= _flat({f"{name}.{field}": inner for field, inner in value.items()}, wanted)
+        else:
+            flat[name] = value
+    return flat
 
 
 def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
@@ -184,17 +218,41 @@ def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
         raise SwitchyardError(f"{file}: not a Parquet file; it starts with {short(repr(start[:40])[2:-1])}")
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
-            names = parquet.schema_arrow.names
-            kept = [name for name in names if wanted(name)]
+            kept = [name for name in parquet.schema_arrow.names if wanted(name) or wanted.inside(name)]
             if duplicated := first_duplicate(kept):
                 raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
             table = parquet.read(columns=kept)
+            return from_arrow(file, parquet.schema_arrow, table, wanted)
     except (pa.ArrowInvalid, OSError) as error:
         raise SwitchyardError(f"{file}: can't be read as Parquet: {error}") from None
+
+
+def from_arrow(where: Path | str, schema: pa.Schema, table: pa.Table, wanted: Wanted) -> tuple[list[str], Columns]:
+    """The names of all columns of `schema`, and the wanted ones' values; `table` holds those and may hold more."""
+    names = [name for field in schema for name in _flat_names(field, wanted)]
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in table.column_names:
+        columns |= _flat_columns(name, table.column(name), wanted)
     return names, {
-        name: [as_text(file, i, name, value) for i, value in enumerate(table.column(name).to_pylist(), 1)]
-        for name in kept
+        name: texts(where, name, column.to_pylist(), wanted) for name, column in columns.items() if wanted(name)
     }
+
+
+def _flat_names(field: pa.Field, wanted: Wanted) -> list[str]:
+    if not (pa.types.is_struct(field.type) and wanted.inside(field.name)):
+        return [field.name]
+    return [
+        name for inner in field.type for name in _flat_names(pa.field(f"{field.name}.{inner.name}", inner.type), wanted)
+    ]
+
+
+def _flat_columns(name: str, column: pa.ChunkedArray, wanted: Wanted) -> dict[str, pa.ChunkedArray]:
+    if not (pa.types.is_struct(column.type) and wanted.inside(name)):
+        return {name: column}
+    flat: dict[str, pa.ChunkedArray] = {}
+    for field, inner in zip(column.type, column.flatten(), strict=True):
+        flat |= _flat_columns(f"{name}.{field.name}", inner, wanted)
+    return flat
 
 
 _READERS: dict[str, Callable[[Path, Wanted], tuple[list[str], Columns]]] = {
@@ -225,10 +283,19 @@ def _check_is_text(file: Path) -> None:
         raise SwitchyardError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
 
 
-def as_text(where: Path | str, row: int, name: str, value: Any) -> str | None:
-    """A text as it is, a number or truth value as Python writes it; SwitchyardError for a list, object or bytes."""
-    if value is None or isinstance(value, str):
-        return value
+def texts(where: Path | str, name: str, values: list[Any], wanted: Wanted) -> list[str | None]:
+    """A column's values as text; SwitchyardError, with the row (from 1), for one that is none."""
+    lists = name in wanted.lists
+    return [
+        value if value is None or isinstance(value, str) else _as_text(where, row, name, value, lists)
+        for row, value in enumerate(values, 1)
+    ]
+
+
+def _as_text(where: Path | str, row: int, name: str, value: Any, lists: bool) -> str:
+    """A number or truth value as Python writes it, a list of texts as JSON where there may be `lists`."""
+    if lists and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (list, dict, bytes)):
         raise SwitchyardError(
             f"{where}: row {row}: {name} is a {type(value).__name__}, expected text or a number: {short(repr(value))}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Dataset
-from train.data.files import Columns, Wanted, as_text, listed, read_columns
+from train.data.files import Columns, Wanted, from_arrow, listed, read_columns
 
 # What `datasets` needs of a repository: its card, which says what the configs and splits are, and files of rows.
 _ROWS = ["README.md", "*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.csv.gz", "*.json.gz", "*.jsonl.gz"]
@@ -97,16 +97,8 @@ def _by_datasets(dataset: Dataset, folder: Path, split: str, wanted: Wanted) -> 
 
     datasets.disable_progress_bars()
     rows = datasets.load_dataset(str(folder), dataset.hub_config, split=split)
-    kept = [name for name in rows.column_names if wanted(name)]
-    columns: Columns = {}
-    for name in kept:
-        values = rows.data.column(name)
-        if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
-            where = f"{dataset.hub_id} {split}"
-            columns[name] = [as_text(where, i, name, value) for i, value in enumerate(values.to_pylist(), 1)]
-        else:
-            columns[name] = values.to_pylist()
-    return rows.column_names, columns
+    kept = {name: rows.data.column(name) for name in rows.column_names if wanted(name) or wanted.inside(name)}
+    return from_arrow(f"{dataset.hub_id} {split}", rows.features.arrow_schema, pa.table(kept), wanted)
 
 
 @contextmanager

@@ -94,13 +94,18 @@ class HubRepository(Origin):
 
     def parts(self) -> list[str]:
         there = hub.split_names(self._dataset)
-        return [ALL] if ALL in there else [name for name in SPLITS if name in there]
+        return [ALL] if ALL in there else [name for name in SPLITS if self._there(name) in there]
 
     def table(self, part: str, wanted: Wanted) -> Table:
         there = hub.split_names(self._dataset)
-        if part not in there:
-            raise SwitchyardError(f"{self._dataset.hub_id} has no {part} split; found {listed(there)}")
-        return Table(f"{self._dataset.hub_id}, {part}", *hub.read_split(self._dataset, part, wanted))
+        name = self._there(part)
+        if name not in there:
+            raise SwitchyardError(f"{self._dataset.hub_id} has no {name or part} split; found {listed(there)}")
+        return Table(f"{self._dataset.hub_id}, {name}", *hub.read_split(self._dataset, name, wanted))
+
+    def _there(self, part: str) -> str | None:
+        """The repository's name for a split; None where the dataset doesn't use one."""
+        return part if self._dataset.splits is None or part not in SPLITS else self._dataset.splits.get(part)
 
     def labels(self, part: str, wanted: Wanted) -> Table | None:
         name = f"{part}_labels"
@@ -113,7 +118,7 @@ class HubRepository(Origin):
             "config": dataset.hub_config,
             "revision": hub.revision(dataset),
             "files": dataset.hub_files,
-        }
+        } | ({"splits": dataset.splits} if dataset.splits else {})
 
     def record(self) -> dict[str, Any]:
         return {key: value for key, value in self.digest_parts().items() if value is not None}
@@ -169,6 +174,9 @@ class Folder(Origin):
                 files[split] = file
                 if dataset.join_column and (file := self._one(split, tuple(f"{stem}_labels" for stem in stems))):
                     label_files[split] = file
+        for split, there in (dataset.splits or {}).items():
+            if split not in files and there in files:
+                files[split] = files.pop(there)
         if not files and splits_itself:
             data = sorted(file for file in folder.iterdir() if file.suffix[1:] in ENDINGS and file.is_file())
             if len(data) == 1:

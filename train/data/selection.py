@@ -9,7 +9,8 @@ from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Dataset
-from train.data.files import Columns, first_duplicate, listed, short
+from train.data.answers import gold_answers
+from train.data.files import Columns, Wanted, first_duplicate, is_carried, listed, short
 from train.data.origins import ALL, Origin, Table
 
 
@@ -31,11 +32,12 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
     """
     aliases = dict(dataset.columns or {})
     required = list(dict.fromkeys([*fields, dataset.label_column]))
-    taken = {*required, *aliases, *([dataset.join_column] if dataset.join_column else [])}
-
-    def wanted(name: str) -> bool:
-        return name in taken or _carried(name)
-
+    taken = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
+    lists: frozenset[str] = frozenset()
+    if dataset.task == "span_qa":
+        label = dataset.label_column
+        lists = frozenset([label, *(there for there, here in aliases.items() if here == label)])
+    wanted = Wanted(taken, lists)
     part = ALL if split != "validation" and origin.parts() == [ALL] else split
     table = _renamed(origin.table(part, wanted), aliases)
     rows: Sequence[int] = range(_length(table))
@@ -44,7 +46,7 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
     if labels is not None:
         table, rows = _joined(dataset, table, _renamed(labels, aliases), skipped)
     _check_names(table, required, dataset.join_column)
-    columns = {name: values for name, values in table.columns.items() if name in required or _carried(name)}
+    columns = {name: values for name, values in table.columns.items() if name in required or is_carried(name)}
     if not rows:
         raise SwitchyardError(
             f"{table.where}: no rows; expected at least one example under the columns {listed(table.names)}"
@@ -90,10 +92,6 @@ def surrogate(text: str) -> str | None:
         except UnicodeEncodeError as error:
             return error.reason
     return None
-
-
-def _carried(name: str) -> bool:
-    return name == "example_id" or name.startswith("slice_")
 
 
 def _length(table: Table) -> int:
@@ -164,6 +162,8 @@ def _drawn(dataset: Dataset, columns: Columns, split: str) -> list[int]:
 
 def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence[str]) -> dict[int, str]:
     """Row (from 0) -> why it is left out. Where a row lacks some fields and not all, they become empty text."""
+    if dataset.task != "classification":
+        return _unusable(dataset, lenient, columns, fields)
     labels = columns[dataset.label_column]
     dropped = set(map(str, dataset.drop_labels or ()))
     reasons = {i: f"label {label}" for i, label in enumerate(labels) if label in dropped}
@@ -181,6 +181,33 @@ def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence
         if name != dataset.label_column:
             columns[name] = ["" if value is None else value for value in columns[name]]
     return reasons
+
+
+def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence[str]) -> dict[int, str]:
+    """The same where the target is text: questions nobody answered and sentences nobody translated are common, in files
+    as on the Hub, and say nothing about a model."""
+    label = dataset.label_column
+    translation = dataset.task == "translation"
+    reasons: dict[int, str] = {}
+    for name in fields:
+        for i, value in enumerate(columns[name]):
+            if value is None or (translation and not value.strip()):
+                reasons.setdefault(i, f"no {name}")
+            elif lenient and surrogate(value):
+                reasons.setdefault(i, "not valid Unicode")
+    for i, value in enumerate(columns[label]):
+        if not (value and value.strip()) if translation else not _answered(value):
+            reasons.setdefault(i, f"no {label}")
+        elif lenient and surrogate(value or ""):
+            reasons.setdefault(i, "not valid Unicode")
+    return reasons
+
+
+def _answered(value: str | None) -> bool:
+    try:
+        return bool(gold_answers(value))
+    except ValueError:  # whoever reads the answers says so, with the row
+        return True
 
 
 def _check_names(table: Table, required: Sequence[str], join_column: str | None = None) -> None:

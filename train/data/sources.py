@@ -1,4 +1,4 @@
-"""Splits of a labelled text dataset, from a folder of files, from the Hub or from the built-in generator.
+"""Splits of a dataset of texts and targets, from a folder of files, from the Hub or from the built-in generator.
 
 What is wrong with the rows is said with the file's name and the data row (1-based, the header not counted). A row that
 is left out is counted, and said on stderr and in the data artifact.
@@ -16,6 +16,7 @@ from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Dataset
+from train.data.answers import gold_answers
 from train.data.files import ENDINGS, listed, short
 from train.data.origins import ALL, SPLITS, is_generated, origin_of
 from train.data.selection import counts, select, selection_settings, surrogate
@@ -31,10 +32,11 @@ class Split:
     name: str
     example_id: list[str]  # [n], unique
     inputs: list[str]  # [n], the template filled in
-    targets: list[str]  # [n], values of dataset.classes
+    targets: list[str]  # [n], values of dataset.classes; in the other tasks any text
     slices: dict[str, list[str]]  # slice_* -> [n]; a missing value is ""
-    fingerprint: str  # sha256 over ids, inputs, targets and slices; the same from whatever file format
+    fingerprint: str  # sha256 over ids, inputs, targets (all golds) and slices; the same from whatever file format
     skipped: dict[str, int] = field(default_factory=dict)  # why rows were left out -> how many
+    golds: list[list[str]] | None = None  # [n], of span QA: every gold answer, the target first
 
     def __len__(self) -> int:
         return len(self.example_id)
@@ -55,13 +57,21 @@ def load_split(dataset: Dataset, split: str) -> Split:
 
     texts: dict[str, Sequence[str]] = {name: [value or "" for value in vals] for name, vals in taken.columns.items()}
     inputs = _fill(dataset.template, texts, n)
-    targets = _targets(where, dataset.label_column, texts[dataset.label_column], targets_of, taken.rows)
+    labels, golds = texts[dataset.label_column], None
+    if dataset.task == "classification":
+        targets = _targets(where, dataset.label_column, labels, targets_of, taken.rows)
+    elif dataset.task == "span_qa":
+        golds = _golds(where, dataset.label_column, labels, taken.rows)
+        targets = [answers[0] for answers in golds]
+    else:
+        targets = list(labels)
     # The row's number in the source, not among the kept ones: leaving out one more renames none of the others.
     example_id = list(texts["example_id"]) if "example_id" in texts else [f"{split}-{i}" for i in taken.numbers]
     _check_unique(where, example_id, taken.rows)
     slices = {name: list(texts[name]) for name in texts if name.startswith("slice_")}
-    fingerprint = _fingerprint(example_id, inputs, targets, slices)
-    loaded = Split(dataset.name, split, example_id, inputs, targets, slices, fingerprint, taken.skipped)
+    further = {"golds": [json.dumps(answers) for answers in golds]} if golds else {}
+    fingerprint = _fingerprint(example_id, inputs, targets, slices | further)
+    loaded = Split(dataset.name, split, example_id, inputs, targets, slices, fingerprint, taken.skipped, golds)
     _report(dataset, loaded)
     return loaded
 
@@ -110,20 +120,20 @@ def template_fields(template: str) -> list[str]:
 
 
 def _check(dataset: Dataset) -> dict[str, str]:
-    """Returns label (as a string) -> target string. Raises SwitchyardError for a config that can't be used."""
+    """Returns label (as a string) -> target string, of classes. SwitchyardError for a config that can't be used."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset.name):
         raise SwitchyardError(
             f"dataset.name={dataset.name}: expected letters, digits, '_', '.' and '-' alone, "
             "because the name becomes part of artifact names"
         )
-    if dataset.task != "classification":
-        raise SwitchyardError(f"dataset.task={dataset.task}: this version trains and scores classification only")
     if dataset.path is None and dataset.hub_id is None and not is_generated(dataset):
         columns = listed([*template_fields(dataset.template), dataset.label_column])
         raise SwitchyardError(
             f"dataset={dataset.name}: nothing to read from. Give dataset.path=DIR, a folder with train and test files "
             f"({', '.join('.' + ending for ending in ENDINGS)}) that have the columns {columns}"
         )
+    if dataset.task != "classification":
+        return {}
     if len(dataset.classes) < 2:
         raise SwitchyardError(
             f"dataset.classes={dict(dataset.classes)}: expected two classes or more, each as label: target string"
@@ -231,6 +241,17 @@ def _targets(
             f"{', '.join(map(repr, targets_of))}, the keys of dataset.classes"
         )
     return [known[label] for label in labels]
+
+
+def _golds(where: str, column: str, labels: Sequence[str], rows: Sequence[int]) -> list[list[str]]:
+    """Each row's gold answers, at least one; `rows` are the labels' places in the source, from 0."""
+    golds = []
+    for row, label in zip(rows, labels, strict=True):
+        try:
+            golds.append(gold_answers(label))
+        except ValueError as error:
+            raise SwitchyardError(f"{where}: row {row + 1}: {column} is {error}") from None
+    return golds
 
 
 def _check_unique(where: str, example_id: list[str], rows: Sequence[int]) -> None:

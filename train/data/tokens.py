@@ -177,7 +177,7 @@ class Vocabulary:
         return self._processor.decode(kept)
 
 
-def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path) -> Vocabulary:
+def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_text: bool = False) -> Vocabulary:
     """The vocabulary at `tokenizer.path`; without one, trained on the training split and kept under `cache`.
 
     Two processes may train at once: they write the same bytes, each to a file of its own that then takes the name.
@@ -192,8 +192,10 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path) -> Voc
         return Vocabulary.from_bytes(file.read_bytes())
     except (FileNotFoundError, SwitchyardError):  # not there yet, or damaged
         pass
-    # The target strings are text too, as often as the model has to say them: a label is a piece where it can be.
-    vocabulary = Vocabulary.train(chain(train_split.inputs, train_split.targets), size, set(train_split.targets))
+    # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
+    # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
+    required = set() if free_text else set(train_split.targets)
+    vocabulary = Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:

@@ -1,0 +1,179 @@
+"""Teacher-forced scores: how likely, how far ahead and how open each token of a target is, given the ones before it.
+
+One encoder pass serves all targets of an example (the gold answer and the model's own output), one decoder pass each.
+The head runs over a slice of positions at a time, so that [batch, length, vocabulary] is never held.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conf.schema import Size
+from train import t5
+from train.data.lengths import covering
+from train.data.tokens import Encoded
+from train.head import SLICE_BYTES, over_positions
+from train.sharding import BATCH
+
+
+class TokenScores(NamedTuple):
+    """A value for every target token, EOS included; 0 on padding."""
+
+    log_probs: jax.Array  # [B, T] float32: natural log of p(token | input, the tokens before it)
+    margins: jax.Array  # [B, T] float32 in [0, 1]: p₁ - p₂, the two likeliest of the whole vocabulary
+    entropies: jax.Array  # [B, T] float32, nats, at least 0: -Σ p log p over the whole vocabulary
+
+
+class SequenceBatch(NamedTuple):
+    """Rows that are scored together, and the lengths to which they are padded."""
+
+    rows: np.ndarray  # [at most batch_size] int64
+    input_length: int
+    target_length: int
+
+
+# --- pure ------------------------------------------------------------------------------------------------------------
+
+
+def token_scores(
+    params: t5.Params,
+    inputs: jax.Array,
+    targets: Sequence[jax.Array],
+    lengths: Sequence[jax.Array],
+    size: Size,
+    dtype: str,
+    slice_bytes: int = SLICE_BYTES,
+) -> list[TokenScores]:
+    """Scores each of several targets of every input by teacher forcing: one encoder pass, one decoder pass a target.
+
+    inputs [B, S] int32, padded with 0; every array of `targets` [B, T] int32, each with a T of its own, and its
+    `lengths` [B] int32: what comes after a row's length is padding, and a pad id before it is a token like any other
+    (a model may write one). `dtype` is the activations'; the head is float32, as T5X has it.
+
+    Memory: the logits take `slice_bytes` at most (or one position of every row, B·V·4 bytes, where that is more), and
+    not B·T·V·4. What grows with T is the decoder's own: attention of B·H·T·(T + S) numbers a layer, and activations.
+    """
+    model = t5.model(size, params)
+    segments, positions = t5.plain_rows(inputs)
+    memory = model.encode(inputs, segments, positions, jnp.dtype(dtype))
+
+    def score(ids: jax.Array, length: jax.Array) -> TokenScores:
+        place = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]  # [1, T]
+        own = (place < length[:, None]).astype(jnp.int32)  # [B, T]
+        hidden = model.hidden_states(t5.shift_right(ids), own, place, memory, segments)
+        values = over_positions(model, hidden.astype(jnp.float32), ids, scores_of_logits, slice_bytes)
+        return TokenScores(*(jnp.where(own == 1, value, 0) for value in values))
+
+    return [score(ids, length) for ids, length in zip(targets, lengths, strict=True)]
+
+
+def scores_of_logits(logits: jax.Array, targets: jax.Array) -> TokenScores:
+    """Scores of the tokens `targets` [...] int32 under logits [..., V] float32.
+
+    All is counted from the largest logit, and its own term in Z, which is 1, is kept apart. With y = logit - largest
+    and r = Σ e^y over all but one largest, log p(token) = y(token) - log1p(r), p₁ - p₂ = -expm1(y₂)/(1 + r), and the
+    entropy is log1p(r) - Σ e^y·y/(1 + r): sums of terms of one sign, so nothing cancels. A token of probability
+    1 - 1e-12 has the log-probability -1e-12 and not 0.
+    """
+    vocabulary = logits.shape[-1]
+    lanes = math.gcd(vocabulary, 128)  # sums in two steps: float32 loses less in them than in a single long one
+    largest = logits.max(axis=-1, keepdims=True)
+    y = (logits - largest).reshape(*logits.shape[:-1], vocabulary // lanes, lanes)
+    exp_y, is_largest = jnp.exp(y), y == 0
+    # One pass for all four: on a CPU it takes half the time of four, and no other array of the size of the logits.
+    others_exp, others_y = jnp.where(is_largest, 0, exp_y), jnp.where(is_largest, -jnp.inf, y)
+    ties, rest, weighted, below = jax.lax.reduce(
+        (is_largest.astype(jnp.float32), others_exp, exp_y * y, others_y),
+        (np.float32(0), np.float32(0), np.float32(0), np.float32(-np.inf)),
+        lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2], jnp.maximum(a[3], b[3])),
+        (y.ndim - 2,),
+    )  # each [..., lanes]
+    equals = ties.sum(axis=-1) - 1  # how many more are as large as the largest
+    r = rest.sum(axis=-1) + equals
+    y_second = jnp.where(equals > 0, 0.0, below.max(axis=-1))
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - largest[..., 0]
+    return TokenScores(
+        log_probs=chosen - jnp.log1p(r),
+        margins=-jnp.expm1(y_second) / (1 + r),
+        entropies=jnp.log1p(r) - weighted.sum(axis=-1) / (1 + r),
+    )
+
+
+# --- over a data set -------------------------------------------------------------------------------------------------
+
+
+def sequence_batches(
+    batches: Sequence[tuple[np.ndarray, int]],
+    target_lengths: np.ndarray,
+    batch_size: int,
+    max_padding: float = 0.1,
+    buckets: int = 8,
+) -> list[SequenceBatch]:
+    """Cuts anew, by target length, what `scoring_batches` cut by input length.
+
+    All rows of one input length are padded to it in any order: inside it they are sorted by `target_lengths` [n] (of
+    the longest target, where a row has several). Each batch's targets are padded to one of the fewest lengths that keep
+    the share of padding under `max_padding`, at most `buckets` of them. So no input is padded more than before, and no
+    more shapes compile than input lengths × `buckets`. Raises ValueError for `buckets` below 1.
+    """
+    if buckets < 1:
+        raise ValueError(f"buckets={buckets}: expected 1 or more")
+    target_lengths = np.asarray(target_lengths)
+    cut: list[tuple[np.ndarray, int]] = []
+    for input_length in sorted({length for _, length in batches}):
+        rows = np.concatenate([rows for rows, length in batches if length == input_length])
+        rows = rows[np.argsort(target_lengths[rows], kind="stable")]
+        ends = np.arange(len(rows), 0, -batch_size)[::-1]  # only the first batch may be short, and its targets are too
+        cut += [(rows[max(0, end - batch_size) : end], input_length) for end in ends]
+    if not cut:
+        return []
+    longest = np.array([target_lengths[rows].max() for rows, _ in cut])  # [batches]
+    tokens = sum(int(target_lengths[rows].sum()) for rows, _ in cut)
+    for count in range(1, buckets + 1):
+        chosen = covering(longest, count)
+        padded = chosen[np.searchsorted(chosen, longest)]  # [batches]
+        if 1 - tokens / (batch_size * padded.sum()) <= max_padding:
+            break
+    return [SequenceBatch(rows, length, int(t)) for (rows, length), t in zip(cut, padded)]
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(size: tuple, dtype: str) -> Callable[..., list[TokenScores]]:
+    return jax.jit(functools.partial(token_scores, size=Size(**dict(size)), dtype=dtype))
+
+
+def score_sequences(
+    params: t5.Params,
+    inputs: Encoded,
+    targets: Sequence[Encoded],
+    size: Size,
+    dtype: str,
+    mesh: jax.sharding.Mesh,
+    batches: Sequence[SequenceBatch],
+    batch_size: int,
+) -> Iterator[tuple[np.ndarray, list[list[TokenScores]]]]:
+    """Yields (rows [b], scores) batch by batch; `scores[i][j]` are those of row `rows[j]`'s target in `targets[i]`.
+
+    `targets` are one or several sets of n targets, such as the gold answers and the model's own outputs; scores are
+    numpy, cut to the target's length. `batches` as `sequence_batches` cuts them, by the longest of a row's targets. A
+    batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
+    """
+    compiled = _compiled(tuple(sorted(vars(size).items())), dtype)
+    sharding = jax.sharding.NamedSharding(mesh, BATCH)
+    for rows, input_length, target_length in batches:
+        ids = [some.padded(rows, target_length, batch_size) for some in targets]
+        lengths = [np.pad(some.lengths[rows], (0, batch_size - len(rows))).astype(np.int32) for some in targets]
+        on_mesh = jax.device_put((inputs.padded(rows, input_length, batch_size), ids, lengths), sharding)
+        scored = jax.device_get(compiled(params, *on_mesh))
+        yield (
+            rows,
+            [
+                [TokenScores(*(values[j, :n] for values in each)) for j, n in enumerate(length[: len(rows)])]
+                for each, length in zip(scored, lengths)
+            ],
+        )
