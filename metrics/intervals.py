@@ -100,19 +100,26 @@ class Resampling:
         """The blocks of ranks that `block_sums` of a switcher goes by, about `most` of them or fewer."""
         return micro_blocks(deferral, most if self.unit is None else min(most, FEWER_BLOCKS))
 
-    def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> np.ndarray:
+    def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> Iterator[tuple[Drawn, np.ndarray]]:
         """Σ over each block's examples of how often drawn × value: [n, Q] float32 -> [G, Q, b] float32.
 
-        Where values are whole numbers so are the sums, exactly, as long as they stay below 2²⁴.
+        Some of the resamples at a time, with their sums: all of them may be too much to hold. Where values are whole
+        numbers so are the sums, exactly, as long as they stay below 2²⁴.
         """
         if self.unit is None:
-            return _sums_one_by_one(drawn.weights, blocks, values)
+            pieces, first = blocks.pieces()
+            for part in drawn.parts(len(pieces) * values.shape[1]):
+                yield part, _sums_one_by_one(part.weights, pieces, first, values)
+            return
         count, q = blocks.count, values.shape[1]
         block = np.full(len(values), count, dtype=np.int32)  # a last block for what is in none
         block[blocks.order[: blocks.bounds[-1]]] = np.repeat(np.arange(count, dtype=np.int32), np.diff(blocks.bounds))
         cells = grouped_sums(block * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
-        cells = cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1)  # [G, Q, units]
-        return (cells.reshape(-1, self.units) @ drawn.weights[:-1].astype(np.float32)).reshape(count, q, -1)
+        cells = (
+            cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1).reshape(-1, self.units)
+        )  # [G · Q, units]
+        for part in drawn.parts(count * q):
+            yield part, (cells @ part.weights[:-1].astype(np.float32)).reshape(count, q, -1)
 
     def total_sums(self, values: np.ndarray) -> np.ndarray:
         """Σ over all examples of how often drawn × value, in every resample: [n, Q] float32 -> [Q, B] float64."""
@@ -223,9 +230,8 @@ def blocks_of_groups(group: np.ndarray, groups: int) -> Blocks:
     return Blocks(np.roll(order, -bounds[0]), bounds - bounds[0])
 
 
-def _sums_one_by_one(weights: np.ndarray, blocks: Blocks, values: np.ndarray) -> np.ndarray:
-    """[n + 1, b], [n, Q] -> [G, Q, b] float32."""
-    pieces, first = blocks.pieces()
+def _sums_one_by_one(weights: np.ndarray, pieces: np.ndarray, first: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[n + 1, b], `Blocks.pieces`, [n, Q] -> [G, Q, b] float32."""
     values = np.concatenate([values, np.zeros((1, values.shape[1]), dtype=values.dtype)])  # what is n counts nothing
     count, b, q = len(pieces), weights.shape[1], values.shape[1]
     sums = np.empty((count, q, b), dtype=np.float32)
@@ -235,7 +241,7 @@ def _sums_one_by_one(weights: np.ndarray, blocks: Blocks, values: np.ndarray) ->
         drawn = weights.take(pieces[some], axis=0).astype(np.float32)
         # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
         np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
-    return sums if count == blocks.count else np.add.reduceat(sums, first, axis=0)
+    return sums if count == len(first) else np.add.reduceat(sums, first, axis=0)
 
 
 @dataclass

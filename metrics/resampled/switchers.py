@@ -88,8 +88,7 @@ class RunSamples:
         if not len(self._drawn.index):
             return
         blocks = self._of.resampling.micro_blocks(deferral, self._of.most_blocks)
-        for drawn in self._drawn.parts(2 * blocks.count * self._values.shape[1]):
-            sums = self._of.resampling.block_sums(drawn, blocks, self._values)
+        for drawn, sums in self._of.resampling.block_sums(self._drawn, blocks, self._values):
             self._of.add(score, self._number, sums, drawn)
 
 
