@@ -254,9 +254,11 @@ def test_both_contexts_are_reported(grid):
     other = analyse(grid, replace(config, context="self"))
     assert (result.context, result.other_context.context) == ("gold", "self")
     for pair, same in zip(result.other_context.pairs, other.pairs):
-        for score in SCORES:
+        assert set(pair.area) == {score for score in SCORES if "churn" not in score}
+        for score in pair.area:
             assert pair.area[score] == same.area[score] and pair.peak_gain[score] == same.peak_gain[score]
         assert pair.area["margin"] != result.pairs[0].area["margin"]
+    assert any("gold answer's tokens" in note and "tables/contexts" in note for note in result.notes)
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +270,7 @@ def out(scores, tmp_path_factory):
 
 def test_the_output_is_whole_and_keeps_every_relation(out, scores):
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert {
-        f"tables/{t}.{kind}" for t in ("table1", "table1_self", "table3_self") for kind in ("csv", "md", "tex")
-    } <= names
+    assert {f"tables/{t}.{kind}" for t in ("table1", "contexts") for kind in ("csv", "md", "tex")} <= names
     assert {f"figures/fig{k}.{kind}" for k in range(1, 7) for kind in ("png", "svg", "csv")} <= names
     findings = audit_output(out)
     assert not violated(findings) and len(findings) > 50
@@ -322,7 +322,8 @@ def test_tasks_side_by_side(tmp_path):
         "squad": "accuracy",
         "wmt": "bleu",
     }
-    assert {row["dataset"] for row in summary["tables"]["table1_self"]} == {"squad", "wmt"}
+    assert {row["dataset"] for row in summary["tables"]["contexts"]} == {"squad", "wmt"}
+    assert {row["deployable"] for row in summary["tables"]["contexts"] if row["context"] == "gold"} == {"no"}
     assert summary["signature"].count("|context:gold|") == 1
     assert not violated(audit_output(tmp_path / "out"))
 

@@ -91,7 +91,19 @@ def by_rows(x: jax.Array) -> jax.Array:
     activations, each device works on all rows, and every product ends in a sum over the devices. With it, a layer's
     parameters are gathered when they are needed, which for a batch of any size moves far less.
     """
+    return _laid(x, BATCH)
+
+
+def by_vocabulary(table: jax.Array) -> jax.Array:
+    """The embedding [V, D], gathered along d_model: each device looks up its own rows' tokens, and multiplies by it."""
+    return _laid(table, PartitionSpec("tensor"))
+
+
+def _laid(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """`x` with its first axis cut as `spec` says, where it can be cut into equal parts."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, BATCH)
+    axes = spec[0] if isinstance(spec[0], tuple) else (spec[0],)
+    parts = int(np.prod([mesh.shape[axis] for axis in axes]))
+    return jax.lax.with_sharding_constraint(x, spec if x.shape[0] % parts == 0 else PartitionSpec())

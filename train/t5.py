@@ -23,7 +23,7 @@ import numpy as np
 from flax import nnx
 
 from conf.schema import Size
-from train.sharding import by_rows
+from train.sharding import by_rows, by_vocabulary
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
 
@@ -328,7 +328,7 @@ class T5(nnx.Module):
 
         `remat` says what is kept for the backward pass: see REMAT.
         """
-        x = by_rows(self.embedding[...].astype(dtype)[inputs])
+        x = by_rows(by_vocabulary(self.embedding[...].astype(dtype))[inputs])
         return self.encoder(x, segments, positions, key, remat)
 
     def decode(
@@ -364,7 +364,7 @@ class T5(nnx.Module):
     ) -> jax.Array:
         """What `decode` hands to the head: [B, T, D] in the dtype of `memory`."""
         dtype = memory.dtype
-        embedding = self.embedding[...].astype(dtype)
+        embedding = by_vocabulary(self.embedding[...].astype(dtype))
         causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
         self_bias = (
             self.decoder.relpos_bias(positions, positions, dtype) + segment_mask(segments, segments, dtype) + causal
