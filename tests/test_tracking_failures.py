@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from tracking.wandb.place import Place
 
 from tests.conftest import REPO
 from tests.wandb_server import ENTITY
@@ -14,6 +13,7 @@ from tests.wandb_server.http import wait_until
 from tracking.__main__ import main
 from tracking.delivery import Ledger
 from tracking.store import Store
+from tracking.wandb.place import Place
 
 STEPS = 8
 
