@@ -69,11 +69,12 @@ bench *FLAGS: setup
 screenshot: setup
     {{ python }} -m tests.screenshot out/demo/report/index.html docs/report.png
 
-# docs/results.md again: DATA holds trec/ and sst2/, VOCABULARY is T5's spiece.model (half an hour on two cores)
+# docs/results.md again: DATA holds trec/, sst2/ and multi30k/, VOCABULARY is T5's spiece.model (two hours on two cores)
 results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=trec_scratch dataset.path="$1/trec" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
-    {{ python }} -m tests.results docs out/trec out/sst2
+    {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
+    {{ python }} -m tests.results docs out/trec out/sst2 out/multi30k
 
 # pin the newest versions that pyproject.toml allows
 lock:

@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from conf.errors import SwitchyardError
 
 TASKS = ("classification", "span_qa", "translation")
+CONTEXTS = ("gold", "self")
 SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn", "committee_churn")
 
 
@@ -181,12 +182,17 @@ class Mesh:
 
 @dataclass
 class Tracking:
-    """Where runs and artifacts are kept."""
+    """Where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
+
+    Where `entity`, `project` or `base_url` is null, W&B's own environment says it (WANDB_ENTITY, WANDB_PROJECT,
+    WANDB_BASE_URL), else the API key's entity, the project switchyard and W&B's own server.
+    """
 
     backend: str = "local"
     root: str = "runs"
     entity: Optional[str] = None
-    project: str = "switchyard"
+    project: Optional[str] = None
+    base_url: Optional[str] = None
     group: Optional[str] = None
 
     def check(self) -> None:
@@ -195,7 +201,11 @@ class Tracking:
 
 @dataclass
 class Train:
-    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number."""
+    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number.
+
+    `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
+    weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
+    """
 
     steps: int = 1000
     batch_size: int = 128
@@ -203,6 +213,7 @@ class Train:
     z_loss: float = 1e-4
     loss_normalizer: str = "none"
     dtype: str = "auto"
+    remat: str = "none"
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -217,6 +228,7 @@ class Train:
         _at_least("train.log_every", self.log_every, 1)
         _at_least("train.eval_every", self.eval_every, 0)
         _one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        _one_of("train.remat", self.remat, ("none", "dots", "full"))
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0
@@ -259,7 +271,14 @@ class Infer:
 
 @dataclass
 class Metrics:
-    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts."""
+    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts.
+
+    `context` of span QA and translation: `gold` scores the tokens of the gold answer (as the paper does; it reads the
+    label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
+    whether two answers that SQuAD's normalisation makes equal are one prediction. `beyond` adds the tables past the
+    paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
+    model, with probability 1 - `delta`.
+    """
 
     out: Optional[str] = None
     scores: Optional[str] = None
@@ -270,12 +289,23 @@ class Metrics:
     length_normalized: bool = False
     committee: str = "mean_score"
     committee_churn_includes_self: bool = True
+    context: str = "gold"
+    churn_normalization: str = "normalized"
+    beyond: bool = True
+    epsilon: float = 0.01
+    delta: float = 0.1
 
     def check(self) -> None:
         _at_least("metrics.resamples", self.resamples, 0)
+        _one_of("metrics.context", self.context, CONTEXTS)
+        _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
         if not 0 < self.confidence < 1:
             raise SwitchyardError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
+        if not 0 <= self.epsilon < 1:
+            raise SwitchyardError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
+        if not 0 < self.delta < 1:
+            raise SwitchyardError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
 
 
 @dataclass
@@ -285,6 +315,28 @@ class Sweeps:
     name: Optional[str] = None
     list: bool = False
     metrics: bool = True
+
+
+@dataclass
+class Compile:
+    """What `python -m train.compile` assumes where the data would say: the shapes.
+
+    `rows` of a packed batch: by default one for each example, the most there can be. `label_length` is that of the
+    longest label string with its EOS: by default what the tokenizer says, where `tokenizer.path` is given, else 8.
+    `target_length` is by default one label string's, or `dataset.max_target_length` where there are no labels. `step`
+    compiles one of the steps alone. `json` prints JSON.
+    """
+
+    rows: Optional[int] = None
+    target_length: Optional[int] = None
+    label_length: Optional[int] = None
+    step: str = "all"
+    json: bool = False
+
+    def check(self) -> None:
+        for key in ("rows", "target_length", "label_length"):
+            _at_least(f"compile.{key}", 1 if getattr(self, key) is None else getattr(self, key), 1)
+        _one_of("compile.step", self.step, ("all", "train", "score"))
 
 
 @dataclass
@@ -301,6 +353,8 @@ class Config:
     infer: Infer = field(default_factory=Infer)
     metrics: Metrics = field(default_factory=Metrics)
     sweeps: Sweeps = field(default_factory=Sweeps)
+    compile: Compile = field(default_factory=Compile)
+    topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: int = 0
     force: bool = False
 

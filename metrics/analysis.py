@@ -1,48 +1,67 @@
 """Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import comb
 
 import numpy as np
 
 from conf.errors import SwitchyardError
-from conf.schema import SCORES, Metrics
-from metrics.churn import BucketChurn, bucket_churn
+from conf.schema import CONTEXTS, SCORES, Metrics
+from metrics.bleu import bleu_bounds, bleu_statistics_of_switchers
+from metrics.by_uncertainty import BucketQuality, Outcomes, bucket_quality, outcomes
+from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate, interval
-from metrics.resampled import (
-    ChurnSamples,
-    DisagreementSamples,
-    GroupSamples,
-    OutcomeSamples,
-    Samples,
-    SwitcherSamples,
-)
-from metrics.slices import SliceColumn, SliceRow
+from metrics.resampled import ChurnSamples, SwitcherSamples, disagreement_samples, quality_samples, switcher_samples
+from metrics.shown import Percentiles, shown_rows
+from metrics.slices import SliceRow, slice_rows
 from metrics.switcher import (
     FRACTIONS,
     Bounds,
     DeferralOrder,
     PairStatistics,
+    SwitcherStatistics,
     bounds,
     deferral_order,
     disagreement,
     pair_statistics,
-    sums_at,
-    sums_at_knots,
+    switcher_statistics,
 )
-from metrics.uncertainty import log_probabilities, log_second, uncertainties
-
-THRESHOLDS = 61  # of Figure 2
-_BAND_RESAMPLES = 200  # of Figure 2's bands, as its caption says: enough for a band
+from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
+
+# the scores that depend on the context whose tokens they are of
+OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
+WHOSE_TOKENS = {
+    "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
+    "self": "the tokens of the model's own output, which needs no label and can be deployed",
+}
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class SizeView:
+    """One size's scores while they are at hand: of all sizes at once they may not fit memory, so they aren't kept."""
+
+    context: str | None
+    size: SizeRuns
+    larger: list[SizeRuns]
+    scores: dict[str, np.ndarray]  # [R, n] each
+    samples: SwitcherSamples | None  # filled in; None of the largest size
+    quality: dict[str, np.ndarray]  # size -> [B]
+    resampling: Resampling
+
+
+Watch = Callable[[SizeView], None]
 
 
 @dataclass
 class SizePair:
-    """One (small, large) pair of sizes. Accuracies, gains and fractions are 0-1, means over pairs of runs."""
+    """One (small, large) pair of sizes. Qualities, gains and fractions are 0-1, means over pairs of runs."""
 
     small: str
     large: str
@@ -55,7 +74,7 @@ class SizePair:
     area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, resampled together
     curve: dict[str, np.ndarray]  # [101], mean curve
     band: dict[str, tuple[np.ndarray, np.ndarray]]  # [101] each
-    matching: dict[str, Estimate]  # least fraction deferred that reaches the larger model's accuracy
+    matching: dict[str, Estimate]  # least fraction deferred that reaches the larger model's quality
     half_gain: dict[str, Estimate]  # least fraction deferred that reaches half of b - a
     disagreements: np.ndarray  # [R_small, R_large]
     gaps: np.ndarray  # [R_small, R_large]
@@ -64,38 +83,22 @@ class SizePair:
 
 
 @dataclass
-class BucketAccuracy:
-    """Figure 3: accuracy of every size in 100 equal-count buckets of the smallest size's margin, ascending."""
-
-    accuracy: dict[str, np.ndarray]  # [100]
-    band: dict[str, tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass
-class Outcomes:
-    """Figures 1 and 2, of the smallest and the largest size."""
-
-    log_second: np.ndarray  # [n] float64, natural log of p₂, of the smallest size's first seed
-    small_right: np.ndarray  # [n] bool, of that run
-    large_right: np.ndarray | None  # [n] bool, of the largest size's first seed
-    thresholds: np.ndarray  # [T], descending margins
-    fraction: np.ndarray | None  # [T, 4]: both right, both wrong, only the larger, only the smaller
-    band: tuple[np.ndarray, np.ndarray] | None  # [T, 4] each
-    examples: np.ndarray | None  # [T], mean over small runs of how many examples are at least as uncertain
-
-
-@dataclass
 class Analysis:
     """One dataset's results."""
 
     grid: Grid
-    accuracy: dict[str, Estimate]
+    context: str | None  # of the uncertainty of sequences, gold or self; None for classification
+    quality: dict[str, Estimate]  # size -> mean over runs of accuracy, or of corpus BLEU / 100
     pairs: list[SizePair]
     churn: list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]  # (uncertainty size, size, …, interval)
     slices: list[SliceRow]
-    buckets: BucketAccuracy
+    buckets: BucketQuality
     outcomes: Outcomes
+    rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
+    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [m] uint16, see `Percentiles`
+    overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
+    other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
     @property
     def widest(self) -> SizePair | None:
@@ -103,149 +106,255 @@ class Analysis:
         ends = (self.grid.sizes[0].name, self.grid.sizes[-1].name)
         return next((pair for pair in self.pairs if (pair.small, pair.large) == ends), None)
 
+    @property
+    def deployable(self) -> "Analysis":
+        """The same by an uncertainty that needs no label: of sequences, that of a model's own output."""
+        other = self.other_context
+        return other if other is not None and other.context == "self" else self
 
-def analyse(grid: Grid, config: Metrics, say: Callable[[str], None] = lambda text: None) -> Analysis:
-    """Point estimates and, from one pass over the resamples, their intervals.
+    @property
+    def contexts(self) -> list["Analysis"]:
+        """In every context there is, the deployable one first."""
+        both = [self] if self.other_context is None else [self, self.other_context]
+        return sorted(both, key=lambda analysis: analysis is not self.deployable)
 
-    `say` hears of progress every few seconds. Raises SwitchyardError if nothing at all can be said.
+
+def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch | None = None) -> Analysis:
+    """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
+
+    `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
+    SwitchyardError if nothing at all can be said.
     """
-    notes = list(grid.notes)
     if len(grid.sizes) < 2 and len(grid.sizes[0].seeds) < 2:
         raise SwitchyardError(
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    scores = {size.name: uncertainties(size, config) for size in grid.sizes}
-    notes += _missing_scores(grid, scores)
-    deferrals = _deferrals(scores)
-    resamples = config.resamples
-    if not resamples:
-        notes.append("metrics.resamples=0: no intervals.")
-
-    families: list[Samples] = []
-    switchers = {}
-    for i, small in enumerate(grid.sizes[:-1]):
-        switchers[small.name] = SwitcherSamples(small, grid.sizes[i + 1 :], deferrals[small.name], resamples)
-    apart = {(a.name, b.name): DisagreementSamples(a, b, resamples) for a, b in grid.pairs}
-    overall = GroupSamples(grid.sizes, np.zeros(grid.examples, dtype=int), 1, resamples)
-    slices = {name: SliceColumn(grid, name, resamples, notes) for name in sorted(grid.slices)}
-    churning = next((size for size in reversed(grid.sizes) if len(size.seeds) >= 2), None)
-    churn = {}
-    if churning is None:
-        notes.append("No size has two seeds: no churn, so Table 2 is empty.")
-    else:
-        churn = {
-            size.name: ChurnSamples(churning, size, deferrals[size.name]["margin"], resamples) for size in grid.sizes
-        }
-        notes += _churn_notes(grid, churning)
-    families += [*switchers.values(), *apart.values(), overall, *(s.samples for s in slices.values()), *churn.values()]
-    outcomes, outcome_samples = _outcomes(grid, scores, config)
-    runs = {size.name: len(size.seeds) for size in grid.sizes}
-    resampling = Resampling(runs, grid.examples, resamples, config.seed)
-    told = time.monotonic()
-    for chunk in resampling.chunks():
-        for family in families:
-            family.add(chunk)
-        if time.monotonic() - told > _SECONDS_BETWEEN_WORDS:
-            say(f"{grid.dataset}: {chunk.index.stop:,} of {resamples:,} resamples")
-            told = time.monotonic()
-    if outcome_samples is not None and resamples:
-        fewer = min(resamples, _BAND_RESAMPLES)
-        for chunk in Resampling(runs, grid.examples, fewer, config.seed).chunks():
-            outcome_samples.add(chunk)
-        outcomes.band = interval(outcome_samples.fraction, config.confidence)
-
-    pairs = [
-        _pair(
-            small,
-            large,
-            deferrals[small.name],
-            switchers[small.name],
-            apart[small.name, large.name],
-            overall,
-            resampling,
-            config.confidence,
+    result = _analyse(grid, config, say, watch)
+    if grid.task != "classification":
+        other = replace(config, context=other_context(config))
+        result.other_context = _analyse(grid, other, say, watch, result.rows)
+        result.notes.append(
+            f"Uncertainty is of {WHOSE_TOKENS[config.context]} (metrics.context={config.context}). Tables 1 and 3 by "
+            "both contexts: tables/contexts."
         )
-        for small, large in grid.pairs
-    ]
-    rows = []
-    if churning is not None:
-        for size in grid.sizes:
-            point = bucket_churn(churning.prediction, scores[size.name]["margin"])
-            rows.append((size.name, churning.name, point, interval(churn[size.name].churn, config.confidence)))
+    return result
+
+
+def other_context(config: Metrics) -> str:
+    """The context that `config` doesn't put first."""
+    return next(context for context in CONTEXTS if context != config.context)
+
+
+def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: np.ndarray | None = None) -> Analysis:
+    """In one context; `rows` are the examples to show, if they are chosen already."""
+    notes = list(grid.notes)
+    context = None if grid.task == "classification" else config.context
+    if not config.resamples:
+        notes.append("metrics.resamples=0: no intervals.")
+    runs = {size.name: len(size.seeds) for size in grid.sizes}
+    resampling = Resampling(runs, grid.examples, config.resamples, config.seed)
+    if resampling.unit is not None and config.resamples:
+        notes.append(resampling.note)
+    quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
+    table2 = _Table2(grid, resampling, notes)
+    buckets = BucketQuality({size.name: np.zeros(100) for size in grid.sizes}, {})
+    pairs, ranked, shown, told = [], {}, None, time.monotonic()
+    for place, small in enumerate(grid.sizes):
+        larger = grid.sizes[place + 1 :]
+        scores = uncertainties(small, config)
+        if larger and len(scores) < len(SCORES):
+            notes.append(_lacking(small, scores))
+        if place == 0:
+            shown = outcomes(grid, scores["margin"], config)
+            rows = shown_rows(grid, scores["margin"]) if rows is None else rows
+        assert rows is not None
+        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds), rows)
+        samples = switcher_samples(small, larger, resampling) if larger else None
+        # the largest size defers to none, but its margins rank Table 2
+        distinct = distinct_scores(scores) if larger or place == 0 else {"margin": ["margin"]}
+        for run in range(len(small.seeds)):
+            drawn = samples.run(run) if samples else None
+            for score in distinct:
+                deferral = deferral_order(scores[score][run])
+                if larger or place == 0:
+                    ranks.add(score, deferral)
+                if drawn:
+                    point.add(score, run, deferral)
+                    drawn.add(score, deferral)
+                if score == "margin":
+                    table2.add(small, run, deferral)
+                    if place == 0:
+                        _add_buckets(buckets, grid, run, deferral)
+            if time.monotonic() - told > _SECONDS_BETWEEN_WORDS:
+                say(f"{grid.dataset}: {small.name} seed {small.seeds[run]} of {len(small.seeds)} seeds")
+                told = time.monotonic()
+        if samples:
+            for score, others in distinct.items():
+                for other in others[1:]:
+                    samples.share(other, score)
+            for large in larger:
+                statistics = point.pair(large, distinct)
+                pairs.append(_pair(small, large, statistics, samples, quality, resampling, config.confidence))
+        if larger or place == 0:
+            ranked[small.name] = ranks.means(distinct)
+        if place == 0:
+            _add_bands(buckets, grid, samples, config.confidence)
+        if watch is not None:
+            watch(SizeView(context, small, larger, scores, samples, quality, resampling))
+        del scores
+    assert shown is not None and rows is not None
     return Analysis(
         grid=grid,
-        accuracy={
-            size.name: estimate(size.accuracy.mean(), overall.accuracy[size.name][0], config.confidence)
-            for size in grid.sizes
+        context=context,
+        quality={
+            size.name: estimate(size.quality.mean(), quality[size.name], config.confidence) for size in grid.sizes
         },
         pairs=pairs,
-        churn=rows,
-        slices=[row for group in slices.values() for row in group.rows(config.confidence)],
-        buckets=_buckets(grid, deferrals, switchers, config),
-        outcomes=outcomes,
+        churn=table2.rows(config.confidence),
+        slices=[
+            row for name in sorted(grid.slices) for row in slice_rows(grid, name, resampling, config.confidence, notes)
+        ],
+        buckets=buckets,
+        outcomes=shown,
+        rows=rows,
+        percentiles=ranked,
+        overall_churn=table2.overall(config.confidence),
         notes=notes,
     )
 
 
-def _deferrals(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, list[DeferralOrder]]]:
-    """size -> score -> order of each run; scores that are one array keep one list."""
-    result: dict[str, dict[str, list[DeferralOrder]]] = {}
-    for size, of_size in scores.items():
-        result[size] = {}
-        for score, values in of_size.items():
-            same = next((known for known in result[size] if of_size[known] is values), None)
-            result[size][score] = result[size][same] if same else [deferral_order(run) for run in values]
-    return result
+def statistics_of(deferral: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns) -> SwitcherStatistics:
+    """One small run's switchers to each run of a larger size, judged as the task is."""
+    if small.bleu_stats is not None and large.bleu_stats is not None:
+        return bleu_statistics_of_switchers(deferral, small.bleu_stats[run], large.bleu_stats)
+    assert small.correct is not None and large.correct is not None
+    return switcher_statistics(deferral, small.correct[run], large.correct)
 
 
-def _missing_scores(grid: Grid, scores: dict[str, dict[str, np.ndarray]]) -> list[str]:
-    """What the smaller sizes of a pair can't be ranked by."""
-    return [
-        f"{size.name} has {len(size.seeds)} seed{'s' if len(size.seeds) > 1 else ''}: "
-        f"no {', '.join(s for s in SCORES if s not in scores[size.name])} to defer by."
-        for size in grid.sizes[:-1]
-        if len(scores[size.name]) < len(SCORES)
-    ]
+class _Switchers:
+    """The point estimates of one small size's switchers, run by run."""
+
+    def __init__(self, small: SizeRuns, larger: list[SizeRuns]):
+        self._small, self._larger = small, larger
+        self._runs: dict[tuple[str, str], list[SwitcherStatistics]] = {}  # (large, score) -> by small run
+
+    def add(self, score: str, run: int, deferral: DeferralOrder) -> None:
+        for large in self._larger:
+            of = statistics_of(deferral, self._small, run, large)
+            self._runs.setdefault((large.name, score), []).append(of)
+
+    def pair(self, large: SizeRuns, distinct: Mapping[str, list[str]]) -> dict[str, PairStatistics]:
+        of = {
+            score: pair_statistics(self._small.name, large.name, score, self._runs[large.name, score])
+            for score in distinct
+        }
+        alike = {other: of[score].renamed(other) for score, others in distinct.items() for other in others}
+        return {score: alike[score] for score in SCORES if score in alike}
 
 
-def _churn_notes(grid: Grid, churning: SizeRuns) -> list[str]:
-    notes = []
-    if churning is not grid.sizes[-1]:
-        notes.append(
-            f"{grid.sizes[-1].name} has one seed, so Table 2 is of {churning.name}, the largest size with two or more."
-        )
-    if len(churning.seeds) == 2:
-        notes.append(
-            f"{churning.name} has two seeds, hence one pair: Table 2's intervals resample its examples, not the pair."
-        )
-    return notes
+class _Table2:
+    """Churn of the largest size with two seeds, by the margins of every size."""
+
+    def __init__(self, grid: Grid, resampling: Resampling, notes: list[str]):
+        self._sizes, self._resampling = grid.sizes, resampling
+        self._churning = next((size for size in reversed(grid.sizes) if len(size.seeds) >= 2), None)
+        self._in_buckets: dict[str, list[np.ndarray]] = {size.name: [] for size in grid.sizes}
+        self._samples: dict[str, ChurnSamples] = {}
+        if self._churning is None:
+            notes.append("No size has two seeds: no churn, so Table 2 is empty.")
+            return
+        if self._churning is not grid.sizes[-1]:
+            notes.append(
+                f"{grid.sizes[-1].name} has one seed, so Table 2 is of {self._churning.name}, the largest size with "
+                "two or more."
+            )
+        if len(self._churning.seeds) == 2:
+            notes.append(
+                f"{self._churning.name} has two seeds, hence one pair: Table 2's intervals resample its examples, not "
+                "the pair."
+            )
+        self._differing = differing_pairs(self._churning.prediction)
+
+    def add(self, size: SizeRuns, run: int, deferral: DeferralOrder) -> None:
+        if self._churning is None:
+            return
+        self._in_buckets[size.name].append(differing_in_buckets(deferral, self._differing))
+        if size.name not in self._samples:
+            self._samples[size.name] = ChurnSamples(self._churning, size, self._resampling)
+        self._samples[size.name].add(run, deferral)
+
+    def overall(self, confidence: float) -> Estimate | None:
+        """Over all buckets: the share of examples on which two runs differ. None without two runs."""
+        if self._churning is None:
+            return None
+        runs, n = self._churning.prediction.shape
+        samples = np.diff(CUT_PERCENT) / 100 @ self._samples[self._churning.name].churn
+        return estimate(self._differing.sum() / (n * comb(runs, 2)), samples, confidence)
+
+    def rows(self, confidence: float) -> list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]:
+        if self._churning is None:
+            return []
+        runs, n = self._churning.prediction.shape
+        return [
+            (
+                *(size.name, self._churning.name),
+                bucket_churn(np.array(self._in_buckets[size.name]), runs, n),
+                interval(self._samples[size.name].churn, confidence),
+            )
+            for size in self._sizes
+        ]
+
+
+def distinct_scores(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Scores that are one array, as margin and entropy of two classes are, by the first of them."""
+    groups: dict[str, list[str]] = {}
+    for score, values in scores.items():
+        first = next((known for known in groups if scores[known] is values), score)
+        groups.setdefault(first, []).append(score)
+    return groups
+
+
+def _lacking(size: SizeRuns, scores: Mapping[str, np.ndarray]) -> str:
+    seeds = len(size.seeds)
+    lacking = ", ".join(score for score in SCORES if score not in scores)
+    return f"{size.name} has {seeds} seed{'s' if seeds > 1 else ''}: no {lacking} to defer by."
+
+
+def _add_buckets(buckets: BucketQuality, grid: Grid, run: int, deferral: DeferralOrder) -> None:
+    """Figure 3: of the size that ranks, the ranking run; of the others, all runs."""
+    for size in grid.sizes:
+        runs = slice(run, run + 1) if size is grid.sizes[0] else slice(None)
+        buckets.quality[size.name] += bucket_quality(deferral, size, runs) / len(grid.sizes[0].seeds)
+
+
+def _add_bands(buckets: BucketQuality, grid: Grid, samples: SwitcherSamples | None, confidence: float) -> None:
+    for size in grid.sizes:
+        none = np.zeros((100, 0))
+        buckets.band[size.name] = interval(samples.buckets[size.name] if samples else none, confidence)
 
 
 def _pair(
     small: SizeRuns,
     large: SizeRuns,
-    deferrals: dict[str, list[DeferralOrder]],
+    scores: dict[str, PairStatistics],
     samples: SwitcherSamples,
-    apart: DisagreementSamples,
-    overall: GroupSamples,
+    quality: Mapping[str, np.ndarray],
     resampling: Resampling,
     confidence: float,
 ) -> SizePair:
     name = large.name
-    scores: dict[str, PairStatistics] = {}
-    for score, orders in deferrals.items():
-        same = next((known for known in scores if deferrals[known] is orders), None)
-        if same is None:
-            scores[score] = pair_statistics(small.name, name, score, orders, small.correct, large.correct)
-        else:
-            scores[score] = scores[same].renamed(score)
     curve = {score: statistics.curve.mean(axis=(0, 1)) for score, statistics in scores.items()}
-    accuracy_small, accuracy_large = overall.accuracy[small.name][0], overall.accuracy[name][0]
-    curves = {s: accuracy_small + samples.large_sums[name, s] - samples.small_sums[name, s] for s in scores}
-    gaps = large.accuracy[None, :] - small.accuracy[:, None]
+    curves = {score: samples.curve[name, score] for score in scores}
+    gaps = large.quality[None, :] - small.quality[:, None]
     disagreements = disagreement(small.prediction, large.prediction)
+    apart = disagreement_samples(small, large, resampling)
     near = near_gap(gaps)
+    if small.bleu_stats is not None and large.bleu_stats is not None:
+        limits = bleu_bounds(small.bleu_stats, large.bleu_stats)
+    else:
+        assert small.correct is not None and large.correct is not None
+        limits = bounds(small.correct, large.correct)
 
     def over_pairs(values: np.ndarray, of_pairs: np.ndarray, kept: np.ndarray) -> Estimate:
         if not kept.any():
@@ -256,9 +365,9 @@ def _pair(
     return SizePair(
         small=small.name,
         large=name,
-        gap=estimate(gaps.mean(), accuracy_large - accuracy_small, confidence),
-        disagreement=over_pairs(disagreements, apart.disagreement, np.ones_like(near)),
-        bounds=bounds(small.correct, large.correct),
+        gap=estimate(gaps.mean(), quality[name] - quality[small.name], confidence),
+        disagreement=over_pairs(disagreements, apart, np.ones_like(near)),
+        bounds=limits,
         scores=scores,
         peak_gain={s: estimate(scores[s].peak_gain.mean(), samples.peak_gain[name, s], confidence) for s in scores},
         area={s: estimate(scores[s].area.mean(), samples.area[name, s], confidence) for s in scores},
@@ -277,7 +386,7 @@ def _pair(
         disagreements=disagreements,
         gaps=gaps,
         near_hump=over_pairs(scores["margin"].hump, samples.hump[name], near),
-        near_disagreement=over_pairs(disagreements, apart.disagreement, near),
+        near_disagreement=over_pairs(disagreements, apart, near),
     )
 
 
@@ -309,67 +418,3 @@ def _first_reaching(curves: np.ndarray, share: float) -> np.ndarray:
     inside = np.where(step > 0, (goal - curves[left, columns]) / np.where(step > 0, step, 1), 1.0)
     fraction = FRACTIONS[left] + (FRACTIONS[right] - FRACTIONS[left]) * np.clip(inside, 0, 1)
     return np.where(curves[-1] > curves[0], fraction, np.nan)
-
-
-def _buckets(
-    grid: Grid,
-    deferrals: dict[str, dict[str, list[DeferralOrder]]],
-    switchers: dict[str, SwitcherSamples],
-    config: Metrics,
-) -> BucketAccuracy:
-    small, n = grid.sizes[0], grid.examples
-    positions = np.arange(101) * n / 100
-    accuracy, band = {}, {}
-    for size in grid.sizes:
-        runs = []
-        for run, deferral in enumerate(deferrals[small.name]["margin"]):
-            right = (small.correct[run : run + 1] if size is small else size.correct).T
-            sums = sums_at(deferral, sums_at_knots(deferral, right.astype(np.int8)), positions).mean(axis=1)
-            runs.append(np.diff(sums)[::-1] / (n / 100))  # ascending uncertainty
-        accuracy[size.name] = np.mean(runs, axis=0)
-        if switchers:
-            of = switchers[small.name]
-            samples = (
-                of.small_sums[grid.sizes[-1].name, "margin"] if size is small else of.large_sums[size.name, "margin"]
-            )
-            band[size.name] = interval(np.diff(samples, axis=0)[::-1] * 100, config.confidence)
-        else:
-            band[size.name] = (np.full(100, np.nan), np.full(100, np.nan))
-    return BucketAccuracy(accuracy, band)
-
-
-def _outcomes(
-    grid: Grid, scores: dict[str, dict[str, np.ndarray]], config: Metrics
-) -> tuple[Outcomes, OutcomeSamples | None]:
-    small, large = grid.sizes[0], grid.sizes[-1]
-    second = log_second(log_probabilities(small, config.length_normalized)[0])
-    log_margins = scores[small.name]["margin"] / np.log(10.0)
-    finite = log_margins[np.isfinite(log_margins)]
-    lowest = np.floor(finite.min()) if len(finite) else -1.0
-    # margins end at 1 (all classes alike); a grid of equal steps in log₁₀, from there down to the most certain example
-    thresholds = np.linspace(0.0, max(lowest, -12.0), THRESHOLDS)
-    one = Outcomes(
-        log_second=second,
-        small_right=small.correct[0],
-        large_right=large.correct[0] if large is not small else None,
-        thresholds=10.0**thresholds,
-        fraction=None,
-        band=None,
-        examples=None,
-    )
-    if large is small:
-        return one, None
-    pooled, at_least = np.zeros((THRESHOLDS, 4)), np.zeros(THRESHOLDS)
-    mean_large = large.correct.mean(axis=0)
-    for own, right in zip(log_margins, small.correct):
-        order = np.argsort(-own, kind="stable")
-        at = np.searchsorted(-own[order], -thresholds, side="right")  # how many examples are above each threshold
-        columns = np.stack([right, mean_large, right * mean_large])[:, order]
-        rights, larger, both = np.concatenate([np.zeros((3, 1)), np.cumsum(columns, axis=1)], axis=1)[:, at]
-        pooled += np.stack([both, at - rights - larger + both, larger - both, rights - both], axis=1)
-        at_least += at
-    with np.errstate(invalid="ignore"):
-        one.fraction = pooled / np.where(at_least > 0, at_least, np.nan)[:, None]
-    one.examples = at_least / len(small.seeds)
-    resamples = min(config.resamples, _BAND_RESAMPLES)
-    return one, OutcomeSamples(small, large, log_margins, thresholds, resamples)

@@ -12,15 +12,18 @@ from metrics.switcher import FRACTIONS
 
 
 def write_curves(analyses: Sequence[Analysis], path: Path) -> None:
-    """Columns dataset, small, large, small_seed, large_seed, score, fraction, value (accuracy, 0-1)."""
+    """Columns dataset, small, large, small_seed, large_seed, score, fraction, value.
+
+    A value is an accuracy, 0-1, or corpus BLEU, 0-100.
+    """
     blocks = []  # one a (dataset, small, large, score)
     for analysis in analyses:
-        seeds = {size.name: size.seeds for size in analysis.grid.sizes}
+        seeds, unit = {size.name: size.seeds for size in analysis.grid.sizes}, analysis.grid.unit
         for pair in analysis.pairs:
             for score, statistics in pair.scores.items():
                 small_seeds, large_seeds = np.meshgrid(seeds[pair.small], seeds[pair.large], indexing="ij")
                 names = (analysis.grid.dataset, pair.small, pair.large, score)
-                blocks.append((names, small_seeds.ravel(), large_seeds.ravel(), statistics.curve.reshape(-1)))
+                blocks.append((names, small_seeds.ravel(), large_seeds.ravel(), unit * statistics.curve.reshape(-1)))
     rows = [block[3].size for block in blocks]
     # pa.array would import pandas, over a second; buffers don't
     columns = {
@@ -33,7 +36,7 @@ def write_curves(analyses: Sequence[Analysis], path: Path) -> None:
         "fraction": _numbers(pa.float64(), [np.tile(FRACTIONS, len(block[1])) for block in blocks]),
         "value": _numbers(pa.float64(), [block[3] for block in blocks]),
     }
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_arrays(list(columns.values()), names=list(columns)), path, compression="zstd")
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Metrics
-from metrics.analysis import Analysis, analyse, near_gap
+from metrics.analysis import Analysis, analyse, near_gap, other_context
+from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
 from metrics.curves import write_curves
 from metrics.figures import load_in_background, write_figures
-from metrics.grid import collect_grids
+from metrics.grid import Grid, Source, collect_grids
 from metrics.report import write_report
-from metrics.scores import Scores
+from metrics.scores import ScoresMetadata, read_metadata
 from metrics.summary import dumped, summary
-from metrics.tables import signature, table_rows, write_tables
+from metrics.tables import table_rows, write_tables
 
 MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
 
@@ -36,35 +37,43 @@ class Input:
 
 
 def write_metrics(
-    scores: Sequence[Scores],
+    sources: Sequence[Source],
     inputs: Sequence[Input],
     config: Metrics,
     out: Path,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Tables, curves, figures, report and summary of some runs' scores; returns the summary.
+    """Tables, curves, figures, report and summary of some runs' scores, or of the files with them; returns the summary.
 
-    The same scores, inputs and config give the same bytes. `say` is told what is going on. Raises SwitchyardError
-    for scores that don't fit together or say nothing, and OutputError for an `out` that isn't to be replaced.
+    Files are read one at a time, and in part once more for each size. The same scores, inputs and config give the same
+    bytes. `say` is told what is going on. Raises SwitchyardError for scores that don't fit together or say nothing, and
+    OutputError for an `out` that isn't to be replaced.
     """
-    order = sorted(range(len(scores)), key=lambda i: _key(scores[i]))
-    scores, inputs = [scores[i] for i in order], [inputs[i] for i in order]
+    runs = [read_metadata(source) if isinstance(source, Path) else source.metadata for source in sources]
+    order = sorted(range(len(runs)), key=lambda i: (runs[i].dataset, runs[i].parameters, runs[i].size, runs[i].seed))
     with replaced(out) as directory:
         load_in_background()
-        analyses = []
-        for grid in collect_grids(scores):
-            runs = sum(len(size.seeds) for size in grid.sizes)
-            say(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
-            analyses.append(analyse(grid, config, say))
+        analyses, collectors = [], []
+        for grid in collect_grids(sources, config.churn_normalization):
+            count = sum(len(size.seeds) for size in grid.sizes)
+            say(f"{grid.dataset}: {grid.examples:,} examples, {count} runs, {config.resamples:,} resamples")
+            collectors.append(Collector(grid, config))
+            analyses.append(analyse(grid, config, say, collectors[-1].watch if config.beyond else None))
         several = len(analyses) > 1
         notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
         notes += _figure_notes(analyses)
         rows = table_rows(analyses)
-        listed = [_listed(one, given) for one, given in zip(scores, inputs, strict=True)]
-        content = summary(analyses, rows, notes, listed, config)
+        others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
+        grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
+        listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
+        beyond = beyond_tables(analyses, collectors, config) if config.beyond else Beyond()
+        content = summary(analyses, rows, notes, listed, config, beyond)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
         write_tables(analyses, rows, config, directory / "tables", notes)
+        write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
         write_curves(analyses, directory / "curves" / "switcher.parquet")
+        if others:
+            write_curves(others, directory / "curves" / f"switcher_{other_context(config)}.parquet")
         say("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
@@ -74,8 +83,10 @@ def write_metrics(
             drawn,
             notes,
             listed,
-            signature(config),
-            config.confidence,
+            [runs[i] for i in order],
+            config,
+            content["signature"],
+            beyond.tables,
         )
     return content
 
@@ -83,17 +94,11 @@ def write_metrics(
 def _figure_notes(analyses: Sequence[Analysis]) -> list[str]:
     pairs = [pair for analysis in analyses for pair in analysis.pairs]
     if pairs and not any(near_gap(pair.gaps).any() for pair in pairs):
-        return ["Figure 6: no pair of runs differs by 0.5 to 1 point in accuracy, so it shows all pairs, in grey."]
+        return ["Figure 6: no pair of runs is 0.5 to 1 point apart, so it shows all pairs, in grey."]
     return []
 
 
-def _key(scores: Scores) -> tuple[str, int, str, int]:
-    m = scores.metadata
-    return m.dataset, m.parameters, m.size, m.seed
-
-
-def _listed(scores: Scores, given: Input) -> dict[str, Any]:
-    m = scores.metadata
+def _listed(m: ScoresMetadata, given: Input, grid: Grid) -> dict[str, Any]:
     return {
         "name": given.name,
         "digest": given.digest,
@@ -101,7 +106,7 @@ def _listed(scores: Scores, given: Input) -> dict[str, Any]:
         "size": m.size,
         "seed": m.seed,
         "split": m.split,
-        "examples": len(scores.example_id),
+        "examples": grid.examples,
         "model": m.model,
         "data": m.data,
     }

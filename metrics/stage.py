@@ -11,13 +11,13 @@ from pathlib import Path
 
 from conf.errors import SwitchyardError
 from conf.schema import Config
+from metrics.media import log_output
 from metrics.output import Input, check_replaceable, replaced, write_metrics
-from metrics.scores import read_scores
 from metrics.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
 # Part of a run's identity: raise it when the same scores give other numbers or files than before.
-OUTPUT_VERSION = 3
+OUTPUT_VERSION = 4
 SCORES_FILE = "scores.parquet"
 
 Say = Callable[[str], None]
@@ -49,9 +49,8 @@ def metrics_from_files(config: Config, say: Say = _silent) -> Path:
     root = paths[0].parent
     while not all(path.is_relative_to(root) for path in paths):
         root = root.parent
-    scores = [read_scores(path) for path in paths]
     inputs = [Input(path.relative_to(root).as_posix(), f"sha256:{_sha256(path)}") for path in paths]
-    write_metrics(scores, inputs, config.metrics, out, say)
+    write_metrics(paths, inputs, config.metrics, out, say)
     return out
 
 
@@ -85,18 +84,27 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
         _restore(done, out, say)
         return out
     settings = {"dataset": {"name": dataset}, "metrics": numbers}
-    with tracker.start_run(run_id, job_type="metrics", config=settings, restart=True) as run:
+    with tracker.start_run(
+        run_id,
+        job_type="metrics",
+        name=f"metrics {dataset} {split}",
+        group=config.tracking.group,
+        tags=[dataset],
+        config=settings,
+        restart=True,
+    ) as run:
         say(f"reading {len(used)} scores artifacts of {dataset}")
         artifacts = [run.use_artifact(artifact) for artifact in used]
-        scores = [read_scores(artifact.file(SCORES_FILE)) for artifact in artifacts]
+        paths = [artifact.file(SCORES_FILE) for artifact in artifacts]
         inputs = [Input(artifact.name, artifact.digest) for artifact in artifacts]
-        summary = write_metrics(scores, inputs, config.metrics, out, say)
+        summary = write_metrics(paths, inputs, config.metrics, out, say)
         consumed = {artifact.name: artifact.digest for artifact in artifacts}
         metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
         draft = ArtifactDraft(f"metrics-{dataset}", "metrics", metadata)
         for path in sorted(path for path in out.rglob("*") if path.is_file()):
             draft.add_file(path, path.relative_to(out).as_posix())
         artifact = run.log_artifact(draft)
+        log_output(run, out)
         run.set_summary({"artifact": artifact.ref, "digest": artifact.digest})
         say(f"logged {artifact.ref}")
     return out

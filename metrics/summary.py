@@ -10,6 +10,7 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis import Analysis, Estimate, SizePair
+from metrics.beyond import Beyond
 from metrics.grid import Grid
 from metrics.tables import Rows, signature
 
@@ -18,7 +19,8 @@ SUMMARY_VERSION = 1
 # What of `metrics.*` can change a number; the rest says where things are.
 NUMBERS = (
     *("split", "resamples", "confidence", "seed"),
-    *("length_normalized", "committee", "committee_churn_includes_self"),
+    *("length_normalized", "committee", "committee_churn_includes_self", "context", "churn_normalization"),
+    *("beyond", "epsilon", "delta"),
 )
 
 
@@ -28,16 +30,21 @@ def summary(
     notes: Sequence[str],
     inputs: Sequence[Mapping[str, Any]],
     config: Metrics,
+    beyond: Beyond,
 ) -> dict[str, Any]:
-    """The content of summary.json. Accuracies, gaps and fractions are 0-1; `tables` are in percentage points."""
+    """The content of summary.json. Accuracies and fractions are 0-1, BLEU 0-100; `tables` are in points.
+
+    `beyond` is in the units it names.
+    """
     content = {
         "schema_version": SUMMARY_VERSION,
-        "signature": signature(config),
+        "signature": signature(config, {analysis.grid.task for analysis in analyses}),
         "config": {key: value for key, value in asdict(config).items() if key in NUMBERS},
         "inputs": list(inputs),
         "notes": list(notes),
         "datasets": {analysis.grid.dataset: _dataset(analysis) for analysis in analyses},
         "tables": rows,
+        "beyond": beyond.as_json(),
     }
     return _plain(content)
 
@@ -52,6 +59,9 @@ def _dataset(analysis: Analysis) -> dict[str, Any]:
     return {
         "split": grid.split,
         "examples": grid.examples,
+        "task": grid.task,
+        "measure": grid.measure,
+        "context": analysis.context,
         "classes": grid.classes,
         "scores_signatures": grid.signatures,
         "sizes": [
@@ -60,20 +70,26 @@ def _dataset(analysis: Analysis) -> dict[str, Any]:
                 "parameters": size.parameters,
                 "flops_per_example": size.flops_per_example,
                 "seeds": size.seeds,
-                "accuracy": _estimate(analysis.accuracy[size.name]),
-                "accuracy_by_seed": size.accuracy,
+                grid.measure: _estimate(analysis.quality[size.name], grid.unit),
+                f"{grid.measure}_by_seed": grid.unit * size.quality,
             }
             for size in grid.sizes
         ],
         "pairs": [_pair(grid, pair) for pair in analysis.pairs],
+        "other_context": None
+        if analysis.other_context is None
+        else {
+            "context": analysis.other_context.context,
+            "pairs": [_pair(grid, pair) for pair in analysis.other_context.pairs],
+        },
         "slices": [
             {
                 "column": row.column,
                 "value": row.value,
                 "examples": row.examples,
-                "accuracy": {size: _estimate(estimate) for size, estimate in row.accuracy.items()},
+                grid.measure: {size: _estimate(estimate, grid.unit) for size, estimate in row.quality.items()},
                 "gains": [
-                    {"small": small, "large": large, **_estimate(estimate)}
+                    {"small": small, "large": large, **_estimate(estimate, grid.unit)}
                     for (small, large), estimate in row.gains.items()
                 ],
             }
@@ -84,37 +100,37 @@ def _dataset(analysis: Analysis) -> dict[str, Any]:
 
 def _pair(grid: Grid, pair: SizePair) -> dict[str, Any]:
     flops = {size.name: size.flops_per_example for size in grid.sizes}
-    limits = pair.bounds
+    limits, unit = pair.bounds, grid.unit
     return {
         "small": pair.small,
         "large": pair.large,
-        "gap": _estimate(pair.gap),
+        "gap": _estimate(pair.gap, unit),
         "disagreement": _estimate(pair.disagreement),
         "only_large_right": limits.only_large.mean(),
         "only_small_right": limits.only_small.mean(),
-        "random_hump": limits.random_hump.mean(),
-        "perfect_hump": limits.perfect_hump.mean(),
-        "perfect_area": limits.perfect_area.mean(),
+        "random_hump": unit * limits.random_hump.mean(),
+        "perfect_hump": unit * limits.perfect_hump.mean(),
+        "perfect_area": unit * limits.perfect_area.mean(),
         "small_flops_per_large_flop": flops[pair.small] / flops[pair.large] if flops[pair.large] > 0 else math.nan,
         "scores": {
             score: {
-                "peak_gain": _estimate(pair.peak_gain[score]),
-                "area": _estimate(pair.area[score]),
-                "area_over_margin": _estimate(pair.area_over_margin[score]),
-                "hump": statistics.hump.mean(),
+                "peak_gain": _estimate(pair.peak_gain[score], unit),
+                "area": _estimate(pair.area[score], unit),
+                "area_over_margin": _estimate(pair.area_over_margin[score], unit),
+                "hump": unit * statistics.hump.mean(),
                 "deferral_that_matches_large": _estimate(pair.matching[score]),
                 "deferral_for_half_the_gain": _estimate(pair.half_gain[score]),
-                "curve": pair.curve[score],
-                "curve_low": pair.band[score][0],
-                "curve_high": pair.band[score][1],
+                "curve": unit * pair.curve[score],
+                "curve_low": unit * pair.band[score][0],
+                "curve_high": unit * pair.band[score][1],
             }
             for score, statistics in pair.scores.items()
         },
     }
 
 
-def _estimate(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+def _estimate(estimate: Estimate, unit: float = 1.0) -> dict[str, float]:
+    return {"value": unit * estimate.value, "ci_low": unit * estimate.low, "ci_high": unit * estimate.high}
 
 
 def _plain(value: Any) -> Any:

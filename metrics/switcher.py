@@ -4,14 +4,18 @@ With correctness s of a small run and l of a large run, d = l - s, and examples 
 uncertainty, S(k/n) = mean(s) + (1/n) Σ_{first k} d, linear between. Inside a block of tied uncertainties the curve is
 linear too: the expected value over a random order. So a curve is its knots, the ends of the tie blocks, and every
 statistic follows exactly from integer sums at the knots. Definitions: paper, section 3.3 and Tables 1 and 3.
+Translation's curves, of corpus BLEU, are in `bleu.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 FRACTIONS = np.arange(101) / 100  # deferral fractions of every stored curve
 INTERIOR = slice(1, 100)  # 0.01 … 0.99, where Table 1 looks for the peak and both tables average relative gains
+
+_NUMBERS_AT_A_TIME = 1 << 20  # of running sums: they should fit a core's cache
 
 
 @dataclass
@@ -25,74 +29,118 @@ class DeferralOrder:
     def examples(self) -> int:
         return len(self.order)
 
+    @property
+    def tied(self) -> bool:
+        """Whether two examples share an uncertainty."""
+        return len(self.knots) <= len(self.order)
+
 
 def deferral_order(uncertainty: np.ndarray) -> DeferralOrder:
-    """Sorts by descending uncertainty, [n] of any ordered dtype; equal values are one tie block."""
-    order = np.argsort(uncertainty, kind="stable")[::-1]
+    """Sorts by descending uncertainty, [n] of any ordered dtype; equal values are one tie block.
+
+    The order inside a tie block is any: no statistic may depend on it.
+    """
+    order = np.argsort(uncertainty)[::-1]
     ranked = uncertainty[order]
     ends = np.flatnonzero(ranked[1:] != ranked[:-1]) + 1
     return DeferralOrder(order, np.concatenate([[0], ends, [len(order)]]))
 
 
+def percentiles(deferral: DeferralOrder) -> np.ndarray:
+    """How many examples are less uncertain than each, in percent of all, ties counting half: [n] float64, 0-100.
+
+    An example at percentile q is deferred once a fraction of about 1 - q/100 is; Figure 3's x-axis.
+    """
+    middle = (deferral.knots[:-1] + deferral.knots[1:]) / 2
+    result = np.empty(deferral.examples)
+    result[deferral.order] = np.repeat(100 * (1 - middle / deferral.examples), np.diff(deferral.knots))
+    return result
+
+
 def sums_at_knots(deferral: DeferralOrder, values: np.ndarray) -> np.ndarray:
-    """Sums of integer `values` [n, J] over the examples deferred at each knot: [G + 1, J] int64."""
-    sums = np.cumsum(values[deferral.order], axis=0, dtype=np.int64)
-    return np.concatenate([np.zeros((1, values.shape[1]), np.int64), sums[deferral.knots[1:] - 1]])
+    """Sums of integer `values` [J, n] over the examples deferred at each knot: [J, G + 1] int32 or int64."""
+    # of numbers of one byte, sums of 2²⁴ stay below 2³¹
+    kind = np.int32 if values.itemsize == 1 and deferral.examples < 2**24 else np.int64
+    sums = np.zeros((len(values), deferral.examples + 1), dtype=kind)
+    np.cumsum(values.take(deferral.order, axis=1), axis=1, dtype=kind, out=sums[:, 1:])
+    return sums.take(deferral.knots, axis=1) if deferral.tied else sums
 
 
 def sums_at(deferral: DeferralOrder, at_knots: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Expected sums over the first `positions` examples, linear between knots: [G + 1, J], [F] -> [F, J] float64.
+    """Expected sums over the first `positions` examples, linear between knots: [J, G + 1], [F] -> [J, F] float64.
 
     Positions count examples, 0 … n, and need not be whole.
     """
     right = np.searchsorted(deferral.knots, positions, side="left").clip(1)
     left_knot, right_knot = deferral.knots[right - 1], deferral.knots[right]
-    share = ((positions - left_knot) / (right_knot - left_knot))[:, None]
-    low, high = at_knots[right - 1], at_knots[right]
+    share = (positions - left_knot) / (right_knot - left_knot)
+    low, high = at_knots[:, right - 1], at_knots[:, right]
     return np.where(share == 1.0, high, low + share * (high - low))
 
 
 @dataclass
 class SwitcherStatistics:
-    """One small run's switchers to J large runs by one score. Accuracies and gains are fractions, 0-1."""
+    """One small run's switchers to J large runs by one score. Qualities and gains are fractions, 0-1."""
 
-    curve: np.ndarray  # [101, J], S(f) at FRACTIONS
+    curve: np.ndarray  # [J, 101], S(f) at FRACTIONS
     peak_gain: np.ndarray  # [J], Table 1: max over the interior grid of S, minus max(a, b)
     relative_peak_gain: np.ndarray  # [J], the same over max(a, b); NaN where that is 0
     area: np.ndarray  # [J], Table 3: ∫ (S - chord) df, exact
     relative_area: np.ndarray  # [J], mean over the interior grid of (S - chord) / chord; NaN where a chord is 0
     hump: np.ndarray  # [J], max(0, max over [0, 1] of S - max(a, b))
 
+    @classmethod
+    def joined(cls, parts: Sequence["SwitcherStatistics"]) -> "SwitcherStatistics":
+        """Of all the parts' large runs, in order."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
 
 def switcher_statistics(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -> SwitcherStatistics:
-    """Every statistic of Tables 1 and 3 and Figures 4-6, from correctness of a small run [n] and of large runs [n, J].
+    """Every statistic of Tables 1 and 3 and Figures 4-6, from correctness of a small run [n] and of large runs [J, n].
 
     Sums are of integers, so permuting examples changes no bit, and negating the uncertainty negates `area` exactly.
     """
+    at_a_time = max(1, _NUMBERS_AT_A_TIME // deferral.examples)
+    parts = [large[start : start + at_a_time] for start in range(0, len(large), at_a_time)]
+    return SwitcherStatistics.joined([_statistics(deferral, small, part) for part in parts])
+
+
+def _statistics(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -> SwitcherStatistics:
     n = deferral.examples
-    gains = large.astype(np.int8) - small.astype(np.int8)[:, None]  # d, [n] -> [n, J]
+    gains = large.view(np.int8) - small.view(np.int8)  # d, [J, n]
     right_small = int(np.count_nonzero(small))
-    at_knots = sums_at_knots(deferral, gains)  # [G + 1, J]
-    total = at_knots[-1]  # n(b - a)
-    at_grid = sums_at(deferral, at_knots, np.arange(101) * n / 100)  # [101, J]
+    at_knots = sums_at_knots(deferral, gains)  # [J, G + 1]
+    total = at_knots[:, -1].astype(np.int64)  # n(b - a)
+    at_grid = sums_at(deferral, at_knots, np.arange(101) * n / 100)  # [J, 101]
     curve = (right_small + at_grid) / n
     best = np.maximum(total, 0)  # n(max(a, b) - a)
-    peak_gain = (at_grid[INTERIOR].max(axis=0) - best) / n
     # trapezoids: Σ Δk (D_before + D_after) / 2, less the chord's n·D_n / 2, over n²; whole numbers up to the division
-    steps = np.diff(deferral.knots)
-    twice = (steps[:, None] * (at_knots[1:] + at_knots[:-1])).sum(axis=0) - n * total
-    chord = (right_small + FRACTIONS[INTERIOR, None] * total) / n  # [99, J]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative_peak = peak_gain / ((right_small + best) / n)
-        relative_area = ((curve[INTERIOR] - chord) / chord).mean(axis=0)
+    if deferral.tied:
+        steps = np.diff(deferral.knots)
+        trapezoids = (steps * (at_knots[:, 1:].astype(np.int64) + at_knots[:, :-1])).sum(axis=1)
+    else:
+        trapezoids = 2 * at_knots.sum(axis=1, dtype=np.int64) - total  # D_0 is 0
     return SwitcherStatistics(
-        curve=curve,
-        peak_gain=peak_gain,
-        relative_peak_gain=np.where(np.isfinite(relative_peak), relative_peak, np.nan),
-        area=twice / (2.0 * n * n),
-        relative_area=np.where(np.isfinite(relative_area), relative_area, np.nan),
-        hump=(at_knots.max(axis=0) - best) / n,
+        area=(trapezoids - n * total) / (2.0 * n * n),
+        hump=(at_knots.max(axis=1) - best) / n,
+        **on_the_grid(curve, right_small / n, (right_small + total) / n),
     )
+
+
+def on_the_grid(curve: np.ndarray, small: float, large: np.ndarray) -> dict[str, np.ndarray]:
+    """What follows of curves at FRACTIONS [J, 101], with a the small run's quality and b [J] the large runs'."""
+    best = np.maximum(small, large)
+    peak_gain = curve[:, INTERIOR].max(axis=1) - best
+    chord = small + FRACTIONS[INTERIOR] * (large - small)[:, None]  # [J, 99]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative_peak = peak_gain / best
+        relative_area = ((curve[:, INTERIOR] - chord) / chord).mean(axis=1)
+    return {
+        "curve": curve,
+        "peak_gain": peak_gain,
+        "relative_peak_gain": np.where(np.isfinite(relative_peak), relative_peak, np.nan),
+        "relative_area": np.where(np.isfinite(relative_area), relative_area, np.nan),
+    }
 
 
 @dataclass
@@ -114,28 +162,10 @@ class PairStatistics:
         return replace(self, score=score)
 
 
-def pair_statistics(
-    small: str,
-    large: str,
-    score: str,
-    deferrals: list[DeferralOrder],
-    small_correct: np.ndarray,
-    large_correct: np.ndarray,
-) -> PairStatistics:
-    """Stacks `switcher_statistics` over the small runs: correctness [R_small, n], [R_large, n]."""
-    runs = [
-        switcher_statistics(deferral, correct, large_correct.T) for deferral, correct in zip(deferrals, small_correct)
-    ]
+def pair_statistics(small: str, large: str, score: str, runs: Sequence[SwitcherStatistics]) -> PairStatistics:
+    """Stacks the statistics of each of the small runs."""
     return PairStatistics(
-        small=small,
-        large=large,
-        score=score,
-        curve=np.stack([run.curve.T for run in runs]),
-        peak_gain=np.stack([run.peak_gain for run in runs]),
-        relative_peak_gain=np.stack([run.relative_peak_gain for run in runs]),
-        area=np.stack([run.area for run in runs]),
-        relative_area=np.stack([run.relative_area for run in runs]),
-        hump=np.stack([run.hump for run in runs]),
+        small, large, score, **{name: np.stack([getattr(run, name) for run in runs]) for name in vars(runs[0])}
     )
 
 
@@ -158,7 +188,10 @@ class Bounds:
 def bounds(small_correct: np.ndarray, large_correct: np.ndarray) -> Bounds:
     """From correctness [R_small, n] and [R_large, n]. 0.627 is E max over [0, 1] of a standard Brownian bridge."""
     n = small_correct.shape[1]
-    both = small_correct.astype(np.float64) @ large_correct.T.astype(np.float64)
+    both = np.zeros((len(small_correct), len(large_correct)))
+    for start in range(0, n, _NUMBERS_AT_A_TIME):
+        some = slice(start, start + _NUMBERS_AT_A_TIME)  # of whole numbers below 2²⁴, float32 makes exact sums
+        both += small_correct[:, some].astype(np.float32) @ large_correct[:, some].T.astype(np.float32)
     only_large = (large_correct.sum(axis=1)[None, :] - both) / n
     only_small = (small_correct.sum(axis=1)[:, None] - both) / n
     variance = only_large + only_small - (only_large - only_small) ** 2

@@ -15,6 +15,7 @@ import numpy as np
 TOKENIZE = "intl"  # sacreBLEU's tokenizer of the WMT results that T5 reports
 
 _ORDERS = 4
+_ALMOST_NOTHING = 1e-6  # of an expected count: above what rounding makes of 0
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -75,22 +76,47 @@ def corpus_bleu(stats: np.ndarray) -> np.ndarray:
 
     As sacreBLEU computes it by default: exponential smoothing (the k-th order without a match counts 1 / 2^k), no
     effective order (a corpus without a single 4-gram scores 0). Sums may be fractional: those of a random mixture of
-    two systems, in expectation.
+    two systems, in expectation. Then an order has no match if it has fewer than its smoothing would give it, which
+    keeps the score from jumping where a sum's rounding makes almost nothing of nothing.
     """
     stats = np.asarray(stats)
-    length, reference = stats[..., 0].astype(np.float64), stats[..., 1].astype(np.float64)
-    log_precisions = np.zeros(stats.shape[:-1])
+    length, reference = stats[..., 0], stats[..., 1]
+    precisions = np.ones(stats.shape[:-1])  # the product of the four
     smoothing = np.ones(stats.shape[:-1])
     with np.errstate(divide="ignore", invalid="ignore"):
         for order in range(_ORDERS):
-            matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order].astype(np.float64)
-            none = matches == 0
-            smoothing = np.where(none, 2 * smoothing, smoothing)
-            log_precisions += np.log(100.0 * np.where(none, 1 / smoothing, matches) / totals)
+            matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order]
+            none = matches < smoothing / 2
+            if none.any():
+                smoothing = np.where(none, smoothing / 2, smoothing)
+                matches = np.where(none, smoothing, matches)
+            precisions *= np.minimum(matches / totals, 1.0)
+        score = 100.0 * np.sqrt(np.sqrt(precisions))  # their geometric mean
+        short = length < reference
+        if short.any():
+            score = np.where(short, score * np.exp(1 - reference / length), score)
+    some_match = (stats[..., 2 : 2 + _ORDERS] >= 0.5).any(axis=-1)
+    return np.where(some_match & (stats[..., 2 + _ORDERS :] > _ALMOST_NOTHING).all(axis=-1), score, 0.0)
+
+
+def sentence_bleu(stats: np.ndarray) -> np.ndarray:
+    """BLEU, 0-100, of single sentences: [..., 10] -> [...] float64.
+
+    As sacreBLEU's sentence score: smoothed as `corpus_bleu`, over the orders that the hypothesis is long enough for.
+    """
+    stats = np.asarray(stats)
+    length, reference = stats[..., 0].astype(np.float64), stats[..., 1]
+    log_precisions, smoothing = np.zeros(stats.shape[:-1]), np.ones(stats.shape[:-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for order in range(_ORDERS):
+            matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order]
+            smoothing = np.where(matches == 0, smoothing / 2, smoothing)
+            log_precision = np.log(np.where(matches == 0, smoothing, matches) / totals)
+            log_precisions += np.where(totals > 0, log_precision, 0.0)
+        orders = (stats[..., 2 + _ORDERS :] > 0).sum(axis=-1)
         brevity = np.where(length < reference, np.exp(1 - reference / length), 1.0)
-        score = brevity * np.exp(log_precisions / _ORDERS)
-    some_of_each = (stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1) & (stats[..., 2 + _ORDERS :] > 0).all(axis=-1)
-    return np.where(some_of_each, score, 0.0)
+        score = 100.0 * brevity * np.exp(log_precisions / orders)
+    return np.where((stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1), score, 0.0)
 
 
 def bleu_signature(tokenize: str = TOKENIZE) -> str:

@@ -5,7 +5,7 @@ noise of the example that every run of a size shares, plus noise of its own. So 
 uncertain, and larger sizes gain where the smaller are uncertain, much as fine-tuned models do.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ DEFAULT_SIZES = {"small": (60_000_000, 1.5), "base": (220_000_000, 2.2)}  # name
 KINDS = ("easy", "composition", "noise")
 WORDS = tuple(f"w{k}" for k in range(20))
 
+Sizes = Mapping[str, tuple[int, float]]
+Seeds = int | Mapping[str, Sequence[int]]
+
 
 def synthetic_grid(
-    sizes: Mapping[str, tuple[int, float]] = DEFAULT_SIZES,
-    seeds: int | Mapping[str, Sequence[int]] = 3,
+    sizes: Sizes = DEFAULT_SIZES,
+    seeds: Seeds = 3,
     examples: int = 500,
     classes: int = 2,
     dataset: str = "synthetic",
@@ -41,12 +44,31 @@ def synthetic_grid(
         classes, label_tokens: of classification alone.
         task: classification, span_qa or translation.
     """
+    return list(
+        synthetic_runs(
+            *(sizes, seeds, examples, classes, dataset, split, seed, seed_noise, slices, label_tokens, task),
+        )
+    )
+
+
+def synthetic_runs(
+    sizes: Sizes,
+    seeds: Seeds,
+    examples: int,
+    classes: int = 2,
+    dataset: str = "synthetic",
+    split: str = "test",
+    seed: int = 0,
+    seed_noise: float = 0.6,
+    slices: bool = True,
+    label_tokens: Sequence[int] | None = None,
+    task: str = "classification",
+) -> Iterator[Scores]:
+    """Each run of `synthetic_grid` when it is asked for: hundreds of millions of rows don't fit memory at once."""
     rng = np.random.default_rng(seed)
     make = {"classification": _classification, "span_qa": _span_qa, "translation": _translation}[task]
     names = [f"class {k}" for k in range(classes)] if task == "classification" else []
     config = {} if label_tokens is None else {"label_tokens": list(label_tokens)}
-    kind = np.zeros(0)
-    grid = []
     for size, run_seed, kind, columns in make(rng, sizes, seeds, examples, names, seed_noise):
         parameters = sizes[size][0]
         metadata = ScoresMetadata(
@@ -65,11 +87,10 @@ def synthetic_grid(
         )
         ids = np.array([f"{split}-{i}" for i in range(examples)], dtype=object)
         sliced = {"slice_kind": np.array(KINDS, dtype=object)[kind]} if slices else {}
-        grid.append(Scores(metadata=metadata, example_id=ids, slices=sliced, **columns))
-    return grid
+        yield Scores(metadata=metadata, example_id=ids, slices=sliced, **columns)
 
 
-def write_grid(grid: Sequence[Scores], directory: Path | str) -> list[Path]:
+def write_grid(grid: Iterable[Scores], directory: Path | str) -> list[Path]:
     """Writes each run as `scores-D-S-sN-SPLIT.parquet` under `directory` and returns the paths, in order."""
     paths = []
     for scores in grid:
@@ -79,8 +100,6 @@ def write_grid(grid: Sequence[Scores], directory: Path | str) -> list[Path]:
     return paths
 
 
-Sizes = Mapping[str, tuple[int, float]]
-Seeds = int | Mapping[str, Sequence[int]]
 Run = tuple[str, int, np.ndarray, dict[str, Any]]  # size, seed, kind of each example, columns
 
 
@@ -184,11 +203,11 @@ def _tokens(rng: np.random.Generator, sure: np.ndarray, lengths: np.ndarray) -> 
     """Of `lengths` [n] tokens each; the surer, the likelier the token, the wider its margin, the less its entropy."""
     logits = np.repeat(sure, lengths) + rng.normal(0.0, 1.0, lengths.sum()) + 1.0
     p = 1.0 / (1.0 + np.exp(-logits))
-    most = np.maximum(p, 1.0 - p)
+    most = 1.0 / (1.0 + np.exp(-np.where(logits > 0, logits, -0.3 * logits)))  # where wrong, it is rarely sure
     return TokenScores(
         log_probs=np.log(p).astype(np.float32),
         margins=(2.0 * most - 1.0).astype(np.float32),
-        entropies=(-most * np.log(most) + (1.0 - most) * 4.0).astype(np.float32),
+        entropies=((1.0 - most) * rng.uniform(2.0, 6.0, len(most))).astype(np.float32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
 

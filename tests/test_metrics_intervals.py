@@ -5,10 +5,18 @@ import pytest
 
 from conf.schema import Metrics
 from metrics.analysis import _first_reaching, analyse
-from metrics.churn import CUT_PERCENT, bucket_churn
+from metrics.churn import CUT_PERCENT, bucket_churn, differing_in_buckets, differing_pairs
 from metrics.grid import collect_grids
 from metrics.intervals import Resampling, interval, micro_blocks
-from metrics.resampled import ChurnSamples, DisagreementSamples, GroupSamples, OutcomeSamples, SwitcherSamples
+from metrics.outcomes import OutcomeCodes
+from metrics.resampled import (
+    ChurnSamples,
+    GroupSamples,
+    OutcomeSamples,
+    disagreement_samples,
+    quality_samples,
+    switcher_samples,
+)
 from metrics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics
 from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
@@ -30,64 +38,79 @@ def scores(grid):
     return {size.name: uncertainties(size, Metrics()) for size in grid.sizes}
 
 
-@pytest.fixture(scope="module")
-def resampling(grid):
-    return Resampling({size.name: len(size.seeds) for size in grid.sizes}, grid.examples, B, seed=3)
+@pytest.fixture(scope="module", params=["one by one", "in groups"])
+def resampling(grid, request):
+    return resampled(grid, B, request.param == "in groups")
 
 
-def filled(samples, resampling):
-    for chunk in resampling.chunks():
-        samples.add(chunk)
+def resampled(grid, resamples, in_groups):
+    runs = {size.name: len(size.seeds) for size in grid.sizes}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("metrics.intervals.MOST_DRAWN_ONE_BY_ONE", 10 if in_groups else 10_000)
+        patched.setattr("metrics.intervals.GROUPS", 19)
+        return Resampling(runs, grid.examples, resamples, seed=3)
+
+
+def switchers(small, larger, scores, resampling):
+    """Samples of every score of the small size."""
+    samples = switcher_samples(small, larger, resampling)
+    for run in range(len(small.seeds)):
+        drawn = samples.run(run)
+        for score, values in scores.items():
+            drawn.add(score, deferral_order(values[run]))
     return samples
 
 
 def draws(resampling):
     """(b, drawn examples, size -> drawn runs, size -> runs drawn for ranking), one by one."""
-    for chunk in resampling.chunks():
-        for k in range(chunk.weights.shape[1]):
-            examples = np.repeat(np.arange(len(chunk.weights) - 1), chunk.weights[:-1, k])
-            runs, ranking = (
-                {size: np.repeat(np.arange(counts.shape[1]), counts[k].astype(int)) for size, counts in drawn.items()}
-                for drawn in (chunk.seeds, chunk.ranking_seeds)
-            )
-            yield chunk.index.start + k, examples, runs, ranking
+    weights = resampling.everything.weights
+    for b in range(resampling.resamples):
+        examples = np.repeat(np.arange(len(weights) - 1), weights[:-1, b])
+        if resampling.unit is not None:
+            examples = np.concatenate([np.flatnonzero(resampling.unit == unit) for unit in examples])
+        runs, ranking = (
+            {size: np.repeat(np.arange(counts.shape[1]), counts[b].astype(int)) for size, counts in drawn.items()}
+            for drawn in (resampling.seeds, resampling.ranking_seeds)
+        )
+        yield b, examples, runs, ranking
 
 
 def test_draws(resampling, grid):
     for _, examples, runs, _ in draws(resampling):
-        assert len(examples) == grid.examples
+        in_groups = resampling.unit is not None
+        assert abs(len(examples) - grid.examples) <= (19 if in_groups else 0)  # of 150, groups have 7 or 8
         assert all(len(runs[size.name]) == len(size.seeds) for size in grid.sizes)
 
 
-def test_draws_do_not_depend_on_chunks(resampling, monkeypatch):
-    whole = list(resampling.chunks())
-    monkeypatch.setattr("metrics.intervals._CHUNK_BYTES", 700)
-    parts = list(resampling.chunks())
-    assert len(parts) > len(whole)
-    np.testing.assert_array_equal(np.hstack([c.weights for c in parts]), np.hstack([c.weights for c in whole]))
+def test_sums_do_not_depend_on_how_many_resamples_are_held(grid, scores, resampling, monkeypatch):
+    small, larger, margins = grid.sizes[0], grid.sizes[1:], {"margin": scores["small"]["margin"]}
+    whole = switchers(small, larger, margins, resampling)
+    monkeypatch.setattr("metrics.intervals._NUMBERS_HELD", 20_000)
+    parts = switchers(small, larger, margins, resampling)
+    for kind in ("peak_gain", "area", "curve"):
+        for key, values in getattr(whole, kind).items():
+            np.testing.assert_array_equal(values, getattr(parts, kind)[key])
 
 
 def test_switchers(grid, scores, resampling):
     small, larger = grid.sizes[0], grid.sizes[1:]
-    deferrals = {name: [deferral_order(run) for run in values] for name, values in scores["small"].items()}
-    fast = filled(SwitcherSamples(small, larger, deferrals, B), resampling)
+    fast = switchers(small, larger, scores["small"], resampling)
     for b, examples, runs, _ in draws(resampling):
         for large in larger:
             drawn_large = large.correct[runs[large.name]][:, examples]
             for score, values in scores["small"].items():
                 slow = [
-                    switcher_statistics(deferral_order(values[i][examples]), small.correct[i][examples], drawn_large.T)
+                    switcher_statistics(deferral_order(values[i][examples]), small.correct[i][examples], drawn_large)
                     for i in runs["small"]
                 ]
                 key = large.name, score
                 assert fast.peak_gain[key][b] == pytest.approx(np.mean([s.peak_gain for s in slow]), abs=ROUNDING)
                 assert fast.area[key][b] == pytest.approx(np.mean([s.area for s in slow]), abs=ROUNDING)
-                accuracy = small.correct[runs["small"]][:, examples].mean()
-                curve = accuracy + fast.large_sums[key][:, b] - fast.small_sums[key][:, b]
-                np.testing.assert_allclose(curve, np.mean([s.curve.mean(axis=1) for s in slow], axis=0), atol=ROUNDING)
+                expected = np.mean([s.curve.mean(axis=0) for s in slow], axis=0)
+                np.testing.assert_allclose(fast.curve[key][:, b], expected, atol=ROUNDING)
             for i in set(runs["small"].tolist()):
                 order = deferral_order(scores["small"]["margin"][i][examples])
-                hump = switcher_statistics(order, small.correct[i][examples], large.correct[:, examples].T).hump
+                hump = switcher_statistics(order, small.correct[i][examples], large.correct[:, examples]).hump
                 np.testing.assert_allclose(fast.hump[large.name][i, :, b], hump, atol=ROUNDING)
 
 
@@ -95,7 +118,9 @@ def test_churn(grid, scores, resampling):
     churning = grid.sizes[-1]
     for uncertain in grid.sizes:
         margins = scores[uncertain.name]["margin"]
-        fast = filled(ChurnSamples(churning, uncertain, [deferral_order(m) for m in margins], B), resampling)
+        fast = ChurnSamples(churning, uncertain, resampling)
+        for run, margin in enumerate(margins):
+            fast.add(run, deferral_order(margin))
         for b, examples, runs, ranking in draws(resampling):
             of = runs[churning.name]
             # copies of a run make no pair, so the mean is over pairs of different runs alone
@@ -103,26 +128,35 @@ def test_churn(grid, scores, resampling):
             if not different:
                 assert np.isnan(fast.churn[:, b]).all()
                 continue
-            slow = bucket_churn(churning.prediction[of][:, examples], margins[ranking[uncertain.name]][:, examples])
+            drawn = differing_pairs(churning.prediction[of][:, examples])
+            ranked = [deferral_order(margins[run][examples]) for run in ranking[uncertain.name]]
+            in_buckets = np.array([differing_in_buckets(order, drawn) for order in ranked])
+            slow = bucket_churn(in_buckets, len(of), len(examples))
             expected = slow.churn * slow.pairs / different
             np.testing.assert_allclose(fast.churn[:, b], expected, atol=20 * ROUNDING)
 
 
 def test_groups(grid, resampling):
     group = np.arange(grid.examples) % 4 - 1
-    fast = filled(GroupSamples(grid.sizes, group, 3, B), resampling)
+    fast = GroupSamples(grid.sizes, group, 3, resampling)
+    overall = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     for b, examples, runs, _ in draws(resampling):
         for size in grid.sizes:
             for value in range(3):
                 right = size.correct[runs[size.name]][:, examples[group[examples] == value]]
-                assert fast.accuracy[size.name][value, b] == pytest.approx(right.mean(), abs=1e-12)
+                assert fast.quality[size.name][value, b] == pytest.approx(right.mean(), abs=1e-12)
+            right = size.correct[runs[size.name]][:, examples]
+            assert overall[size.name][b] == pytest.approx(right.mean(), abs=1e-12)
 
 
 def test_outcomes(grid, scores, resampling):
     small, large = grid.sizes[0], grid.sizes[-1]
     margins = scores["small"]["margin"]
     thresholds = np.quantile(margins, [0.99, 0.8, 0.5, 0.1])
-    fast = filled(OutcomeSamples(small, large, margins, thresholds, B), resampling)
+    fast = OutcomeSamples(small, large, OutcomeCodes(small, large), len(thresholds), resampling)
+    for run, margin in enumerate(margins):
+        reached = margin[:, None] >= thresholds
+        fast.add(run, np.where(reached.any(axis=1), reached.argmax(axis=1), -1))
     for b, examples, runs, _ in draws(resampling):
         for t, threshold in enumerate(thresholds):
             counts = np.zeros(4)
@@ -137,11 +171,11 @@ def test_outcomes(grid, scores, resampling):
 
 def test_disagreements(grid, resampling):
     small, large = grid.sizes[0], grid.sizes[1]
-    fast = filled(DisagreementSamples(small, large, B), resampling)
-    means = resampling.mean_over_pairs("small", "base", fast.disagreement)
+    samples = disagreement_samples(small, large, resampling)
+    means = resampling.mean_over_pairs("small", "base", samples)
     kept = np.zeros((3, 2), bool)
     kept[0, 1] = True
-    of_one = resampling.mean_over_pairs("small", "base", fast.disagreement, kept)
+    of_one = resampling.mean_over_pairs("small", "base", samples, kept)
     for b, examples, runs, _ in draws(resampling):
         one, other = small.prediction[runs["small"]][:, examples], large.prediction[runs["base"]][:, examples]
         assert means[b] == pytest.approx((one[:, None] != other[None]).mean(), abs=ROUNDING)
@@ -156,9 +190,9 @@ def test_micro_blocks_respect_ties():
         blocks = micro_blocks(deferral, target=100)
         assert set(blocks.bounds) <= set(deferral.knots)  # no tie block is cut
         sizes = np.diff(blocks.bounds)
+        assert sorted(blocks.pieces()[0][blocks.pieces()[0] < 5000]) == list(range(5000))
         several = [np.ptp(score[deferral.order[a:b]]) != 0 for a, b in zip(blocks.bounds, blocks.bounds[1:])]
         assert sizes.sum() == 5000 and (sizes[several] <= 2 * 50).all()
-        assert sorted(blocks.pieces[blocks.pieces < 5000]) == list(range(5000))
 
 
 def test_micro_blocks_are_far_below_an_interval():
@@ -166,12 +200,11 @@ def test_micro_blocks_are_far_below_an_interval():
     close = {"small": (10, 1.5), "base": (20, 1.6)}
     sizes = collect_grids(synthetic_grid(close, seeds=2, examples=6000))[0].sizes
     margins = uncertainties(sizes[0], Metrics())["margin"]
-    deferrals = {"margin": [deferral_order(m) for m in margins]}
     resampling = Resampling({"small": 2, "base": 2}, 6000, 40, seed=0)
-    fast = filled(SwitcherSamples(sizes[0], sizes[1:], deferrals, 40), resampling)
+    fast = switchers(sizes[0], sizes[1:], {"margin": margins}, resampling)
     peak, area = np.zeros(40), np.zeros(40)
     for b, examples, runs, _ in draws(resampling):
-        drawn = sizes[1].correct[runs["base"]][:, examples].T
+        drawn = sizes[1].correct[runs["base"]][:, examples]
         slow = [
             switcher_statistics(deferral_order(margins[i][examples]), sizes[0].correct[i][examples], drawn)
             for i in runs["small"]
@@ -233,11 +266,11 @@ def test_buckets_of_figure_3():
                 low, high = 1.3 * k, 1.3 * (k + 1)
                 share = np.clip(np.minimum(np.arange(1, 131), high) - np.maximum(np.arange(130), low), 0, None)
                 expected[k] += (share * right).sum() / 1.3 / len(margins)
-        np.testing.assert_allclose(result.buckets.accuracy[size.name], expected, atol=1e-10)
+        np.testing.assert_allclose(result.buckets.quality[size.name], expected, atol=1e-10)
         low, high = result.buckets.band[size.name]
         assert (low <= high + 1e-9).all()
     deferral = deferral_order(margins[0])
-    assert sums_at(deferral, sums_at_knots(deferral, np.ones((130, 1), int)), np.array([65.0]))[0, 0] == 65
+    assert sums_at(deferral, sums_at_knots(deferral, np.ones((1, 130), int)), np.array([65.0]))[0, 0] == 65
 
 
 def test_outcomes_of_figure_2():

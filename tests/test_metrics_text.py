@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 
-from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1, normalized
+from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1, normalized, sentence_bleu
 from tests.conftest import REPO
 
 WORDS = ("the", "Cat", "cat", "sat", "on", "mat", ",", ".", "naïve", "3.5", "«", "U.S.")
@@ -74,6 +74,14 @@ def test_corpus_bleu_is_sacrebleus(pairs, tokenize):
     total = stats.sum(axis=0)
     assert total.tolist() == [expected.sys_len, expected.ref_len, *expected.counts, *expected.totals]
     assert corpus_bleu(total) == pytest.approx(expected.score, abs=1e-9)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sentences, sentences)
+def test_sentence_bleu_is_sacrebleus(hypothesis, reference):
+    expected = BLEU(tokenize="intl", effective_order=True).sentence_score(hypothesis, [reference]).score
+    stats = bleu_statistics([hypothesis], [reference])
+    assert sentence_bleu(stats)[0] == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12), st.data()), min_size=1, max_size=5))

@@ -15,6 +15,7 @@ from metrics.uncertainty import (
     log_entropy,
     log_margin,
     log_probabilities,
+    log_softmax,
     uncertainties,
 )
 from tests.synthetic_scores import synthetic_grid
@@ -42,9 +43,7 @@ def sizes(seeds=3, classes=3, examples=60, **kwargs):
 
 
 def log_p(values):
-    runs = sizes(seeds=1, classes=values.shape[1], examples=len(values))[0]
-    runs.log_likelihoods = values[None]
-    return log_probabilities(runs)[0]
+    return log_softmax(values)
 
 
 rows_of_likelihoods = st.integers(2, 5).flatmap(
@@ -73,10 +72,12 @@ def test_certain_examples_do_not_tie():
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5, 3.0]), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_two_classes_rank_alike_by_margin_and_entropy(seed, spread, coarse):
-    runs = sizes(seeds=2, classes=2, examples=50)[0]
-    values = np.random.default_rng(seed).normal(-1, spread, runs.log_likelihoods.shape).clip(None, 0).astype(np.float32)
-    runs.log_likelihoods = np.round(values, 1) if coarse else values
-    scores = uncertainties(runs, Metrics())
+    grid = synthetic_grid(seeds=2, classes=2, examples=50)
+    rng = np.random.default_rng(seed)
+    for one in grid:
+        values = rng.normal(-1, spread, one.class_log_likelihoods.shape).clip(None, 0).astype(np.float32)
+        one.class_log_likelihoods = np.round(values, 1) if coarse else values
+    scores = uncertainties(collect_grids(grid)[0].sizes[0], Metrics())
     for margin, entropy in zip(scores["margin"], scores["entropy"]):
         assert np.array_equal(np.unique(margin, return_inverse=True)[1], np.unique(entropy, return_inverse=True)[1])
 
@@ -127,7 +128,7 @@ def test_what_few_seeds_allow():
 
 def test_length_normalized():
     runs = sizes(label_tokens=(2, 1, 4))[0]
-    got = log_probabilities(runs, length_normalized=True)[0, 0]
+    got = log_probabilities(runs, 0, length_normalized=True)[0]
     expected = slow_probabilities(runs.log_likelihoods[0, 0].astype(float) / [2, 1, 4])
     np.testing.assert_allclose(got, [float(p.ln()) for p in expected], rtol=1e-12)
     assert uncertainties(runs, Metrics(length_normalized=True))["margin"].shape == (3, 60)

@@ -3,10 +3,13 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from metrics.scores import read_scores
@@ -14,6 +17,8 @@ from tests.conftest import REPO, shared_data
 from tests.hub_server import HubServer
 from tests.test_train_data_hub import IMDB, IMDB_CARD, parquet
 from tracking.store import Store
+from train import t5
+from train.pretrained import hf
 
 SHARED = shared_data()
 pytestmark = [
@@ -136,16 +141,38 @@ def test_a_real_sample_goes_through(tmp_path, sample) -> None:
     scores = read_scores(store.artifact(f"scores-{record['dataset']}-nano-s1-test").file("scores.parquet"))
     assert len(scores.example_id) == splits["test"]["rows"]
     assert scores.metadata.data == splits["test"]["fingerprint"]
-    assert "longer than 128 tokens and are cut" in said
+    cut = "targets (71.0%) are longer than 24" if sample is wmt else "longer than 128"
+    assert f"{cut} tokens and are cut" in said
     left_out = {squad: {"no answers": 1}, wmt: {"no de": 1}, toxicity: {"label -1": 25}}
     assert splits["test"].get("skipped") == left_out.get(sample)
     if sample in (squad, wmt):
         assert scores.gold_tokens.lengths.max() <= 24 and scores.self_tokens.lengths.min() >= 1
-        assert "longer than 24 tokens and are cut" in said
     if sample is toxicity:
         assert splits["test"]["rows"] == 26
         assert splits["train"]["difference"] == splits["train"]["rows"] - 159571
         assert "note: wiki_toxicity train:" in said
+
+
+def test_a_hugging_face_checkpoint_of_size_small_is_fine_tuned(tmp_path, compose) -> None:
+    """Random weights in the official layout and size, on reviews of up to 512 tokens."""
+    size = compose("size=small").size
+    checkpoint = tmp_path / "t5-small"
+    checkpoint.mkdir()
+    hf.save(checkpoint, size, jax.tree.map(np.asarray, t5.init_params(size, jax.random.key(0))))
+    shutil.copy(SHARED / "t5/spiece.model", checkpoint)
+    cell = [*imdb(tmp_path / "data"), "size=small", f"tracking.root={tmp_path / 'runs'}"]
+    steps = ["tokenizer=t5", f"train.init={checkpoint}", "train.steps=3", "train.batch_size=8", "infer.batch_size=16"]
+    for seed in (0, 1):
+        for command in ("train", "infer"):
+            run(command, *cell, *steps, f"seed={seed}")
+    out = tmp_path / "out"
+    run("metrics", *cell, *steps, f"metrics.out={out}", "metrics.resamples=20")
+    store = Store(tmp_path / "runs")
+    model = store.artifact("model-imdb-small-s0")
+    assert model.metadata["parameters"] == 60_506_624
+    scores = read_scores(store.artifact("scores-imdb-small-s0-test").file("scores.parquet"))
+    assert scores.metadata.model == model.digest and len(scores.example_id) == 100
+    assert (out / "report" / "index.html").is_file()
 
 
 def test_the_hubs_files_go_through_and_again_offline(tmp_path) -> None:

@@ -28,6 +28,54 @@ def test_eight_devices_train_what_one_trains(tmp_path):
     assert eight == pytest.approx(one, rel=1e-4)  # float32 sums in another order, over 8 steps
 
 
+@pytest.fixture(scope="module")
+def on_eight():
+    """What tests/eight_devices.py found."""
+    command = [sys.executable, "-m", "tests.eight_devices"]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "full rematerialization" not in result.stderr  # XLA's warning of a layout that it can't get to
+    return json.loads(result.stdout)
+
+
+FLOAT32 = 1e-5  # sums in another order, over a few steps; 1e-7 was seen
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "tensor", "all"])
+def test_each_kind_of_mesh_trains_what_one_device_trains(on_eight, mesh):
+    for optimizer, found in on_eight["meshes"].items():
+        if mesh in found:
+            assert found[mesh]["losses"] == pytest.approx(found["one"]["losses"], rel=FLOAT32), optimizer
+            assert found[mesh]["difference"] < FLOAT32, optimizer
+    assert mesh in on_eight["meshes"]["adafactor"]
+
+
+def test_the_state_is_born_sharded(on_eight):
+    found = on_eight["meshes"]["adafactor"]
+    assert found["one"]["wi"] == found["data"]["wi"] == [2, 32, 64]
+    assert found["fsdp"]["wi"] == [2, 32 // 8, 64]
+    assert found["tensor"]["wi"] == [2, 32, 64 // 4]
+    assert found["all"]["wi"] == [2, 32 // 2, 64 // 2]
+    # norms, relative biases and Adafactor's row and column statistics are small where a model is not as small as this
+    assert found["fsdp"]["held"] < 0.25 and found["data"]["held"] == 1.0
+    assert on_eight["meshes"]["adamw"]["all"]["held"] < 0.3  # the moments are laid out like their parameters
+
+
+@pytest.mark.parametrize("mesh", ["one", "tensor", "all"])
+def test_a_checkpoint_of_one_mesh_goes_on_on_another(on_eight, mesh):
+    found = on_eight["checkpoints"][mesh]
+    assert found["restored"] == 0.0
+    assert found["difference"] < FLOAT32
+
+
+def test_fsdp_moves_parameters_and_not_activations(on_eight):
+    """They are gathered forward and backward, and their gradients are summed: three times their bytes, and the sums of
+    the optimizer. A layout that cuts activations along d_model sums an array of them for every product."""
+    found = on_eight["traffic"]
+    assert found["open_loops"] == []
+    assert 2 * found["parameters"] < found["moved"] < 4 * found["parameters"]
+
+
 @pytest.mark.parametrize("mesh", [Mesh(data=3), Mesh(data=-1, fsdp=-1), Mesh(data=0), Mesh(data=1, fsdp=2)])
 def test_a_mesh_that_does_not_fit_is_refused(mesh):
     with pytest.raises(SwitchyardError, match="mesh data="):

@@ -63,6 +63,29 @@ def test_the_gradient_is_the_loss_s_slope(compose):
     assert float(slope) == pytest.approx(float(along), rel=0.02)  # a float32 difference quotient
 
 
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_what_is_computed_again_is_what_was_kept(compose, remat):
+    """Gradients with dropout: the second pass drops what the first one did."""
+    found = []
+    for policy in ("none", remat):
+        c, size = step_config(compose, f"train.remat={policy}", "size.dropout=0.3", "size.layers=2")
+        params = t5.init_params(size, jax.random.key(0))
+        found.append(jax.jit(jax.grad(lambda p, c=c, s=size: loss_fn(p, batch(), jax.random.key(1), s, c)[0]))(params))
+    plain, again = found
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, again)  # float32 rounding
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_less_is_kept_for_the_backward_pass(compose, remat):
+    kept = []
+    for policy in ("none", remat):
+        c, size = step_config(compose, f"train.remat={policy}", "size.layers=6", "size.d_ff=64")
+        params = t5.abstract_params(size)
+        grad = jax.jit(jax.grad(lambda p, c=c, s=size: loss_fn(p, batch(), None, s, c)[0]))
+        kept.append(grad.lower(params).compile().memory_analysis().temp_size_in_bytes)
+    assert kept[1] < 0.8 * kept[0]
+
+
 def test_training_on_one_batch_learns_it_and_seeds_share_one_compilation(compose):
     c, _ = step_config(compose, "optimizer.learning_rate=0.03", "size.dropout=0", "train.steps=60")
     compiled = compile_train_step(c, make_mesh(compose().mesh))

@@ -15,7 +15,7 @@ from train.data.sources import source_digest
 from train.pretrained.find import initial_content
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
-NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples")
+NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples", "remat")
 
 
 def training_identity(config: Config) -> dict[str, Any]:
@@ -48,6 +48,16 @@ def dataset_identity(config: Config) -> dict[str, Any]:
         "max_input_length": dataset.max_input_length,
         "source": source_digest(dataset),
     } | ({} if dataset.task == "classification" else {"max_target_length": dataset.max_target_length})
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The rest of the config, for people to read: how the work was laid out, which changes no number. Without paths."""
+    infer = {key: value for key, value in vars(config.infer).items() if key != "checkpoint"}
+    return {
+        "train": {key: getattr(config.train, key) for key in NOT_IN_IDENTITY},
+        "infer": infer,
+        "mesh": dict(vars(config.mesh)),
+    }
 
 
 def identity_hash(identity: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from conf.schema import Size
 from train import t5
 from train.data.batches import scoring_batches
 from train.data.tokens import Encoded
-from train.sharding import BATCH
+from train.sharding import BATCH, on_mesh
 
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one decoder call may take
 
@@ -54,9 +54,20 @@ def label_log_likelihoods(
     return jnp.moveaxis(scores, 0, 1).reshape(inputs.shape[0], groups * group)[:, :k]
 
 
+def compile_label_scoring(
+    size: Size, dtype: str, mesh: jax.sharding.Mesh, labels: tuple[int, int], batch_size: int
+) -> Callable[..., jax.Array]:
+    """`label_log_likelihoods` jitted for K labels of T tokens, `labels` [K, T], and batches of `batch_size` rows."""
+    k, t = labels
+    assert size.vocabulary_size is not None
+    group = int(np.clip(LOGITS_BYTES // (4 * batch_size * t * size.vocabulary_size), 1, k))
+    return _compiled(tuple(sorted(vars(size).items())), dtype, -(-k // -(-k // group)), mesh)
+
+
 @functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str, group: int) -> Callable[..., jax.Array]:
-    return jax.jit(functools.partial(label_log_likelihoods, size=Size(**dict(size)), dtype=dtype, group=group))
+def _compiled(size: tuple, dtype: str, group: int, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
+    scoring = functools.partial(label_log_likelihoods, size=Size(**dict(size)), dtype=dtype, group=group)
+    return jax.jit(on_mesh(scoring, mesh))
 
 
 def pad_labels(labels: Encoded) -> np.ndarray:
@@ -78,10 +89,7 @@ def score_examples(
 
     A batch short of rows is filled up with empty ones, so that only the lengths in `batches` compile.
     """
-    k, t = labels.shape
-    assert size.vocabulary_size is not None
-    group = int(np.clip(LOGITS_BYTES // (4 * batch_size * t * size.vocabulary_size), 1, k))
-    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, -(-k // -(-k // group)))
+    compiled = compile_label_scoring(size, dtype, mesh, (len(labels), labels.shape[1]), batch_size)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, length in batches:
         ids = jax.device_put(inputs.padded(rows, length, batch_size), sharding)

@@ -16,7 +16,7 @@ import optax
 from conf.schema import Config, Optimizer, Size
 from train import t5
 from train.optimizer import learning_rate, make_optimizer
-from train.sharding import BATCH, state_shardings
+from train.sharding import BATCH, on_mesh, state_shardings
 
 Metrics = dict[str, jax.Array]
 
@@ -41,12 +41,19 @@ class StepConfig:
     z_loss: float
     loss_normalizer: str
     dtype: str
+    remat: str = "none"
 
     @classmethod
     def of(cls, config: Config, size: Size) -> "StepConfig":
         train = config.train
         return cls(
-            _items(size), _items(config.optimizer), train.steps, train.z_loss, train.loss_normalizer, dtype_of(config)
+            _items(size),
+            _items(config.optimizer),
+            train.steps,
+            train.z_loss,
+            train.loss_normalizer,
+            dtype_of(config),
+            train.remat,
         )
 
 
@@ -87,11 +94,13 @@ def loss_fn(
     keys = t5.split_key(key, 2)
     segments, positions = t5.plain_rows(batch["inputs"])
     segments = batch.get("input_segments", segments)
-    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0])
+    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0], c.remat)
     target_segments, target_positions = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)
-    logits = model.decode(decoder_inputs, target_segments, target_positions, memory, segments, key=keys[1])
+    logits = model.decode(
+        decoder_inputs, target_segments, target_positions, memory, segments, key=keys[1], remat=c.remat
+    )
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
     weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
@@ -174,13 +183,15 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
         init=jax.jit(functools.partial(init_state, c=c), out_shardings=shardings),
         fresh=fresh,
         step=jax.jit(
-            functools.partial(train_step, c=c),
+            on_mesh(functools.partial(train_step, c=c), mesh),
             in_shardings=(shardings, batch, replicated),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
         ),
         eval_sums=jax.jit(
-            functools.partial(eval_sums, c=c), in_shardings=(shardings.params, batch), out_shardings=replicated
+            on_mesh(functools.partial(eval_sums, c=c), mesh),
+            in_shardings=(shardings.params, batch),
+            out_shardings=replicated,
         ),
         abstract=jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings),
     )

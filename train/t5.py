@@ -23,6 +23,7 @@ import numpy as np
 from flax import nnx
 
 from conf.schema import Size
+from train.sharding import by_rows, by_vocabulary
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
 
@@ -227,17 +228,30 @@ def stacked(make_layer: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx
     return nnx.merge(graph, jax.vmap(one)(jax.random.split(rngs.params(), layers)))
 
 
-def scan_layers(layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: jax.Array) -> jax.Array:
-    """Runs a stacked module's layers over `x` in order; layer i drops by the i-th key of `key`."""
+# What the backward pass finds of a layer: all of it, the products with weights, or its input alone. What is not kept is
+# computed again: the same numbers for less memory and more time. `scan` already keeps XLA from merging the two passes.
+REMAT: dict[str, Callable] = {
+    "none": lambda layer: layer,
+    "dots": functools.partial(
+        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False
+    ),
+    "full": functools.partial(jax.checkpoint, prevent_cse=False),
+}
+
+
+def scan_layers(
+    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: jax.Array, remat: str = "none"
+) -> jax.Array:
+    """Runs a stacked module's layers over `x` in order; layer i drops by the i-th key of `key`. `remat`: see REMAT."""
     graph, state = nnx.split(layers)
     n = jax.tree.leaves(state)[0].shape[0]
     keys = None if key is None else jax.random.split(key, n)
 
     def body(x, layer):
         layer_state, layer_key = layer
-        return nnx.merge(graph, layer_state)(x, *inputs, layer_key), None
+        return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return jax.lax.scan(body, x, (state, keys))[0]
+    return jax.lax.scan(REMAT[remat](body), x, (state, keys))[0]
 
 
 class Encoder(nnx.Module):
@@ -248,13 +262,18 @@ class Encoder(nnx.Module):
         self.rate = size.dropout
 
     def __call__(
-        self, x: jax.Array, segments: jax.Array, positions: jax.Array, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """Embedded inputs [B, S, D], segments [B, S] and positions [B or 1, S] int32 -> [B, S, D]."""
         k = split_key(key, 3)
         bias = self.relpos_bias(positions, positions, x.dtype) + segment_mask(segments, segments, x.dtype)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], bias)
+        x = scan_layers(self.layers, x, k[1], bias, remat=remat)
         return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -275,11 +294,12 @@ class Decoder(nnx.Module):
         self_bias: jax.Array,
         cross_bias: jax.Array,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """Embedded targets [B, T, D] and the encoder's output [B, S, D] -> [B, T, D]."""
         k = split_key(key, 3)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], memory, self_bias, cross_bias)
+        x = scan_layers(self.layers, x, k[1], memory, self_bias, cross_bias, remat=remat)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -302,9 +322,14 @@ class T5(nnx.Module):
         positions: jax.Array,
         dtype: jnp.dtype = jnp.float32,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
-        """Token ids [B, S] int32 -> the encoder's output [B, S, D] in `dtype`, in which activations are kept."""
-        return self.encoder(self.embedding[...].astype(dtype)[inputs], segments, positions, key)
+        """Token ids [B, S] int32 -> the encoder's output [B, S, D] in `dtype`, in which activations are kept.
+
+        `remat` says what is kept for the backward pass: see REMAT.
+        """
+        x = by_rows(by_vocabulary(self.embedding[...].astype(dtype))[inputs])
+        return self.encoder(x, segments, positions, key, remat)
 
     def decode(
         self,
@@ -315,6 +340,7 @@ class T5(nnx.Module):
         memory_segments: jax.Array,
         cross_segments: jax.Array | None = None,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """Shifted target ids [B, T] and the encoder's output [B, S, D] -> logits [B, T, V] float32.
 
@@ -322,7 +348,7 @@ class T5(nnx.Module):
         strings of one example all look at segment 1).
         """
         return self.logits(
-            self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, cross_segments, key)
+            self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, cross_segments, key, remat)
         )
 
     def hidden_states(
@@ -334,17 +360,18 @@ class T5(nnx.Module):
         memory_segments: jax.Array,
         cross_segments: jax.Array | None = None,
         key: jax.Array | None = None,
+        remat: str = "none",
     ) -> jax.Array:
         """What `decode` hands to the head: [B, T, D] in the dtype of `memory`."""
         dtype = memory.dtype
-        embedding = self.embedding[...].astype(dtype)
+        embedding = by_vocabulary(self.embedding[...].astype(dtype))
         causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
         self_bias = (
             self.decoder.relpos_bias(positions, positions, dtype) + segment_mask(segments, segments, dtype) + causal
         )
         cross = segments if cross_segments is None else cross_segments
         cross_bias = segment_mask(cross, memory_segments, dtype)
-        return self.decoder(embedding[decoder_inputs], memory, self_bias, cross_bias, key)
+        return self.decoder(by_rows(embedding[decoder_inputs]), memory, self_bias, cross_bias, key, remat)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """The head: [B, T, D] -> [B, T, V] float32, computed in the dtype of `hidden`."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from metrics.analysis import Analysis
 
 TITLES = {
-    "fig1": "How uncertain the smaller model is where it is right and where it is wrong",
-    "fig2": "Who is right among the examples at least this uncertain",
-    "fig3": "Accuracy of every size by percentile of the smallest model's uncertainty",
-    "fig4": "Switcher curves: accuracy against the share of examples deferred",
+    "fig1": "How uncertain the smaller model is where it does well and where it doesn't",
+    "fig2": "Who does better among the examples at least this uncertain",
+    "fig3": "Accuracy or BLEU of every size by percentile of the smallest model's uncertainty",
+    "fig4": "Switcher curves: accuracy or BLEU against the share of examples deferred",
     "fig5": "Switcher curves of every pair of runs",
     "fig6": "Disagreement against hump size",
 }

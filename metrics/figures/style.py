@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metrics.grid import Grid
+
 # Okabe and Ito (2008): told apart by all common kinds of colour vision. Line styles tell sizes apart once more.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00"),
@@ -55,7 +57,7 @@ def styled() -> Iterator[None]:
 
 
 def panels(
-    count: int, columns: int = 3, width: float = _PANEL_WIDTH, height: float = _PANEL_HEIGHT, right: float = _RIGHT
+    count: int, columns: int = 2, width: float = _PANEL_WIDTH, height: float = _PANEL_HEIGHT, right: float = _RIGHT
 ) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels of `width` × `height` inches, at most `columns` a row; at least one."""
     count = max(count, 1)
@@ -79,6 +81,16 @@ def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
     return figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.1 * inch, box.height))
 
 
+def quality_name(grid: Grid) -> str:
+    """What its runs are judged by."""
+    return {"classification": "accuracy", "span_qa": "exact match", "translation": "BLEU"}[grid.task]
+
+
+def quality_label(grid: Grid) -> str:
+    """Of an axis in hundredths of quality."""
+    return quality_name(grid) + ("" if grid.task == "translation" else ", %")
+
+
 def saying(text: str) -> Figure:
     """A figure that says why there is nothing to show."""
     figure, (axes,) = panels(1)
@@ -87,10 +99,12 @@ def saying(text: str) -> Figure:
     return figure
 
 
-def band(axes: Axes, x: Sequence[float] | np.ndarray, low: np.ndarray, high: np.ndarray, color: str) -> None:
-    """An interval around a curve; nothing where there is no interval."""
+def band(
+    axes: Axes, x: Sequence[float] | np.ndarray, low: np.ndarray, high: np.ndarray, color: str, many: int = 1
+) -> None:
+    """An interval around a curve; nothing where there is no interval. Of `many` that overlap, each is paler."""
     if not np.isnan(low).all():
-        axes.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.22 if many <= 2 else 0.1, linewidth=0)
 
 
 def saved(figure: Figure, stem: Path, title: str) -> str:

@@ -12,7 +12,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from metrics.analysis import Analysis, near_gap
-from metrics.figures.style import BLUE, CYCLE, GREY, INK, ORANGE, band, colorbar_axes, panels, saying
+from metrics.figures.style import (
+    BLUE,
+    CYCLE,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILLION,
+    band,
+    colorbar_axes,
+    panels,
+    quality_label,
+    quality_name,
+    saying,
+)
 from metrics.switcher import FRACTIONS
 
 Drawn = tuple[Figure, Sequence[str], list[dict]]
@@ -23,7 +36,10 @@ _MANY_CURVES, _MANY_POINTS = 40, 400  # more than that are drawn as pixels, to k
 
 def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     """Figure 4: the mean switcher curve of smallest and largest size by margin, one panel a dataset."""
-    columns = ("dataset", "small", "large", "fraction", "accuracy", "scaled", "ci_low", "ci_high", "random")
+    columns = (
+        *("dataset", "small", "large", "fraction", "measure", "value"),
+        *("scaled", "ci_low", "ci_high", "random"),
+    )
     shown = [analysis for analysis in analyses if analysis.widest is not None]
     if not shown:
         return saying("One size only: there is no larger model to defer to."), columns, []
@@ -42,17 +58,18 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         if gained < 0.9:
             ax.plot([100 * gained], [100 * curve[-1]], "o", color=ORANGE, markersize=5)
             ax.annotate(
-                f"{pair.large}'s accuracy\nat {100 * gained:.0f} %",
+                f"{pair.large}'s {quality_name(analysis.grid)}\nat {100 * gained:.0f} %",
                 (100 * gained, 100 * curve[-1]),
-                xytext=(4, -26) if gained < 0.6 else (-4, -26),  # inward, clear of the right-hand axis
+                # before it first gets there, the curve is below
+                xytext=(6, -24) if gained < 0.35 else (-6, 5),
                 textcoords="offset points",
-                horizontalalignment="left" if gained < 0.6 else "right",
+                horizontalalignment="left" if gained < 0.35 else "right",
                 fontsize=8,
             )
         ax.set(
             title=f"{analysis.grid.dataset}: {pair.small} → {pair.large} (n = {analysis.grid.examples:,})",
             xlabel=f"% of examples deferred to {pair.large}",
-            ylabel="accuracy, %",
+            ylabel=quality_label(analysis.grid),
             xlim=(0, 100),
         )
         if curve[-1] > 0:
@@ -64,11 +81,12 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 "small": pair.small,
                 "large": pair.large,
                 "fraction": float(FRACTIONS[k]),
-                "accuracy": float(curve[k]),
+                "measure": analysis.grid.measure,
+                "value": analysis.grid.unit * float(curve[k]),
                 "scaled": float(curve[k] / curve[-1]) if curve[-1] > 0 else float("nan"),
-                "ci_low": float(low[k]),
-                "ci_high": float(high[k]),
-                "random": float(chord[k]),
+                "ci_low": analysis.grid.unit * float(low[k]),
+                "ci_high": analysis.grid.unit * float(high[k]),
+                "random": analysis.grid.unit * float(chord[k]),
             }
             for k in range(101)
         ]
@@ -89,7 +107,7 @@ def _scaled_axis(ax: Axes, top: float) -> SecondaryAxis:
 
 def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     """Figure 5: the switcher curve of every small run × large run, coloured by how much better the larger run is."""
-    columns = ("dataset", "small", "large", "small_seed", "large_seed", "gap", "fraction", "accuracy")
+    columns = ("dataset", "small", "large", "small_seed", "large_seed", "measure", "gap", "fraction", "value")
     shown = [analysis for analysis in analyses if analysis.widest is not None]
     if not shown:
         return saying("One size only: there is no larger model to defer to."), columns, []
@@ -112,13 +130,15 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             lines.set_clim(gaps[0] - 0.5, gaps[0] + 0.5)
         ax.add_collection(lines)
         low, high = pair.band["margin"]
-        band(ax, 100 * FRACTIONS, 100 * low, 100 * high, ORANGE)
-        ax.plot(100 * FRACTIONS, 100 * pair.curve["margin"], color=ORANGE, linewidth=2.2, label="mean, with interval")
+        band(ax, 100 * FRACTIONS, 100 * low, 100 * high, VERMILLION)
+        ax.plot(
+            100 * FRACTIONS, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label="mean, with interval"
+        )
         figure.colorbar(lines, cax=colorbar_axes(figure, ax), label=f"{pair.large} - {pair.small}, points")
         ax.set(
             title=f"{analysis.grid.dataset}: {len(curves)} pairs (n = {analysis.grid.examples:,})",
             xlabel=f"% of examples deferred to {pair.large}",
-            ylabel="accuracy, %",
+            ylabel=quality_label(analysis.grid),
             xlim=(0, 100),
         )
         ax.autoscale_view()
@@ -131,9 +151,10 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 "large": pair.large,
                 "small_seed": small_seed,
                 "large_seed": large_seed,
-                "gap": float(pair.gaps[i, j]),
+                "measure": analysis.grid.measure,
+                "gap": analysis.grid.unit * float(pair.gaps[i, j]),
                 "fraction": float(FRACTIONS[k]),
-                "accuracy": float(pair.scores["margin"].curve[i, j, k]),
+                "value": analysis.grid.unit * float(pair.scores["margin"].curve[i, j, k]),
             }
             for i, small_seed in enumerate(small.seeds)
             for j, large_seed in enumerate(large.seeds)
@@ -144,7 +165,10 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
 
 def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     """Figure 6: disagreement against hump of every pair of runs of every size pair with 0.5 % ≤ b - a ≤ 1 %."""
-    columns = ("dataset", "small", "large", "small_seed", "large_seed", "gap", "disagreement", "hump", "near")
+    columns = (
+        *("dataset", "small", "large", "small_seed", "large_seed"),
+        *("measure", "gap", "disagreement", "hump", "near"),
+    )
     pairs = [(k, analysis, pair) for k, analysis in enumerate(analyses) for pair in analysis.pairs]
     if not pairs:
         return saying("One size only: there are no pairs of sizes."), columns, []
@@ -186,19 +210,20 @@ def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 "large": pair.large,
                 "small_seed": small_seed,
                 "large_seed": large_seed,
-                "gap": float(pair.gaps[i, j]),
+                "measure": analysis.grid.measure,
+                "gap": analysis.grid.unit * float(pair.gaps[i, j]),
                 "disagreement": float(pair.disagreements[i, j]),
-                "hump": float(hump[i, j]),
+                "hump": analysis.grid.unit * float(hump[i, j]),
                 "near": bool(near[i, j]),
             }
             for i, small_seed in enumerate(small.seeds)
             for j, large_seed in enumerate(large.seeds)
         ]
     if any_near:
-        title = f"{total} pairs of runs whose accuracies differ by 0.5 to 1 point"
+        title = f"{total} pairs of runs that are 0.5 to 1 point apart"
         kind = f"large: mean, with {100 * confidence:g} % interval"
     else:
-        title = f"No pair of runs differs by 0.5 to 1 point: all {total} shown, in grey"
+        title = f"No pair of runs is 0.5 to 1 point apart: all {total} shown, in grey"
         kind = "pairs of runs"
     ax.set(title=title, xlabel="% of examples on which the two runs predict differently", ylabel="hump, points")
     ax.margins(0.06)

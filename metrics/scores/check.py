@@ -3,8 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from conf.schema import TASKS
+from metrics.scores.columns import Columns, Strings
 from metrics.scores.schema import (
     BLEU_STATISTICS,
     SCHEMA_VERSION,
@@ -36,30 +39,35 @@ def validate(scores: Scores, where: str) -> None:
     that contradict one another are refused, and so is `correct` of a classification that isn't
     `prediction == target`.
     """
-    metadata = scores.metadata
+    validate_metadata(scores.metadata, where)
+    check(Columns.of(scores, where), where)
+
+
+def check(columns: Columns, where: str, known_ids: pa.Array | None = None) -> None:
+    """`validate` for scores by column. Ids that equal `known_ids` are known to differ from one another."""
+    metadata, n = columns.metadata, len(columns)
     validate_metadata(metadata, where)
-    n = len(scores.example_id)
     if n == 0:
         raise ScoresError(f"{where}: holds no examples")
     held = TASK_FIELDS[metadata.task]
     for name in _FIELDS:
-        if (getattr(scores, name) is not None) != (name in held):
+        if (getattr(columns, name) is not None) != (name in held):
             state = "lack" if name in held else "hold"
             raise ScoresError(
                 f"{where}: scores of task {metadata.task} {state} {name}; expected {', '.join(held)} and no other of "
                 f"{', '.join(_FIELDS)}"
             )
-    _validate_text(scores, n, where)
-    if scores.correct is not None:
-        _validate_correct(scores, n, where)
-    if scores.class_log_likelihoods is not None:
-        _validate_classes(scores, where)
-        _validate_likelihoods(scores.class_log_likelihoods, n, metadata.classes, where)
-    for prefix, tokens in (("", scores.gold_tokens), ("self_", scores.self_tokens)):
+    _check_text(columns, known_ids, where)
+    if columns.correct is not None:
+        _check_correct(columns.correct, n, where)
+    if columns.class_log_likelihoods is not None:
+        _check_classes(columns, where)
+        _check_likelihoods(columns.class_log_likelihoods, n, metadata.classes, where)
+    for prefix, tokens in (("", columns.gold_tokens), ("self_", columns.self_tokens)):
         if tokens is not None:
-            _validate_tokens(tokens, n, prefix, where)
-    if scores.bleu_stats is not None:
-        _validate_bleu(scores.bleu_stats, n, where)
+            _check_tokens(tokens, n, prefix, where)
+    if columns.bleu_stats is not None:
+        _check_bleu(columns.bleu_stats, n, where)
 
 
 def validate_metadata(metadata: ScoresMetadata, where: str) -> None:
@@ -95,52 +103,58 @@ def require_version(version: Any, where: str) -> None:
         )
 
 
-def _validate_text(scores: Scores, n: int, where: str) -> None:
-    text = {"example_id": scores.example_id, "target": scores.target, "prediction": scores.prediction}
-    for name, column in {**text, **scores.slices}.items():
-        if np.shape(column) != (n,):
-            raise ScoresError(f"{where}: column {name} has shape {np.shape(column)}, expected ({n},) like example_id")
-        if name in text and not _all_strings(column):
-            row = next(i for i, value in enumerate(column) if not isinstance(value, str))
-            raise ScoresError(f"{where}: row {row} has {name} {column[row]!r}, expected a string")
-    for name, column in scores.slices.items():
+def _check_text(columns: Columns, known_ids: pa.Array | None, where: str) -> None:
+    ids = columns.example_id
+    for name, column in (("target", columns.target), ("prediction", columns.prediction)):
+        if len(missing := np.flatnonzero(column.codes < 0)):
+            raise ScoresError(f"{where}: row {missing[0]} has {name} None, expected a string")
+    if ids.null_count:
+        row = int(pc.index(ids.is_null(), True).as_py())
+        raise ScoresError(f"{where}: row {row} has example_id None, expected a string")
+    for name in columns.slices:
         if not name.startswith(SLICE_PREFIX):
             raise ScoresError(f"{where}: slice column {name!r}: expected a name that starts with {SLICE_PREFIX!r}")
-        if not _all_strings([value for value in column if value is not None]):
-            raise ScoresError(f"{where}: column {name} holds values that are neither strings nor null")
-    if len(set(scores.example_id)) < n:
+    if known_ids is not None and ids.equals(known_ids):
+        return
+    if pc.count_distinct(ids).as_py() < len(ids):
         seen: dict[str, int] = {}
-        for row, example in enumerate(scores.example_id):
+        for row, example in enumerate(ids.to_pylist()):
             if seen.setdefault(example, row) != row:
                 raise ScoresError(f"{where}: rows {seen[example]} and {row} share the example_id {example!r}")
 
 
-def _validate_correct(scores: Scores, n: int, where: str) -> None:
-    correct = np.asarray(scores.correct)
-    if correct.shape != (n,):
-        raise ScoresError(f"{where}: column correct has shape {correct.shape}, expected ({n},) like example_id")
-    if correct.dtype != np.bool_:
-        raise ScoresError(f"{where}: column correct has type {correct.dtype}, expected bool")
+def _check_correct(correct: np.ndarray, n: int, where: str) -> None:
+    if np.shape(correct) != (n,):
+        raise ScoresError(f"{where}: column correct has shape {np.shape(correct)}, expected ({n},) like example_id")
+    if np.asarray(correct).dtype != np.bool_:
+        raise ScoresError(f"{where}: column correct has type {np.asarray(correct).dtype}, expected bool")
 
 
-def _validate_classes(scores: Scores, where: str) -> None:
-    classes = scores.metadata.classes
-    known = set(classes)
-    for name, column in (("prediction", scores.prediction), ("target", scores.target)):
-        if not known.issuperset(column):
-            row = next(i for i, value in enumerate(column) if value not in known)
-            raise ScoresError(f"{where}: row {row} has {name} {column[row]!r}, expected one of the classes {classes}")
-    correct = np.asarray(scores.correct)
-    contradicting = np.flatnonzero((np.asarray(scores.prediction) == np.asarray(scores.target)) != correct)
+def _check_classes(columns: Columns, where: str) -> None:
+    classes = columns.metadata.classes
+
+    def said(column: Strings, row: int) -> str:
+        return repr(column.values[column.codes[row]])
+
+    codes = {}
+    for name, column in (("prediction", columns.prediction), ("target", columns.target)):
+        codes[name] = column.recoded(classes)
+        if len(unknown := np.flatnonzero(codes[name] < 0)):
+            row = int(unknown[0])
+            raise ScoresError(
+                f"{where}: row {row} has {name} {said(column, row)}, expected one of the classes {classes}"
+            )
+    correct = np.asarray(columns.correct)
+    contradicting = np.flatnonzero((codes["prediction"] == codes["target"]) != correct)
     if len(contradicting):
         row = int(contradicting[0])
         raise ScoresError(
-            f"{where}: row {row} says correct={bool(correct[row])} but predicts {scores.prediction[row]!r} "
-            f"for the target {scores.target[row]!r} ({len(contradicting)} such rows)"
+            f"{where}: row {row} says correct={bool(correct[row])} but predicts {said(columns.prediction, row)} "
+            f"for the target {said(columns.target, row)} ({len(contradicting)} such rows)"
         )
 
 
-def _validate_likelihoods(values: np.ndarray, n: int, classes: list[str], where: str) -> None:
+def _check_likelihoods(values: np.ndarray, n: int, classes: list[str], where: str) -> None:
     name = "class_log_likelihoods"
     if values.shape != (n, len(classes)):
         raise ScoresError(f"{where}: {name} has shape {values.shape}, expected ({n}, {len(classes)}): one a class")
@@ -156,7 +170,7 @@ def _validate_likelihoods(values: np.ndarray, n: int, classes: list[str], where:
             raise ScoresError(f"{where}: row {row} of {name} holds {problem}: {values[row].tolist()}")
 
 
-def _validate_tokens(tokens: TokenScores, n: int, prefix: str, where: str) -> None:
+def _check_tokens(tokens: TokenScores, n: int, prefix: str, where: str) -> None:
     offsets = np.asarray(tokens.offsets)
     columns = {
         f"{prefix}token_log_probs": tokens.log_probs,
@@ -201,7 +215,7 @@ def _validate_tokens(tokens: TokenScores, n: int, prefix: str, where: str) -> No
             raise ScoresError(f"{where}: row {row} of {name} holds {problem}: {of_row}")
 
 
-def _validate_bleu(stats: np.ndarray, n: int, where: str) -> None:
+def _check_bleu(stats: np.ndarray, n: int, where: str) -> None:
     name = "bleu_stats"
     if stats.shape != (n, BLEU_STATISTICS):
         raise ScoresError(
@@ -233,10 +247,6 @@ def _expect_float(values: np.ndarray, name: str, where: str) -> None:
 def _expect(where: str, key: str, value: Any, holds: bool, expected: str) -> None:
     if not holds:
         raise ScoresError(f"{where}: metadata {key}={value!r}, expected {expected}")
-
-
-def _all_strings(values: Any) -> bool:
-    return all(issubclass(kind, str) for kind in set(map(type, values)))
 
 
 def _is_integer(value: Any) -> bool:

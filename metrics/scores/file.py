@@ -8,14 +8,18 @@ filled with nulls.
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.scores.check import TASK_FIELDS, require_version, validate, validate_metadata
+from metrics.scores.check import TASK_FIELDS, check, require_version, validate, validate_metadata
+from metrics.scores.columns import Columns, encoded, numbers
 from metrics.scores.schema import BLEU_STATISTICS, SLICE_PREFIX, Scores, ScoresError, ScoresMetadata, TokenScores
 
 METADATA_KEY = b"switchyard"
@@ -85,50 +89,75 @@ def read_scores(path: Path | str) -> Scores:
     cut short; for missing or mistyped columns and metadata, another schema version or an unknown task; for values in
     another task's columns; and for everything that `validate` refuses.
     """
-    path = Path(path)
+    return read_columns(path).scores()
+
+
+def read_columns(path: Path | str, known_ids: pa.Array | None = None) -> Columns:
+    """`read_scores` by column. `known_ids` are those of another file, checked already, that this one may share."""
     where = str(path)
-    if not path.is_file():
+    with _opened(path) as file:
+        metadata = _metadata(file.schema_arrow, where)
+        names, foreign = _columns(file.schema_arrow, metadata.task, where)
+        table = file.read(columns=names)
+        _require_nulls(file, foreign, metadata.task, where)
+    if table.num_rows == 0:
+        raise ScoresError(f"{path}: holds no examples")
+    strings = {name: _strings(table.column(name), name, where) for name in names if _is_text(name)}
+    ids = strings.pop("example_id")
+    columns = Columns(
+        metadata=metadata,
+        example_id=ids,
+        target=encoded(strings.pop("target")),
+        prediction=encoded(strings.pop("prediction")),
+        slices={name: encoded(column) for name, column in strings.items()},
+        **_fields(table, TASK_FIELDS[metadata.task], metadata, where),
+    )
+    check(columns, where, known_ids)
+    return columns
+
+
+def read_field(path: Path | str, name: str) -> np.ndarray | TokenScores:
+    """One field of `Scores`, by name, of a file that `read_columns` found in order; nothing else is read."""
+    where = str(path)
+    with _opened(path) as file:
+        metadata = _metadata(file.schema_arrow, where)
+        table = file.read(columns=list(_FIELD_COLUMNS[name]))
+    return _fields(table, (name,), metadata, where)[name]
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[pq.ParquetFile]:
+    if not Path(path).is_file():
         raise ScoresError(f"{path}: no such file; expected a scores file (Parquet)")
     try:
         # ParquetFile, not read_table: that one turns `seed=0/` in a path into a column.
         with pq.ParquetFile(path) as file:
-            metadata = _metadata(file.schema_arrow, where)
-            names, foreign = _columns(file.schema_arrow, metadata.task, where)
-            table = file.read(columns=names)
-            _require_nulls(file, foreign, metadata.task, where)
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise ScoresError(f"{path}: not a Parquet file, or cut short ({_first_line(error)}); score it again") from error
-    if table.num_rows == 0:
-        raise ScoresError(f"{path}: holds no examples")
-    strings = {name: _strings(table.column(name), name, where) for name in _STRINGS}
-    held = TASK_FIELDS[metadata.task]
-    scores = Scores(
-        metadata=metadata,
-        correct=_correct(table.column("correct"), metadata.task, where),
-        class_log_likelihoods=(
-            _likelihoods(table.column("class_log_likelihoods"), len(metadata.classes), where)
-            if "class_log_likelihoods" in held
-            else None
-        ),
-        slices={name: _strings(table.column(name), name, where) for name in names if name.startswith(SLICE_PREFIX)},
-        gold_tokens=_tokens(table, "", where) if "gold_tokens" in held else None,
-        self_tokens=_tokens(table, "self_", where) if "self_tokens" in held else None,
-        bleu_stats=_bleu_stats(table.column("bleu_stats"), where) if "bleu_stats" in held else None,
-        **strings,
-    )
-    validate(scores, where)
-    return scores
+
+
+def _fields(table: pa.Table, held: tuple[str, ...], metadata: ScoresMetadata, where: str) -> dict[str, Any]:
+    """Those fields of `Scores` that are `held`; `correct`, which every file has, is None where all null."""
+    found: dict[str, Any] = {}
+    if "correct" in table.column_names:
+        found["correct"] = _correct(table.column("correct"), metadata.task, where)
+    if "class_log_likelihoods" in held:
+        found["class_log_likelihoods"] = _likelihoods(
+            table.column("class_log_likelihoods"), len(metadata.classes), where
+        )
+    for name, prefix in (("gold_tokens", ""), ("self_tokens", "self_")):
+        if name in held:
+            found[name] = _tokens(table, prefix, where)
+    if "bleu_stats" in held:
+        found["bleu_stats"] = _bleu_stats(table.column("bleu_stats"), where)
+    return found
 
 
 def read_metadata(path: Path | str) -> ScoresMetadata:
     """Reads a scores file's metadata alone, for a look at many files. Raises ScoresError as `read_scores` does."""
-    path = Path(path)
-    if not path.is_file():
-        raise ScoresError(f"{path}: no such file; expected a scores file (Parquet)")
-    try:
-        return _metadata(pq.read_schema(path), str(path))
-    except (pa.ArrowException, OSError) as error:
-        raise ScoresError(f"{path}: not a Parquet file, or cut short ({_first_line(error)}); score it again") from error
+    with _opened(path) as file:
+        return _metadata(file.schema_arrow, str(path))
 
 
 def _as_float32(scores: Scores, where: str) -> Scores:
@@ -205,20 +234,21 @@ def _require_nulls(file: pq.ParquetFile, names: list[str], task: str, where: str
             )
 
 
-def _strings(column: pa.ChunkedArray, name: str, where: str) -> np.ndarray:
-    """[n] object (str; None for null)."""
+def _is_text(name: str) -> bool:
+    return name in _STRINGS or name.startswith(SLICE_PREFIX)
+
+
+def _strings(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
+    """[n] large_string."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise ScoresError(f"{where}: column {name} has type {column.type}, expected string")
     try:
-        if name == "example_id":
-            return np.array(column.to_pylist(), dtype=object)
-        # Few distinct values: decoding each once is several times faster than decoding every row.
-        encoded = column.cast(pa.large_string()).dictionary_encode("encode").unify_dictionaries()
-        values = np.array(encoded.chunk(0).dictionary.to_pylist(), dtype=object)
-        return values[_array(pa.concat_arrays([chunk.indices for chunk in encoded.chunks]))]
-    except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+        strings = pa.concat_arrays(column.cast(pa.large_string()).chunks)
+        strings.validate(full=True)
+    except pa.ArrowInvalid as error:
         raise ScoresError(f"{where}: column {name} isn't UTF-8: {error}") from error
+    return strings
 
 
 def _correct(column: pa.ChunkedArray, task: str, where: str) -> np.ndarray | None:
@@ -234,7 +264,7 @@ def _correct(column: pa.ChunkedArray, task: str, where: str) -> np.ndarray | Non
         return None
     if column.null_count:
         raise ScoresError(f"{where}: column correct holds {column.null_count} nulls; {task} has none")
-    return _array(pa.concat_arrays(column.chunks).cast(pa.uint8())).astype(np.bool_)
+    return numbers(pa.concat_arrays(column.chunks).cast(pa.uint8())).astype(np.bool_)
 
 
 def _likelihoods(column: pa.ChunkedArray, classes: int, where: str) -> np.ndarray:
@@ -285,7 +315,7 @@ def _flat(
     values = rows.flatten()
     if values.null_count:
         raise ScoresError(f"{where}: column {name} holds lists with {values.null_count} nulls")
-    return _array(values), _array(rows.value_lengths())
+    return numbers(values), numbers(rows.value_lengths())
 
 
 def _of_equal_length(
@@ -296,11 +326,6 @@ def _of_equal_length(
     if len(wrong):
         raise ScoresError(f"{where}: row {wrong[0]} has {lengths[wrong[0]]} {name}, expected {width}: {what}")
     return values.reshape(len(lengths), width)
-
-
-def _array(values: pa.Array) -> np.ndarray:
-    """A numeric column without nulls as numpy. Arrow's own `to_numpy` imports pandas on the way, over a second."""
-    return np.from_dlpack(values)
 
 
 def _umask() -> int:

@@ -1,0 +1,122 @@
+"""The top of the page: the answer in a sentence or two, four numbers, the questions, and the sizes."""
+
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+
+from metrics.analysis import Analysis, SizePair
+from metrics.intervals import Estimate
+from metrics.report.quality import quality_of
+from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
+from metrics.report.words import MATCHED, answer, context_note, passages, percent, points
+
+
+def overview(analyses: Sequence[Analysis], confidence: float) -> str:
+    """All datasets side by side where there are several, then each by itself."""
+    parts = [_across(analyses, confidence)] if len(analyses) > 1 else []
+    for k, analysis in enumerate(analyses):
+        heading = f"<h3>{escape(analysis.grid.dataset)}</h3>" if len(analyses) > 1 else ""
+        parts.append(f'<div class="dataset" id="dataset-{k}">{heading}{_dataset(analysis, confidence, k)}</div>')
+    return "".join(parts)
+
+
+def marked(text: str) -> str:
+    """A sentence as HTML; `[1.23, 2.34]` recedes a little, so that the numbers stand out."""
+    return re.sub(r" (\[[^\[\]]*\])", r' <span class="ci">\1</span>', escape(text))
+
+
+def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
+    parts = [f'<p class="answer">{marked(answer(analysis))}</p>']
+    by = analysis.deployable
+    if by.widest is not None:
+        parts.append(_tiles(by, by.widest))
+    for heading, sentences in passages(analysis, confidence):
+        parts.append(f"<h4>{escape(heading)}</h4><p>{marked(' '.join(sentences))}</p>")
+    return "".join(parts) + _sizes(analysis, confidence, k)
+
+
+def _tiles(analysis: Analysis, pair: SizePair) -> str:
+    quality, area, matching = quality_of(analysis.grid), pair.area["margin"], pair.matching["margin"]
+    tiles = [
+        (f"{points(pair.gap.value, sign=True)} {quality.points}", f"{pair.large} over {pair.small}", pair.gap),
+        (f"{points(area.value, sign=True)} {quality.points}", f"deferral by {_margin(analysis)} over random", area),
+    ]
+    if not pair.gap.above_zero:
+        tiles.append(("none", f"deferral that matches {pair.large}: it isn't shown to be better", Estimate(math.nan)))
+    else:
+        share = f"{percent(matching.value, 0)} of examples" if matching.value < MATCHED else "all examples"
+        tiles.append((share, f"deferred by {_margin(analysis)} match {pair.large}", matching))
+    tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
+    return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
+
+
+def _margin(analysis: Analysis) -> str:
+    return {None: "margin", "gold": "margin in the gold answer's context", "self": "margin of its own output"}[
+        analysis.context
+    ]
+
+
+def _tile(number: str, meaning: str, estimate: Estimate) -> str:
+    limits = "" if math.isnan(estimate.low) else f"[{points(estimate.low)}, {points(estimate.high)}]"
+    return f'<div class="tile"><b>{escape(number)}</b><span>{escape(meaning)}</span><span>{limits}</span></div>'
+
+
+def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
+    grid, quality = analysis.grid, quality_of(analysis.grid)
+    columns = [Column("Size", text=True), Column("Parameters"), Column("FLOPs", "per example"), Column("Seeds")]
+    name = quality.name[0].upper() + quality.name[1:]
+    columns += [Column(name, "" if quality.unit.strip() == name else quality.unit.strip())]
+    columns += [Column("Lowest run"), Column("Highest run")]
+    rows: list[list[Cell | str]] = []
+    for size in grid.sizes:
+        low, high = (100 * limit for limit in (size.quality.min(), size.quality.max()))
+        rows.append(
+            [
+                size.name,
+                count_cell(size.parameters),
+                Cell(f"{size.flops_per_example:.3g}", order=size.flops_per_example),
+                count_cell(len(size.seeds)),
+                estimate_cell(analysis.quality[size.name]),
+                Cell(f"{low:.2f}", order=low),
+                Cell(f"{high:.2f}", order=high),
+            ]
+        )
+    caption = f"Sizes of {grid.dataset}, {grid.examples:,} examples of split {grid.split}"
+    reading = f"{name}: mean over seeds and its {100 * confidence:g} % interval."
+    return table(f"sizes-{k}", caption, reading, columns, rows)
+
+
+def _across(analyses: Sequence[Analysis], confidence: float) -> str:
+    columns = [Column("Dataset", text=True), Column("Examples"), Column("Sizes", text=True)]
+    columns += [Column("Smaller"), Column("Larger"), Column("Difference", "points"), Column("Over random", "points")]
+    columns += [Column("Match", "% deferred"), Column("Disagree", "%")]
+    rows: list[list[Cell | str]] = []
+    for k, analysis in enumerate(analyses):
+        name = analysis.grid.dataset
+        cells: list[Cell | str] = [
+            Cell(name, quality_of(analysis.grid).axis, name, drawing=f'<a href="#dataset-{k}">{escape(name)}</a>'),
+            count_cell(analysis.grid.examples),
+        ]
+        pair = analysis.deployable.widest
+        if pair is None:
+            cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
+            cells += [Cell("–", order=math.nan)] * 5
+        else:
+            cells += [
+                f"{pair.small} → {pair.large}",
+                estimate_cell(analysis.quality[pair.small]),
+                estimate_cell(analysis.quality[pair.large]),
+                estimate_cell(pair.gap, sign=True),
+                estimate_cell(pair.area["margin"], sign=True),
+                estimate_cell(pair.matching["margin"], 1) if pair.gap.above_zero else Cell("–", order=math.nan),
+                estimate_cell(pair.disagreement, 1),
+            ]
+        rows.append(cells)
+    reading = (
+        f"Smallest against largest size, ranked by margin, with {100 * confidence:g} % intervals. Over random: "
+        "Table 3. Match: the least share deferred that reaches the larger model, where it is shown to be better."
+    )
+    if any(analysis.context for analysis in analyses):
+        reading += f" {context_note([analysis.deployable for analysis in analyses])}"
+    return table("datasets", "Every dataset at a glance", reading, columns, rows)

@@ -1,0 +1,138 @@
+"""Samples of quality in groups of examples, of churn by uncertainty, of outcomes by threshold, and of disagreement."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from metrics.churn import CUT_PERCENT
+from metrics.grid import SizeRuns
+from metrics.intervals import Drawn, ResampledRanks, Resampling, blocks_of_groups
+from metrics.outcomes import OutcomeCodes
+from metrics.scores.schema import BLEU_STATISTICS
+from metrics.switcher import DeferralOrder
+from metrics.text import corpus_bleu
+
+
+def quality_samples(size: SizeRuns, resampling: Resampling) -> np.ndarray:
+    """Mean quality of the drawn runs on the drawn examples: [B], 0-1."""
+    return _qualities(size, resampling.total_sums(_values(size))[None], resampling, resampling.everything)[0]
+
+
+class GroupSamples:
+    """Quality of every size in groups of examples. `quality[size]` is [V, B]; NaN where a resample drew none."""
+
+    def __init__(self, sizes: Sequence[SizeRuns], group: np.ndarray, groups: int, resampling: Resampling):
+        """`group` [n] int says which of the groups an example is in; -1 for none."""
+        blocks = blocks_of_groups(group, groups)
+        self.quality = {size.name: np.full((groups, resampling.resamples), np.nan) for size in sizes}
+        for size in sizes:
+            values = _values(size)
+            for drawn, sums in resampling.block_sums(resampling.everything, blocks, values):
+                self.quality[size.name][:, drawn.index] = _qualities(size, sums.astype(float), resampling, drawn)
+
+
+def _values(size: SizeRuns) -> np.ndarray:
+    """1, then each run's correctness or ten statistics: [n, Q] float32."""
+    n = size.prediction.shape[1]
+    if size.correct is not None:
+        return np.concatenate([np.ones((1, n)), size.correct], dtype=np.float32, casting="unsafe").T
+    assert size.bleu_stats is not None
+    return np.concatenate([np.ones((n, 1)), *size.bleu_stats], axis=1, dtype=np.float32, casting="unsafe")
+
+
+def _qualities(size: SizeRuns, sums: np.ndarray, resampling: Resampling, drawn: Drawn) -> np.ndarray:
+    """[V, Q, b] -> [V, b]; NaN where no example was drawn."""
+    counts, runs = resampling.seeds[size.name][drawn.index], len(size.seeds)  # [b, R]
+    examples = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)  # [V, b]
+    if size.correct is not None:
+        return np.einsum("vrb,br->vb", sums[:, 1:], counts) / runs / examples
+    stats = sums[:, 1:].reshape(len(sums), runs, BLEU_STATISTICS, sums.shape[2])  # [V, R, 10, b]
+    bleu = corpus_bleu(np.moveaxis(stats, 2, -1)) / 100  # [V, R, b]
+    return np.einsum("vrb,br->vb", bleu, counts) / runs + 0 * examples
+
+
+class ChurnSamples:
+    """Table 2: churn of R ≥ 2 runs in the five buckets of each of U runs' margins. `churn` is [5, B], fractions.
+
+    Copies of one run in a resample are not two runs, so they make no pair; a resample that drew one run alone has no
+    pair at all and is NaN. The runs that rank are drawn apart from the runs that churn even where the two sizes are
+    one: drawn together, a resample's fewer distinct runs would rank by their own flips more often than the data do.
+    """
+
+    def __init__(self, churning: SizeRuns, uncertainty_size: SizeRuns, resampling: Resampling):
+        self.uncertainty_size, self.resampling = uncertainty_size, resampling
+        runs = len(churning.seeds)
+        pairs = list(combinations(range(runs), 2))
+        prediction = churning.prediction
+        self._values = np.ones((prediction.shape[1], 1 + len(pairs)), dtype=np.float32)
+        for column, (one, other) in enumerate(pairs):
+            self._values[:, 1 + column] = prediction[one] != prediction[other]
+        counts = resampling.seeds[churning.name]
+        self._pair_weights = np.stack([counts[:, one] * counts[:, other] for one, other in pairs])  # [P, B]
+        self._pooled = np.zeros((len(CUT_PERCENT) - 1, resampling.resamples))
+
+    def add(self, run: int, deferral: DeferralOrder) -> None:
+        """Adds what a run of the uncertainty size ranks by its margin."""
+        whole = self.resampling.of_run(self.uncertainty_size.name, run, ranking=True)
+        blocks = self.resampling.micro_blocks(deferral)
+        for drawn, sums in self.resampling.block_sums(whole, blocks, self._values):  # [G, 1 + P, b]
+            weight = self._pair_weights[:, drawn.index].astype(np.float32)
+            churning = np.stack([sums[:, 0], np.einsum("gpb,pb->gb", sums[:, 1:], weight)], axis=1)
+            # deferral is most uncertain first; the buckets' cuts are in ascending order
+            at_cuts = ResampledRanks.of(churning).at((100 - CUT_PERCENT[::-1]) / 100).astype(np.float64)
+            examples = at_cuts[-1, 0]
+            in_bucket = np.diff(at_cuts[:, 1], axis=0)[::-1] / (np.diff(CUT_PERCENT)[:, None] / 100 * examples)
+            counts = self.resampling.ranking_seeds[self.uncertainty_size.name][drawn.index, run]
+            self._pooled[:, drawn.index] += counts / len(self.uncertainty_size.seeds) * in_bucket
+
+    @property
+    def churn(self) -> np.ndarray:
+        """[5, B]."""
+        pairs = self._pair_weights.sum(axis=0)
+        return self._pooled / np.where(pairs > 0, pairs, np.nan)
+
+
+class OutcomeSamples:
+    """Figure 2: among examples at least as uncertain as each threshold, which outcome. `fraction` is [T, K, B].
+
+    Pooled over pairs of runs.
+    """
+
+    def __init__(self, small: SizeRuns, large: SizeRuns, codes: OutcomeCodes, thresholds: int, resampling: Resampling):
+        self.small, self.large, self.codes, self.resampling = small, large, codes, resampling
+        self._pooled = np.zeros((thresholds, len(codes.names), resampling.resamples))
+
+    def add(self, run: int, group: np.ndarray) -> None:
+        """Adds a small run's part; `group` [n] is the first threshold an example reaches, or -1."""
+        outcomes = self.codes.of(run)  # [J, n]
+        # one column an outcome and large run; what is in no other outcome is in the last
+        known = [outcomes == k for k in range(len(self.codes.names) - 1)]
+        ones = np.ones((1, outcomes.shape[1]))
+        values = np.concatenate([ones, *known], dtype=np.float32, casting="unsafe").T
+        blocks = blocks_of_groups(group, len(self._pooled))
+        whole = self.resampling.of_run(self.small.name, run)
+        for drawn, sums in self.resampling.block_sums(whole, blocks, values):
+            counts = np.cumsum(sums, axis=0, dtype=np.float64)  # [T, 1 + (K - 1) J, b]
+            per_outcome = counts[:, 1:].reshape(len(counts), len(known), -1, counts.shape[2])
+            weight = self.resampling.seeds[self.large.name][drawn.index] / len(self.large.seeds)  # [b, J]
+            of_known = np.einsum("tkjb,bj->tkb", per_outcome, weight)
+            rest = counts[:, :1] - of_known.sum(axis=1, keepdims=True)
+            own = self.resampling.seeds[self.small.name][drawn.index, run]
+            self._pooled[:, :, drawn.index] += own * np.concatenate([of_known, rest], axis=1)
+
+    @property
+    def fraction(self) -> np.ndarray:
+        """[T, K, B]; NaN where no example is that uncertain."""
+        total = self._pooled.sum(axis=1, keepdims=True)
+        return self._pooled / np.where(total > 0, total, np.nan)
+
+
+def disagreement_samples(small: SizeRuns, large: SizeRuns, resampling: Resampling) -> np.ndarray:
+    """Figure 6: mean 1[ŷ_S ≠ ŷ_L] of every pair of runs, [R_small, R_large, B] float32."""
+    samples = []
+    for one in small.prediction:
+        differs = np.concatenate([np.ones((1, len(one)), dtype=bool), large.prediction != one])
+        sums = resampling.total_sums(differs.T.astype(np.float32))  # [1 + R_large, B]
+        samples.append((sums[1:] / sums[0]).astype(np.float32))
+    return np.stack(samples)

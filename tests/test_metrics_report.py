@@ -1,0 +1,405 @@
+"""The report as a file: what its data blocks hold, what it says in words, what it escapes, and that it stays small."""
+
+import base64
+import gzip
+import json
+import math
+import re
+from dataclasses import dataclass
+from html import unescape
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conf.schema import SCORES, Metrics
+from metrics.analysis import analyse
+from metrics.grid import collect_grids
+from metrics.intervals import Estimate
+from metrics.output import Input, write_metrics
+from metrics.report import curves, examples
+from metrics.report.curves import curve_blocks, perfect_router
+from metrics.report.examples import example_blocks
+from metrics.report.packing import Pack, json_block
+from metrics.report.provenance import code_version
+from metrics.report.quality import ACCURACY, BLEU
+from metrics.report.results import further_table
+from metrics.report.tables import Cell, Column, table
+from metrics.report.words import answer, cost, passages, saving, within
+from metrics.shown import chosen, dispute
+from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
+from metrics.text import sentence_bleu
+from metrics.uncertainty import uncertainties
+from tests.synthetic_scores import synthetic_grid
+
+CONFIG = Metrics(resamples=40)
+SIZES = {"small": (10, 1.5), "base": (20, 1.6), "large": (30, 2.0)}
+NASTY = "</script><script>alert(1)</script>\"'&<!--\u2028"
+
+
+def unpacked(block):
+    """What the page's script reads of a block: its header and its columns."""
+    content = json.loads(re.fullmatch(r"<script [^>]*>(.*)</script>\n", block, re.DOTALL)[1])
+    data = gzip.decompress(base64.b64decode(content.pop("data")))
+    kinds = {
+        "Uint8Array": "<u1",
+        "Uint16Array": "<u2",
+        "Uint32Array": "<u4",
+        "Float32Array": "<f4",
+        "Float64Array": "<f8",
+    }
+    columns = {
+        name: np.frombuffer(data, kinds[c["type"]], c["length"], c["start"])
+        for name, c in content.pop("columns").items()
+    }
+    return content, columns
+
+
+def texts(columns, name):
+    ends = columns[f"{name}.ends"]
+    data = columns[name].tobytes()
+    return [data[a:b].decode() for a, b in zip([0, *ends[:-1]], ends)]
+
+
+def analysed(config=CONFIG, **options):
+    (grid,) = collect_grids(synthetic_grid(**{"sizes": SIZES, "examples": 120, **options}))
+    return analyse(grid, config)
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    return analysed()
+
+
+# ---- percentiles
+
+
+def test_percentiles_are_midranks():
+    assert percentiles(deferral_order(np.array([3.0, 1.0, 2.0, 2.0]))).tolist() == [87.5, 12.5, 50.0, 50.0]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
+def test_percentiles_count_the_less_uncertain_and_half_of_the_ties(values):
+    values = np.array(values)
+    brute = [100 * ((values < v).sum() + (values == v).sum() / 2) / len(values) for v in values]
+    np.testing.assert_allclose(percentiles(deferral_order(values)), brute)
+
+
+def test_analysis_keeps_mean_percentiles(analysis):
+    of = analysis.percentiles["small"]
+    assert set(of) == set(SCORES) and of["margin"] is of["entropy"]
+    assert of["margin"].shape == (120,) and of["margin"].mean() == pytest.approx(5000, abs=0.5)
+    margins = uncertainties(analysis.grid.sizes[0], CONFIG)["margin"]
+    expected = np.mean([percentiles(deferral_order(run)) for run in margins], axis=0)
+    np.testing.assert_allclose(of["margin"], 100 * expected, atol=0.51)
+
+
+# ---- data blocks
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(), max_size=8), st.lists(st.integers(0, 2**32 - 1), max_size=9))
+def test_packs_read_back(words, numbers):
+    pack = Pack()
+    pack.add_codes("small", np.arange(3), 3)
+    pack.add_texts("words", words)
+    pack.add("numbers", np.array(numbers, dtype=np.uint32))
+    header, columns = unpacked(json_block("x", pack.block(dataset="</script>", n=1)))
+    assert header == {"dataset": "</script>", "n": 1}
+    assert columns["small"].dtype == np.uint8 and columns["small"].tolist() == [0, 1, 2]
+    assert columns["numbers"].tolist() == numbers
+    assert texts(columns, "words") == [word.encode("utf-8", "replace").decode() for word in words]
+
+
+def test_nothing_in_a_block_ends_it():
+    block = json_block("x", {"dataset": NASTY})
+    assert block.count("<") == 2 and "\u2028" not in block
+
+
+def test_curve_blocks_hold_every_curve(analysis):
+    header, columns = unpacked(curve_blocks([analysis], 0.95)[0])
+    assert [s["name"] for s in header["sizes"]] == ["small", "base", "large"]
+    for k, pair in enumerate(analysis.pairs):
+        assert header["readings"][0]["pairs"][k]["small"] == [s["name"] for s in header["sizes"]].index(pair.small)
+        for one in header["readings"][0]["pairs"][k]["scores"]:
+            name = f"0.{k}.{one['same'] or one['name']}"
+            np.testing.assert_array_equal(columns[f"{name}.mean"], pair.curve[one["name"]].astype("f4"))
+            np.testing.assert_array_equal(columns[f"{name}.low"], pair.band[one["name"]][0].astype("f4"))
+            least, most = columns[f"{name}.range"]
+            levels = np.cumsum(columns[f"{name}.every"].reshape(3, 3, 101).astype(np.int64), axis=2) % 2**16
+            curve = least + levels / 65535 * (most - least)
+            assert np.abs(curve - pair.scores[one["name"]].curve).max() <= 0.5001 * (most - least) / 65535
+    assert header["readings"][0]["pairs"][0]["scores"][2]["same"] == "margin"  # entropy: two classes
+
+
+def test_committees_are_charged(analysis):
+    header, _ = unpacked(curve_blocks([analysis], 0.95)[0])
+    assert {score["name"]: score["passes"] for score in header["readings"][0]["pairs"][0]["scores"]} == {
+        "margin": 1,
+        "entropy": 1,
+        **dict.fromkeys(("churn", "committee_margin", "committee_entropy", "committee_churn"), 3),
+    }
+
+
+def test_curves_of_single_pairs_give_way_to_the_budget(analysis, monkeypatch):
+    full = len(unpacked(curve_blocks([analysis], 0.95)[0])[1])
+    monkeypatch.setattr(curves, "_BUDGET", 12_000)
+    header, columns = unpacked(curve_blocks([analysis], 0.95)[0])
+    assert {s["name"] for s in header["readings"][0]["pairs"][0]["scores"] if s["singles"]} == {"margin"}
+    assert "0.0.churn.mean" in columns and "0.0.churn.every" not in columns and "0.0.margin.every" in columns
+    monkeypatch.setattr(curves, "_BUDGET", 1)
+    assert len(unpacked(curve_blocks([analysis], 0.95)[0])[1]) < len(columns) < full
+
+
+def test_perfect_router_is_the_curve_of_the_score_d(analysis):
+    pair = analysis.pairs[0]
+    small, large = (next(s for s in analysis.grid.sizes if s.name == name) for name in (pair.small, pair.large))
+    curve = [
+        switcher_statistics(deferral_order(one.astype(int) - own.astype(int)), own, one[None]).curve[0]
+        for own in small.correct
+        for one in large.correct
+    ]
+    # the curve of d bends at w and 1 - l', which the grid of fractions may miss; exact at the fractions themselves
+    assert FRACTIONS.shape == np.shape(curve)[1:]
+    np.testing.assert_allclose(perfect_router(pair.curve["margin"][0], pair.bounds), np.mean(curve, axis=0), atol=1e-12)
+
+
+def test_example_blocks_hold_every_example(analysis):
+    inputs = [{"dataset": "synthetic", "size": "base", "seed": 1, "name": "scores-x"}]
+    header, columns = unpacked(example_blocks([analysis], inputs)[0])
+    grid = analysis.grid
+    assert (header["count"], header["examples"]) == (120, 120)
+    assert texts(columns, "id") == grid.example_id.to_pylist()
+    pool = texts(columns, "text")
+    assert [pool[code] for code in columns["target"]] == list(grid.target.decoded())
+    values = texts(columns, "slice.0.value")
+    assert [values[code] for code in columns["slice.0"]] == list(grid.slices["slice_kind"].decoded())
+    for k, size in enumerate(grid.sizes):
+        prediction = columns[f"{k}.prediction"].reshape(3, 120)
+        np.testing.assert_array_equal(prediction, size.prediction)
+        bits = np.unpackbits(columns[f"{k}.right"].reshape(3, -1), axis=1, bitorder="little", count=120)
+        np.testing.assert_array_equal(bits, size.correct)
+        differing = sum((prediction[i] != prediction[j]).astype(int) for i in range(3) for j in range(i))
+        np.testing.assert_array_equal(columns[f"{k}.differing"], differing)
+        for score in header["sizes"][k]["scores"]:
+            np.testing.assert_array_equal(columns[score["column"]], analysis.percentiles[size.name][score["name"]])
+    assert [len(size["scores"]) for size in header["sizes"]] == [6, 6, 0]
+    assert header["sizes"][1]["runs"][1] == {"seed": 1, "scores": "scores-x"}
+
+
+def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis, monkeypatch):
+    whole = unpacked(example_blocks([analysis], [])[0])[0]
+    monkeypatch.setattr(examples, "_BUDGET", 2_500)
+    block = example_blocks([analysis], [])[0]
+    header, columns = unpacked(block)
+    assert whole["count"] == 120 > header["count"] > 10 and header["examples"] == 120
+    assert len(json.loads(block[block.index("{") : block.rindex("}") + 1])["data"]) <= 2_500
+    rows, count = columns["row"], header["count"]
+    uncertainties_ = analysis.percentiles["small"]["margin"].astype(int)
+    np.testing.assert_array_equal(rows, chosen(dispute(analysis.grid), uncertainties_, count))
+    right = np.mean([size.correct.mean(axis=0) for size in analysis.grid.sizes], axis=0)
+    disputed, uncertainty = right * (1 - right), uncertainties_
+    left_out = np.setdiff1d(np.arange(120), rows)
+    # the half by dispute takes all that is more disputed than anything left out
+    assert set(np.flatnonzero(disputed > disputed[left_out].max() + 1e-12)) <= set(rows)
+    assert (disputed[rows] >= disputed[left_out].max() - 1e-12).sum() >= count - count // 2
+    others = rows[disputed[rows] < disputed[left_out].max() - 1e-12]
+    assert (uncertainty[others] >= uncertainty[np.setdiff1d(left_out, others)].max()).all()
+
+
+def test_small_datasets_leave_their_room_to_large_ones(analysis, monkeypatch):
+    tiny = analysed(examples=10)
+    room = len(unpacked_data(example_blocks([analysis], [])[0])) + len(unpacked_data(example_blocks([tiny], [])[0]))
+    monkeypatch.setattr(examples, "_BUDGET", room)
+    both = [unpacked(block)[0]["count"] for block in example_blocks([analysis, tiny], [])]
+    assert both == [120, 10]
+
+
+def unpacked_data(block):
+    return json.loads(block[block.index("{") : block.rindex("}") + 1])["data"]
+
+
+def test_very_long_texts_are_clipped_and_say_so():
+    assert examples._clipped("x" * 5000) == "x" * 4000 + " … (5,000 characters in all)"
+
+
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+def test_blocks_of_sequences_hold_their_own_words(task):
+    scores = synthetic_grid(seeds=2, examples=40, task=task)
+    (grid,) = collect_grids(scores)
+    result = analyse(grid, Metrics(resamples=0))
+    header, columns = unpacked(example_blocks([result], [])[0])
+    pool = texts(columns, "text")
+    for k in (0, 1):
+        predicted = columns[f"{k}.prediction"].reshape(2, 40)
+        for run in (0, 1):
+            assert [pool[code] for code in predicted[run]] == list(scores[2 * k + run].prediction)
+    assert [pool[code] for code in columns["target"]] == list(scores[0].target)
+    assert ("0.quality" in columns, "0.right" in columns) == (task == "translation", task == "span_qa")
+    if task == "translation":
+        bleu = sentence_bleu(grid.sizes[1].bleu_stats)
+        np.testing.assert_allclose(columns["1.quality"].reshape(2, 40) / 100, bleu, atol=0.0051)
+    names = [score["name"] for score in header["sizes"][0]["scores"]]
+    own, gold = ([s if s.endswith("churn") else f"{s}.{of}" for s in SCORES] for of in ("self", "gold"))
+    assert names == own + [one for one in gold if "churn" not in one]  # what can be deployed comes first
+    readings = unpacked(curve_blocks([result], 0.95)[0])[0]["readings"]
+    assert [one["title"] for one in readings] == [
+        "the model's own output (deployable)",
+        "the gold answer (reads the label)",
+    ]
+    assert readings[0]["pairs"][0]["perfect"] == (task == "span_qa")
+
+
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+def test_words_of_sequences(task):
+    result = analysed(task=task)
+    said = " ".join(sentence for _, sentences in passages(result, 0.95) for sentence in sentences)
+    assert "nan" not in said and "needs no label and can be deployed" in said and "reads the label" in said
+    assert ("sentence is the better one" in said) == (task == "translation")
+    assert ("additional right answers" in said) <= (task == "span_qa") and ("BLEU" in said) == (task == "translation")
+
+
+# ---- words
+
+
+def test_every_number_in_words_has_its_interval(analysis):
+    said = " ".join(sentence for _, sentences in passages(analysis, 0.95) for sentence in sentences)
+    assert within(analysis.quality["large"], 1) in said and within(analysis.widest.gap) in said
+    assert within(analysis.widest.area["margin"]) in said and "120 examples" in said and "9 pairs of runs" in said
+    assert within(analysis.overall_churn, 1) in said
+    assert "nan" not in said
+
+
+def test_words_claim_nothing_without_intervals():
+    bare = analysed(Metrics(resamples=0))
+    said = answer(bare) + " ".join(sentence for _, sentences in passages(bare, 0.95) for sentence in sentences)
+    assert "no difference is shown" in said and "No intervals were computed." in said
+    assert "nan" not in said and "[" not in said
+
+
+def test_words_for_a_larger_model_that_is_worse():
+    worse = analysed(sizes={"small": (10, 3.0), "large": (20, -3.0)})
+    assert "large is the worse model, by" in answer(worse)
+
+
+def test_overall_churn_is_the_share_of_differing_pairs(analysis):
+    largest = analysis.grid.sizes[-1].prediction
+    expected = np.mean([np.mean(largest[i] != largest[j]) for i in range(3) for j in range(i)])
+    assert analysis.overall_churn.value == pytest.approx(expected)
+    assert analysis.overall_churn.low <= expected <= analysis.overall_churn.high
+
+
+def test_a_saving_that_may_be_none_is_not_claimed(analysis):
+    small, _, large = analysis.grid.sizes
+    assert "that saves 30" in cost(small, large, Estimate(0.37, 0.3, 0.4))
+    assert "can't be told whether that saves FLOPs" in cost(small, large, Estimate(0.37, 0.3, 0.7))
+    assert "costs more FLOPs" in cost(small, large, Estimate(0.9, 0.8, 1.0))
+
+
+def test_saving_turns_the_interval_round(analysis):
+    small, _, large = analysis.grid.sizes
+    saved = saving(small, large, Estimate(0.5, 0.25, 0.75))
+    assert (saved.value, saved.low, saved.high) == pytest.approx((0.5 - 1 / 3, 0.25 - 1 / 3, 0.75 - 1 / 3))
+
+
+def test_quality_has_one_name():
+    assert (ACCURACY.axis, ACCURACY.value(0.8057)) == ("accuracy, %", "80.6\N{NO-BREAK SPACE}%")
+    assert (BLEU.axis, BLEU.value(0.273)) == ("BLEU", "27.3\N{NO-BREAK SPACE}BLEU")
+
+
+# ---- tables
+
+
+def test_tables_escape_and_sort():
+    html = table("t", NASTY, NASTY, [Column(NASTY, NASTY, text=True), Column("n")], [[NASTY, Cell(NASTY, NASTY, 1.5)]])
+    assert "<script>" not in html and 'data-order="1.5"' in html and '<th scope="row">' in html
+    assert unescape(re.search(r"<caption>(.*?)</caption>", html, re.DOTALL)[1]) == NASTY
+
+
+@dataclass(frozen=True)
+class FurtherColumn:
+    key: str
+    title: str
+    unit: str = ""
+    form: str = ""
+    interval: bool = False
+
+
+@dataclass
+class Further:
+    name: str = "cost"
+    title: str = "What a point <costs>"
+    reading: str = "Lower is cheaper."
+    shown: tuple = (
+        FurtherColumn("dataset", "Dataset"),
+        FurtherColumn("share", "Share", "%", ".1f", interval=True),
+        FurtherColumn("passes", "Passes", "", "d"),
+    )
+    rows: tuple = (
+        {"dataset": "a<b", "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
+        {"dataset": "c", "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
+        {"dataset": "d", "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
+    )
+    notes: tuple = ("one seed & no more",)
+    signature: str = "switchyard:1|table:cost"
+
+
+def test_further_tables_show_themselves():
+    html = further_table(Further(), 0.9)
+    assert html.count('<th scope="col"') == 3
+    assert "\N{MINUS SIGN}0.6<small>[\N{MINUS SIGN}1.0, 0.2]</small>" in html and 'data-order="-0.55' in html
+    assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
+    assert "a&lt;b" in html and "What a point &lt;costs&gt;" in html and "one seed &amp; no more" in html
+    assert "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv." in html
+    assert "<code>switchyard:1|table:cost</code>" in html and "tall" not in html
+
+
+def test_long_further_tables_are_cut_and_say_so():
+    html = further_table(Further(rows=Further.rows * 100), 0.9)
+    assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html and "tall" in html
+
+
+# ---- the page
+
+
+def named(name, scores):
+    return [Input(f"{name}-{k}", f"digest-{k}") for k in range(len(scores))]
+
+
+def test_page_is_safe_and_whole(tmp_path):
+    scores = synthetic_grid(seeds=2, examples=40, dataset=NASTY)
+    for one in scores:
+        one.metadata.classes = [NASTY, "other"]
+        codes = {"class 0": NASTY, "class 1": "other"}
+        one.target = np.array([codes[t] for t in one.target], dtype=object)
+        one.prediction = np.array([codes[p] for p in one.prediction], dtype=object)
+        one.example_id = np.array([f"{NASTY}{k}" for k in range(40)], dtype=object)
+        one.slices = {"slice_<b>": np.array([NASTY, None] * 20, dtype=object)}
+        one.metadata.config = {"training": {"note": NASTY}}
+    write_metrics(scores, named(NASTY, scores), CONFIG, tmp_path / "out")
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "alert(1)" in page and "<script>alert" not in page
+    assert page.count("<script") == page.count("</script") == 2 + 1 + 1  # theme, the rest, curves, examples
+    assert "innerHTML" not in page and "eval(" not in page and "default-src 'none'" in page
+
+
+def test_page_without_slices_notes_or_a_second_size(tmp_path):
+    scores = synthetic_grid({"small": (10, 1.5)}, seeds=3, examples=40, slices=False)
+    write_metrics(scores, named("x", scores), Metrics(resamples=0), tmp_path / "out")
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "One size only" in page and 'id="curves"' not in page and 'id="examples-0"' in page and ">nan<" not in page
+
+
+def test_provenance_names_inputs_code_and_settings(tmp_path):
+    scores = synthetic_grid(seeds=2, examples=40)
+    for one in scores:
+        one.metadata.config = {"training": {"seed": one.metadata.seed, "steps": 600 if one.metadata.seed else 500}}
+    write_metrics(scores, named("scores", scores), CONFIG, tmp_path / "out")
+    page = unescape((tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8"))
+    for k, one in enumerate(scores):
+        assert f"scores-{k}" in page and f"digest-{k}" in page and one.metadata.model in page
+    version, digest = code_version()
+    assert version in page and digest in page and len(digest) == 64
+    assert "metrics.resamples" in page and '"steps": 600' in page and '"steps": 500' in page
+    assert "trained and scored, seed 1" in page and '"seed"' not in page.split("trained and scored, seed 1")[1][:300]
