@@ -18,7 +18,7 @@ from train import t5
 from train.data.lengths import covering
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
-from train.sharding import BATCH
+from train.sharding import BATCH, on_mesh
 
 
 class TokenScores(NamedTuple):
@@ -143,8 +143,8 @@ def sequence_batches(
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str) -> Callable[..., list[TokenScores]]:
-    return jax.jit(functools.partial(token_scores, size=Size(**dict(size)), dtype=dtype))
+def _compiled(size: tuple, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TokenScores]]:
+    return jax.jit(on_mesh(functools.partial(token_scores, size=Size(**dict(size)), dtype=dtype), mesh))
 
 
 def score_sequences(
@@ -163,7 +163,7 @@ def score_sequences(
     numpy, cut to the target's length. `batches` as `sequence_batches` cuts them, by the longest of a row's targets. A
     batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
     """
-    compiled = _compiled(tuple(sorted(vars(size).items())), dtype)
+    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, input_length, target_length in batches:
         ids = [some.padded(rows, target_length, batch_size) for some in targets]
