@@ -29,6 +29,9 @@ from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
 
+# What batch systems send before they take a machine away (SIGTERM, or SIGUSR1 and SIGUSR2 as asked), and Ctrl-C.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class Stopped(SystemExit):
     """A signal asked the run to stop; it has saved and said so. The exit status is the shell's for that signal."""
@@ -232,7 +235,10 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it. Main thread only."""
+    """SIGNALS are noted instead of ending the process; a second SIGINT does end it. Main thread only.
+
+    A batch system's own handler of such a signal is called at the end: it is what puts the job back into the queue.
+    """
     stop = Stop()
 
     def note(number: int, _: object) -> None:
@@ -241,7 +247,7 @@ def stop_signals() -> Iterator[Stop]:
         stop.received = number
 
     try:
-        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        previous = {number: signal.signal(number, note) for number in SIGNALS}
     except ValueError:  # another thread: the caller handles signals
         yield stop
         return
@@ -250,3 +256,6 @@ def stop_signals() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        handler = previous[signal.Signals(stop.received)] if stop.received else None
+        if stop.received != signal.SIGINT and callable(handler):
+            handler(stop.received, None)
