@@ -182,12 +182,17 @@ class Mesh:
 
 @dataclass
 class Tracking:
-    """Where runs and artifacts are kept."""
+    """Where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
+
+    Where `entity`, `project` or `base_url` is null, W&B's own environment says it (WANDB_ENTITY, WANDB_PROJECT,
+    WANDB_BASE_URL), else the API key's entity, the project switchyard and W&B's own server.
+    """
 
     backend: str = "local"
     root: str = "runs"
     entity: Optional[str] = None
-    project: str = "switchyard"
+    project: Optional[str] = None
+    base_url: Optional[str] = None
     group: Optional[str] = None
 
     def check(self) -> None:
@@ -270,7 +275,9 @@ class Metrics:
 
     `context` of span QA and translation: `gold` scores the tokens of the gold answer (as the paper does; it reads the
     label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
-    whether two answers that SQuAD's normalisation makes equal are one prediction.
+    whether two answers that SQuAD's normalisation makes equal are one prediction. `beyond` adds the tables past the
+    paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
+    model, with probability 1 - `delta`.
     """
 
     out: Optional[str] = None
@@ -284,6 +291,9 @@ class Metrics:
     committee_churn_includes_self: bool = True
     context: str = "gold"
     churn_normalization: str = "normalized"
+    beyond: bool = True
+    epsilon: float = 0.01
+    delta: float = 0.1
 
     def check(self) -> None:
         _at_least("metrics.resamples", self.resamples, 0)
@@ -292,6 +302,10 @@ class Metrics:
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
         if not 0 < self.confidence < 1:
             raise SwitchyardError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
+        if not 0 <= self.epsilon < 1:
+            raise SwitchyardError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
+        if not 0 < self.delta < 1:
+            raise SwitchyardError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
 
 
 @dataclass

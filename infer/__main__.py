@@ -4,7 +4,7 @@ import sys
 
 from conf.app import command
 from conf.schema import Config
-from infer.identity import find_model, finished_scores
+from infer.identity import find_model, finished_scores, quality
 from tracking import open_tracker
 from train.pretrained.find import resolved
 
@@ -24,9 +24,7 @@ def main(config: Config) -> None:
 
     keep_compiled()
     scores = score(config, tracker, source)
-    print(
-        f"logged {scores.ref}, accuracy {scores.metadata['accuracy']:.4f} on {scores.metadata['examples']:,} examples"
-    )
+    print(f"logged {scores.ref}, {quality(scores.metadata)} on {scores.metadata['examples']:,} examples")
 
 
 if __name__ == "__main__":

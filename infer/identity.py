@@ -1,5 +1,6 @@
 """Which scores these are: the model, the rows and the way of scoring. Starts without JAX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,29 @@ def scoring_identity(config: Config, model_digest: str) -> dict[str, Any]:
         "dataset": dataset_identity(config),
         "split": config.infer.split,
         "dtype": config.train.dtype,
-    }
+    } | decoding_settings(config)
+
+
+def decoding_settings(config: Config) -> dict[str, Any]:
+    """How answers are written and compared; {} for classes, which are not."""
+    infer = config.infer
+    if config.dataset.task == "classification":
+        return {}
+    settings: dict[str, Any] = {"beams": infer.beams}
+    if infer.beams > 1:
+        settings["length_penalty"] = infer.length_penalty
+    if config.dataset.task == "translation":
+        settings["bleu_tokenizer"] = infer.bleu_tokenizer
+    return settings
+
+
+def quality(metadata: Mapping[str, Any]) -> str:
+    """What a scores artifact says of its model: `accuracy 0.9312`, `exact match 0.8110, F1 0.8842` or `BLEU 26.98`."""
+    if "bleu" in metadata:
+        return f"BLEU {metadata['bleu']:.2f}"
+    if "f1" in metadata:
+        return f"exact match {metadata['accuracy']:.4f}, F1 {metadata['f1']:.4f}"
+    return f"accuracy {metadata['accuracy']:.4f}"
 
 
 def infer_run_id(config: Config, model_digest: str) -> str:

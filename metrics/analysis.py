@@ -33,7 +33,30 @@ from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
 
+# the scores that depend on the context whose tokens they are of
+OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
+WHOSE_TOKENS = {
+    "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
+    "self": "the tokens of the model's own output, which needs no label and can be deployed",
+}
+
 Say = Callable[[str], None]
+
+
+@dataclass
+class SizeView:
+    """One size's scores while they are at hand: of all sizes at once they may not fit memory, so they aren't kept."""
+
+    context: str | None
+    size: SizeRuns
+    larger: list[SizeRuns]
+    scores: dict[str, np.ndarray]  # [R, n] each
+    samples: SwitcherSamples | None  # filled in; None of the largest size
+    quality: dict[str, np.ndarray]  # size -> [B]
+    resampling: Resampling
+
+
+Watch = Callable[[SizeView], None]
 
 
 @dataclass
@@ -96,20 +119,25 @@ class Analysis:
         return sorted(both, key=lambda analysis: analysis is not self.deployable)
 
 
-def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None) -> Analysis:
+def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch | None = None) -> Analysis:
     """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
 
-    `say` hears of progress every few seconds. Raises SwitchyardError if nothing at all can be said.
+    `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
+    SwitchyardError if nothing at all can be said.
     """
     if len(grid.sizes) < 2 and len(grid.sizes[0].seeds) < 2:
         raise SwitchyardError(
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    result = _analyse(grid, config, say)
+    result = _analyse(grid, config, say, watch)
     if grid.task != "classification":
         other = replace(config, context=other_context(config))
-        result.other_context = _analyse(grid, other, say, result.rows)
+        result.other_context = _analyse(grid, other, say, watch, result.rows)
+        result.notes.append(
+            f"Uncertainty is of {WHOSE_TOKENS[config.context]} (metrics.context={config.context}). Tables 1 and 3 by "
+            "both contexts: tables/contexts."
+        )
     return result
 
 
@@ -118,9 +146,10 @@ def other_context(config: Metrics) -> str:
     return next(context for context in CONTEXTS if context != config.context)
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say, rows: np.ndarray | None = None) -> Analysis:
+def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: np.ndarray | None = None) -> Analysis:
     """In one context; `rows` are the examples to show, if they are chosen already."""
     notes = list(grid.notes)
+    context = None if grid.task == "classification" else config.context
     if not config.resamples:
         notes.append("metrics.resamples=0: no intervals.")
     runs = {size.name: len(size.seeds) for size in grid.sizes}
@@ -143,7 +172,7 @@ def _analyse(grid: Grid, config: Metrics, say: Say, rows: np.ndarray | None = No
         point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds), rows)
         samples = switcher_samples(small, larger, resampling) if larger else None
         # the largest size defers to none, but its margins rank Table 2
-        distinct = _distinct(scores) if larger or place == 0 else {"margin": ["margin"]}
+        distinct = distinct_scores(scores) if larger or place == 0 else {"margin": ["margin"]}
         for run in range(len(small.seeds)):
             drawn = samples.run(run) if samples else None
             for score in distinct:
@@ -171,11 +200,13 @@ def _analyse(grid: Grid, config: Metrics, say: Say, rows: np.ndarray | None = No
             ranked[small.name] = ranks.means(distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
+        if watch is not None:
+            watch(SizeView(context, small, larger, scores, samples, quality, resampling))
         del scores
     assert shown is not None and rows is not None
     return Analysis(
         grid=grid,
-        context=None if grid.task == "classification" else config.context,
+        context=context,
         quality={
             size.name: estimate(size.quality.mean(), quality[size.name], config.confidence) for size in grid.sizes
         },
@@ -193,6 +224,14 @@ def _analyse(grid: Grid, config: Metrics, say: Say, rows: np.ndarray | None = No
     )
 
 
+def statistics_of(deferral: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns) -> SwitcherStatistics:
+    """One small run's switchers to each run of a larger size, judged as the task is."""
+    if small.bleu_stats is not None and large.bleu_stats is not None:
+        return bleu_statistics_of_switchers(deferral, small.bleu_stats[run], large.bleu_stats)
+    assert small.correct is not None and large.correct is not None
+    return switcher_statistics(deferral, small.correct[run], large.correct)
+
+
 class _Switchers:
     """The point estimates of one small size's switchers, run by run."""
 
@@ -202,11 +241,7 @@ class _Switchers:
 
     def add(self, score: str, run: int, deferral: DeferralOrder) -> None:
         for large in self._larger:
-            if self._small.bleu_stats is not None and large.bleu_stats is not None:
-                of = bleu_statistics_of_switchers(deferral, self._small.bleu_stats[run], large.bleu_stats)
-            else:
-                assert self._small.correct is not None and large.correct is not None
-                of = switcher_statistics(deferral, self._small.correct[run], large.correct)
+            of = statistics_of(deferral, self._small, run, large)
             self._runs.setdefault((large.name, score), []).append(of)
 
     def pair(self, large: SizeRuns, distinct: Mapping[str, list[str]]) -> dict[str, PairStatistics]:
@@ -271,7 +306,7 @@ class _Table2:
         ]
 
 
-def _distinct(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+def distinct_scores(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """Scores that are one array, as margin and entropy of two classes are, by the first of them."""
     groups: dict[str, list[str]] = {}
     for score, values in scores.items():

@@ -36,14 +36,14 @@ def switcher_bleu(
     differences = large.T.astype(np.int64) - small.T  # [10, n]
     at_knots = sums_at_knots(deferral, differences)  # [10, G + 1]
     whole = not deferral.tied and np.issubdtype(positions.dtype, np.integer)
-    sums = at_knots[:, positions] if whole else sums_at(deferral, at_knots, positions)
+    sums = at_knots[:, positions] if whole else np.round(sums_at(deferral, at_knots, positions), 9)
     return corpus_bleu((small.sum(axis=0, dtype=np.int64)[:, None] + sums).T)
 
 
 def bleu_statistics_of_switchers(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -> SwitcherStatistics:
     """As `switcher_statistics`, of BLEU / 100: from statistics of a small run [n, 10] and of large runs [J, n, 10].
 
-    The area is that of the polygon through S(k/n) at k = 0 … n; the hump's maximum is over those k.
+    The area is that of the polygon through S(k/n) at k = 0 … n; the hump's maximum is over those and the stored curve.
     """
     n = deferral.examples
     every = np.stack([switcher_bleu(deferral, small, one) for one in large]) / 100  # [J, n + 1]
@@ -52,7 +52,7 @@ def bleu_statistics_of_switchers(deferral: DeferralOrder, small: np.ndarray, lar
     a, b = every[0, 0], every[:, -1]
     return SwitcherStatistics(
         area=(every.sum(axis=1) - (a + b) / 2) / n - (a + b) / 2,
-        hump=np.maximum(every.max(axis=1) - np.maximum(a, b), 0),
+        hump=np.maximum(np.maximum(every.max(axis=1), curve.max(axis=1)) - np.maximum(a, b), 0),
         **on_the_grid(curve, a, b),
     )
 

@@ -41,7 +41,8 @@ def bucket_quality(deferral: DeferralOrder, size: SizeRuns, runs: slice) -> np.n
     of_runs = []
     for stats in size.bleu_stats[runs]:
         sums = sums_at(deferral, sums_at_knots(deferral, stats.T), positions)  # [10, 101]
-        of_runs.append(corpus_bleu(np.diff(sums, axis=1)[:, ::-1].T) / 100)
+        # without its rounding a difference of sums is a few hundredths of a count, or none
+        of_runs.append(corpus_bleu(np.round(np.diff(sums, axis=1)[:, ::-1].T, 9)) / 100)
     return np.mean(of_runs, axis=0)
 
 

@@ -8,8 +8,10 @@ of single ones: as many groups as there are, so that the cost of a resample no l
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from metrics.switcher import DeferralOrder
 
@@ -18,13 +20,15 @@ MOST_DRAWN_ONE_BY_ONE = 100_000  # examples; their weights take a byte an exampl
 # and 1,000 resamples add √(2 / 1000), 4 %.
 GROUPS = 512
 
-# Ranks are cut into about this many pieces for a resample; the curve is linear inside a piece. With n at most this,
-# or inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
+# Ranks are cut into about this many pieces for a resample; sums are linear inside a piece. With n at most this, or
+# inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
 MICRO_BLOCKS = 512
-_BLOCKS_OF_GROUPS = 200  # where groups are drawn: half a percent of the ranks each
+FEWER_BLOCKS = (
+    200  # where groups are drawn, and of BLEU, which has ten times the sums: half a percent of the ranks each
+)
 _CACHED_NUMBERS = 160_000  # gathered and multiplied at a time: they should fit a core's cache
 _ROWS_AT_A_TIME = 2048
-_NUMBERS_HELD = 1 << 24  # float32 of resampled sums at a time, 64 MiB
+_NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Resampling:
         seeds: size -> [B, R] float64, how often each seed was drawn.
         ranking_seeds: a second, independent draw: of the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
+        units: how many there are to draw from, groups or examples.
     """
 
     def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
@@ -57,21 +62,21 @@ class Resampling:
         self.examples, self.resamples = examples, resamples
         self.seeds, self.ranking_seeds = (_draw_seeds(runs, resamples, stream) for stream in streams[:2])
         rng = np.random.default_rng(streams[2])
-        self.unit, units = None, examples
+        self.unit, self.units = None, examples
         if examples > MOST_DRAWN_ONE_BY_ONE:
-            units = GROUPS
-            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(GROUPS)
-        weights = np.zeros((units + 1, resamples), dtype=np.uint8)
+            self.units = GROUPS
+            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(self.units)
+        weights = np.zeros((self.units + 1, resamples), dtype=np.uint8)
         for column in range(resamples):
-            weights[:units, column] = np.bincount(rng.integers(0, units, size=units), minlength=units)
+            weights[:-1, column] = np.bincount(rng.integers(0, self.units, size=self.units), minlength=self.units)
         self.everything = Drawn(np.arange(resamples), weights)
 
     @property
     def note(self) -> str:
         """What a reader should know where groups are drawn."""
         return (
-            f"Intervals draw {GROUPS} random groups of about {self.examples / GROUPS:,.0f} examples each, instead of "
-            f"single examples."
+            f"Intervals draw {self.units} random groups of about {self.examples / self.units:,.0f} examples each, "
+            "instead of single examples."
         )
 
     def of_run(self, size: str, run: int, ranking: bool = False) -> Drawn:
@@ -93,34 +98,48 @@ class Resampling:
         total = weight.sum(axis=(0, 1))
         return (weight * samples).sum(axis=(0, 1)) / np.where(total > 0, total, np.nan)
 
-    def micro_blocks(self, deferral: DeferralOrder) -> "Blocks":
-        """The blocks of ranks that `block_sums` of a switcher goes by."""
-        return micro_blocks(deferral, MICRO_BLOCKS if self.unit is None else _BLOCKS_OF_GROUPS)
+    def micro_blocks(self, deferral: DeferralOrder, most: int = MICRO_BLOCKS) -> "Blocks":
+        """The blocks of ranks that `block_sums` of a switcher goes by, about `most` of them or fewer."""
+        return micro_blocks(deferral, most if self.unit is None else min(most, FEWER_BLOCKS))
 
-    def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> np.ndarray:
+    def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> Iterator[tuple[Drawn, np.ndarray]]:
         """Σ over each block's examples of how often drawn × value: [n, Q] float32 -> [G, Q, b] float32.
 
-        Where values are whole numbers so are the sums, exactly, as long as they stay below 2²⁴.
+        Some of the resamples at a time, with their sums: all of them may be too much to hold. Where values are whole
+        numbers so are the sums, exactly, as long as they stay below 2²⁴.
         """
         if self.unit is None:
-            return _sums_one_by_one(drawn.weights, blocks, values)
+            pieces, first = blocks.pieces()
+            for part in drawn.parts(len(pieces) * values.shape[1]):
+                yield part, _sums_one_by_one(part.weights, pieces, first, values)
+            return
         count, q = blocks.count, values.shape[1]
         block = np.full(len(values), count, dtype=np.int32)  # a last block for what is in none
         block[blocks.order[: blocks.bounds[-1]]] = np.repeat(np.arange(count, dtype=np.int32), np.diff(blocks.bounds))
-        cells = grouped_sums(block * np.int32(GROUPS) + self.unit, (count + 1) * GROUPS, values)  # [G · groups, Q]
-        cells = np.ascontiguousarray(cells.reshape(count + 1, GROUPS, q)[:-1].transpose(0, 2, 1)).reshape(-1, GROUPS)
-        return (cells @ drawn.weights[:-1].astype(np.float32)).reshape(count, q, -1)
+        cells = grouped_sums(block * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
+        cells = (
+            cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1).reshape(-1, self.units)
+        )  # [G · Q, units]
+        for part in drawn.parts(count * q):
+            yield part, (cells @ part.weights[:-1].astype(np.float32)).reshape(count, q, -1)
 
     def total_sums(self, values: np.ndarray) -> np.ndarray:
         """Σ over all examples of how often drawn × value, in every resample: [n, Q] float32 -> [Q, B] float64."""
         weights = self.everything.weights
         if self.unit is not None:
-            return grouped_sums(self.unit, GROUPS, values).T.astype(np.float64) @ weights[:-1]
+            return grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
         sums = np.zeros((values.shape[1], weights.shape[1]))
-        for start in range(0, len(values), _ROWS_AT_A_TIME):
-            some = slice(start, start + _ROWS_AT_A_TIME)
-            sums += values[some].T @ weights[:-1][some].astype(np.float32)
+        with _blas_threads().limit(limits=1):
+            for start in range(0, len(values), _ROWS_AT_A_TIME):
+                some = slice(start, start + _ROWS_AT_A_TIME)
+                sums += values[some].T @ weights[:-1][some].astype(np.float32)
         return sums
+
+
+@cache
+def _blas_threads() -> ThreadpoolController:
+    """To keep small matrix products on one thread: a second one waits, by spinning, more than it works."""
+    return ThreadpoolController()
 
 
 def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:
@@ -191,9 +210,8 @@ class Blocks:
 
     def pieces(self) -> tuple[np.ndarray, np.ndarray]:
         """[P, m] int, examples by rank in pieces of equal length, filled up with n; [G] int, each block's first."""
-        n = len(self.order)
-        most = max(1, -(-n // MICRO_BLOCKS))
-        lengths = np.diff(self.bounds)
+        n, lengths = len(self.order), np.diff(self.bounds)
+        most = max(1, min(-(-n // FEWER_BLOCKS), int(lengths.max(initial=1))))
         count = np.maximum(-(-lengths // most), 1)  # pieces of each block; an empty one has one empty piece
         first = np.concatenate([[0], np.cumsum(count)[:-1]])
         block = np.repeat(np.arange(len(lengths)), count)
@@ -221,19 +239,19 @@ def blocks_of_groups(group: np.ndarray, groups: int) -> Blocks:
     return Blocks(np.roll(order, -bounds[0]), bounds - bounds[0])
 
 
-def _sums_one_by_one(weights: np.ndarray, blocks: Blocks, values: np.ndarray) -> np.ndarray:
-    """[n + 1, b], [n, Q] -> [G, Q, b] float32."""
-    pieces, first = blocks.pieces()
+def _sums_one_by_one(weights: np.ndarray, pieces: np.ndarray, first: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[n + 1, b], `Blocks.pieces`, [n, Q] -> [G, Q, b] float32."""
     values = np.concatenate([values, np.zeros((1, values.shape[1]), dtype=values.dtype)])  # what is n counts nothing
     count, b, q = len(pieces), weights.shape[1], values.shape[1]
     sums = np.empty((count, q, b), dtype=np.float32)
     at_a_time = max(1, _CACHED_NUMBERS // (pieces.shape[1] * max(b, 1)))
-    for start in range(0, count, at_a_time):
-        some = slice(start, start + at_a_time)
-        drawn = weights.take(pieces[some], axis=0).astype(np.float32)
-        # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
-        np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
-    return sums if count == blocks.count else np.add.reduceat(sums, first, axis=0)
+    with _blas_threads().limit(limits=1):
+        for start in range(0, count, at_a_time):
+            some = slice(start, start + at_a_time)
+            drawn = weights.take(pieces[some], axis=0).astype(np.float32)
+            # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
+            np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
+    return sums if count == len(first) else np.add.reduceat(sums, first, axis=0)
 
 
 @dataclass

@@ -5,13 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conf.errors import SwitchyardError
 from conf.schema import Metrics
 from metrics.analysis import Analysis, analyse, near_gap, other_context
+from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
 from metrics.curves import write_curves
 from metrics.figures import load_in_background, write_figures
 from metrics.grid import Grid, Source, collect_grids
@@ -52,29 +53,27 @@ def write_metrics(
     order = sorted(range(len(runs)), key=lambda i: (runs[i].dataset, runs[i].parameters, runs[i].size, runs[i].seed))
     with replaced(out) as directory:
         load_in_background()
-        analyses = []
+        analyses, collectors = [], []
         for grid in collect_grids(sources, config.churn_normalization):
             count = sum(len(size.seeds) for size in grid.sizes)
             say(f"{grid.dataset}: {grid.examples:,} examples, {count} runs, {config.resamples:,} resamples")
-            analyses.append(analyse(grid, config, say))
+            collectors.append(Collector(grid, config))
+            analyses.append(analyse(grid, config, say, collectors[-1].watch if config.beyond else None))
         several = len(analyses) > 1
         notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
         notes += _figure_notes(analyses)
         rows = table_rows(analyses)
         others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
-        other = replace(config, context=other_context(config))
-        rows_of_others, suffix = table_rows(others), f"_{other.context}"
-        if others:
-            rows |= {f"{name}{suffix}": of for name, of in rows_of_others.items()}
         grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
         listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
-        content = summary(analyses, rows, notes, listed, config)
+        beyond = beyond_tables(analyses, collectors, config) if config.beyond else Beyond()
+        content = summary(analyses, rows, notes, listed, config, beyond)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
         write_tables(analyses, rows, config, directory / "tables", notes)
+        write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
         write_curves(analyses, directory / "curves" / "switcher.parquet")
         if others:
-            write_tables(others, rows_of_others, other, directory / "tables", notes, suffix)
-            write_curves(others, directory / "curves" / f"switcher{suffix}.parquet")
+            write_curves(others, directory / "curves" / f"switcher_{other_context(config)}.parquet")
         say("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
@@ -87,6 +86,7 @@ def write_metrics(
             [runs[i] for i in order],
             config,
             content["signature"],
+            beyond.tables,
         )
     return content
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from conf.errors import SwitchyardError
 from conf.schema import Config
+from metrics.media import log_output
 from metrics.output import Input, check_replaceable, replaced, write_metrics
 from metrics.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
@@ -83,7 +84,15 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
         _restore(done, out, say)
         return out
     settings = {"dataset": {"name": dataset}, "metrics": numbers}
-    with tracker.start_run(run_id, job_type="metrics", config=settings, restart=True) as run:
+    with tracker.start_run(
+        run_id,
+        job_type="metrics",
+        name=f"metrics {dataset} {split}",
+        group=config.tracking.group,
+        tags=[dataset],
+        config=settings,
+        restart=True,
+    ) as run:
         say(f"reading {len(used)} scores artifacts of {dataset}")
         artifacts = [run.use_artifact(artifact) for artifact in used]
         paths = [artifact.file(SCORES_FILE) for artifact in artifacts]
@@ -95,6 +104,7 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
         for path in sorted(path for path in out.rglob("*") if path.is_file()):
             draft.add_file(path, path.relative_to(out).as_posix())
         artifact = run.log_artifact(draft)
+        log_output(run, out)
         run.set_summary({"artifact": artifact.ref, "digest": artifact.digest})
         say(f"logged {artifact.ref}")
     return out

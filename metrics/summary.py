@@ -10,6 +10,7 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis import Analysis, Estimate, SizePair
+from metrics.beyond import Beyond
 from metrics.grid import Grid
 from metrics.tables import Rows, signature
 
@@ -19,6 +20,7 @@ SUMMARY_VERSION = 1
 NUMBERS = (
     *("split", "resamples", "confidence", "seed"),
     *("length_normalized", "committee", "committee_churn_includes_self", "context", "churn_normalization"),
+    *("beyond", "epsilon", "delta"),
 )
 
 
@@ -28,8 +30,12 @@ def summary(
     notes: Sequence[str],
     inputs: Sequence[Mapping[str, Any]],
     config: Metrics,
+    beyond: Beyond,
 ) -> dict[str, Any]:
-    """The content of summary.json. Accuracies and fractions are 0-1, BLEU 0-100; `tables` are in points."""
+    """The content of summary.json. Accuracies and fractions are 0-1, BLEU 0-100; `tables` are in points.
+
+    `beyond` is in the units it names.
+    """
     content = {
         "schema_version": SUMMARY_VERSION,
         "signature": signature(config, {analysis.grid.task for analysis in analyses}),
@@ -38,6 +44,7 @@ def summary(
         "notes": list(notes),
         "datasets": {analysis.grid.dataset: _dataset(analysis) for analysis in analyses},
         "tables": rows,
+        "beyond": beyond.as_json(),
     }
     return _plain(content)
 

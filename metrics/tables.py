@@ -1,4 +1,7 @@
-"""Tables 1-3 as CSV at full precision, and as Markdown and LaTeX laid out like the paper's."""
+"""Tables 1-3 as CSV at full precision, and as Markdown and LaTeX laid out like the paper's.
+
+Span QA and translation have a fourth, which puts the two contexts side by side.
+"""
 
 import csv
 import math
@@ -6,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis import Analysis
+from metrics.analysis import OF_TOKENS, Analysis
 from metrics.churn import BUCKETS
 
 Row = dict
@@ -17,7 +20,15 @@ CHURN_COLUMNS = (
     *("dataset", "uncertainty_size", "size", "bucket", "lower", "upper"),
     *("churn", "se", "ci_low", "ci_high", "examples", "pairs"),
 )
-COLUMNS = {"table1": GAIN_COLUMNS, "table2": CHURN_COLUMNS, "table3": GAIN_COLUMNS}
+CONTEXT_COLUMNS = ("dataset", "small", "large", "table", "context", "deployable", *GAIN_COLUMNS[3:])
+COLUMNS = {
+    "table1": GAIN_COLUMNS,
+    "table2": CHURN_COLUMNS,
+    "table3": GAIN_COLUMNS,
+    "contexts": CONTEXT_COLUMNS,
+}
+KEYS = {"table1": 3, "table2": 3, "table3": 3, "contexts": 6}  # columns of text, in the readable tables
+TITLES = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "contexts": "Contexts"}
 
 SCORE_TITLES = {
     "margin": "Margin",
@@ -45,50 +56,33 @@ CAPTIONS = {
         "many at random, averaged over all deferral fractions, in points. At random means the straight line between "
         "both models."
     ),
+    "contexts": (
+        "Tables 1 and 3 of span QA and translation by the uncertainty of the gold answer's tokens, as in the paper, "
+        "and of the tokens of the model's own output. The first reads the label: it says how well uncertainty can tell "
+        "where a larger model helps, but only the second can be deployed."
+    ),
 }
-
-CONTEXT_TITLES = {"gold": "in the gold answer's context", "self": "by the model's own output"}
-_CONTEXT_READING = {
-    "gold": "uncertainty is of the gold answer's tokens, as in the paper: it reads the label and can't be deployed.",
-    "self": "uncertainty is of the tokens of the model's own output: it needs no label and can be deployed.",
-}
-
-
-def context_note(analyses: Sequence[Analysis]) -> str:
-    """Whose tokens the uncertainty of sequences is of; "" where there are only classes."""
-    of = [analysis for analysis in analyses if analysis.context is not None]
-    if not of:
-        return ""
-    names = "" if len(of) == len(analyses) else f"Of {', '.join(analysis.grid.dataset for analysis in of)}, "
-    reading = _CONTEXT_READING[of[0].context or "gold"]
-    return names + reading if names else reading[0].upper() + reading[1:]
 
 
 def table_rows(analyses: Sequence[Analysis]) -> Rows:
-    """The CSV rows of the three tables: points of accuracy or BLEU; `lower` and `upper` are fractions of rank, 0-1."""
+    """The CSV rows: points of accuracy or BLEU; `lower` and `upper` are fractions of rank, 0-1.
+
+    `contexts` is there only if a dataset has contexts.
+    """
     rows: Rows = {"table1": [], "table2": [], "table3": []}
     for analysis in analyses:
         dataset = analysis.grid.dataset
-        for pair in analysis.pairs:
-            for score, statistics in pair.scores.items():
-                for table, values, relative, estimate in (
-                    ("table1", statistics.peak_gain, statistics.relative_peak_gain, pair.peak_gain[score]),
-                    ("table3", statistics.area, statistics.relative_area, pair.area[score]),
-                ):
-                    # as published: pairs are taken for independent, which they are not
-                    se = float(values.std(ddof=1)) / values.size**0.5 if values.size > 1 else math.nan
-                    numbers = (estimate.value, se, estimate.low, estimate.high)
-                    mean, se, low, high = (100 * number for number in numbers)
-                    names = (dataset, pair.small, pair.large, score)
-                    rows[table].append(
-                        dict(
-                            zip(
-                                GAIN_COLUMNS,
-                                (*names, mean, se, low, high, values.size, 100 * float(relative.mean())),
-                                strict=True,
-                            )
-                        )
-                    )
+        for table in ("table1", "table3"):
+            rows[table] += _gains(analysis, table)
+        if analysis.other_context is not None:
+            both = {one.context: one for one in (analysis, analysis.other_context)}
+            rows.setdefault("contexts", []).extend(
+                {**row, "table": int(table[-1]), "context": context, "deployable": "yes" if context == "self" else "no"}
+                for table in ("table1", "table3")
+                for context, one in sorted(both.items(), key=lambda item: item[0] or "")
+                for row in _gains(one, table)
+                if row["score"] in OF_TOKENS
+            )
         for uncertainty_size, size, point, (low, high) in analysis.churn:
             for i, (bucket, lower, upper) in enumerate(BUCKETS):
                 numbers = (point.churn[i], point.se[i], low[i], high[i])
@@ -105,6 +99,27 @@ def table_rows(analyses: Sequence[Analysis]) -> Rows:
                         )
                     )
                 )
+    return rows
+
+
+def _gains(analysis: Analysis, table: str) -> list[Row]:
+    """Table 1 or 3 of a dataset."""
+    rows = []
+    for pair in analysis.pairs:
+        for score, statistics in pair.scores.items():
+            if table == "table1":
+                values, relative, estimate = (
+                    *(statistics.peak_gain, statistics.relative_peak_gain),
+                    pair.peak_gain[score],
+                )
+            else:
+                values, relative, estimate = statistics.area, statistics.relative_area, pair.area[score]
+            # as published: pairs are taken for independent, which they are not
+            se = float(values.std(ddof=1)) / values.size**0.5 if values.size > 1 else math.nan
+            mean, se, low, high = (100 * number for number in (estimate.value, se, estimate.low, estimate.high))
+            names = (analysis.grid.dataset, pair.small, pair.large, score)
+            numbers = (mean, se, low, high, values.size, 100 * float(relative.mean()))
+            rows.append(dict(zip(GAIN_COLUMNS, (*names, *numbers), strict=True)))
     return rows
 
 
@@ -136,21 +151,19 @@ def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> 
     )
 
 
-def write_tables(
-    analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str], suffix: str = ""
-) -> None:
-    """Writes table1-3 as .csv, .md and .tex into `directory`; `suffix` ends their names."""
-    directory.mkdir(parents=True, exist_ok=True)
+def write_tables(analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str]) -> None:
+    """Writes the tables that `rows` holds as .csv, .md and .tex into `directory`."""
+    directory.mkdir(parents=True)
     sign = signature(config, {analysis.grid.task for analysis in analyses})
     scored = sorted({text for analysis in analyses for text in analysis.grid.signatures})
-    for name, columns in COLUMNS.items():
-        path = directory / f"{name}{suffix}"
-        write_csv(path.with_suffix(".csv"), columns, rows[name])
+    for name in rows:
         header, body = layout(name, analyses, rows[name])
         foot = f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval]."
-        foot = f"{foot} {context_note(analyses)}".rstrip()
-        path.with_suffix(".md").write_text(_markdown(name, header, body, foot, sign, scored, notes), encoding="utf-8")
-        path.with_suffix(".tex").write_text(_latex(f"{name}{suffix}", header, body, foot, sign), encoding="utf-8")
+        write_csv(directory / f"{name}.csv", COLUMNS[name], rows[name])
+        text = _markdown(TITLES[name], CAPTIONS[name], header, body, foot, sign, scored, notes)
+        (directory / f"{name}.md").write_text(text, encoding="utf-8")
+        text = _latex(name, CAPTIONS[name], header, body, foot, sign)
+        (directory / f"{name}.tex").write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -175,6 +188,15 @@ def layout(name: str, analyses: Sequence[Analysis], rows: Sequence[Row]) -> tupl
             lambda row: cell(row, "churn"),
         )
     used = [score for score in SCORES if any(row["score"] == score for row in rows)]
+    if name == "contexts":
+        return _grid(
+            ["Dataset", "Small model", "Larger model", "Table", "Context", "Deployable"],
+            [SCORE_TITLES[score] for score in used],
+            rows,
+            ("dataset", "small", "large", "table", "context", "deployable"),
+            lambda row: used.index(row["score"]),
+            lambda row: cell(row, "mean"),
+        )
     header, body = _grid(
         ["Dataset", "Small model", "Larger model"],
         [SCORE_TITLES[score] for score in used],
@@ -187,7 +209,7 @@ def layout(name: str, analyses: Sequence[Analysis], rows: Sequence[Row]) -> tupl
         header.append("Random floor")
         floors = [pair.bounds.random_hump.mean() for analysis in analyses for pair in analysis.pairs]
         for line, floor in zip(body, floors, strict=True):
-            line.append(f"{100 * floor:.2f}")
+            line.append(number(100 * floor))
     return header, body
 
 
@@ -216,13 +238,14 @@ def _grid(
 ) -> tuple[list[str], list[list[str]]]:
     lines: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        line = lines.setdefault(tuple(row[key] for key in by), ["-"] * len(columns))
+        line = lines.setdefault(tuple(str(row[key]) for key in by), ["-"] * len(columns))
         line[column(row)] = text(row)
     return [*keys, *columns], [[*key, *line] for key, line in lines.items()]
 
 
 def _markdown(
-    name: str,
+    title: str,
+    caption: str,
     header: list[str],
     body: list[list[str]],
     foot: str,
@@ -233,7 +256,7 @@ def _markdown(
     def escape(line: list[str]) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
 
-    lines = [f"**Table {name[-1]}.** {CAPTIONS[name]}", ""]
+    lines = [f"**{title}.** {caption}", ""]
     if body:
         lines += [escape(header), "|" + " --- |" * len(header), *(escape(line) for line in body)]
     else:
@@ -244,26 +267,27 @@ def _markdown(
     return "\n".join(lines) + "\n"
 
 
-def _latex(name: str, header: list[str], body: list[list[str]], foot: str, sign: str) -> str:
-    keys, caption = 3, CAPTIONS[name.partition("_")[0]]
+def _latex(name: str, caption: str, header: list[str], body: list[list[str]], foot: str, sign: str) -> str:
+    keys = KEYS[name]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table*}",
         "\\centering\\small",
         f"\\begin{{tabular}}{{{'l' * keys}{'r' * (len(header) - keys)}}}",
         "\\toprule",
-        " & ".join(_escape_latex(text) for text in header) + r" \\",
+        " & ".join(escape_latex(text) for text in header) + r" \\",
         "\\midrule",
-        *(" & ".join(_escape_latex(text) for text in line) + r" \\" for line in body),
+        *(" & ".join(escape_latex(text) for text in line) + r" \\" for line in body),
         "\\bottomrule",
         "\\end{tabular}",
-        f"\\caption{{{_escape_latex(f'{caption} {foot}')} \\texttt{{{_escape_latex(sign)}}}}}",
+        f"\\caption{{{escape_latex(f'{caption} {foot}')} \\texttt{{{escape_latex(sign)}}}}}",
         f"\\label{{tab:switchyard-{name}}}",
         "\\end{table*}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)

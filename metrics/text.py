@@ -15,6 +15,7 @@ import numpy as np
 TOKENIZE = "intl"  # sacreBLEU's tokenizer of the WMT results that T5 reports
 
 _ORDERS = 4
+_ALMOST_NOTHING = 1e-6  # of an expected count: above what rounding makes of 0
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -75,7 +76,8 @@ def corpus_bleu(stats: np.ndarray) -> np.ndarray:
 
     As sacreBLEU computes it by default: exponential smoothing (the k-th order without a match counts 1 / 2^k), no
     effective order (a corpus without a single 4-gram scores 0). Sums may be fractional: those of a random mixture of
-    two systems, in expectation.
+    two systems, in expectation. Then an order has no match if it has fewer than its smoothing would give it, which
+    keeps the score from jumping where a sum's rounding makes almost nothing of nothing.
     """
     stats = np.asarray(stats)
     length, reference = stats[..., 0], stats[..., 1]
@@ -84,17 +86,17 @@ def corpus_bleu(stats: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         for order in range(_ORDERS):
             matches, totals = stats[..., 2 + order], stats[..., 2 + _ORDERS + order]
-            none = matches == 0
+            none = matches < smoothing / 2
             if none.any():
                 smoothing = np.where(none, smoothing / 2, smoothing)
                 matches = np.where(none, smoothing, matches)
-            precisions *= matches / totals
+            precisions *= np.minimum(matches / totals, 1.0)
         score = 100.0 * np.sqrt(np.sqrt(precisions))  # their geometric mean
         short = length < reference
         if short.any():
             score = np.where(short, score * np.exp(1 - reference / length), score)
-    some_of_each = (stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1) & (stats[..., 2 + _ORDERS :] > 0).all(axis=-1)
-    return np.where(some_of_each, score, 0.0)
+    some_match = (stats[..., 2 : 2 + _ORDERS] >= 0.5).any(axis=-1)
+    return np.where(some_match & (stats[..., 2 + _ORDERS :] > _ALMOST_NOTHING).all(axis=-1), score, 0.0)
 
 
 def sentence_bleu(stats: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import traceback
 
 from conf.errors import SwitchyardError
 from conf.schema import Config
-from infer.identity import ModelSource, finished_scores
+from infer.identity import ModelSource, finished_scores, quality
 from tracking import is_alive, open_tracker
 from tracking.interface import Artifact, Tracker
 from train.identity import cell_name, train_run_id, trained_model
@@ -35,9 +35,8 @@ def run_cell(config: Config) -> bool:
         keep_failure(config, tracker, error, since=started)
         print(f"{name}: failed: {error}", file=sys.stderr)
         return False
-    accuracy = f"accuracy {scores.metadata['accuracy']:.4f}"
     done = f"done in {time.time() - started:.0f} s" if fresh else "was done already"
-    print(f"{name}: {done}, {scores.ref}, {accuracy}", flush=True)
+    print(f"{name}: {done}, {scores.ref}, {quality(scores.metadata)}", flush=True)
     return True
 
 

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,27 @@ def compilation_cache():
     from train.compilation import keep_compiled
 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(keep_compiled())
+
+
+@pytest.fixture(scope="module")
+def wandb_server():
+    """A loopback W&B server which this process and those that it starts take for W&B; its rules must not be broken."""
+    from tests.wandb_server import WandbServer
+
+    patch = pytest.MonkeyPatch()
+    with WandbServer() as server:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        tear_down_wandb()
+        yield server
+        tear_down_wandb()
+        patch.undo()
+        assert server.problems == []
+
+
+def tear_down_wandb():
+    """Ends the SDK's service process, which else would go on talking to the server of an earlier test."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()

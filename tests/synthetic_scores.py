@@ -207,7 +207,7 @@ def _tokens(rng: np.random.Generator, sure: np.ndarray, lengths: np.ndarray) -> 
     return TokenScores(
         log_probs=np.log(p).astype(np.float32),
         margins=(2.0 * most - 1.0).astype(np.float32),
-        entropies=(-most * np.log(most) + (1.0 - most) * 4.0).astype(np.float32),
+        entropies=((1.0 - most) * rng.uniform(2.0, 6.0, len(most))).astype(np.float32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
 

@@ -13,7 +13,7 @@ from metrics.scores import read_scores
 from tests.test_train_loop import SMALL, config_in, train_here
 from tracking.store import Store
 from train import t5
-from train.data.batches import padding_share, scoring_batches
+from train.data.batches import padding_share, plan_batches, scoring_batches
 from train.data.tokens import Encoded
 from train.labels import label_log_likelihoods, score_examples
 from train.sharding import make_mesh
@@ -192,7 +192,6 @@ def config_in_copy(config, folder):
 
 
 def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
-    from infer.scoring import plan_batches
     from train.data.sources import load_split
     from train.data.tokens import get_vocabulary
 

@@ -305,3 +305,61 @@ def test_the_command_starts_without_hydra_and_jax(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "20.1513 %" in done.stdout and "SQuAD SMALL → 3B" in done.stdout
+
+
+# ---- past the paper
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("audit") / "past"
+    scores = [
+        *synthetic_grid(seeds=2, examples=110, classes=3, dataset="topics"),
+        *synthetic_grid(seeds=2, examples=50, task="span_qa", dataset="answers"),
+        *synthetic_grid(seeds=2, examples=40, task="translation", dataset="sentences"),
+    ]
+    write_without_pictures(scores, 20, directory)
+    return directory
+
+
+def test_tables_past_the_paper_keep_every_identity(past):
+    findings = audit_output(past)
+    assert not violated(findings)
+    told = {one.relation for one in findings}
+    assert told >= {relation for _, _, relation in CHANGES}
+
+
+CHANGES = [
+    ("deferral_quality", lambda row: row.update(area=row["area"] + 1), "Area and Table 3"),
+    ("deferral_quality", lambda row: row.update(share_of_perfect=101), "Share of the perfect router"),
+    ("deferral_quality", lambda row: row.update(apgr=(row["apgr"] or 0) + 0.5, gap=3), "APGR"),
+    ("score_comparison", lambda row: row.update(difference=row["difference"] + 0.01), "Paired differences"),
+    ("score_comparison", lambda row: row.update(p=0.9, p_holm=0.1), "Holm"),
+    ("held_out_peak", lambda row: row.update(peak=row["peak"] - 0.01), "Held-out peak and Table 1"),
+    ("held_out_peak", lambda row: row.update(floor=row["floor_equal"] + 0.01), "Random floor"),
+    ("certified", lambda row: row.update(deferred_least=101), "Certified deferral"),
+    ("certified_runs", lambda row: row.update(accuracy=row["accuracy"] + 1), "Certified deferral"),
+    ("cost", lambda row: row.update(half_cost=row["score_cost"] - 1), "Costs"),
+    ("ensembles", lambda row: row.update(difference=row["difference"] + 1), "Ensembles"),
+    ("post_hoc", lambda row: row.update(table3=row["table3"] + 0.01), "Post-hoc and its ends"),
+    ("post_hoc", lambda row: row.update(table3=60), "No score beats the perfect router"),
+    ("token_quantiles", lambda row: row.update(table3=60), "No score beats the perfect router"),
+    ("selective_runs", lambda row: row.update(augrc=row["augrc"] + 0.01), "AUGRC and AUROC"),
+    ("selective_runs", lambda row: row.update(e_aurc=-1), "Selective risks"),
+    ("selective", lambda row: row.update(aurc=row["aurc"] + 0.01), "Selective means"),
+    ("subgroups", lambda row: row.update(gain=row["gain"] + 0.01), "Subgroups"),
+    ("subgroups", lambda row: row.update(simultaneous_high=row["gain"] - 1), "Simultaneous intervals"),
+    ("subgroups", lambda row: row.update(verdict="hurts"), "Verdicts"),
+    ("cost", lambda row: row.update(at_100_ci_low=99, at_100_ci_high=1), "Intervals"),
+]
+
+
+@pytest.mark.parametrize(("table", "change", "relation"), CHANGES)
+def test_a_corrupted_table_past_the_paper_is_caught(past, table, change, relation):
+    from metrics.audit.beyond import audit_beyond
+
+    summary = json.loads((past / "summary.json").read_text(encoding="utf-8"))
+    change(summary["beyond"][table]["rows"][0])
+    broken = {one.relation for one in audit_beyond(past, summary) if one.identity and one.verdict == CANNOT}
+    # the CSV no longer has the row either
+    assert broken >= {relation, "One set of numbers"}

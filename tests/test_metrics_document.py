@@ -10,6 +10,8 @@ import pytest
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis import analyse
+from metrics.beyond import Collector, empty_tables
+from metrics.beyond.peak import random_peak
 from metrics.convert.__main__ import main
 from metrics.grid import collect_grids
 from metrics.scores import Scores, ScoresMetadata, read_scores
@@ -18,6 +20,7 @@ from metrics.uncertainty import uncertainties
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 CLASSES = ["yes", "no"]
+SMALL_0 = ("small", 0, "margin")
 
 
 def example():
@@ -38,11 +41,31 @@ def example():
     return grid
 
 
+def past_the_paper(analysis, collector):
+    """The numbers of the section of that name, in percent and points."""
+    found = {name: rows for name, (rows, _) in collector.found(analysis).items()}
+    quality = next(row for row in found["deferral_quality"] if row["score"] == "margin")
+    run = next(row for row in found["selective_runs"] if (row["size"], row["seed"], row["score"]) == SMALL_0)
+    # without resamples there are no tests, but there is the difference that they would be of
+    areas = analysis.pairs[0].area
+    bounds = analysis.pairs[0].bounds
+    ensembles = {(row["combination"], row["members"]): row["ensemble"] for row in found["ensembles"]}
+    return {
+        **{name: quality[name] for name in ("share_of_perfect", "area", "apgr")},
+        "difference": 100 * (areas["margin"].value - areas["committee_margin"].value),
+        "floor(0, 0)": 100 * float(random_peak(bounds.only_large[0, 0], bounds.only_small[0, 0], 4)),
+        "majority": ensembles["majority_vote", 2],
+        "mean_probability": ensembles["mean_probability", 2],
+        **{name: run[name] for name in ("aurc", "e_aurc", "augrc", "auroc")},
+    }
+
+
 @pytest.fixture(scope="module")
 def numbers():
     config = Metrics(resamples=0)
     (grid,) = collect_grids(example())
-    analysis = analyse(grid, config)
+    collector = Collector(grid, config)
+    analysis = analyse(grid, config, watch=collector.watch)
     (pair,) = analysis.pairs
     margin, tables = pair.scores["margin"], table_rows([analysis])
     one, three = ({row["score"]: row for row in tables[name]}["margin"] for name in ("table1", "table3"))
@@ -103,6 +126,7 @@ def numbers():
             )
             for size in ("small", "large")
         },
+        **past_the_paper(analysis, collector),
         "p2(small 0, c)": np.exp(outcome.log_uncertainty[2]),
         "scaled S(0.5)": pair.curve["margin"][50] / pair.curve["margin"][100],
     }
@@ -136,6 +160,8 @@ def test_nothing_is_left_undefined():
     for columns in COLUMNS.values():
         for column in set(columns) & {"mean", "se", "ci_low", "ci_high", "pairs", "mean_relative", "churn", "examples"}:
             assert f"`{column}`" in TEXT
+    for table in empty_tables():
+        assert f"`{table.name}`" in TEXT
     assert [f"| {k} |" in TEXT for k in range(1, 7)] == [True] * 6
 
 

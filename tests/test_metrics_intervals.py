@@ -38,9 +38,17 @@ def scores(grid):
     return {size.name: uncertainties(size, Metrics()) for size in grid.sizes}
 
 
-@pytest.fixture(scope="module")
-def resampling(grid):
-    return Resampling({size.name: len(size.seeds) for size in grid.sizes}, grid.examples, B, seed=3)
+@pytest.fixture(scope="module", params=["one by one", "in groups"])
+def resampling(grid, request):
+    return resampled(grid, B, request.param == "in groups")
+
+
+def resampled(grid, resamples, in_groups):
+    runs = {size.name: len(size.seeds) for size in grid.sizes}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("metrics.intervals.MOST_DRAWN_ONE_BY_ONE", 10 if in_groups else 10_000)
+        patched.setattr("metrics.intervals.GROUPS", 19)
+        return Resampling(runs, grid.examples, resamples, seed=3)
 
 
 def switchers(small, larger, scores, resampling):
@@ -69,7 +77,8 @@ def draws(resampling):
 
 def test_draws(resampling, grid):
     for _, examples, runs, _ in draws(resampling):
-        assert len(examples) == grid.examples
+        in_groups = resampling.unit is not None
+        assert abs(len(examples) - grid.examples) <= (19 if in_groups else 0)  # of 150, groups have 7 or 8
         assert all(len(runs[size.name]) == len(size.seeds) for size in grid.sizes)
 
 

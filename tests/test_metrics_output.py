@@ -17,6 +17,7 @@ import pytest
 from conf.errors import SwitchyardError
 from conf.schema import SCORES, Config, Metrics
 from metrics.analysis import analyse
+from metrics.beyond import empty_tables
 from metrics.churn import BUCKETS
 from metrics.grid import GridError, collect_grids
 from metrics.output import Input, OutputError, write_metrics
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Metrics(resamples=40)
 FILES = {
     *(f"tables/table{k}.{kind}" for k in (1, 2, 3) for kind in ("csv", "md", "tex")),
+    *(f"tables/{table.name}.{kind}" for table in empty_tables() for kind in ("csv", "md", "tex")),
     *(f"figures/fig{k}.{kind}" for k in range(1, 7) for kind in ("csv", "png", "svg")),
     *("curves/switcher.parquet", "summary.json", "report/index.html"),
 }

@@ -19,15 +19,17 @@ from metrics.grid import collect_grids
 from metrics.intervals import Estimate
 from metrics.output import Input, write_metrics
 from metrics.report import curves, examples
-from metrics.report.curves import curve_blocks, passes, perfect_router
-from metrics.report.examples import chosen, example_blocks
+from metrics.report.curves import curve_blocks, perfect_router
+from metrics.report.examples import example_blocks
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import code_version
 from metrics.report.quality import ACCURACY, BLEU
 from metrics.report.results import further_table
 from metrics.report.tables import Cell, Column, table
-from metrics.report.words import answer, passages, saving, within
+from metrics.report.words import answer, cost, passages, saving, within
+from metrics.shown import chosen, dispute
 from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
+from metrics.text import sentence_bleu
 from metrics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
@@ -132,8 +134,8 @@ def test_curve_blocks_hold_every_curve(analysis):
 
 
 def test_committees_are_charged(analysis):
-    small = analysis.grid.sizes[0]
-    assert {score: passes(score, small) for score in SCORES} == {
+    header, _ = unpacked(curve_blocks([analysis], 0.95)[0])
+    assert {score["name"]: score["passes"] for score in header["readings"][0]["pairs"][0]["scores"]} == {
         "margin": 1,
         "entropy": 1,
         **dict.fromkeys(("churn", "committee_margin", "committee_entropy", "committee_churn"), 3),
@@ -194,14 +196,15 @@ def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis,
     assert whole["count"] == 120 > header["count"] > 10 and header["examples"] == 120
     assert len(json.loads(block[block.index("{") : block.rindex("}") + 1])["data"]) <= 2_500
     rows, count = columns["row"], header["count"]
-    np.testing.assert_array_equal(rows, chosen(analysis, count))
+    uncertainties_ = analysis.percentiles["small"]["margin"].astype(int)
+    np.testing.assert_array_equal(rows, chosen(dispute(analysis.grid), uncertainties_, count))
     right = np.mean([size.correct.mean(axis=0) for size in analysis.grid.sizes], axis=0)
-    dispute, uncertainty = right * (1 - right), analysis.percentiles["small"]["margin"].astype(int)
+    disputed, uncertainty = right * (1 - right), uncertainties_
     left_out = np.setdiff1d(np.arange(120), rows)
     # the half by dispute takes all that is more disputed than anything left out
-    assert set(np.flatnonzero(dispute > dispute[left_out].max() + 1e-12)) <= set(rows)
-    assert (dispute[rows] >= dispute[left_out].max() - 1e-12).sum() >= count - count // 2
-    others = rows[dispute[rows] < dispute[left_out].max() - 1e-12]
+    assert set(np.flatnonzero(disputed > disputed[left_out].max() + 1e-12)) <= set(rows)
+    assert (disputed[rows] >= disputed[left_out].max() - 1e-12).sum() >= count - count // 2
+    others = rows[disputed[rows] < disputed[left_out].max() - 1e-12]
     assert (uncertainty[others] >= uncertainty[np.setdiff1d(left_out, others)].max()).all()
 
 
@@ -219,6 +222,42 @@ def unpacked_data(block):
 
 def test_very_long_texts_are_clipped_and_say_so():
     assert examples._clipped("x" * 5000) == "x" * 4000 + " … (5,000 characters in all)"
+
+
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+def test_blocks_of_sequences_hold_their_own_words(task):
+    scores = synthetic_grid(seeds=2, examples=40, task=task)
+    (grid,) = collect_grids(scores)
+    result = analyse(grid, Metrics(resamples=0))
+    header, columns = unpacked(example_blocks([result], [])[0])
+    pool = texts(columns, "text")
+    for k in (0, 1):
+        predicted = columns[f"{k}.prediction"].reshape(2, 40)
+        for run in (0, 1):
+            assert [pool[code] for code in predicted[run]] == list(scores[2 * k + run].prediction)
+    assert [pool[code] for code in columns["target"]] == list(scores[0].target)
+    assert ("0.quality" in columns, "0.right" in columns) == (task == "translation", task == "span_qa")
+    if task == "translation":
+        bleu = sentence_bleu(grid.sizes[1].bleu_stats)
+        np.testing.assert_allclose(columns["1.quality"].reshape(2, 40) / 100, bleu, atol=0.0051)
+    names = [score["name"] for score in header["sizes"][0]["scores"]]
+    own, gold = ([s if s.endswith("churn") else f"{s}.{of}" for s in SCORES] for of in ("self", "gold"))
+    assert names == own + [one for one in gold if "churn" not in one]  # what can be deployed comes first
+    readings = unpacked(curve_blocks([result], 0.95)[0])[0]["readings"]
+    assert [one["title"] for one in readings] == [
+        "the model's own output (deployable)",
+        "the gold answer (reads the label)",
+    ]
+    assert readings[0]["pairs"][0]["perfect"] == (task == "span_qa")
+
+
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+def test_words_of_sequences(task):
+    result = analysed(task=task)
+    said = " ".join(sentence for _, sentences in passages(result, 0.95) for sentence in sentences)
+    assert "nan" not in said and "needs no label and can be deployed" in said and "reads the label" in said
+    assert ("sentence is the better one" in said) == (task == "translation")
+    assert ("additional right answers" in said) <= (task == "span_qa") and ("BLEU" in said) == (task == "translation")
 
 
 # ---- words
@@ -251,6 +290,13 @@ def test_overall_churn_is_the_share_of_differing_pairs(analysis):
     assert analysis.overall_churn.low <= expected <= analysis.overall_churn.high
 
 
+def test_a_saving_that_may_be_none_is_not_claimed(analysis):
+    small, _, large = analysis.grid.sizes
+    assert "that saves 30" in cost(small, large, Estimate(0.37, 0.3, 0.4))
+    assert "can't be told whether that saves FLOPs" in cost(small, large, Estimate(0.37, 0.3, 0.7))
+    assert "costs more FLOPs" in cost(small, large, Estimate(0.9, 0.8, 1.0))
+
+
 def test_saving_turns_the_interval_round(analysis):
     small, _, large = analysis.grid.sizes
     saved = saving(small, large, Estimate(0.5, 0.25, 0.75))
@@ -278,7 +324,6 @@ class FurtherColumn:
     unit: str = ""
     form: str = ""
     interval: bool = False
-    shown: bool = True
 
 
 @dataclass
@@ -286,16 +331,15 @@ class Further:
     name: str = "cost"
     title: str = "What a point <costs>"
     reading: str = "Lower is cheaper."
-    columns: tuple = (
+    shown: tuple = (
         FurtherColumn("dataset", "Dataset"),
-        FurtherColumn("hidden", "Hidden", shown=False),
         FurtherColumn("share", "Share", "%", ".1f", interval=True),
         FurtherColumn("passes", "Passes", "", "d"),
     )
     rows: tuple = (
-        {"dataset": "a<b", "hidden": 1, "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
-        {"dataset": "c", "hidden": 1, "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
-        {"dataset": "d", "hidden": 1, "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
+        {"dataset": "a<b", "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
+        {"dataset": "c", "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
+        {"dataset": "d", "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
     )
     notes: tuple = ("one seed & no more",)
     signature: str = "switchyard:1|table:cost"
@@ -303,18 +347,17 @@ class Further:
 
 def test_further_tables_show_themselves():
     html = further_table(Further(), 0.9)
-    assert html.count('<th scope="col"') == 3 and "Hidden" not in html
+    assert html.count('<th scope="col"') == 3
     assert "\N{MINUS SIGN}0.6<small>[\N{MINUS SIGN}1.0, 0.2]</small>" in html and 'data-order="-0.55' in html
     assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
     assert "a&lt;b" in html and "What a point &lt;costs&gt;" in html and "one seed &amp; no more" in html
-    assert (
-        "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv. Signature: switchyard:1|table:cost" in html
-    )
+    assert "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv." in html
+    assert "<code>switchyard:1|table:cost</code>" in html and "tall" not in html
 
 
 def test_long_further_tables_are_cut_and_say_so():
     html = further_table(Further(rows=Further.rows * 100), 0.9)
-    assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html
+    assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html and "tall" in html
 
 
 # ---- the page

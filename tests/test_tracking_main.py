@@ -179,7 +179,8 @@ def test_looking_where_there_is_no_store_makes_none(call, tmp_path, command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["query"], ["ls", "--typo"], ["gc", "--grace", "-1"], ["gc", "--grace", "x"]]
+    "arguments",
+    [[], ["querry"], ["query", "--seed", "x"], ["ls", "--typo"], ["gc", "--grace", "-1"], ["gc", "--grace", "x"]],
 )
 def test_bad_flags_are_refused_with_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as exit:

@@ -176,7 +176,7 @@ match point:
     case "temporary file written": die_at(os, "fsync", 1)
     case "first file in place": die_at(blobs, "copy_hashed", 2)
     case "files in place": die_at(store.database, "write", 1)
-    case "row inserted": die_at(runs, "_add_edge", 1)
+    case "row inserted": die_at(runs, "add_edge", 1)
     case "row read back": die_at(store, "load", 1)
 run.log_artifact(ArtifactDraft("m", "model", files={"big": folder / "big", "small": folder / "small"}))
 die()

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from conf.errors import SwitchyardError
 from tracking.interface import Tracker
 from tracking.process import is_alive
 from tracking.store import Store
@@ -14,10 +13,10 @@ __all__ = ["is_alive", "open_tracker"]
 
 
 def open_tracker(tracking: "Tracking") -> Tracker:
-    """The backend that the config names, opened. Raises SwitchyardError if it is not one of this version's."""
-    if tracking.backend != "local":
-        raise SwitchyardError(
-            f"tracking.backend={tracking.backend}: this version keeps runs in the embedded store only; set "
-            "tracking.backend=local"
-        )
+    """The backend that the config names, opened. Raises TrackingError where there can be no store."""
+    if tracking.backend == "wandb":
+        from tracking.wandb.place import Place
+        from tracking.wandb.tracker import WandbTracker
+
+        return WandbTracker(tracking.root, Place.of(tracking.entity, tracking.project, tracking.base_url))
     return Store(tracking.root)

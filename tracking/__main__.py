@@ -1,35 +1,42 @@
-"""`python -m tracking`: looks into the store. REF is `name:alias`, `name:vN`, `name` or a digest prefix."""
+"""`python -m tracking`: looks into the store, or with `--backend wandb` into W&B, and carries one over to the other.
+
+REF is `name:alias`, `name:vN`, `name` or a digest prefix.
+"""
 
 import argparse
 import json
-import math
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import SwitchyardError
+from tracking.printing import at_time, in_bytes, in_hours, open_console, print_json, print_table, strict
 from tracking.process import is_alive
 from tracking.store import Store
+from tracking.wandb.place import Place
 
-if TYPE_CHECKING:  # rich is loaded where something is drawn: `--json` answers without it
-    from rich.console import Console
+if TYPE_CHECKING:  # the SDK is loaded where W&B is asked
+    from tracking.query import Found, FoundRun
+    from tracking.wandb.server import Server
+
+    Shelf = Store | Server
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status: 1 for an error or, from `verify`, for damage."""
     options = _parser().parse_args(arguments)
-    options.root, options.json = getattr(options, "root", "runs"), getattr(options, "json", False)
+    for name, default in (("root", "runs"), ("json", False), ("backend", "local")):
+        setattr(options, name, getattr(options, name, default))
     try:
-        store = Store(options.root, create=False)
+        shelf = _open(options)
         try:
-            status = options.command(store, options) or 0
+            status = options.command(shelf, options) or 0
             sys.stdout.flush()
             return status
         finally:
-            store.close()
+            shelf.close()
     except SwitchyardError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,12 +45,31 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _open(options: argparse.Namespace) -> "Shelf":
+    """What the command looks into: W&B for a reading command with `--backend wandb`, else the store."""
+    if options.backend == "wandb" and options.command in _READING:
+        from tracking.wandb.server import Server
+
+        return Server(_place(options), remember=True)
+    if options.backend == "wandb" and options.command not in (_push, _pull):
+        raise SwitchyardError("this command looks after the embedded store alone: leave out --backend wandb")
+    return Store(options.root, create=options.command is _pull)
+
+
+def _place(options: argparse.Namespace) -> Place:
+    return Place.of(*(getattr(options, name, None) for name in ("entity", "project", "base_url")))
+
+
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument(
         "--root", metavar="DIR", help="the store's directory, tracking.root of the runs (default: runs)"
     )
     shared.add_argument("--json", action="store_true", help="print JSON")
+    shared.add_argument("--backend", choices=("local", "wandb"), help="where to look: the store (default), or W&B")
+    shared.add_argument("--entity", help="of W&B; default: WANDB_ENTITY, else the API key's own")
+    shared.add_argument("--project", help="of W&B; default: WANDB_PROJECT, else switchyard")
+    shared.add_argument("--base-url", metavar="URL", help="W&B's server; default: WANDB_BASE_URL, else the SDK's")
     parser = argparse.ArgumentParser(prog="python -m tracking", description=__doc__, parents=[shared])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -62,6 +88,25 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("directory", metavar="DIR")
     lineage = command("lineage", _lineage, "shows where an artifact came from and what was made of it")
     lineage.add_argument("ref", metavar="REF")
+    query = command("query", _query, "finds artifacts and runs by what they are about")
+    query.add_argument(
+        "values", nargs="*", metavar="KEY=VALUE", help="a config value, such as train.steps=600; upstream counts too"
+    )
+    query.add_argument("--artifacts", action="store_true", help="artifacts only")
+    query.add_argument("--runs", action="store_true", help="runs only")
+    query.add_argument("--name", default="*", metavar="GLOB", help="only these names (runs: ids or names)")
+    query.add_argument("--type", help="only artifacts of this type, such as scores")
+    query.add_argument("--job-type", help="only runs of this job type, such as train, and what they logged")
+    query.add_argument("--state", help="only runs in this state, such as finished, and what they logged")
+    query.add_argument("--dataset")
+    query.add_argument("--size")
+    query.add_argument("--seed", type=int)
+    query.add_argument("--uses", metavar="REF", help="only runs that used this artifact, and what they logged")
+    push = command("push", _push, "sends to W&B what it has not confirmed; exit status 1 if something is left")
+    push.add_argument("refs", nargs="*", metavar="REF", help="only these artifacts and all upstream of them")
+    push.add_argument("--again", action="store_true", help="ask W&B for all of it anew, and send what is gone there")
+    pull = command("pull", _pull, "brings runs and artifacts from W&B into the store")
+    pull.add_argument("refs", nargs="*", metavar="REF", help="only these artifacts and all upstream of them")
     command("verify", _verify, "hashes every file of every version again; exit status 1 if anything is wrong")
     gc = command("gc", _gc, "removes the files that dead writers left; no version is ever removed")
     gc.add_argument(
@@ -74,12 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _ls(store: Store, options: argparse.Namespace) -> None:
+def _ls(store: "Shelf", options: argparse.Namespace) -> None:
     if options.runs:
         return _ls_runs(store, options)
     artifacts = store.versions(options.glob)
     if options.json:
-        return _print_json(
+        return print_json(
             [
                 {
                     "name": artifact.name,
@@ -99,21 +144,21 @@ def _ls(store: Store, options: argparse.Namespace) -> None:
             f"v{artifact.version}",
             ", ".join(artifact.aliases),
             artifact.type,
-            _size(artifact.size),
-            _time(artifact.created),
+            in_bytes(artifact.size),
+            at_time(artifact.created),
             artifact.digest[:12],
         )
         for artifact in artifacts
     ]
-    _print_table(
-        ("name", "version", "aliases", "type", "size", "created", "digest"), rows, f"artifacts in {store.root}"
+    print_table(
+        ("name", "version", "aliases", "type", "size", "created", "digest"), rows, f"artifacts in {_named(store)}"
     )
 
 
-def _ls_runs(store: Store, options: argparse.Namespace) -> None:
+def _ls_runs(store: "Shelf", options: argparse.Namespace) -> None:
     runs = [run for run in store.runs() if fnmatchcase(run.id, options.glob) or fnmatchcase(run.name, options.glob)]
     if options.json:
-        return _print_json([{**asdict(run), "alive": is_alive(run)} for run in runs])
+        return print_json([{**asdict(run), "alive": is_alive(run)} for run in runs])
     rows = [
         (
             run.id,
@@ -121,18 +166,18 @@ def _ls_runs(store: Store, options: argparse.Namespace) -> None:
             run.job_type,
             run.group or "",
             "running, but its process is gone" if run.state == "running" and not is_alive(run) else run.state,
-            _time(run.started),
-            _duration((run.heartbeat if run.ended is None else run.ended) - run.started),
-            f"{run.host}:{run.pid}",
+            at_time(run.started),
+            in_hours((run.heartbeat if run.ended is None else run.ended) - run.started),
+            f"{run.host}:{run.pid}" if run.host else "",
         )
         for run in runs
     ]
-    _print_table(
-        ("id", "name", "job type", "group", "state", "started", "took", "process"), rows, f"runs in {store.root}"
+    print_table(
+        ("id", "name", "job type", "group", "state", "started", "took", "process"), rows, f"runs in {_named(store)}"
     )
 
 
-def _show(store: Store, options: argparse.Namespace) -> None:
+def _show(store: "Shelf", options: argparse.Namespace) -> None:
     """With `--json`: `version` is `vN`; `files` maps each name to its `size` in bytes and base64 `md5`."""
     artifact = store.artifact(options.ref)
     values = {
@@ -145,41 +190,135 @@ def _show(store: Store, options: argparse.Namespace) -> None:
         "files": {name: asdict(file) for name, file in artifact.files.items()},
     }
     if options.json:
-        return _print_json(values)
-    console = _console()
+        return print_json(values)
+    console = open_console()
     console.print(f"{artifact.ref}  {artifact.type}", style="bold")
     console.print(f"digest   {artifact.digest}")
     console.print(f"aliases  {', '.join(artifact.aliases) or 'none'}")
-    console.print(f"created  {_time(artifact.created)}")
+    console.print(f"created  {at_time(artifact.created)}")
     for verb, runs in (("logged by", store.logged_by(artifact)), ("used by", store.used_by(artifact))):
         console.print(f"{verb}  {', '.join(run.id for run in runs) or 'no run'}")
     if artifact.metadata:
         console.print("metadata")
-        console.print(json.dumps(_strict(artifact.metadata), indent=2, ensure_ascii=False))
-    rows = [(name, _size(file.size), file.md5) for name, file in artifact.files.items()]
-    _print_table(("file", "size", "md5"), rows, f"files in {artifact.ref}")
+        console.print(json.dumps(strict(artifact.metadata), indent=2, ensure_ascii=False))
+    rows = [(name, in_bytes(file.size), file.md5) for name, file in artifact.files.items()]
+    print_table(("file", "size", "md5"), rows, f"files in {artifact.ref}")
 
 
-def _get(store: Store, options: argparse.Namespace) -> None:
+def _get(store: "Shelf", options: argparse.Namespace) -> None:
     artifact = store.artifact(options.ref)
     if artifact.size > 1 << 28 and sys.stderr.isatty():
-        print(f"copying {_size(artifact.size)} …", file=sys.stderr)
+        print(f"copying {in_bytes(artifact.size)} …", file=sys.stderr)
     directory = artifact.download(options.directory)
     if options.json:
-        _print_json({"artifact": artifact.ref, "directory": str(directory), "files": sorted(artifact.files)})
+        print_json({"artifact": artifact.ref, "directory": str(directory), "files": sorted(artifact.files)})
     else:
         count = len(artifact.files)
-        print(f"{artifact.ref} → {directory}: {count} file{'s' * (count != 1)}, {_size(artifact.size)}")
+        print(f"{artifact.ref} → {directory}: {count} file{'s' * (count != 1)}, {in_bytes(artifact.size)}")
 
 
-def _lineage(store: Store, options: argparse.Namespace) -> None:
+def _lineage(store: "Shelf", options: argparse.Namespace) -> None:
     from tracking.lineage import as_json, as_tree, lineage
 
     graph = lineage(store, options.ref)
     if options.json:
-        _print_json(as_json(graph))
+        print_json(as_json(graph))
     else:
-        _console().print(as_tree(graph))
+        open_console().print(as_tree(graph))
+
+
+def _query(store: "Shelf", options: argparse.Namespace) -> None:
+    """With `--json`: `made_from` of an artifact lists what the runs that logged it used, by reference and digest."""
+    from tracking.query import Query, find_artifacts, find_runs, parse_values
+
+    wanted = ("name", "type", "job_type", "state", "dataset", "size", "seed", "uses")
+    query = Query(values=parse_values(options.values), **{key: getattr(options, key) for key in wanted})
+    both = options.artifacts == options.runs
+    artifacts = find_artifacts(store, query) if both or options.artifacts else []
+    runs = find_runs(store, query) if (both and query.type is None) or options.runs else []
+    if options.json:
+        return print_json({"artifacts": [_found(one) for one in artifacts], "runs": [_found_run(one) for one in runs]})
+    rows = [
+        (
+            found.artifact.ref,
+            ", ".join(found.artifact.aliases),
+            found.artifact.type,
+            *_about(found.about),
+            ", ".join(run.id for run in found.logged_by),
+            found.artifact.digest[:12],
+        )
+        for found in artifacts
+    ]
+    about = ("dataset", "model", "seed")
+    if both or options.artifacts:
+        columns = ("artifact", "aliases", "type", *about, "logged by", "digest")
+        print_table(columns, rows, f"artifacts like that in {_named(store)}")
+    if (both and query.type is None) or options.runs:
+        rows = [
+            (one.record.id, one.record.job_type, one.record.state, *_about(one.about), one.record.group or "")
+            for one in runs
+        ]
+        print_table(("run", "job type", "state", *about, "group"), rows, f"runs like that in {_named(store)}")
+
+
+def _about(about: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(about.get(key, "")) for key in ("dataset", "size", "seed"))
+
+
+def _found(found: "Found") -> dict[str, Any]:
+    artifact = found.artifact
+    return {
+        "name": artifact.name,
+        "version": f"v{artifact.version}",
+        "type": artifact.type,
+        "digest": artifact.digest,
+        "aliases": artifact.aliases,
+        **found.about,
+        "logged_by": [record.id for record in found.logged_by],
+        "made_from": [{"artifact": used.ref, "digest": used.digest} for used in found.made_from],
+    }
+
+
+def _found_run(found: "FoundRun") -> dict[str, Any]:
+    record = found.record
+    kept = {key: getattr(record, key) for key in ("id", "name", "job_type", "state", "group", "tags", "code_version")}
+    return kept | found.about
+
+
+def _push(store: Store, options: argparse.Namespace) -> int:
+    from tracking.wandb.transfer import push
+
+    place = _place(options)
+    result = push(store, place, options.refs, again=options.again, say=_say)
+    if options.json:
+        print_json(asdict(result))
+    elif result.pending:
+        print(f"not delivered to {place}: {result.pending}; the same command goes on from there")
+    else:
+        count = len(result.delivered)
+        print(f"{place} has all of it, and showed it: {count or 'no'} run{'s' * (count != 1)} sent just now")
+    return 1 if result.pending else 0
+
+
+def _pull(store: Store, options: argparse.Namespace) -> None:
+    from tracking.wandb.transfer import pull
+
+    result = pull(store, _place(options), options.refs, say=_say)
+    if options.json:
+        print_json(asdict(result))
+    else:
+        print(f"{len(result.runs)} runs and {len(result.artifacts)} artifact versions brought to {store.root}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+_READING = (_ls, _show, _get, _lineage, _query)
+
+
+def _named(shelf: "Shelf") -> str:
+    return str(shelf.root if isinstance(shelf, Store) else shelf.place)
 
 
 def _verify(store: Store, options: argparse.Namespace) -> int:
@@ -188,16 +327,18 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
     from tracking.upkeep import verify
 
     columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with Progress(
+        *columns, console=open_console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
         task = progress.add_task("verifying")
         result = verify(store, lambda done, total: progress.update(task, completed=done, total=total))
     if options.json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
     else:
         for problem in result.problems:
             print(problem)
         print(
-            f"{result.artifacts} artifact versions, {result.files} files, {_size(result.bytes)} read: "
+            f"{result.artifacts} artifact versions, {result.files} files, {in_bytes(result.bytes)} read: "
             + (f"{len(result.problems)} problems" if result.problems else "all is as it was logged")
         )
     return 1 if result.problems else 0
@@ -208,73 +349,12 @@ def _gc(store: Store, options: argparse.Namespace) -> None:
 
     result = collect(store, options.grace)
     if options.json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
     else:
-        print(f"removed {result.temporary} temporary files and {result.blobs} unnamed blobs: {_size(result.bytes)}")
+        print(f"removed {result.temporary} temporary files and {result.blobs} unnamed blobs: {in_bytes(result.bytes)}")
 
 
-# ---- printing
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(_strict(value), indent=2, allow_nan=False))
-
-
-def _strict(value: Any) -> Any:
-    """The value with NaN and infinities written as W&B writes them, since JSON has none: "NaN", "Infinity"."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    return value
-
-
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], what: str) -> None:
-    if not rows:
-        print(f"no {what}")
-        return
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        right = column in ("size", "took")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    _console().print(table)
-
-
-def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 10_000  # a pipe has no width: nothing is to be cut or folded there
-    return console
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def _time(seconds: float) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+# ---- flags
 
 
 def _seconds(text: str) -> float:

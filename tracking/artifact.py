@@ -2,9 +2,10 @@
 
 import os
 import tempfile
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from tracking.blobs import Blobs
 from tracking.digest import copy_hashed, hash_file, manifest_digest
@@ -14,24 +15,24 @@ from tracking.interface import Artifact, ArtifactFile, NotFound, TrackingError, 
 _checked: dict[tuple[Path, int, int], str] = {}
 
 
-@dataclass
-class StoredArtifact(Artifact):
-    """A version as it was when it was asked for; `created` is in seconds since the epoch."""
+class CheckedArtifact(Artifact):
+    """An artifact whose files are checked on their way out, wherever they are kept."""
 
-    name: str
-    type: str
-    version: int
-    digest: str
-    aliases: list[str]
-    metadata: dict[str, Any]
-    files: dict[str, ArtifactFile]
-    created: float
-    blobs: Blobs = field(repr=False, compare=False)
+    record: ClassVar[str]  # where the list of its files is kept
+    created: float  # seconds since the epoch
 
     @property
     def size(self) -> int:
         """Bytes of all its files together."""
         return sum(file.size for file in self.files.values())
+
+    @abstractmethod
+    def _open(self, name: str) -> BinaryIO:
+        """A file's content as it is kept, not checked yet. Raises TrackingError where it cannot be read."""
+
+    @abstractmethod
+    def damaged(self, name: str, how: str) -> TrackingError:
+        """The error for a file that is not what was logged."""
 
     def check_entries(self) -> None:
         """Raises TrackingError unless the recorded files are the ones that the digest was computed from."""
@@ -39,40 +40,9 @@ class StoredArtifact(Artifact):
             check_file_name(name)
         if manifest_digest(self.files) != self.digest:
             raise TrackingError(
-                f"{self.ref}: its recorded file list does not give its digest {self.digest}: store.db was altered; "
-                "restore it from a copy"
+                f"{self.ref}: its recorded file list does not give its digest {self.digest}: {self.record} was "
+                "altered; restore it from a copy"
             )
-
-    def file(self, name: str) -> Path:
-        self.check_entries()
-        if name not in self.files:
-            raise NotFound(f"{self.ref} holds no file {name!r}; it holds {', '.join(sorted(self.files)) or 'none'}")
-        expected = self.files[name]
-        path = self.blobs.path(expected.md5)
-        try:
-            stat = path.stat()
-            key = (path, stat.st_size, stat.st_mtime_ns)
-            if key not in _checked:
-                _checked[key] = hash_file(path).md5
-        except OSError as error:
-            raise self.damaged(name, f"cannot be read ({error.strerror})") from error
-        if _checked[key] != expected.md5:
-            raise self.damaged(name, "was altered: it no longer has the MD5 it was logged with")
-        return path
-
-    def _open(self, name: str) -> BinaryIO:
-        try:
-            return open(self.blobs.path(self.files[name].md5), "rb")
-        except OSError as error:
-            raise self.damaged(name, f"cannot be read ({error.strerror})") from error
-
-    def damaged(self, name: str, how: str) -> TrackingError:
-        """The error for a file that is not what was logged."""
-        return TrackingError(
-            f"{self.ref}: file {name!r} {how} ({self.blobs.path(self.files[name].md5)}). Restore it from a copy of the "
-            "store, or run the run that logged it again with force=true, which mends it if the content comes out the "
-            "same; `python -m tracking verify` lists all that is damaged"
-        )
 
     def download(self, directory: Path | str) -> Path:
         self.check_entries()
@@ -115,6 +85,52 @@ class StoredArtifact(Artifact):
             target.parent.mkdir(parents=True, exist_ok=True)
         for copy, target in copies:
             os.replace(copy, target)  # replaces a symbolic link; does not follow it
+
+
+@dataclass
+class StoredArtifact(CheckedArtifact):
+    """A version as it was when it was asked for; `created` is in seconds since the epoch."""
+
+    name: str
+    type: str
+    version: int
+    digest: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+    files: dict[str, ArtifactFile]
+    created: float
+    blobs: Blobs = field(repr=False, compare=False)
+    record = "store.db"
+
+    def file(self, name: str) -> Path:
+        self.check_entries()
+        if name not in self.files:
+            raise NotFound(f"{self.ref} holds no file {name!r}; it holds {', '.join(sorted(self.files)) or 'none'}")
+        expected = self.files[name]
+        path = self.blobs.path(expected.md5)
+        try:
+            stat = path.stat()
+            key = (path, stat.st_size, stat.st_mtime_ns)
+            if key not in _checked:
+                _checked[key] = hash_file(path).md5
+        except OSError as error:
+            raise self.damaged(name, f"cannot be read ({error.strerror})") from error
+        if _checked[key] != expected.md5:
+            raise self.damaged(name, "was altered: it no longer has the MD5 it was logged with")
+        return path
+
+    def _open(self, name: str) -> BinaryIO:
+        try:
+            return open(self.blobs.path(self.files[name].md5), "rb")
+        except OSError as error:
+            raise self.damaged(name, f"cannot be read ({error.strerror})") from error
+
+    def damaged(self, name: str, how: str) -> TrackingError:
+        return TrackingError(
+            f"{self.ref}: file {name!r} {how} ({self.blobs.path(self.files[name].md5)}). Restore it from a copy of the "
+            "store, or run the run that logged it again with force=true, which mends it if the content comes out the "
+            "same; `python -m tracking verify` lists all that is damaged"
+        )
 
 
 def _resolved(path: Path) -> Path:

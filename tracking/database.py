@@ -57,6 +57,27 @@ CREATE TABLE edges (
 CREATE INDEX edges_by_artifact ON edges(artifact, kind);
 """
 
+# Came later, and only add: a checkout that does not know these tables reads and writes the rest as before.
+_ADDITIONS = """
+CREATE TABLE IF NOT EXISTS media (
+    run TEXT NOT NULL REFERENCES runs(id), key TEXT NOT NULL, kind TEXT NOT NULL, content TEXT NOT NULL,
+    size INTEGER, md5 TEXT, PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delivered_runs (
+    place TEXT NOT NULL, run TEXT NOT NULL, remote TEXT NOT NULL, stale INTEGER NOT NULL, stamp TEXT,
+    PRIMARY KEY (place, run)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delivered_artifacts (
+    place TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, version INTEGER NOT NULL, aliases TEXT NOT NULL,
+    PRIMARY KEY (place, name, digest)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delivered_edges (
+    place TEXT NOT NULL, kind TEXT NOT NULL, run TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (place, kind, run, name, digest)
+) WITHOUT ROWID
+"""
+_LAST_ADDITION = "delivered_edges"
+
 
 class Database:
     """One process's way to the file at `path`; threads may share it, and a forked child gets its own connection.
@@ -116,6 +137,20 @@ class Database:
                     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._check_identity()
+        if self._create:
+            self.add_tables()
+
+    def add_tables(self) -> None:
+        """Makes the tables that came after schema version 1, where they are not there yet."""
+        if not self.has(_LAST_ADDITION):
+            with self.write() as connection:
+                for statement in _ADDITIONS.split(";"):
+                    connection.execute(statement)
+
+    def has(self, table: str) -> bool:
+        """Whether there is a table of that name: in an older store, one that came later may be missing."""
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        return self._connection.execute(query, (table,)).fetchone() is not None
 
     def _check_identity(self) -> None:
         elsewhere = "keep runs in another directory (tracking.root=DIR; python -m tracking --root DIR)"

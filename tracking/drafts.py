@@ -1,7 +1,7 @@
 """Checks of what a caller wants kept, before anything is written; they hold for any backend."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import PurePosixPath
 from typing import Any
@@ -32,6 +32,25 @@ def check_aliases(aliases: Iterable[str]) -> list[str]:
         if not re.fullmatch(r"[^/:\s]{1,128}", alias) or not alias.isprintable():
             raise TrackingError(f"alias {alias!r}: expected at most 128 printable characters, no '/', ':' or space")
     return found
+
+
+MOST_ROWS = 10_000  # of a table to look at
+
+
+def check_table(key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Raises TrackingError unless every row has a value for each column and there are few enough to look at."""
+    if len(rows) > MOST_ROWS:
+        raise TrackingError(f"table {key} has {len(rows):,} rows: expected at most {MOST_ROWS:,}; log an artifact")
+    for place, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise TrackingError(f"table {key}: row {place} has {len(row)} values for {len(columns)} columns")
+
+
+def check_lines(key: str, x: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
+    """Raises TrackingError unless each line has a value for each x."""
+    for name, line in lines.items():
+        if len(line) != len(x):
+            raise TrackingError(f"chart {key}: line {name!r} has {len(line)} values for {len(x)} points")
 
 
 def number(key: str, value: Any) -> float:

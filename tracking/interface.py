@@ -6,7 +6,7 @@ uses artifacts and logs artifacts; each use and each log is an edge, and lineage
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -96,6 +96,20 @@ class RunRecord:
     error: str | None
 
 
+@dataclass(frozen=True)
+class Media:
+    """Something of a run to look at: a `table`, `lines` (a chart), an `image` (PNG) or a page of `html`.
+
+    `content` holds a table's `columns` and `rows`, or a chart's `x`, `lines`, `title` and `x_name`; of an image or a
+    page, `file` says which content it is.
+    """
+
+    key: str
+    kind: str
+    content: dict[str, Any]
+    file: ArtifactFile | None = None
+
+
 class Run(ABC):
     """A run in progress. As a context manager it ends `finished`, or `failed` with the traceback of what escaped."""
 
@@ -108,6 +122,24 @@ class Run(ABC):
     @abstractmethod
     def set_summary(self, values: Mapping[str, Any]) -> None:
         """Merges JSON values into the run's summary."""
+
+    @abstractmethod
+    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Keeps a table to look at (at most 10,000 rows; what is to be computed with belongs in an artifact)."""
+
+    @abstractmethod
+    def log_lines(
+        self, key: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], *, title: str, x_name: str
+    ) -> None:
+        """Keeps a chart of lines over one x axis; each line has as many values as `x`."""
+
+    @abstractmethod
+    def log_image(self, key: str, path: Path) -> None:
+        """Keeps a PNG."""
+
+    @abstractmethod
+    def log_html(self, key: str, path: Path) -> None:
+        """Keeps a page of HTML that needs no other file."""
 
     @abstractmethod
     def use_artifact(self, artifact: Artifact | str) -> Artifact:
@@ -128,22 +160,8 @@ class Run(ABC):
     def __exit__(self, kind, value, traceback) -> None: ...
 
 
-class Tracker(ABC):
-    """A place that keeps runs and artifacts."""
-
-    @abstractmethod
-    def start_run(
-        self,
-        run_id: str,
-        *,
-        job_type: str,
-        config: Mapping[str, Any],
-        name: str | None = None,
-        group: str | None = None,
-        tags: Iterable[str] = (),
-        restart: bool = False,
-    ) -> Run:
-        """Starts a run, or resumes the one with this id; `restart` forgets its history, summary and edges first."""
+class Reader(ABC):
+    """A place that keeps runs and artifacts, to look into."""
 
     @abstractmethod
     def run(self, run_id: str) -> RunRecord | None: ...
@@ -177,6 +195,28 @@ class Tracker(ABC):
 
     @abstractmethod
     def outputs(self, run_id: str) -> list[Artifact]: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends what it holds open; needed only where that matters, for the end of the process does the same."""
+
+
+class Tracker(Reader):
+    """A place that keeps runs and artifacts, to add to."""
+
+    @abstractmethod
+    def start_run(
+        self,
+        run_id: str,
+        *,
+        job_type: str,
+        config: Mapping[str, Any],
+        name: str | None = None,
+        group: str | None = None,
+        tags: Iterable[str] = (),
+        restart: bool = False,
+    ) -> Run:
+        """Starts a run, or resumes the one with this id; `restart` forgets what was logged and its edges first."""
 
 
 def check_file_name(name: str) -> None:

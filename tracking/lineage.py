@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from tracking.interface import Artifact, RunRecord, Tracker
+from tracking.interface import Artifact, Reader, RunRecord
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Lineage:
     runs: dict[str, RunRecord] = field(default_factory=dict)
 
 
-def lineage(tracker: Tracker, artifact: Artifact | str) -> Lineage:
+def lineage(tracker: Reader, artifact: Artifact | str) -> Lineage:
     """Follows the edges from an artifact (or a REF) as far as they go. Raises NotFound for an unknown REF."""
     graph = Lineage(tracker.artifact(artifact) if isinstance(artifact, str) else artifact)
     for walk, runs_of, artifacts_of in (

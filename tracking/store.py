@@ -17,9 +17,19 @@ from typing import Any
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
 from tracking.database import Connection, Database, Row, decode, encode
-from tracking.interface import Artifact, ArtifactFile, NotFound, RunRecord, Tracker, TrackingError
+from tracking.digest import manifest_digest
+from tracking.interface import (
+    Artifact,
+    ArtifactDraft,
+    ArtifactFile,
+    Media,
+    NotFound,
+    RunRecord,
+    Tracker,
+    TrackingError,
+)
 from tracking.process import code_version, is_alive
-from tracking.run import StoredRun
+from tracking.run import StoredRun, add_edge, check_type, insert_version
 
 __all__ = ["Store", "StoredArtifact", "StoredRun", "is_alive"]
 
@@ -98,9 +108,10 @@ class Store(Tracker):
             if old and restart:
                 connection.execute("DELETE FROM history WHERE run = ?", (run_id,))
                 connection.execute("DELETE FROM edges WHERE run = ?", (run_id,))
+                connection.execute("DELETE FROM media WHERE run = ?", (run_id,))
             kept = old if old and not restart else None  # what a resumed run keeps unless it is told anew
             summary = kept.summary if kept else {}
-            values = {
+            values: dict[str, Any] = {
                 "id": run_id,
                 "job_type": job_type,
                 "name": name or (kept.name if kept else run_id),
@@ -117,12 +128,7 @@ class Store(Tracker):
                 "pid": os.getpid(),
                 "error": None,
             }
-            updates = ", ".join(f"{column} = excluded.{column}" for column in values if column != "id")
-            connection.execute(
-                f"INSERT INTO runs ({', '.join(values)}) VALUES ({', '.join(':' + column for column in values)}) "
-                f"ON CONFLICT (id) DO UPDATE SET {updates}",
-                values,
-            )
+            _put_run(connection, values)
         return StoredRun(self, run_id, summary)
 
     def run(self, run_id: str) -> RunRecord | None:
@@ -141,14 +147,83 @@ class Store(Tracker):
             rows = connection.execute(f"SELECT * FROM runs WHERE 1{where} ORDER BY started, rowid", wanted).fetchall()
         return [_record(row) for row in rows]
 
-    def history(self, run_id: str) -> list[dict[str, float]]:
-        """See `Tracker`. Raises NotFound if there is no such run."""
+    def history(self, run_id: str, *, start: int = -(1 << 62)) -> list[dict[str, float]]:
+        """See `Tracker`; from step `start` on. Raises NotFound if there is no such run."""
         with self.database.read() as connection:
             _check_run(connection, run_id)
-            query = "SELECT step, point FROM history WHERE run = ? ORDER BY step"
-            return [{"step": step, **decode(point)} for step, point in connection.execute(query, (run_id,))]
+            query = "SELECT step, point FROM history WHERE run = ? AND step >= ? ORDER BY step"
+            return [{"step": step, **decode(point)} for step, point in connection.execute(query, (run_id, start))]
+
+    def media(self, run_id: str) -> list[Media]:
+        """What a run logged to look at, by key."""
+        if not self.database.has("media"):
+            return []
+        with self.database.read() as connection:
+            rows = connection.execute("SELECT * FROM media WHERE run = ? ORDER BY key", (run_id,)).fetchall()
+        return [
+            Media(
+                row["key"],
+                row["kind"],
+                decode(row["content"]),
+                None if row["md5"] is None else ArtifactFile(row["size"], row["md5"]),
+            )
+            for row in rows
+        ]
+
+    def adopt_run(self, record: RunRecord, history: Iterable[Mapping[str, float]]) -> None:
+        """Takes over a run as another store kept it; one that is here with this id is replaced, not its edges."""
+        with self.database.write() as connection:
+            values = {**vars(record), "group_name": record.group}
+            del values["group"]
+            for column in ("config", "summary", "tags"):
+                values[column] = encode(values[column], f"the {column} of run {record.id}")
+            _put_run(connection, values)
+            connection.execute("DELETE FROM history WHERE run = ?", (record.id,))
+            points = [
+                (record.id, int(point["step"]), encode({k: v for k, v in point.items() if k != "step"}, "the metrics"))
+                for point in history
+            ]
+            connection.executemany("INSERT INTO history VALUES (?, ?, ?)", points)
 
     # ---- artifacts
+
+    def adopt_artifact(self, artifact: Artifact, files: Mapping[str, Path], aliases: Iterable[str]) -> StoredArtifact:
+        """Takes over a version as another store kept it, its content in `files`; its number stays where that is free.
+
+        Raises TrackingError where the files do not give its digest.
+        """
+        draft = ArtifactDraft(artifact.name, artifact.type, artifact.metadata)
+        metadata = encode(draft.metadata, f"the metadata of artifact {draft.name}")
+        while True:
+            put = self.blobs.put(files)
+            if manifest_digest(put) != artifact.digest:
+                raise TrackingError(
+                    f"{artifact.ref}: what arrived has digest {manifest_digest(put)}: expected {artifact.digest}"
+                )
+            with self.database.write() as connection:
+                if not all(self.blobs.holds(file) for file in put.values()):  # `gc` took one: see log_artifact
+                    continue
+                check_type(connection, draft)
+                id = insert_version(connection, draft, put, metadata, wanted=artifact.version)
+                for alias in aliases:
+                    connection.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (draft.name, alias, id))
+                return self.load(connection, [id])[0]
+
+    def adopt_edge(self, kind: str, run_id: str, artifact: StoredArtifact) -> None:
+        """Records that a run logged or used a version, as another store did."""
+        with self.database.write() as connection:
+            query = "SELECT id FROM versions WHERE name = ? AND digest = ?"
+            id = connection.execute(query, (artifact.name, artifact.digest)).fetchone()[0]
+            add_edge(connection, kind, run_id, id, heartbeat=False)
+
+    def edges(self, run_id: str) -> list[tuple[str, StoredArtifact]]:
+        """What a run logged and used, as (`logged` or `used`, version), in the order in which it did."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                "SELECT kind, artifact FROM edges WHERE run = ? ORDER BY rowid", (run_id,)
+            ).fetchall()
+            artifacts = self.load(connection, [row["artifact"] for row in rows])
+        return [(row["kind"], artifact) for row, artifact in zip(rows, artifacts, strict=True)]
 
     def artifact(self, ref: str) -> StoredArtifact:
         """See `Tracker`; a name goes before a digest prefix of the same letters.
@@ -263,6 +338,15 @@ def _record(row: Row) -> RunRecord:
     for column in ("config", "summary", "tags"):
         values[column] = decode(values[column])
     return RunRecord(**values)
+
+
+def _put_run(connection: Connection, values: Mapping[str, Any]) -> None:
+    updates = ", ".join(f"{column} = excluded.{column}" for column in values if column != "id")
+    connection.execute(
+        f"INSERT INTO runs ({', '.join(values)}) VALUES ({', '.join(':' + column for column in values)}) "
+        f"ON CONFLICT (id) DO UPDATE SET {updates}",
+        values,
+    )
 
 
 def _check_free(record: RunRecord) -> None:

@@ -98,7 +98,10 @@ def collect(store: Store, grace: float = 3600.0) -> Collection:
     result = Collection(temporary=len(strays), bytes=sum(strays))
     candidates = [path for path in store.blobs.all() if age(path) >= grace]
     with store.database.write() as connection:
-        rows = connection.execute("SELECT md5 FROM files")
+        query = "SELECT md5 FROM files"
+        if store.database.has("media"):
+            query += " UNION SELECT md5 FROM media WHERE md5 IS NOT NULL"
+        rows = connection.execute(query)
         named = {os.fspath(store.blobs.path(row["md5"])) for row in rows}
         for path in candidates:
             # Asked again under the lock: a writer may have put the same content a moment ago.

@@ -159,5 +159,5 @@ def log_data(record: dict[str, Any], tracker: Tracker) -> Artifact:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.json"
         path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-        with tracker.start_run(run_id, job_type="data", name=name, config=record) as run:
+        with tracker.start_run(run_id, job_type="data", name=name, tags=[record["dataset"]], config=record) as run:
             return run.log_artifact(ArtifactDraft(name, "data", metadata=record, files={"data.json": path}))

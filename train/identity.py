@@ -50,6 +50,16 @@ def dataset_identity(config: Config) -> dict[str, Any]:
     } | ({} if dataset.task == "classification" else {"max_target_length": dataset.max_target_length})
 
 
+def settings(config: Config) -> dict[str, Any]:
+    """The rest of the config, for people to read: how the work was laid out, which changes no number. Without paths."""
+    infer = {key: value for key, value in vars(config.infer).items() if key != "checkpoint"}
+    return {
+        "train": {key: getattr(config.train, key) for key in NOT_IN_IDENTITY},
+        "infer": infer,
+        "mesh": dict(vars(config.mesh)),
+    }
+
+
 def identity_hash(identity: dict[str, Any]) -> str:
     """12 hex digits of the sha256 of the canonical JSON."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

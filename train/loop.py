@@ -20,7 +20,7 @@ from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches
 from train.data.packing import Batch, Packer
-from train.identity import cell_name, identity_hash, train_run_id, training_identity
+from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import accuracy
 from train.model_artifact import model_artifact
 from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
@@ -64,7 +64,7 @@ def train(config: Config, tracker: Tracker) -> Artifact:
         name=f"train {cell_name(config)}",
         group=config.tracking.group,
         tags=[config.dataset.name, config.size.name],
-        config={**identity, "identity": identity_hash(identity)},
+        config={**identity, "identity": identity_hash(identity), "settings": settings(config)},
         restart=config.force,
     ) as run:
         run.use_artifact(log_data(data.record, tracker))

@@ -1,9 +1,14 @@
 """What one check of one relation found."""
 
+import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+# Sums of up to millions of counts, divided: far above float64's rounding and far below one example of 10 million.
+TOLERANCE = 1e-9
 
 HOLDS, CANNOT, UNDECIDED = "holds", "cannot hold", "undecided"
 
@@ -19,6 +24,32 @@ class Finding:
     detail: str
     by: float | None = None  # distance to the relation's edge: slack where it holds, excess where it can't
     identity: bool = True  # False: a claim about models, which numbers may contradict without being wrong
+
+
+def checked(relation: str, formula: str, cells: str, excess: float, identity: bool = True) -> Finding:
+    """`excess` over the relation's edge; NaN, from a number that isn't there, decides nothing."""
+    verdict = UNDECIDED if math.isnan(excess) else CANNOT if excess > TOLERANCE else HOLDS
+    if math.isnan(excess):
+        detail = "lacks a number"
+    else:
+        detail = f"off by {excess:.3g}" if excess > TOLERANCE else f"{-excess:.3g} to spare" if excess < 0 else "exact"
+    return Finding(relation, formula, cells, verdict, detail, excess, identity)
+
+
+def same_rows(directory: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
+    """Whether a table's CSV holds the rows that summary.json does."""
+    with (directory / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    differing = abs(len(read) - len(rows)) + sum(
+        any(one[key] != ("" if value is None else str(value)) for key, value in other.items())
+        for one, other in zip(read, rows, strict=False)
+    )
+    return checked(
+        "One set of numbers",
+        "tables/*.csv and summary.json hold the same rows",
+        f"{name}, {len(rows)} rows",
+        float(differing),
+    )
 
 
 def violated(findings: Iterable[Finding]) -> bool:

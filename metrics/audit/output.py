@@ -1,6 +1,5 @@
 """The same relations on a metrics output directory, at full precision: there an identity that fails is an error."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,12 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from conf.errors import SwitchyardError
-from metrics.audit.finding import CANNOT, HOLDS, UNDECIDED, Finding
+from metrics.audit.beyond import audit_beyond
+from metrics.audit.finding import Finding, checked, same_rows
 from metrics.churn import BUCKETS
 from metrics.switcher import FRACTIONS, INTERIOR
 
-# Sums of up to millions of counts, divided: far above float64's rounding and far below one example of 10 million.
-TOLERANCE = 1e-9
 _STEP = 0.01  # of the stored curves
 
 
@@ -33,12 +31,14 @@ def audit_output(directory: Path) -> list[Finding]:
         for dataset, result in summary["datasets"].items():
             churn = [row for row in summary["tables"]["table2"] if row["dataset"] == dataset]
             findings += [*_bucket_weights(dataset, churn), *_standard_errors(dataset, result, churn)]
-            findings += _churn_and_error(dataset, result, churn)
+            if result["task"] == "classification":  # with several gold answers, two that differ may both be right
+                findings += _churn_and_error(dataset, result, churn)
             if len(result["classes"]) == 2:
                 findings += _equal_columns(dataset, summary)
             findings += [finding for pair in result["pairs"] for finding in _pair(dataset, result, pair)]
         findings += _curves(directory, summary)
         findings += _churn_beats_margin(summary)
+        findings += audit_beyond(directory, summary)
         return findings
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
         message = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -47,45 +47,31 @@ def audit_output(directory: Path) -> list[Finding]:
         ) from error
 
 
-def _finding(relation: str, formula: str, cells: str, excess: float, identity: bool = True) -> Finding:
-    """`excess` over the relation's edge; NaN, from a number that isn't there, decides nothing."""
-    verdict = UNDECIDED if math.isnan(excess) else CANNOT if excess > TOLERANCE else HOLDS
-    if math.isnan(excess):
-        detail = "lacks a number"
-    else:
-        detail = f"off by {excess:.3g}" if excess > TOLERANCE else f"{-excess:.3g} to spare" if excess < 0 else "exact"
-    return Finding(relation, formula, cells, verdict, detail, excess, identity)
-
-
 def _tables_agree(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
     for name, rows in summary["tables"].items():
-        with (directory / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-            read = list(csv.DictReader(file))
-        differing = abs(len(read) - len(rows)) + sum(
-            any(one[key] != ("" if value is None else str(value)) for key, value in other.items())
-            for one, other in zip(read, rows, strict=False)
-        )
-        yield _finding(
-            "One set of numbers",
-            "tables/*.csv and summary.json hold the same rows",
-            f"{name}, {len(rows)} rows",
-            float(differing),
-        )
+        yield same_rows(directory, name, rows)
     of_pairs = {
-        (dataset, pair["small"], pair["large"], score): numbers
+        (dataset, pair["small"], pair["large"], score): (numbers, _points(result))
         for dataset, result in summary["datasets"].items()
         for pair in result["pairs"]
         for score, numbers in pair["scores"].items()
     }
     for name, statistic in (("table1", "peak_gain"), ("table3", "area")):
         means = {(r["dataset"], r["small"], r["large"], r["score"]): r["mean"] for r in summary["tables"][name]}
-        off = [abs(means[key] / 100 - numbers[statistic]["value"]) for key, numbers in of_pairs.items()]
-        yield _finding(
+        off = [
+            abs(means[key] - points * numbers[statistic]["value"]) / 100 for key, (numbers, points) in of_pairs.items()
+        ]
+        yield checked(
             "One set of numbers",
             "tables/*.csv and summary.json hold the same rows",
             f"{name} and datasets.*.pairs, {len(of_pairs)} cells",
             max(off, default=0.0),
         )
+
+
+def _points(result: Mapping[str, Any]) -> float:
+    """What a number of quality is multiplied by to be in points: accuracies are 0-1, BLEU is 0-100."""
+    return 1.0 if result["measure"] == "bleu" else 100.0
 
 
 def _by_uncertainty(churn: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -101,7 +87,7 @@ def _overall(rows: list[dict[str, Any]]) -> float:
 def _bucket_weights(dataset: str, churn: list[dict[str, Any]]) -> Iterator[Finding]:
     sums = [_overall(rows) for rows in _by_uncertainty(churn).values()]
     if sums:
-        yield _finding(
+        yield checked(
             "Bucket weights",
             ".5 Q1 + .25 Q2 + .15 Q3 + .09 Q4 + .01 Q5 is the churn over all examples, whatever size ranks them",
             f"Table 2 {dataset}, {len(sums)} rows of five, {sums[0]:.6f} %",
@@ -118,7 +104,7 @@ def _standard_errors(dataset: str, result: Mapping[str, Any], churn: list[dict[s
             trials = math.comb(runs[row["size"]], 2) * max(runs[size] - 1, 1)
             se = math.sqrt(p * (1 - p) / ((upper - lower) * result["examples"] * trials))
             worst = max(worst, abs(se - row["se"] / 100))
-        yield _finding(
+        yield checked(
             "Standard errors of Table 2",
             "√(p(1-p)/(n_b K)), K = pairs × (runs of the uncertainty size - 1)",
             f"Table 2 {dataset} by {size}, {len(rows)} cells",
@@ -129,7 +115,7 @@ def _standard_errors(dataset: str, result: Mapping[str, Any], churn: list[dict[s
 def _churn_and_error(dataset: str, result: Mapping[str, Any], churn: list[dict[str, Any]]) -> Iterator[Finding]:
     for rows in list(_by_uncertainty(churn).values())[:1]:
         size = next(size for size in result["sizes"] if size["name"] == rows[0]["size"])
-        yield _finding(
+        yield checked(
             "Churn and error",
             "two runs that differ aren't both right: mean error ≥ churn / 2",
             f"{dataset} {size['name']}",
@@ -143,7 +129,7 @@ def _equal_columns(dataset: str, summary: Mapping[str, Any]) -> Iterator[Finding
         margin, entropy = (
             [{**row, "score": ""} for row in rows if row["score"] == score] for score in ("margin", "entropy")
         )
-        yield _finding(
+        yield checked(
             "Equal columns",
             "two classes: entropy is an increasing function of the margin, so both columns are the same",
             f"Table {table[-1]} {dataset}",
@@ -156,30 +142,17 @@ def _pair(dataset: str, result: Mapping[str, Any], pair: Mapping[str, Any]) -> I
         next(size for size in result["sizes"] if size["name"] == pair[which]) for which in ("small", "large")
     )
     cells = f"{dataset} {pair['small']} → {pair['large']}"
-    gaps = np.subtract.outer(np.array(large["accuracy_by_seed"]), np.array(small["accuracy_by_seed"]))
-    gap, apart = pair["gap"]["value"], pair["disagreement"]["value"]
-    only_large, only_small = pair["only_large_right"], pair["only_small_right"]
+    by_seed = f"{result['measure']}_by_seed"
+    gaps = np.subtract.outer(np.array(large[by_seed]), np.array(small[by_seed]))
 
     def check(relation: str, formula: str, excess: float, score: str = "", identity: bool = True) -> Finding:
-        return _finding(relation, formula, f"{cells} {score}".strip(), excess, identity)
+        return checked(relation, formula, f"{cells} {score}".strip(), excess, identity)
 
-    yield check("Gap", "gap = mean(b) - mean(a) = w - l'", abs(gap - gaps.mean()) + abs(gap - only_large + only_small))
-    yield check("Gap and disagreement", "mean |b - a| ≤ disagreement", float(np.abs(gaps).mean()) - apart)
-    yield check("Wins and disagreement", "w + l' ≤ disagreement", only_large + only_small - apart)
-    ceiling = (only_large * (1 - only_large) + only_small * (1 - only_small)) / 2
-    yield check(
-        "Perfect router",
-        "its area is mean [w(1-w) + l'(1-l')]/2, its hump mean min(w, l'): at most those of the means (Jensen)",
-        max(pair["perfect_area"] - ceiling, pair["perfect_hump"] - min(only_large, only_small)),
-    )
+    yield check("Gap", "gap = mean(b) - mean(a)", abs(pair["gap"]["value"] - gaps.mean()))
+    if result["measure"] == "accuracy":
+        yield from _right_and_wrong(pair, cells, gaps)
     for score, numbers in pair["scores"].items():
         area, peak, hump = numbers["area"]["value"], numbers["peak_gain"]["value"], numbers["hump"]
-        yield check(
-            "No score beats the perfect router",
-            "|Table 3| and hump are at most the perfect router's",
-            max(abs(area) - pair["perfect_area"], hump - pair["perfect_hump"]),
-            score,
-        )
         yield check(
             "Table 3 and Table 1",
             "Table 3 ≤ hump + mean |b - a| / 2, and Table 1 ≤ hump",
@@ -199,6 +172,33 @@ def _pair(dataset: str, result: Mapping[str, Any], pair: Mapping[str, Any]) -> I
                 yield check("Intervals", "ci_low ≤ ci_high", limits[0] - limits[1], f"{score} {name}")
 
 
+def _right_and_wrong(pair: Mapping[str, Any], cells: str, gaps: np.ndarray) -> Iterator[Finding]:
+    """What holds of an accuracy alone."""
+    gap, apart = pair["gap"]["value"], pair["disagreement"]["value"]
+    only_large, only_small = pair["only_large_right"], pair["only_small_right"]
+
+    def check(relation: str, formula: str, excess: float, score: str = "") -> Finding:
+        return checked(relation, formula, f"{cells} {score}".strip(), excess)
+
+    yield check("Gap", "gap = w - l'", abs(gap - only_large + only_small))
+    yield check("Gap and disagreement", "mean |b - a| ≤ disagreement", float(np.abs(gaps).mean()) - apart)
+    yield check("Wins and disagreement", "w + l' ≤ disagreement", only_large + only_small - apart)
+    ceiling = (only_large * (1 - only_large) + only_small * (1 - only_small)) / 2
+    yield check(
+        "Perfect router",
+        "its area is mean [w(1-w) + l'(1-l')]/2, its hump mean min(w, l'): at most those of the means (Jensen)",
+        max(pair["perfect_area"] - ceiling, pair["perfect_hump"] - min(only_large, only_small)),
+    )
+    for score, numbers in pair["scores"].items():
+        area, hump = numbers["area"]["value"], numbers["hump"]
+        yield check(
+            "No score beats the perfect router",
+            "|Table 3| and hump are at most the perfect router's",
+            max(abs(area) - pair["perfect_area"], hump - pair["perfect_hump"]),
+            score,
+        )
+
+
 def _curves(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
     """Table 1 to the last digit from the stored curves; Table 3 as far as 101 points tell."""
     table = pq.read_table(directory / "curves" / "switcher.parquet")
@@ -215,27 +215,30 @@ def _curves(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
         rows_of[key].append(i)
     for key, rows in rows_of.items():
         cells = f"{key[0]} {key[1]} → {key[2]} {key[3]}"
-        accuracy = {
-            size["name"]: dict(zip(size["seeds"], size["accuracy_by_seed"], strict=True))
-            for size in summary["datasets"][key[0]]["sizes"]
+        result = summary["datasets"][key[0]]
+        quality = {
+            size["name"]: dict(zip(size["seeds"], size[f"{result['measure']}_by_seed"], strict=True))
+            for size in result["sizes"]
         }
         curve = values[rows]  # [pairs, 101]
         ends = np.array(
-            [(accuracy[key[1]][seeds[0][i]], accuracy[key[2]][seeds[1][i]]) for i in rows], dtype=np.float64
+            [(quality[key[1]][seeds[0][i]], quality[key[2]][seeds[1][i]]) for i in rows], dtype=np.float64
         ).reshape(-1, 2)
-        yield _finding("Curve", "S(0) = a, S(1) = b", cells, float(np.abs(curve[:, [0, -1]] - ends).max(initial=0)))
-        slope = float(np.abs(np.diff(curve, axis=1)).max(initial=0))
-        yield _finding("Slope", "an example changes S by at most 1/n: the slope is -1 … 1", cells, slope - _STEP)
-        peaks = 100 * (curve[:, INTERIOR].max(axis=1) - ends.max(axis=1))
+        yield checked("Curve", "S(0) = a, S(1) = b", cells, float(np.abs(curve[:, [0, -1]] - ends).max(initial=0)))
+        peaks = _points(result) * (curve[:, INTERIOR].max(axis=1) - ends.max(axis=1))
         row = gains["table1"][key]
         off = max(abs(float(peaks.mean()) - row["mean"]), abs(len(rows) - row["pairs"]))
         if row["se"] is not None:
             off = max(off, abs(float(peaks.std(ddof=1)) / math.sqrt(len(peaks)) - row["se"]))
-        yield _finding(
+        yield checked(
             "Table 1 from the curves", "mean and se over pairs of max S(0.01 … 0.99) - max(a, b)", cells, off / 100
         )
+        if result["measure"] != "accuracy":
+            continue
+        slope = float(np.abs(np.diff(curve, axis=1)).max(initial=0))
+        yield checked("Slope", "an example changes S by at most 1/n: the slope is -1 … 1", cells, slope - _STEP)
         area = float((np.trapezoid(curve, dx=_STEP, axis=1) - ends.mean(axis=1)).mean())
-        yield _finding(
+        yield checked(
             "Table 3 from the curves",
             "∫ (S - chord), which 101 points of slope ≤ 1 give to within 0.25 points",
             cells,
@@ -252,4 +255,4 @@ def _churn_beats_margin(summary: Mapping[str, Any]) -> Iterator[Finding]:
             if score == "churn":
                 excess = (means[dataset, small, large, "margin"] - churn) / 100
                 cells = f"Table {table[-1]} {dataset} {small} → {large}"
-                yield _finding("Churn beats margin", "as the paper says", cells, excess, identity=False)
+                yield checked("Churn beats margin", "as the paper says", cells, excess, identity=False)

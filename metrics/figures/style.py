@@ -81,9 +81,14 @@ def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
     return figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.1 * inch, box.height))
 
 
+def quality_name(grid: Grid) -> str:
+    """What its runs are judged by."""
+    return {"classification": "accuracy", "span_qa": "exact match", "translation": "BLEU"}[grid.task]
+
+
 def quality_label(grid: Grid) -> str:
     """Of an axis in hundredths of quality."""
-    return {"classification": "accuracy, %", "span_qa": "exact match, %", "translation": "BLEU"}[grid.task]
+    return quality_name(grid) + ("" if grid.task == "translation" else ", %")
 
 
 def saying(text: str) -> Figure:

@@ -23,6 +23,7 @@ from metrics.figures.style import (
     colorbar_axes,
     panels,
     quality_label,
+    quality_name,
     saying,
 )
 from metrics.switcher import FRACTIONS
@@ -57,7 +58,7 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         if gained < 0.9:
             ax.plot([100 * gained], [100 * curve[-1]], "o", color=ORANGE, markersize=5)
             ax.annotate(
-                f"{pair.large}'s {'BLEU' if analysis.grid.measure == 'bleu' else 'accuracy'}\nat {100 * gained:.0f} %",
+                f"{pair.large}'s {quality_name(analysis.grid)}\nat {100 * gained:.0f} %",
                 (100 * gained, 100 * curve[-1]),
                 # before it first gets there, the curve is below
                 xytext=(6, -24) if gained < 0.35 else (-6, 5),

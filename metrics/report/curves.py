@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from metrics.analysis import Analysis, SizePair
-from metrics.grid import SizeRuns
+from metrics.beyond.cost import passes
 from metrics.report.packing import Pack, json_block
 from metrics.report.quality import quality_of
 from metrics.report.words import score_title
@@ -15,15 +15,6 @@ from metrics.switcher import FRACTIONS, Bounds
 _BUDGET = 3_500_000  # bytes of the page for curves of single pairs of runs, over all datasets
 # whose tokens a sequence's uncertainty is of; classes have no context
 _READINGS = {None: "", "gold": "the gold answer (reads the label)", "self": "the model's own output (deployable)"}
-_ONE_MODEL = ("margin", "entropy")  # scores that need no other run of the small size
-
-
-def passes(score: str, small: SizeRuns) -> int:
-    """Forward passes of the small size an example before it can be deferred by this score.
-
-    Churn and the committee's scores need every run of the size: ten passes of 60M cost more than one of 220M.
-    """
-    return 1 if score in _ONE_MODEL else len(small.seeds)
 
 
 def curve_blocks(analyses: Sequence[Analysis], confidence: float) -> list[str]:
@@ -73,7 +64,7 @@ def _pairs(pack: Pack, reading: int, analysis: Analysis, singles: bool | str) ->
                 {
                     "name": score,
                     "title": score_title(score),
-                    "passes": passes(score, small),
+                    "passes": passes(score, len(small.seeds)),
                     "same": same,
                     "singles": every,
                 }
@@ -138,7 +129,7 @@ CONTROLS = """
 <label class="check"><input type="checkbox" name="random" checked>
 <svg class="sample" width="26" height="10" aria-hidden="true"><line x2="26" y1="5" y2="5" stroke-dasharray="4 4"/></svg>
 deferral at random</label>
-<label class="check"><input type="checkbox" name="perfect">
+<label class="check" data-perfect><input type="checkbox" name="perfect">
 <svg class="sample" width="26" height="10" aria-hidden="true"><line x2="26" y1="5" y2="5" stroke-dasharray="1 3"/></svg>
 a perfect router</label></fieldset>
 </form>

@@ -8,7 +8,7 @@ from html import escape
 from metrics.analysis import Analysis
 from metrics.figures import TITLES
 from metrics.report.quality import quality_of
-from metrics.tables import context_note
+from metrics.report.words import context_note
 
 # what each figure's reader should know beyond its axes
 _NOTES = {

@@ -9,8 +9,7 @@ from metrics.analysis import Analysis, SizePair
 from metrics.intervals import Estimate
 from metrics.report.quality import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
-from metrics.report.words import MATCHED, answer, passages, percent, points
-from metrics.tables import context_note
+from metrics.report.words import MATCHED, answer, context_note, passages, percent, points
 
 
 def overview(analyses: Sequence[Analysis], confidence: float) -> str:
@@ -90,25 +89,22 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
 
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
     columns = [Column("Dataset", text=True), Column("Examples"), Column("Sizes", text=True)]
-    columns += [Column("Measure", text=True), Column("Smaller"), Column("Larger")]
-    columns += [Column("Difference", "points"), Column("Over random", "points")]
+    columns += [Column("Smaller"), Column("Larger"), Column("Difference", "points"), Column("Over random", "points")]
     columns += [Column("Match", "% deferred"), Column("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
         name = analysis.grid.dataset
         cells: list[Cell | str] = [
-            Cell(name, drawing=f'<a href="#dataset-{k}">{escape(name)}</a>', order=name),
+            Cell(name, quality_of(analysis.grid).axis, name, drawing=f'<a href="#dataset-{k}">{escape(name)}</a>'),
             count_cell(analysis.grid.examples),
         ]
         pair = analysis.deployable.widest
         if pair is None:
-            cells += [analysis.grid.sizes[0].name, quality_of(analysis.grid).axis]
-            cells += [estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
+            cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
             cells += [Cell("–", order=math.nan)] * 5
         else:
             cells += [
                 f"{pair.small} → {pair.large}",
-                quality_of(analysis.grid).axis,
                 estimate_cell(analysis.quality[pair.small]),
                 estimate_cell(analysis.quality[pair.large]),
                 estimate_cell(pair.gap, sign=True),

@@ -39,6 +39,12 @@ _TRAILS = (
         "every run of the smallest and of the shown sizes",
         "metrics/by_uncertainty.py",
     ),
+    (
+        "Past the paper",
+        "tables/, each table's CSV; summary.json, under beyond",
+        "every run of the sizes in a row",
+        "metrics/beyond/",
+    ),
     ("Slices", "summary.json, under slices", "every run of every size", "metrics/slices.py"),
     (
         "Intervals",

@@ -11,16 +11,23 @@ from metrics.churn import BUCKETS
 from metrics.intervals import Estimate
 from metrics.report.quality import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, number_cell, table
-from metrics.report.words import slice_name
-from metrics.tables import CAPTIONS, CONTEXT_TITLES, SCORE_TITLES, Rows, context_note
+from metrics.report.words import context_note, slice_name
+from metrics.tables import CAPTIONS, SCORE_TITLES, TITLES, Rows
 
 _READING = {
     "table1": "Above 0, interval included, and above the random floor: the mix beats both models.",
     "table2": "Churn in Q1 is disagreement where the model says it is sure: retraining alone changes these answers.",
     "table3": "Above 0, interval included: the score knows where the larger model helps.",
+    "contexts": "Where two rows of a pair differ, the paper's kind of number promises more, or less, than can be had.",
 }
 _CELLS = "Cells: mean (standard error as published), [{confidence:g} % interval]."
-_GAIN_KEYS, _CHURN_KEYS = ("dataset", "small", "large"), ("dataset", "uncertainty_size", "size")
+_KEYS = {
+    "table1": ("dataset", "small", "large"),
+    "table2": ("dataset", "uncertainty_size", "size"),
+    "table3": ("dataset", "small", "large"),
+    "contexts": ("dataset", "small", "large", "table", "context", "deployable"),
+}
+_CONTEXTS = {"gold": "the gold answer", "self": "its own output"}
 
 
 _MOST_ROWS = 200  # of a further table on the page; its CSV has all
@@ -41,8 +48,6 @@ class FurtherColumn(Protocol):
 
     @property
     def interval(self) -> bool: ...
-    @property
-    def shown(self) -> bool: ...
 
 
 class FurtherTable(Protocol):
@@ -57,7 +62,9 @@ class FurtherTable(Protocol):
     @property
     def reading(self) -> str: ...
     @property
-    def columns(self) -> Sequence[FurtherColumn]: ...
+    def shown(self) -> Sequence[FurtherColumn]:
+        """The columns to read."""
+
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]: ...
     @property
@@ -68,28 +75,18 @@ class FurtherTable(Protocol):
 
 def result_tables(analyses: Sequence[Analysis], rows: Rows, further: Sequence[FurtherTable], confidence: float) -> str:
     """Tables 1-3, then the further ones, with a list of them all before."""
-    others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
-    titles, papers = [], ""
-    for table_ in CAPTIONS:
-        papers += _paper_table(table_, table_, analyses, rows[table_], confidence)
-        titles.append((table_, f"Table {table_[-1]}"))
-        if others:
-            name = f"{table_}_{others[0].context}"
-            papers += _paper_table(name, table_, others, rows[name], confidence)
-            titles.append((name, f"Table {table_[-1]}, {CONTEXT_TITLES[others[0].context or 'self']}"))
-    titles += [(one.name, one.title) for one in further]
-    if not further and not others:
+    papers = "".join(_paper_table(name, analyses, rows[name], confidence) for name in rows)
+    if not further:
         return papers
+    titles = [(name, TITLES[name]) for name in rows] + [(one.name, one.title) for one in further]
     links = "".join(f'<li><a href="#{escape(name)}">{escape(title)}</a></li>' for name, title in titles)
     tables = "".join(further_table(one, confidence) for one in further)
-    past = f"<h3>Past the paper</h3>{tables}" if further else ""
-    return f'<ul class="contents">{links}</ul>{papers}{past}'
+    return f'<ul class="contents">{links}</ul>{papers}<h3>Past the paper</h3>{tables}'
 
 
-def _paper_table(name: str, kind: str, analyses: Sequence[Analysis], rows: Sequence[dict], confidence: float) -> str:
-    """`kind` is table1, table2 or table3; `name` says in which context too."""
-    keys = _CHURN_KEYS if kind == "table2" else _GAIN_KEYS
-    if kind == "table2":
+def _paper_table(name: str, analyses: Sequence[Analysis], rows: Sequence[dict], confidence: float) -> str:
+    keys = _KEYS[name]
+    if name == "table2":
         value, by = "churn", "bucket"
         shown = [bucket for bucket, _, _ in BUCKETS]
         columns = [Column("Dataset", text=True), Column("Ranked by", text=True), Column("Churn of", text=True)]
@@ -97,23 +94,27 @@ def _paper_table(name: str, kind: str, analyses: Sequence[Analysis], rows: Seque
     else:
         value, by = "mean", "score"
         shown = [score for score in SCORES if any(row["score"] == score for row in rows)]
-        columns = [Column("Dataset", text=True), Column("Smaller", text=True), Column("Larger", text=True)]
+        titles = ["Dataset", "Smaller", "Larger", "Table", "Uncertainty of", "Deployable"][: len(keys)]
+        columns = [Column(title, text=True) for title in titles]
         columns += [Column(SCORE_TITLES[score].replace("Cmt.", "Committee")) for score in shown]
     lines: dict[tuple[str, ...], list[Cell | str]] = {}
     for row in rows:
-        key = tuple(row[column] for column in keys)
+        key = tuple(_CONTEXTS[row[column]] if column == "context" else str(row[column]) for column in keys)
         line = lines.setdefault(key, [*key, *[Cell("–", order=math.nan)] * len(shown)])
         line[len(keys) + shown.index(row[by])] = _mean_cell(row, value)
-    if kind == "table1":
+    if name == "contexts":  # the two of a pair one below the other
+        places = {key[:4]: place for place, key in reversed(list(enumerate(lines)))}
+        lines = {key: lines[key] for key in sorted(lines, key=lambda key: places[key[:4]])}
+    if name == "table1":
         columns.append(Column("Random floor"))
         floors = [pair.bounds.random_hump.mean() for analysis in analyses for pair in analysis.pairs]
         for line, floor in zip(lines.values(), floors, strict=True):
             line.append(number_cell(100 * floor))
-    title, _, rest = CAPTIONS[kind].partition(". ")
-    context = "" if name == kind else f", {CONTEXT_TITLES[analyses[0].context or 'self']}"
-    caption = f"Table {kind[-1]}{context}. {title.removesuffix('.')}"
-    parts = [rest, _READING[kind], context_note(analyses), _CELLS.format(confidence=100 * confidence)]
-    reading = " ".join(part for part in (*parts, f"File: tables/{name}.csv.") if part)
+    title, _, rest = CAPTIONS[name].partition(". ")
+    caption = f"{TITLES[name]}. {title.removesuffix('.')}"
+    whose = context_note(analyses) if name != "contexts" else ""
+    parts = [rest, _READING[name], whose, _CELLS.format(confidence=100 * confidence), f"File: tables/{name}.csv."]
+    reading = " ".join(filter(None, parts))
     return table(name, caption, reading, columns, list(lines.values()))
 
 
@@ -126,22 +127,22 @@ def _mean_cell(row: Mapping[str, Any], column: str) -> Cell:
 
 def further_table(one: FurtherTable, confidence: float) -> str:
     """Any table of rows with columns that say how they are to be shown."""
-    shown = [column for column in one.columns if column.shown]
     reading = [one.reading]
-    if any(column.interval for column in shown):
+    if any(column.interval for column in one.shown):
         reading.append(f"Brackets: {100 * confidence:g} % interval.")
     if len(one.rows) > _MOST_ROWS:
         reading.append(f"The first {_MOST_ROWS} of {len(one.rows):,} rows.")
-    reading.append(f"File: tables/{one.name}.csv. Signature: {one.signature}")
+    reading.append(f"File: tables/{one.name}.csv.")
     html = table(
         one.name,
         one.title,
         " ".join(reading),
-        [Column(column.title, column.unit, text=not column.form) for column in shown],
-        [[_further_cell(row, column) for column in shown] for row in one.rows[:_MOST_ROWS]],
+        [Column(column.title, column.unit, text=not column.form) for column in one.shown],
+        [[_further_cell(row, column) for column in one.shown] for row in one.rows[:_MOST_ROWS]],
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in one.notes)
-    return html + (f'<ul class="soft">{notes}</ul>' if notes else "")
+    signature = f"<details class=reading><summary>Signature</summary><code>{escape(one.signature)}</code></details>"
+    return html + (f'<ul class="soft">{notes}</ul>' if notes else "") + signature
 
 
 def _further_cell(row: Mapping[str, Any], column: FurtherColumn) -> Cell:

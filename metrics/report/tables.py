@@ -7,6 +7,9 @@ from html import escape
 
 from metrics.intervals import Estimate
 
+_MANY_ROWS = 24  # more than that scroll in a box of their own, below their heads
+_LONG_TITLE = 24  # characters; a longer one gets a wider column, so that it takes few lines
+
 
 @dataclass(frozen=True)
 class Column:
@@ -40,21 +43,25 @@ def table(
 
     The first column heads its row; `wrapped` lets long texts take several lines. All but `Cell.drawing` is escaped.
     """
-    heads = "".join(
-        f'<th scope="col"{"" if c.text else " class=n"}>{escape(c.title)}'
-        + (f" <small>{escape(c.unit)}</small>" if c.unit else "")
-        + "</th>"
-        for c in columns
-    )
+    heads = "".join(_head(column) for column in columns)
     lines = "".join(f"<tr>{_line(columns, row)}</tr>" for row in rows)
     if not rows:
         lines = f'<tr><td colspan="{len(columns)}">Nothing to show: see the notes.</td></tr>'
+    tall = " tall" if len(rows) > _MANY_ROWS else ""
     how = f'<p class="reading">{escape(reading)}</p>' if reading else ""
     return (
-        f'<div class="table" id="{name}"><div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}">'
+        f'<div class="table" id="{name}">'
+        f'<div class="wide{tall}" role="region" tabindex="0" aria-label="{escape(caption)}">'
         f"<table data-sortable{' class=wrapped' if wrapped else ''}><caption>{escape(caption)}</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>{how}</div>"
     )
+
+
+def _head(column: Column) -> str:
+    kinds = ([] if column.text else ["n"]) + (["long"] if len(column.title) > _LONG_TITLE else [])
+    of_kind = f' class="{" ".join(kinds)}"' if kinds else ""
+    unit = f" <small>{escape(column.unit)}</small>" if column.unit else ""
+    return f'<th scope="col"{of_kind}>{escape(column.title)}{unit}</th>'
 
 
 def _line(columns: Sequence[Column], row: Sequence[Cell | str]) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from metrics.analysis import Analysis, SizePair
+from metrics.analysis import WHOSE_TOKENS, Analysis, SizePair
 from metrics.churn import BUCKETS
 from metrics.grid import SizeRuns
 from metrics.intervals import Estimate
@@ -52,7 +52,7 @@ def answer(analysis: Analysis) -> str:
             small, large = analysis.grid.sizes[0], analysis.grid.sizes[-1]
             if small.flops_per_example > 0 and large.flops_per_example > 0:
                 saved = saving(small, large, matching)
-                if saved.value > 0:
+                if saved.above_zero:
                     text += f", at {percent(saved.value, 0)}{within(saved, 0)} fewer FLOPs"
         text += "."
     return text
@@ -159,7 +159,7 @@ def _slices(analysis: Analysis, pair: SizePair, quality: Quality) -> list[str]:
             told = [f"{value} {_n(examples[value])}" for value in open_]
             parts.append(f"on {', '.join(told)} the two can't be told apart")
         if parts:
-            most = "" if quality.graded else _most_of_the_gain(rows, pair)
+            most = "" if quality.graded else _most_of_the_gain(rows, pair)  # BLEU is no sum over sentences
             sentences.append(f"By {slice_name(column)}: {', and '.join(parts)}. {most}".rstrip())
     return sentences
 
@@ -203,13 +203,11 @@ def what_deferral_saves(analysis: Analysis, pair: SizePair) -> list[str]:
             f"Deferring the least certain examples can't be told from deferring as many at random: {over_random}."
         )
     if not pair.gap.above_zero:
-        sentences.append(
-            f"As {pair.large} isn't shown to be the better model, there is no {quality.name} of its to match."
-        )
+        sentences.append(f"As {pair.large} isn't shown to be the better model, there is nothing to match.")
     elif matching.value < MATCHED:
         sentences.append(
             f"Deferring {percent(matching.value)} of the examples is enough for {pair.large}'s {quality.name}"
-            f"{within(matching, 1)}. {_cost(sizes[pair.small], sizes[pair.large], matching)}".rstrip()
+            f"{within(matching, 1)}. {cost(sizes[pair.small], sizes[pair.large], matching)}".rstrip()
         )
     else:
         sentences.append(
@@ -233,16 +231,17 @@ def _pairs(pair: SizePair) -> str:
     return f"{count} pair{'s' if count != 1 else ''} of runs"
 
 
-def _cost(small: SizeRuns, large: SizeRuns, deferred: Estimate) -> str:
+def cost(small: SizeRuns, large: SizeRuns, deferred: Estimate) -> str:
+    """What deferring so many saves of the larger model's FLOPs; "" where FLOPs aren't known."""
     if small.flops_per_example <= 0 or large.flops_per_example <= 0:
         return ""
     saved = saving(small, large, deferred)
+    of = f"{percent(saved.value, 0)}{within(saved, 0)} of {large.name}'s FLOPs"
     if saved.value <= 0:
         return f"With {small.name} run on every example that costs more FLOPs than {large.name} alone."
-    return (
-        f"With {small.name} run on every example, that saves {percent(saved.value, 0)}{within(saved, 0)} of "
-        f"{large.name}'s FLOPs."
-    )
+    if saved.low <= 0:
+        return f"With {small.name} run on every example, it can't be told whether that saves FLOPs: {of}."
+    return f"With {small.name} run on every example, that saves {of}."
 
 
 def saving(small: SizeRuns, large: SizeRuns, deferred: Estimate) -> Estimate:
@@ -294,15 +293,11 @@ def _whose_uncertainty(analysis: Analysis, others: Sequence[Analysis]) -> list[s
         return []
     pair, quality = analysis.widest, quality_of(analysis.grid)
     assert pair is not None
-    told = {
-        "gold": "of the gold answer's tokens, as in the paper; it reads the label, so it can't be deployed",
-        "self": f"of {pair.small}'s own output, which needs no label, so it can be deployed",
-    }
-    sentences = [f"Uncertainty here is {told[analysis.context]}."]
+    sentences = [f"Uncertainty here is of {WHOSE_TOKENS[analysis.context]}."]
     for other in others:
         assert other.context is not None and other.widest is not None
         area, matching = other.widest.area["margin"], other.widest.matching["margin"]
-        text = f"If it is {told[other.context]}: {points(area.value)} {quality.points}{within(area)} over random"
+        text = f"By {WHOSE_TOKENS[other.context]}: {points(area.value)} {quality.points}{within(area)} over random"
         if other.widest.gap.above_zero and matching.value < MATCHED:
             text += f", and {percent(matching.value)}{within(matching, 1)} deferred match {pair.large}"
         sentences.append(f"{text}.")
@@ -323,8 +318,8 @@ def how_much_churn(analysis: Analysis) -> list[str]:
         ),
         (
             f"Ranked by {uncertainty_size}'s margin, it is {percent(first.value)}{within(first, 1)} on the "
-            f"more certain half and {percent(last.value)}{within(last, 1)} on the least certain 1 %, "
-            f"{point.examples[-1]:,.0f} examples."
+            f"more certain half and {percent(last.value)}{within(last, 1)} on the least certain 1 % "
+            f"(n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{point.examples[-1]:,.0f})."
         ),
     ]
 
@@ -344,6 +339,15 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
     else:
         sentences.append("No intervals were computed.")
     return sentences
+
+
+def context_note(analyses: Sequence[Analysis]) -> str:
+    """Whose tokens the uncertainty of sequences is of; "" where there are only classes."""
+    of = [analysis for analysis in analyses if analysis.context is not None]
+    if not of:
+        return ""
+    names = "" if len(of) == len(analyses) else f" of {', '.join(analysis.grid.dataset for analysis in of)}"
+    return f"Uncertainty{names} is that of {WHOSE_TOKENS[of[0].context or 'gold']}."
 
 
 def slice_name(column: str) -> str:

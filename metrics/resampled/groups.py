@@ -9,10 +9,9 @@ from metrics.churn import CUT_PERCENT
 from metrics.grid import SizeRuns
 from metrics.intervals import Drawn, ResampledRanks, Resampling, blocks_of_groups
 from metrics.outcomes import OutcomeCodes
+from metrics.scores.schema import BLEU_STATISTICS
 from metrics.switcher import DeferralOrder
 from metrics.text import corpus_bleu
-
-_NO_NAN = 1e-300
 
 
 def quality_samples(size: SizeRuns, resampling: Resampling) -> np.ndarray:
@@ -29,9 +28,8 @@ class GroupSamples:
         self.quality = {size.name: np.full((groups, resampling.resamples), np.nan) for size in sizes}
         for size in sizes:
             values = _values(size)
-            for drawn in resampling.everything.parts((blocks.count + 512) * values.shape[1]):
-                sums = resampling.block_sums(drawn, blocks, values).astype(np.float64)  # [V, Q, b]
-                self.quality[size.name][:, drawn.index] = _qualities(size, sums, resampling, drawn)
+            for drawn, sums in resampling.block_sums(resampling.everything, blocks, values):
+                self.quality[size.name][:, drawn.index] = _qualities(size, sums.astype(float), resampling, drawn)
 
 
 def _values(size: SizeRuns) -> np.ndarray:
@@ -49,7 +47,7 @@ def _qualities(size: SizeRuns, sums: np.ndarray, resampling: Resampling, drawn: 
     examples = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)  # [V, b]
     if size.correct is not None:
         return np.einsum("vrb,br->vb", sums[:, 1:], counts) / runs / examples
-    stats = sums[:, 1:].reshape(len(sums), runs, -1, sums.shape[2])  # [V, R, 10, b]
+    stats = sums[:, 1:].reshape(len(sums), runs, BLEU_STATISTICS, sums.shape[2])  # [V, R, 10, b]
     bleu = corpus_bleu(np.moveaxis(stats, 2, -1)) / 100  # [V, R, b]
     return np.einsum("vrb,br->vb", bleu, counts) / runs + 0 * examples
 
@@ -78,8 +76,7 @@ class ChurnSamples:
         """Adds what a run of the uncertainty size ranks by its margin."""
         whole = self.resampling.of_run(self.uncertainty_size.name, run, ranking=True)
         blocks = self.resampling.micro_blocks(deferral)
-        for drawn in whole.parts(blocks.count * self._values.shape[1]):
-            sums = self.resampling.block_sums(drawn, blocks, self._values)  # [G, 1 + P, b]
+        for drawn, sums in self.resampling.block_sums(whole, blocks, self._values):  # [G, 1 + P, b]
             weight = self._pair_weights[:, drawn.index].astype(np.float32)
             churning = np.stack([sums[:, 0], np.einsum("gpb,pb->gb", sums[:, 1:], weight)], axis=1)
             # deferral is most uncertain first; the buckets' cuts are in ascending order
@@ -115,8 +112,7 @@ class OutcomeSamples:
         values = np.concatenate([ones, *known], dtype=np.float32, casting="unsafe").T
         blocks = blocks_of_groups(group, len(self._pooled))
         whole = self.resampling.of_run(self.small.name, run)
-        for drawn in whole.parts((blocks.count + 512) * values.shape[1]):
-            sums = self.resampling.block_sums(drawn, blocks, values)
+        for drawn, sums in self.resampling.block_sums(whole, blocks, values):
             counts = np.cumsum(sums, axis=0, dtype=np.float64)  # [T, 1 + (K - 1) J, b]
             per_outcome = counts[:, 1:].reshape(len(counts), len(known), -1, counts.shape[2])
             weight = self.resampling.seeds[self.large.name][drawn.index] / len(self.large.seeds)  # [b, J]

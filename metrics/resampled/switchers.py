@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrics.grid import SizeRuns
-from metrics.intervals import Drawn, ResampledRanks, Resampling
+from metrics.intervals import FEWER_BLOCKS, MICRO_BLOCKS, Drawn, ResampledRanks, Resampling
 from metrics.switcher import FRACTIONS, INTERIOR, DeferralOrder
 from metrics.text import corpus_bleu
 
-_STATISTICS = 10  # of BLEU
+_COUNTS = 8  # of BLEU: matches and totals of 1- to 4-grams
 
 
 def switcher_samples(small: SizeRuns, larger: Sequence[SizeRuns], resampling: Resampling) -> "SwitcherSamples":
@@ -29,6 +29,8 @@ class SwitcherSamples(ABC):
         buckets: quality in 100 equal-count buckets of the margin, ascending; of the small size that of the run that
             ranks. [100, B]
     """
+
+    most_blocks = MICRO_BLOCKS
 
     def __init__(self, small: SizeRuns, larger: Sequence[SizeRuns], resampling: Resampling):
         self.small, self.larger, self.resampling = small, list(larger), resampling
@@ -85,9 +87,8 @@ class RunSamples:
                 self._of.sample(kind, large.name, score, *shape)
         if not len(self._drawn.index):
             return
-        blocks = self._of.resampling.micro_blocks(deferral)
-        for drawn in self._drawn.parts(2 * blocks.count * self._values.shape[1]):
-            sums = self._of.resampling.block_sums(drawn, blocks, self._values)
+        blocks = self._of.resampling.micro_blocks(deferral, self._of.most_blocks)
+        for drawn, sums in self._of.resampling.block_sums(self._drawn, blocks, self._values):
             self._of.add(score, self._number, sums, drawn)
 
 
@@ -134,30 +135,37 @@ class AccuracySamples(SwitcherSamples):
 
 
 class BleuSamples(SwitcherSamples):
-    """Q: 1, the small run's ten statistics, then ten differences of each large run. Areas are by the 101 points."""
+    """Q: 1, the reference's length, the small run's eight counts, then eight differences of each large run.
+
+    The counts are BLEU's but for the reference's length, which is everyone's, and the hypothesis', which is the number
+    of its 1-grams. Areas are by the 101 points of the grid.
+    """
+
+    most_blocks = FEWER_BLOCKS
 
     def values(self, run: int) -> np.ndarray:
         assert self.small.bleu_stats is not None
         small = self.small.bleu_stats[run].astype(np.float32)
-        parts = [np.ones((len(small), 1), dtype=np.float32), small]
+        parts = [np.ones((len(small), 1), dtype=np.float32), small[:, 1:]]
         for large in self.larger:
             assert large.bleu_stats is not None
-            parts += [one - small for one in large.bleu_stats]
+            parts += [one[:, 2:] - small[:, 2:] for one in large.bleu_stats]
         return np.concatenate(parts, axis=1)
 
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:
-        at_grid = ResampledRanks.of(sums).at(FRACTIONS).astype(np.float64)  # [101, Q, b]
+        at_grid = ResampledRanks.of(sums).at(FRACTIONS)  # [101, Q, b]
         own_weight = self.weights(self.small, drawn)[run].astype(np.float64)
-        own = at_grid[:, 1 : 1 + _STATISTICS]  # [101, 10, b]
+        reference, own = at_grid[:, 1], at_grid[:, 2 : 2 + _COUNTS]  # [101, b], [101, 8, b]
+        in_buckets = _in_buckets(reference)
         if score == "margin":
-            self.buckets[self.small.name][:, drawn.index] += own_weight * _bleu(_in_buckets(own))
-        start = 1 + _STATISTICS
+            self.buckets[self.small.name][:, drawn.index] += own_weight * _bleu(in_buckets, _in_buckets(own))
+        start = 2 + _COUNTS
         for large in self.larger:
             weight, into = self.weights(large, drawn).astype(np.float64), drawn.index  # [J, b]
             for j in range(len(large.seeds)):
-                gained = at_grid[:, start : start + _STATISTICS]
-                start += _STATISTICS
-                curve = _bleu(own[-1] + gained)  # [101, b]
+                gained = at_grid[:, start : start + _COUNTS]
+                start += _COUNTS
+                curve = _bleu(reference[-1], own[-1] + gained)  # [101, b]
                 ends = curve[0], curve[-1]
                 best, both = np.maximum(*ends), own_weight * weight[j]
                 peak = curve[INTERIOR].max(axis=0) - best
@@ -167,7 +175,7 @@ class BleuSamples(SwitcherSamples):
                 self.sample(self.curve, large.name, score, 101)[:, into] += both * curve
                 if score == "margin":
                     self.hump[large.name][run, j, into] = np.maximum(curve.max(axis=0) - best, 0)
-                    self.buckets[large.name][:, into] += both * _bleu(_in_buckets(own + gained))
+                    self.buckets[large.name][:, into] += both * _bleu(in_buckets, _in_buckets(own + gained))
 
 
 def _in_buckets(sums: np.ndarray) -> np.ndarray:
@@ -175,6 +183,8 @@ def _in_buckets(sums: np.ndarray) -> np.ndarray:
     return np.diff(sums, axis=0)[::-1]
 
 
-def _bleu(stats: np.ndarray) -> np.ndarray:
-    """[F, 10, b] -> [F, b], 0-1."""
-    return corpus_bleu(np.moveaxis(stats, 1, -1)) / 100
+def _bleu(reference: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """From the reference's length [F, b] or [b], and 4 matches and 4 totals [F, 8, b]: BLEU / 100, [F, b]."""
+    length = counts[:, _COUNTS // 2]
+    stats = np.stack([length, np.broadcast_to(reference, length.shape), *np.moveaxis(counts, 1, 0)])
+    return corpus_bleu(np.moveaxis(stats, 0, -1)) / 100

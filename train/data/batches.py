@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from conf.schema import Infer
 from train.data.lengths import covering
 from train.data.packing import Batch, Packer, sum_of_lengths
 from train.data.tokens import Encoded
@@ -71,6 +72,15 @@ def scoring_batches(lengths: np.ndarray, batch_size: int, buckets: int) -> list[
     padded_to = chosen[np.searchsorted(chosen, longest)]
     starts = np.concatenate([[0], ends[:-1]])
     return [(order[start:end], int(length)) for start, end, length in zip(starts, ends, padded_to, strict=True)]
+
+
+def plan_batches(infer: Infer, lengths: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, int]]:
+    """Batches over the fewest lengths that keep padding under `max_padding`: each length is compiled by itself."""
+    for buckets in range(1, infer.length_buckets + 1):
+        batches = scoring_batches(lengths, batch_size, buckets)
+        if padding_share(lengths, batches, batch_size) <= infer.max_padding:
+            break
+    return batches
 
 
 def padding_share(lengths: np.ndarray, batches: list[tuple[np.ndarray, int]], batch_size: int) -> float:

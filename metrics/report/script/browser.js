@@ -50,7 +50,7 @@ class Browser {
   newDataset() {
     const { controls, data } = this;
     const [both, larger, smaller] = data.quality.graded ? ["neither is better", "the larger is better", "the smaller is better"] : ["both", "only the larger", "only the smaller"];
-    const who = [["", "anyone or no one"], ["both", both], ["large", larger], ["small", smaller], ...(data.quality.graded ? [] : [["none", "none"]])];
+    const who = [["", data.quality.graded ? "any" : "anyone or no one"], ["both", both], ["large", larger], ["small", smaller], ...(data.quality.graded ? [] : [["none", "none"]])];
     fill(controls.who, who, controls.who.value);
     this.form.querySelector("[data-who]").textContent = data.quality.graded ? "Who is better" : "Who is right";
     const sizes = data.sizes.map((size, k) => [k, size.name]);

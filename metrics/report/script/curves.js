@@ -67,7 +67,8 @@ class Curves {
     const cost = controls.x.options[1];
     cost.disabled = !(this.small.flops > 0 && this.large.flops > 0);
     if (cost.disabled) controls.x.value = "fraction";
-    controls.perfect.disabled = !this.pair.perfect; // BLEU's isn't known
+    // which sentences a perfect router should defer isn't known: the best choices depend on one another in BLEU
+    this.form.querySelector("[data-perfect]").hidden = !this.pair.perfect;
     if (!this.pair.perfect) controls.perfect.checked = false;
   }
 

@@ -1,0 +1,81 @@
+"""A split of a classification dataset: every example scored against every class."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from conf.schema import Config, Size
+from infer.identity import SCORING_VERSION, scoring_identity
+from metrics.scores import Scores, ScoresMetadata
+from train import t5
+from train.data.batches import padding_share, plan_batches
+from train.data.encodings import encode_split
+from train.data.sources import Split
+from train.data.tokens import Encoded, check_targets
+from train.identity import cell_name
+from train.labels import pad_labels, score_examples
+from train.model_artifact import Model
+from train.progress import progress
+from train.sharding import whole_rows
+from train.step import dtype_of
+
+
+def classify(
+    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh
+) -> tuple[Scores, dict[str, float]]:
+    """The split's scores, and a summary: accuracy, rows cut at the maximum length, the share of padding.
+
+    `model` lies over `mesh`; `digest` is its content.
+    """
+    classes = list(config.dataset.classes.values())
+    check_targets(model.vocabulary, config.dataset.classes)
+    cache = Path(config.tracking.root) / "encodings"
+    inputs = encode_split(model.vocabulary, split, config.dataset.max_input_length, cache)
+    labels = model.vocabulary.encode(classes, max_length=1 << 20)
+    batch_size = whole_rows(mesh, min(config.infer.batch_size, len(split)))
+    batches = plan_batches(config.infer, inputs.lengths, batch_size)
+    dtype = dtype_of(config)
+
+    log_likelihoods = np.empty((len(split), len(classes)), np.float32)
+    scored = score_examples(model.params, inputs, pad_labels(labels), model.size, dtype, mesh, batches, batch_size)
+    with progress(f"{cell_name(config)} {split.name}", len(split), "examples") as meter:
+        for rows, values in scored:
+            log_likelihoods[rows] = values
+            meter.advance(len(rows))
+
+    prediction = np.array(classes, dtype=object)[log_likelihoods.argmax(axis=1)]
+    target = np.array(split.targets, dtype=object)
+    metadata = ScoresMetadata(
+        dataset=config.dataset.name,
+        size=config.size.name,
+        seed=config.seed,
+        split=split.name,
+        task="classification",
+        classes=classes,
+        parameters=t5.count_parameters(model.size),
+        flops_per_example=mean_flops(model.size, inputs, labels),
+        model=digest,
+        data=split.fingerprint,
+        signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{dtype}|version:{SCORING_VERSION}",
+        config={
+            "training": model.cell,
+            "scoring": scoring_identity(config, digest),
+            "label_tokens": [int(n) for n in labels.lengths],
+        },
+    )
+    slices = {name: np.array(values, dtype=object) for name, values in split.slices.items()}
+    ids = np.array(split.example_id, dtype=object)
+    correct = prediction == target
+    scores = Scores(metadata, ids, target, prediction, correct.astype(bool), log_likelihoods, slices)
+    return scores, {
+        "accuracy": float(correct.mean()),
+        "examples": len(split),
+        "truncated_inputs": inputs.truncated,
+        "padding_share": padding_share(inputs.lengths, batches, batch_size),
+    }
+
+
+def mean_flops(size: Size, inputs: Encoded, labels: Encoded) -> float:
+    """Mean floating-point operations of scoring one example: encoded once, decoded against every label string."""
+    return float(t5.forward_flops(size, inputs.lengths, labels.lengths.sum()).mean())

@@ -1,0 +1,135 @@
+"""A split whose answers are text: the model writes one for each example, then gold and own answers are scored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from conf.schema import Config, Size
+from infer import sequences
+from infer.decode import as_encoded, decode_examples
+from infer.identity import SCORING_VERSION, decoding_settings, scoring_identity
+from infer.sequences import score_sequences, sequence_batches
+from metrics.scores import Scores, ScoresMetadata, TokenScores
+from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
+from train import t5
+from train.data.batches import padding_share, plan_batches
+from train.data.encodings import encode_split
+from train.data.sources import Split
+from train.data.tokens import Encoded
+from train.identity import cell_name
+from train.model_artifact import Model
+from train.progress import progress
+from train.sharding import whole_rows
+from train.step import dtype_of
+
+
+def generate(
+    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh
+) -> tuple[Scores, dict[str, float]]:
+    """The split's scores, and a summary: exact match and F1, or BLEU; what was cut; the share of padding.
+
+    `model` lies over `mesh`; `digest` is its content.
+    """
+    dataset, infer, translation = config.dataset, config.infer, config.dataset.task == "translation"
+    cache, length = Path(config.tracking.root) / "encodings", config.dataset.max_target_length
+    inputs = encode_split(model.vocabulary, split, dataset.max_input_length, cache)
+    golds = encode_split(model.vocabulary, split, length, cache, "targets")
+    batch_size = whole_rows(mesh, min(infer.batch_size, len(split)))
+    batches = plan_batches(infer, inputs.lengths, batch_size)
+    dtype = dtype_of(config)
+    setting = (model.size, dtype, mesh, batches, batch_size)
+
+    written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(split)
+    decoded = decode_examples(model.params, inputs, *setting, length, infer.beams, infer.length_penalty)
+    with progress(f"{cell_name(config)} {split.name}: writing", len(split), "examples") as meter:
+        for rows, ids in decoded:
+            for row, answer in zip(rows, ids, strict=True):
+                written[row] = answer
+            meter.advance(len(rows))
+    own = as_encoded(written)
+    prediction = [model.vocabulary.decode(ids) for ids in written]
+
+    longest = np.maximum(golds.lengths, own.lengths)
+    plan = sequence_batches(batches, longest, batch_size, infer.max_padding, infer.length_buckets)
+    scored = score_sequences(model.params, inputs, [golds, own], model.size, dtype, mesh, plan, batch_size)
+    tokens = [_Gathered(golds), _Gathered(own)]
+    with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples") as meter:
+        for rows, values in scored:
+            for gathered, of_batch in zip(tokens, values, strict=True):
+                gathered.add(rows, of_batch)
+            meter.advance(len(rows))
+
+    slices = {name: np.array(values, dtype=object) for name, values in split.slices.items()}
+    scores = Scores(
+        metadata=_metadata(config, split, model, digest, dtype, mean_flops(model.size, inputs, own, infer.beams)),
+        example_id=np.array(split.example_id, dtype=object),
+        target=np.array(split.targets, dtype=object),
+        prediction=np.array(prediction, dtype=object),
+        correct=None,
+        slices=slices,
+        gold_tokens=tokens[0].scores(),
+        self_tokens=tokens[1].scores(),
+    )
+    summary: dict[str, float] = {
+        "examples": len(split),
+        "truncated_inputs": inputs.truncated,
+        "truncated_targets": golds.truncated,
+        "unfinished_outputs": own.truncated,
+        "padding_share": padding_share(inputs.lengths, batches, batch_size),
+    }
+    if translation:
+        scores.bleu_stats = bleu_statistics(prediction, split.targets, infer.bleu_tokenizer)
+        return scores, {"bleu": float(corpus_bleu(scores.bleu_stats.sum(axis=0)))} | summary
+    answers = split.golds or [[target] for target in split.targets]
+    scores.correct = np.array([exact_match(own, golds) for own, golds in zip(prediction, answers, strict=True)])
+    matching = float(np.mean([f1(own, golds) for own, golds in zip(prediction, answers, strict=True)]))
+    return scores, {"accuracy": float(scores.correct.mean()), "f1": matching} | summary
+
+
+def mean_flops(size: Size, inputs: Encoded, outputs: Encoded, beams: int) -> float:
+    """Mean floating-point operations of answering one example: encoded once, and every beam's tokens decoded once."""
+    encoding = t5.forward_flops(size, inputs.lengths, np.zeros(1))
+    decoding = t5.forward_flops(size, inputs.lengths, outputs.lengths) - encoding
+    return float((encoding + beams * decoding).mean())
+
+
+def _metadata(config: Config, split: Split, model: Model, digest: str, dtype: str, flops: float) -> ScoresMetadata:
+    settings = decoding_settings(config)
+    decoding = "greedy" if settings["beams"] == 1 else f"beam{settings['beams']},alpha{settings['length_penalty']:g}"
+    task = config.dataset.task
+    measure = "squad_exact_match" if task == "span_qa" else bleu_signature(config.infer.bleu_tokenizer)
+    return ScoresMetadata(
+        dataset=config.dataset.name,
+        size=config.size.name,
+        seed=config.seed,
+        split=split.name,
+        task=task,
+        classes=[],
+        parameters=t5.count_parameters(model.size),
+        flops_per_example=flops,
+        model=digest,
+        data=split.fingerprint,
+        signature=f"scores:token_log_probs|context:gold+self|tokens:all+eos|decoding:{decoding}"
+        f"|max_tokens:{config.dataset.max_target_length}|dtype:{dtype}|measure:{measure}|version:{SCORING_VERSION}",
+        config={"training": model.cell, "scoring": scoring_identity(config, digest)},
+    )
+
+
+class _Gathered:
+    """Token scores of all texts, filled in batch by batch."""
+
+    def __init__(self, texts: Encoded) -> None:
+        self._offsets = np.asarray(texts.offsets, np.int64)
+        self._values = [np.full(len(texts.flat), np.nan, np.float32) for _ in range(3)]
+
+    def add(self, rows: np.ndarray, values: Sequence[sequences.TokenScores]) -> None:
+        """`values` are those of each of the texts `rows`."""
+        for row, of_text in zip(rows, values, strict=True):
+            for kept, some in zip(self._values, of_text, strict=True):
+                kept[self._offsets[row] : self._offsets[row + 1]] = some
+
+    def scores(self) -> TokenScores:
+        log_probs, margins, entropies = self._values
+        return TokenScores(log_probs, margins, entropies, self._offsets)

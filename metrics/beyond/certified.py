@@ -1,0 +1,238 @@
+"""Certified thresholds: whom to defer so as to be no worse than ε below the larger model, with probability 1 - δ.
+
+Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are hypotheses "this one loses more than ε",
+tested one after the other on a calibration half from the safest on, each at level δ, until one can't be rejected. The
+last rejected is certified: whatever the data, with probability at least 1 - δ over the calibration half it loses no
+more than ε in the population. The other half says what it does there.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conf.schema import Metrics
+from metrics.analysis import Analysis
+from metrics.beyond.table import PAIR, SCORE, Column, Table, of_pair, of_score
+from metrics.grid import SizeRuns
+from metrics.switcher import FRACTIONS
+from metrics.tables import Row
+
+FEWEST = 20  # examples, to calibrate a threshold on one half and look at it on the other
+
+_GUARANTEE = (
+    "Each holds by itself: the thresholds of two scores are not certified together. It is for examples like these, for "
+    "these runs."
+)
+
+
+def certified_table() -> Table:
+    return Table(
+        name="certified",
+        title="Certified deferral: no worse than ε below the larger model, with probability 1 - δ",
+        reading=(
+            "The share of examples that has to go to the larger model so that the mixture is certified to be at most ε "
+            "below it (100 %: nothing can be saved with this certainty), a mean over pairs of runs with its least and "
+            "most. Loss: how far below the larger model the mixture is on the half that nothing was chosen on (below "
+            "0: above it); runs over ε there are by chance a few even where every certificate is right, as that half "
+            "is a sample too. " + _GUARANTEE
+        ),
+        columns=(
+            *PAIR,
+            *SCORE,
+            Column("epsilon", "ε", "points", ".2f"),
+            Column("delta", "δ", "", ".2g"),
+            Column("deferred", "Deferred", "%", ".1f"),
+            Column("deferred_least", "least", "%", ".1f"),
+            Column("deferred_most", "most", "%", ".1f"),
+            Column("deferred_chosen", "on the calibration half", "%", ".1f", shown=False),
+            Column("loss", "Loss", "points", "+.2f"),
+            Column("over_epsilon", "Pairs over ε", "%", ".0f"),
+            Column("saving", "Pairs that save", "%", ".0f"),
+            Column("pairs", "Pairs", "", "d"),
+            Column("calibration", "Calibration examples", "", ",d"),
+            Column("evaluation", "Other half", "", ",d"),
+        ),
+    )
+
+
+def certified_runs_table() -> Table:
+    return Table(
+        name="certified_runs",
+        title="Certified thresholds of single runs, to deploy",
+        reading=(
+            "Send an example to the larger run where the small run's score is at least the threshold (margin: "
+            "1 - (p₁ - p₂); entropy: nats; churn: a fraction; -: no threshold is certified, send all). Each small run "
+            "is paired with one larger run. " + _GUARANTEE
+        ),
+        columns=(
+            *PAIR,
+            *SCORE,
+            Column("small_seed", "Small seed"),
+            Column("large_seed", "Large seed"),
+            Column("threshold", "Threshold", "", ".4g"),
+            Column("deferred", "Deferred", "%", ".1f"),
+            Column("loss", "Loss", "points", "+.2f"),
+            Column("accuracy", "Accuracy", "%", ".2f"),
+            Column("large_accuracy", "Larger model's", "%", ".2f"),
+        ),
+    )
+
+
+@dataclass
+class Certified:
+    """Certified thresholds of one small run towards J larger runs. Fractions, 0-1."""
+
+    threshold: np.ndarray  # [J], of the score as given: defer where it is at least that; -inf: all
+    chosen: np.ndarray  # [J], share of the calibration half it defers
+    deferred: np.ndarray  # [J], share of the evaluation half it defers
+    loss: np.ndarray  # [J], the larger model's accuracy minus the mixture's, on the evaluation half
+
+
+def calibration_half(examples: int, seed: int) -> np.ndarray:
+    """Which examples calibrate, the same for all runs and scores: [n] bool."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(13,)))
+    half = np.zeros(examples, dtype=bool)
+    half[rng.permutation(examples)[: examples // 2]] = True
+    return half
+
+
+def certified_of(
+    scores: Mapping[str, np.ndarray],
+    score: str,
+    small: SizeRuns,
+    large: SizeRuns,
+    calibration: np.ndarray,
+    config: Metrics,
+) -> tuple[Row, list[Row]]:
+    """What a row a (small, large, score) holds, and rows a small run; `scores` are all of the small size's.
+
+    Both sizes have `correct`.
+    """
+    assert small.correct is not None and large.correct is not None
+    runs = [
+        certify(own, right, large.correct, calibration, config.epsilon, config.delta)
+        for own, right in zip(scores[score], small.correct, strict=True)
+    ]
+    deferred, chosen, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "chosen", "loss"))
+    summed = {
+        "epsilon": 100 * config.epsilon,
+        "delta": config.delta,
+        "deferred": 100 * float(deferred.mean()),
+        "deferred_least": 100 * float(deferred.min()),
+        "deferred_most": 100 * float(deferred.max()),
+        "deferred_chosen": 100 * float(chosen.mean()),
+        "loss": 100 * float(loss.mean()),
+        # a loss is a whole number of examples over n, so its rounding is far below one
+        "over_epsilon": 100 * float((loss > config.epsilon + 1e-12).mean()),
+        "saving": 100 * float((deferred < 1).mean()),
+        "pairs": deferred.size,
+        "calibration": int(calibration.sum()),
+        "evaluation": int((~calibration).sum()),
+    }
+    single: list[Row] = []
+    for i, run in enumerate(runs):
+        j = i % len(large.seeds)
+        theirs = float(large.correct[j][~calibration].mean())
+        single.append(
+            {
+                "small_seed": small.seeds[i],
+                "large_seed": large.seeds[j],
+                "threshold": natural_units(score, float(run.threshold[j]), scores, config),
+                "deferred": 100 * float(run.deferred[j]),
+                "loss": 100 * float(run.loss[j]),
+                "accuracy": 100 * (theirs - float(run.loss[j])),
+                "large_accuracy": 100 * theirs,
+            }
+        )
+    return summed, single
+
+
+def certified(
+    analysis: Analysis, results: Mapping[tuple[str, str, str], tuple[Row, list[Row]]]
+) -> tuple[list[Row], list[Row]]:
+    """Rows a (small, large, score), and rows a (small, large, score, small seed), from `certified_of` of each."""
+    summed: list[Row] = []
+    single: list[Row] = []
+    for pair in analysis.pairs:
+        for score in pair.scores:
+            if (pair.small, pair.large, score) in results:
+                of_score_row, of_runs = results[pair.small, pair.large, score]
+                names = {**of_pair(analysis, pair.small, pair.large), **of_score(score)}
+                summed.append({**names, **of_score_row})
+                single += [{**names, **row} for row in of_runs]
+    return summed, single
+
+
+def certify(
+    score: np.ndarray, small: np.ndarray, large: np.ndarray, calibration: np.ndarray, epsilon: float, delta: float
+) -> Certified:
+    """From a run's score [n], correctness [n] and [J, n], and which examples calibrate [n] bool.
+
+    Loss of threshold t: R(t) = E (l - s) 1[score < t]. Thresholds to test are the evaluation half's scores at its
+    deferral fractions 1, .99 … 0, so they don't depend on what tests them; that half's correctness isn't looked at.
+    """
+    fit, check = score[calibration], score[~calibration]
+    ranked = np.sort(check)[::-1]
+    # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
+    at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
+    thresholds = np.unique(ranked[at]).astype(np.float64)  # ascending: the safest first
+    order = np.argsort(fit, kind="stable")
+    below = np.searchsorted(fit[order], np.append(thresholds, np.inf), side="left")  # [T + 1], not deferred
+    gains = (large[:, calibration].astype(np.int8) - small[calibration].astype(np.int8))[:, order]  # d, [J, m]
+    counts = []
+    for sign in (1, -1):
+        before = np.zeros((len(gains), len(fit) + 1), dtype=np.int64)
+        np.cumsum(gains == sign, axis=1, out=before[:, 1:])
+        counts.append(before[:, below])
+    passes = no_worse(counts[0], counts[1], len(fit), epsilon, delta)  # [J, T + 1]
+    passed = np.logical_and.accumulate(passes, axis=1).sum(axis=1)  # how many before the first that fails
+    candidates = np.concatenate([[-np.inf], thresholds, [np.inf]])
+    threshold = candidates[passed]
+    kept = check[None, :] < threshold[:, None]  # [J, m]
+    d = large[:, ~calibration].astype(np.int8) - small[~calibration].astype(np.int8)
+    return Certified(
+        threshold=threshold,
+        chosen=(fit[None, :] >= threshold[:, None]).mean(axis=1),
+        deferred=(~kept).mean(axis=1),
+        loss=(d * kept).mean(axis=1),
+    )
+
+
+def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np.ndarray:
+    """Whether "the loss is above ε" is rejected at level δ, from counts [...] of d = 1 and d = -1 among m examples.
+
+    The loss is p₊ - p₋, the chances of d = 1 and of d = -1 where the small model answers. It is below the upper
+    Clopper-Pearson limit of p₊ minus the lower one of p₋, each at level δ/2, except with probability at most δ (union
+    bound): exact at any m, and no assumption on how p₊ and p₋ go together. A bound for any loss in [-1, 1], such as
+    Hoeffding-Bentkus, doesn't know that d is mostly 0 and needs several times the examples; a sign test knows, but
+    tests ε = 0 alone.
+    """
+    from scipy.special import betaincinv
+
+    wins, losses = np.asarray(wins, dtype=np.float64), np.asarray(losses, dtype=np.float64)
+    level = delta / 2
+    # Clopper & Pearson 1934: upper limit of k of m is the 1 - level quantile of Beta(k + 1, m - k)
+    upper = np.where(wins < m, betaincinv(wins + 1, np.maximum(m - wins, 1), 1 - level), 1.0)
+    lower = np.where(losses > 0, betaincinv(np.maximum(losses, 1), m - losses + 1, level), 0.0)
+    return upper - lower <= epsilon
+
+
+def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], config: Metrics) -> float:
+    """A threshold in the units of docs/metrics.md, from those that a size's scores are ranked in; NaN if all go.
+
+    `values` are the size's scores: of two classes the entropy is ranked by the margin, which is the same array.
+    """
+    if value == -math.inf:
+        return math.nan
+    runs = len(values[score])
+    if score == "churn":
+        return value / (runs - 1)
+    if score == "committee_churn":
+        return value / ((runs - 1) * (runs - 1 if config.committee_churn_includes_self else runs - 2))
+    if score.endswith("entropy") and values[score] is values[score.replace("entropy", "margin")]:
+        p = math.exp(value) / 2  # of the less likely class
+        return -p * math.log(p) - (1 - p) * math.log1p(-p) if p > 0 else 0.0
+    return math.exp(value)

@@ -1,0 +1,243 @@
+"""Held-out peaks: where to stop deferring is chosen on one half of the examples and scored on the other.
+
+The peak of a noisy curve is biased upward (Table 1 takes the best of 99 fractions on the examples it then reports).
+Here the fraction, and which of the two models to compare with, come from one half; the gain is what they give on the
+other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.analysis import Analysis
+from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
+from metrics.grid import SizeRuns
+from metrics.intervals import Resampling, estimate
+from metrics.switcher import FRACTIONS, INTERIOR, DeferralOrder
+from metrics.tables import Row
+
+FEWEST = 4  # examples
+_MOST_HALVES, _LEAST_HALVES = 20, 2
+_EXAMPLES_HALVED = 100_000  # n × splits: with many examples a split says little that another one doesn't
+
+
+def held_out_peak_table() -> Table:
+    return Table(
+        name="held_out_peak",
+        title="Held-out peak of the switcher curve",
+        reading=(
+            "The gain over the better single model when the fraction deferred is chosen on one half of the examples "
+            "and scored on the other, both ways, over repeated random halves. The interval resamples seeds and "
+            "examples and keeps the chosen fractions. Above 0, interval included: mixing beats both models, for good. "
+            "Optimism is what the same choice promises on the half it was made on, minus that. The floors are what a "
+            "random score's peak reaches on all examples: for models as different as these (exact) and for equally "
+            "accurate ones."
+        ),
+        columns=(
+            *PAIR,
+            *SCORE,
+            Column("held_out", "Held-out gain", "points", "+.2f", interval=True),
+            Column("optimism", "Optimism", "points", ".2f"),
+            Column("peak", "Table 1", "points", "+.2f"),
+            Column("fraction", "Fraction deferred", "%", ".0f"),
+            Column("floor", "Random floor", "points", ".2f"),
+            Column("floor_equal", "if equally accurate", "points", ".2f"),
+            Column("halves", "Splits", "", "d"),
+        ),
+    )
+
+
+def splits(examples: int) -> int:
+    """How many random halvings: the more the fewer examples there are."""
+    return int(np.clip(_EXAMPLES_HALVED // examples, _LEAST_HALVES, _MOST_HALVES))
+
+
+def halves_of(examples: int, seed: int) -> np.ndarray:
+    """Random halves, shared by all pairs of sizes, runs and scores: [splits, n] bool."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
+    halves = np.zeros((splits(examples), examples), dtype=bool)
+    for half in halves:
+        half[rng.permutation(examples)[: examples // 2]] = True
+    return halves
+
+
+@dataclass
+class Peak:
+    """A held-out peak of one size pair by one score, a mean over pairs of runs. Fractions, 0-1."""
+
+    gain: float
+    samples: np.ndarray  # [B]
+    optimism: float
+    fraction: float  # deferred
+
+
+def held_out_peak(
+    orders: list[DeferralOrder],
+    small: SizeRuns,
+    large: SizeRuns,
+    halves: np.ndarray,
+    resampling: Resampling,
+    seed: tuple[int, ...],
+) -> Peak:
+    """From the orders of a score's runs; both sizes have `correct`, and there are four examples or more."""
+    assert small.correct is not None and large.correct is not None
+    result = held_out_gains(orders, small.correct, large.correct, halves)
+    return Peak(
+        gain=float(result.gain.mean()),
+        samples=resampled_means(result, resampling, small, large, seed),
+        optimism=float((result.chosen_on - result.gain).mean()),
+        fraction=float(result.fraction.mean()),
+    )
+
+
+def held_out_peaks(analysis: Analysis, peaks: Mapping[tuple[str, str, str], Peak], confidence: float) -> list[Row]:
+    """One row for each of the `peaks`, (small, large, score) -> Peak; points."""
+    rows: list[Row] = []
+    n = analysis.grid.examples
+    for pair in analysis.pairs if peaks else []:
+        floors = random_peak(pair.bounds.only_large, pair.bounds.only_small, n)
+        for score in pair.scores:
+            peak = peaks.get((pair.small, pair.large, score))
+            if peak is None:
+                continue
+            rows.append(
+                {
+                    **of_pair(analysis, pair.small, pair.large),
+                    **of_score(score),
+                    **interval_of("held_out", estimate(peak.gain, peak.samples, confidence), 100),
+                    "optimism": 100 * peak.optimism,
+                    "peak": 100 * pair.peak_gain[score].value,
+                    "fraction": 100 * peak.fraction,
+                    "floor": 100 * float(floors.mean()),
+                    "floor_equal": 100 * float(pair.bounds.random_hump.mean()),
+                    "halves": splits(n),
+                }
+            )
+    return rows
+
+
+@dataclass
+class HeldOut:
+    """Held-out peaks of one size pair by one score, means over splits and both directions. Fractions, 0-1."""
+
+    gain: np.ndarray  # [R_small, R_large], on the half that nothing was chosen on
+    chosen_on: np.ndarray  # [R_small, R_large], of the same choice on its own half
+    fraction: np.ndarray  # [R_small, R_large], deferred
+    covariance: np.ndarray  # [P, P], P = R_small · R_large: of `gain` when the examples are resampled
+
+
+def held_out_gains(
+    orders: list[DeferralOrder], small_correct: np.ndarray, large_correct: np.ndarray, halves: np.ndarray
+) -> HeldOut:
+    """From orders of R_small runs, correctness [R_small, n], [R_large, n] and halves [H, n] bool.
+
+    With S of a half by the same ranks, f* = argmax over 0.01 … 0.99 of S and the better of the two models on the one
+    half (ties: the least fraction, the smaller model), the gain is S(f*) minus that model's accuracy on the other.
+    Each example is once in the other half a split, so a gain is a sum of what each example contributes; resampled, such
+    sums are normal with the contributions' covariance.
+    """
+    runs, large_runs, n = len(orders), len(large_correct), small_correct.shape[1]
+    shape = (runs, large_runs)
+    chosen_on, fraction = np.zeros(shape), np.zeros(shape)
+    contributed = np.zeros((*shape, n), dtype=np.float32)
+    times = 2 * len(halves)
+    for run, deferral in enumerate(orders):
+        order = deferral.order
+        ranked = (large_correct.astype(np.int8) - small_correct[run].astype(np.int8))[:, order]  # d, [R_large, n]
+        everywhere = _cumulated(ranked)
+        counted = np.zeros((large_runs, n), dtype=np.float32)  # how much of each d the gains hold
+        for half in halves[:, order]:
+            inside = _cumulated(np.where(half, ranked, 0))
+            for chooses, sums in ((half, inside), (~half, everywhere - inside)):
+                counts = np.concatenate([[0], np.cumsum(chooses)])
+                here, total = int(counts[-1]), sums[:, -1]
+                curve = _at_fractions(deferral, counts, sums)[:, INTERIOR]  # [R_large, 99]
+                best = curve.argmax(axis=1)
+                peak = curve[np.arange(large_runs), best] - np.maximum(total, 0)
+                chosen_on[run] += peak / (here * times)
+                fraction[run] += FRACTIONS[INTERIOR][best] / times
+                share = np.where(chooses, 0, np.float32(1 / ((n - here) * times)))
+                others = np.arange(n + 1) - counts  # of the other half, deferred at each rank
+                for j in range(large_runs):
+                    start, stop, part = _cut(deferral, others, FRACTIONS[INTERIOR][best[j]])
+                    counted[j, :start] += share[:start]
+                    counted[j, start:stop] += part * share[start:stop]
+                    if total[j] > 0:
+                        counted[j] -= share
+        contributed[run][:, order] = counted * ranked
+    flat = contributed.reshape(-1, n)
+    gain = flat.sum(axis=1, dtype=np.float64)
+    covariance = (flat @ flat.T).astype(np.float64) - np.outer(gain, gain) / n
+    return HeldOut(gain.reshape(shape), chosen_on, fraction, covariance)
+
+
+def _cumulated(ranked: np.ndarray) -> np.ndarray:
+    """[J, n] -> [J, n + 1] int32, sums before each rank."""
+    sums = np.zeros((len(ranked), ranked.shape[1] + 1), dtype=np.int32)
+    np.cumsum(ranked, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _at_fractions(deferral: DeferralOrder, counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Σ d over the first f · m of a half's m examples at FRACTIONS: [J, 101].
+
+    `counts` [n + 1] and `sums` [J, n + 1] are the half's examples, and its sums of d, before each rank of them all.
+    """
+    at = counts[deferral.knots]
+    positions = FRACTIONS * at[-1]
+    right = np.searchsorted(at, positions, side="left").clip(1)
+    # a block that holds none of the half is stepped over
+    step = at[right] - at[right - 1]
+    part = (positions - at[right - 1]) / np.where(step > 0, step, 1)
+    low, high = sums[:, deferral.knots[right - 1]], sums[:, deferral.knots[right]]
+    return np.where(part == 1.0, high, low + part * (high - low))
+
+
+def _cut(deferral: DeferralOrder, counts: np.ndarray, fraction: float) -> tuple[int, int, float]:
+    """The tie block, ranks start to stop, that the fraction of a half cuts, and the share of it that is deferred."""
+    at = counts[deferral.knots]
+    position = fraction * at[-1]
+    right = max(int(np.searchsorted(at, position, side="left")), 1)
+    step = at[right] - at[right - 1]
+    part = float((position - at[right - 1]) / step) if step > 0 else 0.0
+    return int(deferral.knots[right - 1]), int(deferral.knots[right]), part
+
+
+def resampled_means(
+    result: HeldOut, resampling: Resampling, small: SizeRuns, large: SizeRuns, seed: tuple[int, ...]
+) -> np.ndarray:
+    """Means over pairs of drawn runs of resampled gains: [B]. Seeds are the shared draws; examples their normal limit.
+
+    A gain is a sum over examples, so under resampling the gains of all pairs are jointly normal up to 1/√n.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(12, *seed[1:])))
+    values, vectors = np.linalg.eigh(result.covariance)
+    spread = vectors * np.sqrt(np.clip(values, 0, None))  # eigh, as the covariance is often singular
+    noise = rng.standard_normal((resampling.resamples, len(values))) @ spread.T  # [B, P]
+    gains = (result.gain.ravel() + noise).reshape(-1, *result.gain.shape)
+    weights = resampling.seeds[small.name] / len(small.seeds), resampling.seeds[large.name] / len(large.seeds)
+    return np.einsum("bij,bi,bj->b", gains, *weights)
+
+
+def random_peak(only_large: np.ndarray, only_small: np.ndarray, n: int) -> np.ndarray:
+    """E max(0, max over [0, 1] of S - max(a, b)) of a random score, exactly: fractions [...], [...] -> [...].
+
+    In random order the W = wn wins and L = l'n losses among d are a walk from 0 to D = W - L. By reflection it reaches
+    r ≥ max(D, 0) with probability C(W + L, L + r) / C(W + L, W), so E (max - max(D, 0)) is the sum of those over
+    r > max(D, 0) (André's reflection principle; Feller 1968, ch. III). At W = L and many of both it is √(π/8) √(W + L),
+    as `random_hump` says.
+    """
+    from scipy.special import gammaln
+
+    wins, losses = (np.rint(np.asarray(share) * n).astype(np.int64) for share in (only_large, only_small))
+    result = np.zeros(wins.shape)
+    for index in np.ndindex(wins.shape):
+        won, lost = int(wins[index]), int(losses[index])
+        # terms fall at least as fast as a normal density of variance about (W + L) / 4
+        most = min(won, lost, int(8 * np.sqrt(won + lost)) + 8)
+        r = max(won - lost, 0) + np.arange(1, most + 1)
+        up = lost + r
+        logs = gammaln(won + 1) + gammaln(lost + 1) - gammaln(up + 1) - gammaln(won + lost - up + 1)
+        result[index] = np.exp(logs).sum() / n
+    return result

@@ -1,0 +1,235 @@
+"""Post-hoc deferral: a small model that learns, from the small run's outputs, where the larger one is worth asking.
+
+Confidence defers where the small model is unsure, whether or not the larger one knows better. Jitkrittum et al. 2023
+(*When does confidence-based cascade deferral suffice?*) show when that falls short, and fit the difference instead: a
+regression of d = l - s ("Diff-01") on the small model's outputs. Here it is cross-fitted: no example is scored by a
+model that saw it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.analysis import Analysis
+from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair
+from metrics.grid import SizeRuns
+from metrics.intervals import Estimate, Resampling, estimate
+from metrics.resampled import SwitcherSamples, switcher_samples
+from metrics.switcher import (
+    DeferralOrder,
+    PairStatistics,
+    SwitcherStatistics,
+    deferral_order,
+    pair_statistics,
+    switcher_statistics,
+)
+from metrics.tables import Row
+from metrics.uncertainty import log_probabilities
+
+FOLDS = 5
+FEWEST = 100  # examples: below it there is nothing to learn from
+MOST_ROWS = 50_000  # that a fold's model is fitted on
+_MOST_CLASSES = 20  # with a feature each; of more classes, the likeliest ten
+_LOWEST_LOG = -700.0  # instead of -inf, which the trees don't take
+
+ALONE, COMMITTEE = "post_hoc", "post_hoc_committee"
+_TITLES = {
+    "margin": "Margin",
+    ALONE: "Post-hoc, one run's outputs",
+    COMMITTEE: "Post-hoc, with churn and committee",
+    "perfect": "Perfect router",
+}
+_OF_A_COMMITTEE = ("churn", "committee_margin", "committee_entropy", "committee_churn")
+
+
+def post_hoc_table() -> Table:
+    return Table(
+        name="post_hoc",
+        title="Post-hoc deferral: a model of where the larger one is right, against confidence",
+        reading=(
+            "Cells of Tables 1 and 3 for a score that was learned: a curve in the margin's rank and boosted trees, "
+            "fitted to predict l - s from the small run's outputs on four fifths of the examples, scoring the fifth "
+            "they didn't see. Over the margin, "
+            "interval above 0: confidence leaves something on the table. The perfect router knows every d and is out "
+            "of reach of any score. The committee's version needs every run of the small model."
+        ),
+        columns=(
+            *PAIR,
+            *SCORE,
+            Column("table1", "Table 1", "points", "+.2f", interval=True),
+            Column("table3", "Table 3", "points", "+.2f", interval=True),
+            Column("over_margin", "Table 3 over the margin's", "points", "+.2f", interval=True),
+            Column("share_of_perfect", "of the perfect router's", "%", ".1f"),
+            Column("passes", "Small passes", "", "d"),
+            Column("pairs", "Pairs", "", "d"),
+        ),
+    )
+
+
+@dataclass
+class PostHoc:
+    """A learned score's switchers of one size pair."""
+
+    scores: dict[str, PairStatistics]
+    samples: SwitcherSamples  # of the first few resamples
+
+
+def post_hoc_of(
+    small: SizeRuns,
+    large: SizeRuns,
+    scores: Mapping[str, np.ndarray],
+    given: np.ndarray,
+    resampling: Resampling,
+    seed: tuple[int, ...],
+) -> PostHoc:
+    """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
+
+    `scores` are the small size's, `given` its `features`; a committee's scores are added for a second fit.
+    """
+    assert small.correct is not None and large.correct is not None
+    samples = switcher_samples(small, [large], resampling)
+    statistics: dict[str, list[SwitcherStatistics]] = {}
+    more = [scores[name] for name in _OF_A_COMMITTEE if name in scores]
+    inputs = {ALONE: given}
+    if more:
+        committee = np.stack(more, axis=2).clip(_LOWEST_LOG)
+        inputs[COMMITTEE] = np.concatenate([given, committee], axis=2, dtype=np.float32)
+    predicted = {}
+    for score, columns in inputs.items():
+        rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
+        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng)
+    for run, own in enumerate(small.correct):
+        drawn = samples.run(run)
+        for score, values in predicted.items():
+            deferral = deferral_order(values[run])
+            statistics.setdefault(score, []).append(switcher_statistics(deferral, own, large.correct))
+            drawn.add(score, deferral)
+    return PostHoc(
+        {score: pair_statistics(small.name, large.name, score, runs) for score, runs in statistics.items()},
+        samples,
+    )
+
+
+def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized: bool) -> np.ndarray:
+    """What one run of a size tells of its examples, without a label: [R, n, F] float32, the margin first.
+
+    Margin and entropy; of classes, the log-probability of each in their order (of many, the prediction and the highest
+    ten); of sequences, by tokens of the run's own output, their number, and the least and mean log-probability.
+    """
+    columns = [scores["margin"], scores["entropy"]]
+    runs = range(len(size.seeds))
+    if size.task == "classification":
+        log_p = np.stack([log_probabilities(size, run, length_normalized) for run in runs])
+        if log_p.shape[2] > _MOST_CLASSES:
+            columns.append(size.prediction)
+            log_p = -np.sort(-log_p, axis=2)[:, :, :10]
+        columns += list(np.moveaxis(log_p, 2, 0))
+    else:
+        tokens = [size.tokens("self", run) for run in runs]
+        columns.append(np.stack([one.lengths for one in tokens]))
+        columns.append(np.stack([np.minimum.reduceat(one.log_probs, one.offsets[:-1]) for one in tokens]))
+        columns.append(np.stack([np.add.reduceat(one.log_probs, one.offsets[:-1]) / one.lengths for one in tokens]))
+    return np.stack([np.clip(column, _LOWEST_LOG, None) for column in columns], axis=2).astype(np.float32)
+
+
+def cross_fitted(
+    given: np.ndarray, small_correct: np.ndarray, large_correct: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """E[d | features] of every run's examples, by models that saw none of them: [R_small, n, F] -> [R_small, n].
+
+    Examples are split into five folds. The model of a fold is fitted on the other four: each of their examples once,
+    with one small and one large run drawn at random, as much as one pair of runs has to learn from. It is a cubic in
+    the rank of the first feature (the margin; ranks need no label) and, on what that leaves, shallow trees: with few
+    examples to learn from it stays near confidence, which trees alone fall below.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    runs, n, _ = given.shape
+    fold = rng.permutation(n) % FOLDS
+    own, other = np.asarray(rng.integers(runs, size=n)), np.asarray(rng.integers(len(large_correct), size=n))
+    example = np.arange(n)
+    d = large_correct[other, example].astype(np.float64) - small_correct[own, example]
+    powers = np.stack([_powers(deferral_order(run[:, 0])) for run in given])  # [R_small, n, 4]
+    predicted = np.zeros((runs, n))
+    with threadpool_limits(limits=1, user_api="openmp"):  # small fits: more threads wait for one another
+        for k in range(FOLDS):
+            rows = np.flatnonzero(fold != k)
+            if len(rows) > MOST_ROWS:
+                rows = rng.choice(rows, MOST_ROWS, replace=False)
+            of_rank = powers[own[rows], rows]
+            cubic = np.linalg.lstsq(of_rank, d[rows], rcond=None)[0]
+            trees = HistGradientBoostingRegressor(
+                max_iter=40,
+                learning_rate=0.05,
+                max_leaf_nodes=4,
+                min_samples_leaf=int(np.clip(len(rows) // 20, 10, 500)),
+                l2_regularization=1.0,
+                early_stopping=False,
+                random_state=0,
+            )
+            trees.fit(given[own[rows], rows], d[rows] - of_rank @ cubic)
+            held_out = np.flatnonzero(fold == k)
+            for run in range(runs):
+                left = trees.predict(given[run][held_out])
+                predicted[run, held_out] = powers[run][held_out] @ cubic + left
+    return predicted
+
+
+def _powers(deferral: DeferralOrder) -> np.ndarray:
+    """1, r, r², r³ of each example's share of less certain ones, ties half: [n, 4]."""
+    middle = (deferral.knots[:-1] + deferral.knots[1:]) / (2 * deferral.examples)
+    rank = np.empty(deferral.examples)
+    rank[deferral.order] = np.repeat(middle, np.diff(deferral.knots))
+    return rank[:, None] ** np.arange(4)
+
+
+def post_hoc(
+    analysis: Analysis,
+    results: Mapping[tuple[str, str], PostHoc],
+    samples: Mapping[str, SwitcherSamples],
+    confidence: float,
+) -> list[Row]:
+    """One row a (small, large, score): the margin, the learned scores, the perfect router.
+
+    `results` by (small, large), `samples` of the margin by small size.
+    """
+    rows: list[Row] = []
+    none = np.zeros(0)
+    for pair in analysis.pairs:
+        result = results.get((pair.small, pair.large))
+        if result is None:
+            continue
+        margin = pair.area["margin"].value
+        perfect = float(pair.bounds.perfect_area.mean())
+        cells: dict[str, Row] = {
+            "margin": {
+                **interval_of("table1", pair.peak_gain["margin"], 100),
+                **interval_of("table3", pair.area["margin"], 100),
+                **interval_of("over_margin", Estimate(0.0), 100),
+                "passes": 1,
+            }
+        }
+        for score, statistics in result.scores.items():
+            peak, area = float(statistics.peak_gain.mean()), float(statistics.area.mean())
+            peaks, areas = result.samples.peak_gain[pair.large, score], result.samples.area[pair.large, score]
+            margins = samples[pair.small].area[pair.large, "margin"][: len(areas)]  # of the same resamples
+            cells[score] = {
+                **interval_of("table1", estimate(peak, peaks, confidence), 100),
+                **interval_of("table3", estimate(area, areas, confidence), 100),
+                **interval_of("over_margin", estimate(area - margin, areas - margins, confidence), 100),
+                "passes": 1 if score == ALONE else len(pair.gaps),
+            }
+        cells["perfect"] = {
+            **interval_of("table1", estimate(float(pair.bounds.perfect_hump.mean()), none, confidence), 100),
+            **interval_of("table3", estimate(perfect, none, confidence), 100),
+            **interval_of("over_margin", estimate(perfect - margin, none, confidence), 100),
+            "passes": 1,
+        }
+        for score, row in cells.items():
+            share = row["table3"] / perfect if perfect > 0 else math.nan
+            names = {**of_pair(analysis, pair.small, pair.large), "score_title": _TITLES[score], "score": score}
+            rows.append({**names, **row, "share_of_perfect": share, "pairs": pair.gaps.size})
+    return rows

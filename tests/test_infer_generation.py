@@ -1,0 +1,168 @@
+"""Answers as text: what is written, how it is scored by token, and what a scores file then says."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sacrebleu
+
+from infer.identity import find_model, finished_scores, quality, scoring_identity
+from metrics.scores import read_scores
+from metrics.text import corpus_bleu, exact_match, f1
+from tests.test_train_loop import train_here
+from tracking.store import Store
+from train import t5
+from train.data.sources import load_split
+from train.model_artifact import load_model
+
+WORDS = ["red", "blue", "green", "black"]
+COLOURS = dict(zip(WORDS, ["rot", "blau", "grün", "schwarz"], strict=True))
+TINY = [
+    *("size.d_model=16", "size.d_kv=8", "size.d_ff=32", "size.layers=1", "size.heads=2"),
+    *("train.steps=40", "train.batch_size=16", "tokenizer.vocabulary_size=60", "infer.batch_size=16"),
+    *("optimizer.learning_rate=0.05", "optimizer.warmup_steps=5", "dataset.max_target_length=8"),
+]
+
+
+def pairs(n: int, seed: int) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    drawn = [[WORDS[i] for i in rng.integers(0, 4, rng.integers(1, 4))] for _ in range(n)]
+    return [{"source": " ".join(words), "target": " ".join(COLOURS[w] for w in words)} for words in drawn]
+
+
+def questions(n: int, seed: int) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        first, second = (WORDS[k] for k in rng.permutation(4)[:2])
+        answers = [f"The {first}.", first] if i % 2 else [first]
+        rows.append({"id": f"q{i}", "question": "first?", "context": f"{first} then {second}", "answers": answers})
+    return rows
+
+
+@pytest.fixture(scope="module", params=["translation", "span_qa"])
+def scored(request, tmp_path_factory):
+    """The task, a cell's config, its store, and its scores."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from conf.app import CONF, to_config
+    from infer.scoring import score
+
+    folder = tmp_path_factory.mktemp(request.param)
+    make = pairs if request.param == "translation" else questions
+    for split, n, seed in (("train", 60, 0), ("test", 21, 1)):
+        rows = "".join(json.dumps(row) + "\n" for row in make(n, seed))
+        (folder / f"{split}.jsonl").write_text(rows)
+    given = [
+        f"dataset={request.param}",
+        "dataset.name=toy",
+        f"dataset.path={folder}",
+        f"tracking.root={folder / 'runs'}",
+    ]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = to_config(hydra_compose("config", [*given, *TINY]))
+    train_here(config)
+    store = Store(folder / "runs")
+    artifact = score(config, store, find_model(config, store))
+    return request.param, config, store, artifact
+
+
+def test_the_columns_are_the_task_s(scored) -> None:
+    task, config, _, artifact = scored
+    scores, split = read_scores(artifact.file("scores.parquet")), load_split(config.dataset, "test")
+    assert (scores.metadata.task, scores.metadata.classes, len(scores.example_id)) == (task, [], 21)
+    assert scores.example_id.tolist() == split.example_id and scores.target.tolist() == split.targets
+    assert scores.class_log_likelihoods is None
+    assert scores.metadata.data == split.fingerprint and scores.metadata.flops_per_example > 0
+    assert "decoding:greedy" in scores.metadata.signature and "context:gold+self" in scores.metadata.signature
+    if task == "translation":
+        assert scores.correct is None
+        reference = sacrebleu.corpus_bleu(scores.prediction.tolist(), [split.targets], tokenize="intl").score
+        assert float(corpus_bleu(scores.bleu_stats.sum(axis=0))) == pytest.approx(reference, abs=1e-9)
+        assert artifact.metadata["bleu"] == pytest.approx(reference, abs=1e-9)
+        assert quality(artifact.metadata) == f"BLEU {reference:.2f}"
+        assert "tok:intl" in scores.metadata.signature
+    else:
+        pairs = list(zip(scores.prediction, split.golds, strict=True))
+        assert scores.correct.tolist() == [exact_match(own, golds) for own, golds in pairs]
+        assert artifact.metadata["accuracy"] == scores.correct.mean()
+        assert artifact.metadata["f1"] == pytest.approx(np.mean([f1(own, golds) for own, golds in pairs]))
+        assert any(len(golds) == 2 for golds in split.golds)
+
+
+def test_token_scores_are_those_of_the_definition(scored) -> None:
+    """Each text by itself: its logits, softmax over the whole vocabulary in float64, and what follows from that."""
+    task, config, store, artifact = scored
+    scores, split = read_scores(artifact.file("scores.parquet")), load_split(config.dataset, "test")
+    model = load_model(store.artifact("model-toy-nano-s0"), None)
+    network = t5.model(model.size, jax.tree.map(jnp.asarray, model.params))
+    outputs = []
+    for i in range(5):
+        ids = model.vocabulary.encode([split.inputs[i]], config.dataset.max_input_length)[0][None]
+        segments, positions = t5.plain_rows(ids)
+        memory = network.encode(ids, segments, positions)
+
+        def logits(targets: np.ndarray) -> np.ndarray:
+            own, places = jnp.ones_like(targets), jnp.arange(targets.shape[1])[None]
+            return np.asarray(network.decode(t5.shift_right(targets), own, places, memory, segments)[0], np.float64)  # noqa: B023
+
+        written: list[int] = []  # greedily, without a cache
+        while len(written) < 8 and (not written or written[-1] != 1):
+            written.append(int(logits(np.array([[*written, 0]]))[len(written)].argmax()))
+        outputs.append(written)
+        gold = model.vocabulary.encode([split.targets[i]], 8)[0]
+        for targets, of in ((gold, scores.gold_tokens), (np.array(written), scores.self_tokens)):
+            all_logits = logits(np.asarray(targets)[None])
+            p = np.exp(all_logits - all_logits.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            ranked = np.sort(p, axis=-1)
+            own = slice(of.offsets[i], of.offsets[i + 1])
+            chosen = p[np.arange(len(targets)), targets]
+            # float32 logits of the two ways differ in their last digits
+            np.testing.assert_allclose(of.log_probs[own], np.log(chosen), atol=2e-4)
+            np.testing.assert_allclose(of.margins[own], ranked[:, -1] - ranked[:, -2], atol=2e-5)
+            np.testing.assert_allclose(of.entropies[own], -(p * np.log(p)).sum(-1), atol=2e-4)
+        assert scores.prediction[i] == model.vocabulary.decode(written)
+    assert len(set(map(tuple, outputs))) > 1, "the model says the same to everything, which tests little"
+
+
+def test_the_way_of_decoding_is_part_of_what_scores_are(scored) -> None:
+    from infer.scoring import score
+
+    task, config, store, greedy = scored
+    source = find_model(config, store)
+    assert finished_scores(config, store, source.digest).digest == greedy.digest
+    beams = dataclasses.replace(config, infer=dataclasses.replace(config.infer, beams=3))
+    assert scoring_identity(beams, "d") != scoring_identity(config, "d")
+    assert finished_scores(beams, store, source.digest) is None
+    scores = read_scores(score(beams, store, source).file("scores.parquet"))
+    assert "decoding:beam3,alpha0.6" in scores.metadata.signature
+    other = dataclasses.replace(config, infer=dataclasses.replace(config.infer, bleu_tokenizer="13a"))
+    differs = scoring_identity(other, "d") != scoring_identity(config, "d")
+    assert differs == (task == "translation")  # BLEU's tokenizer says nothing about answers
+
+
+def test_training_says_how_it_does_on_held_out_text(scored) -> None:
+    task, config, store, _ = scored
+    other = dataclasses.replace(config, seed=1, train=dataclasses.replace(config.train, steps=4, eval_every=2))
+    train_here(other)
+    history = store.history(next(run.id for run in store.runs(job_type="train") if "-s1-" in run.id))
+    assert [point["step"] for point in history if "test_loss" in point] == [2, 4]
+    assert all(point["test_loss"] > 0 and 0 <= point["test_token_accuracy"] <= 1 for point in history)
+
+
+def test_metrics_are_made_of_it(scored, tmp_path) -> None:
+    from infer.scoring import score
+    from metrics.stage import compute_metrics
+
+    task, config, store, _ = scored
+    other = dataclasses.replace(config, seed=2)
+    train_here(other)
+    score(other, store, find_model(other, store))
+    few = dataclasses.replace(config.metrics, out=str(tmp_path / "out"), resamples=10)
+    out = compute_metrics(dataclasses.replace(config, metrics=few), store, lambda text: None)
+    assert (out / "tables" / "table2.csv").is_file() and (out / "report" / "index.html").is_file()

@@ -1,0 +1,175 @@
+"""Certified thresholds: the guarantee by simulation, the limits against binomials, the search against a slow one."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binom
+
+from conf.schema import Metrics
+from metrics.analysis import analyse
+from metrics.beyond import Collector
+from metrics.beyond.certified import certify, natural_units, no_worse
+from metrics.grid import collect_grids
+from metrics.uncertainty import uncertainties
+from tests.synthetic_scores import synthetic_grid
+
+
+def test_limits_are_clopper_pearson():
+    """p₊ above its limit would make so few wins improbable, p₋ below its limit so many losses."""
+    for wins, losses, m in ((0, 0, 50), (3, 0, 80), (0, 4, 80), (12, 9, 200), (50, 2, 50 + 2), (80, 0, 80)):
+        delta = 0.1
+        upper = 1.0 if wins == m else beta.ppf(1 - delta / 2, wins + 1, m - wins)
+        lower = 0.0 if losses == 0 else beta.ppf(delta / 2, losses, m - losses + 1)
+        if wins < m:
+            assert binom.cdf(wins, m, upper) == pytest.approx(delta / 2)
+        if losses:
+            assert binom.sf(losses - 1, m, lower) == pytest.approx(delta / 2)
+        gap = upper - lower
+        assert no_worse(wins, losses, m, gap + 1e-9, delta) and not no_worse(wins, losses, m, gap - 1e-9, delta)
+    assert no_worse(np.zeros((2, 3)), np.zeros((2, 3)), 1000, 0.01, 0.1).shape == (2, 3)
+    # nothing lost among 1000: sure to lose below 3/1000, never sure to lose 0
+    assert not no_worse(0, 0, 1000, 0.0, 0.1) and no_worse(0, 0, 1000, math.log(20) / 1000, 0.1)
+
+
+@pytest.mark.parametrize(("plus", "minus", "epsilon"), [(0.05, 0.04, 0.01), (0.02, 0.0, 0.02), (0.3, 0.25, 0.05)])
+def test_a_loss_of_just_epsilon_is_seldom_called_less(plus, minus, epsilon):
+    m, delta, trials = 400, 0.2, 20_000
+    counts = np.random.default_rng(0).multinomial(m, [plus, minus, 1 - plus - minus], size=trials)
+    rejected = no_worse(counts[:, 0], counts[:, 1], m, epsilon, delta).mean()
+    assert rejected <= delta + 4 * math.sqrt(delta * (1 - delta) / trials)
+
+
+def world(n, rng):
+    """A score, and d that is 1 or -1 more often where the score is high: R(t) is known for every t."""
+    score = rng.random(n)
+    draw = rng.random(n)
+    d = np.where(draw < 0.25 * score, 1, np.where(draw > 1 - 0.1 * (1 - score), -1, 0))
+    return score, d
+
+
+def loss_below(t):
+    """E d 1[score < t] = ∫₀ᵗ .25 u - .1 (1 - u) du."""
+    t = np.clip(t, 0, 1)
+    return 0.175 * t**2 - 0.1 * t
+
+
+def test_the_guarantee_holds_in_simulation():
+    rng = np.random.default_rng(1)
+    epsilon, delta, trials, n = 0.01, 0.2, 600, 600
+    violations, saved = 0, []
+    for _ in range(trials):
+        score, d = world(2 * n, rng)
+        calibration = np.arange(2 * n) < n
+        found = certify(score, d == -1, (d == 1)[None], calibration, epsilon, delta)
+        violations += loss_below(found.threshold[0]) > epsilon
+        saved.append(1 - found.deferred[0])
+    assert violations <= delta * trials + 3 * math.sqrt(trials * delta * (1 - delta))
+    assert np.mean(saved) > 0.3  # and it is not valid for want of certifying anything
+    # without the test, the threshold with an empirical loss of at most ε breaks the promise about every other time
+    broken = 0
+    for _ in range(200):
+        score, d = world(n, rng)
+        order = np.argsort(score)
+        losses = np.cumsum(d[order]) / n
+        broken += loss_below(score[order][np.flatnonzero(losses <= epsilon)[-1]]) > epsilon
+    assert broken / 200 > delta + 0.1
+
+
+def slow(score, small, large, calibration, epsilon, delta):
+    """Threshold by threshold from the safest, each on the calibration half, until one fails."""
+    check = np.sort(score[~calibration])[::-1]
+    thresholds = [check[math.ceil(f * len(check) / 100) - 1] for f in range(100, 0, -1)]
+    best = -math.inf
+    for t in [*sorted(set(thresholds)), math.inf]:
+        kept = calibration & (score < t)
+        d = large[kept].astype(int) - small[kept]
+        if not no_worse((d == 1).sum(), (d == -1).sum(), calibration.sum(), epsilon, delta):
+            break
+        best = t
+    return best
+
+
+@pytest.mark.parametrize("values", [4, 10_000])
+def test_search_against_a_slow_one(values):
+    rng = np.random.default_rng(2)
+    for epsilon in (0.0, 0.02, 0.1, 0.5):
+        score = rng.integers(0, values, 301)
+        small, large = rng.random(301) < 0.6, rng.random((3, 301)) < 0.65
+        calibration = rng.permutation(301) < 150
+        found = certify(score, small, large, calibration, epsilon, 0.1)
+        for j in range(3):
+            assert found.threshold[j] == slow(score, small, large[j], calibration, epsilon, 0.1)
+            kept = ~calibration & (score < found.threshold[j])
+            assert found.deferred[j] == pytest.approx(1 - kept.sum() / 151)
+            d = large[j][kept].astype(int) - small[kept]
+            assert found.loss[j] == pytest.approx(d.sum() / 151)
+
+
+def test_more_tolerance_defers_no_more():
+    rng = np.random.default_rng(3)
+    score, d = world(2000, rng)
+    calibration = np.arange(2000) < 1000
+    deferred = [certify(score, d == -1, (d == 1)[None], calibration, e, 0.1).deferred[0] for e in (0, 0.01, 0.03, 0.2)]
+    assert deferred == sorted(deferred, reverse=True) and deferred[-1] == 0
+
+
+def rows_of(scores, config):
+    (grid,) = collect_grids(scores)
+    collector = Collector(grid, config)
+    found = collector.found(analyse(grid, config, watch=collector.watch))
+    return grid, found["certified"], found["certified_runs"]
+
+
+def test_rows_and_units():
+    config = Metrics(resamples=0, epsilon=0.02, delta=0.2)
+    grid, (summed, _), (single, notes) = rows_of(synthetic_grid(seeds=3, examples=90, classes=2), config)
+    assert len(summed) == 6 and len(single) == 6 * 3 and notes == []
+    for row in summed:
+        assert row["deferred_least"] <= row["deferred"] <= row["deferred_most"] <= 100
+        assert (row["epsilon"], row["delta"], row["pairs"]) == (2, 0.2, 9)
+        assert row["calibration"] + row["evaluation"] == 90
+    values = uncertainties(grid.sizes[0], config)
+    p = np.exp(grid.sizes[0].log_likelihoods.astype(float))
+    p /= p.sum(axis=2, keepdims=True)
+    margin, entropy = 1 - np.abs(p[:, :, 0] - p[:, :, 1]), -(p * np.log(p)).sum(axis=2)
+    for score, natural in (
+        ("margin", margin),
+        ("entropy", entropy),
+        ("committee_margin", (margin.sum(axis=0) - margin) / 2),
+        ("committee_entropy", (entropy.sum(axis=0) - entropy) / 2),
+    ):
+        found = natural_units(score, float(values[score][1, 7]), values, config)
+        assert found == pytest.approx(natural[1, 7], rel=1e-6)
+    churn = values["churn"] / 2
+    assert natural_units("churn", float(values["churn"][0, 3]), values, config) == churn[0, 3]
+    others = (churn.sum(axis=0) - churn) / 2
+    assert natural_units("committee_churn", float(values["committee_churn"][2, 5]), values, config) == others[2, 5]
+    assert math.isnan(natural_units("margin", -math.inf, values, config))
+    assert natural_units("margin", math.inf, values, config) == math.inf
+
+
+def test_a_threshold_in_natural_units_defers_what_it_says():
+    config = Metrics(resamples=0, epsilon=0.03)
+    grid, _, (single, _) = rows_of(synthetic_grid(seeds=2, examples=2000, classes=3), config)
+    p = np.sort(np.exp(grid.sizes[0].log_likelihoods.astype(float)), axis=2)
+    margin = 1 - (p[:, :, -1] - p[:, :, -2]) / p.sum(axis=2)
+    for i, row in enumerate(row for row in single if row["score"] == "margin"):
+        assert 0 < row["threshold"] < 1
+        # it was chosen on one half, so over both it defers about the share that it defers on the other
+        assert 100 * (margin[i] >= row["threshold"]).mean() == pytest.approx(row["deferred"], abs=4)
+
+
+def test_too_few_examples():
+    _, (summed, notes), (single, _) = rows_of(synthetic_grid(seeds=2, examples=19), Metrics(resamples=0))
+    assert summed == single == [] and "19 examples are too few" in notes[0]
+
+
+def test_answers_are_certified_in_self_context_alone():
+    """A threshold on how sure a model is of the gold answer can't be used where there is none."""
+    scores = synthetic_grid(seeds=2, examples=60, task="span_qa")
+    for context in ("gold", "self"):
+        _, (summed, notes), (single, _) = rows_of(scores, Metrics(resamples=0, context=context))
+        assert {row["context"] for row in summed + single} == {"self"} and "can't be deployed" in notes[0]
+    _, (summed, notes), _ = rows_of(synthetic_grid(seeds=2, examples=60, task="translation"), Metrics(resamples=0))
+    assert summed == [] and "no sentence is right or wrong" in notes[0]

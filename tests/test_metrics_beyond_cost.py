@@ -1,0 +1,158 @@
+"""Costs, and ensembles at equal cost, against sums by hand and votes one by one."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from conf.schema import SCORES, Metrics
+from metrics.analysis import analyse
+from metrics.beyond import Collector
+from metrics.beyond.cost import BUDGETS, at_fraction, cost_notes, passes, relative_cost
+from metrics.beyond.ensemble import (
+    MAJORITY,
+    MEAN_PROBABILITY,
+    ensembles_of,
+    majority_vote,
+    mean_probability,
+    member_counts,
+)
+from metrics.grid import collect_grids
+from metrics.intervals import Resampling
+from tests.synthetic_scores import synthetic_grid
+from tests.test_metrics_intervals import draws
+
+B = 10
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    sizes = {"small": (10, 1.3), "base": (25, 1.9), "large": (100, 2.3)}
+    (grid,) = collect_grids(synthetic_grid(sizes, seeds=3, examples=90, classes=3, seed_noise=1.2))
+    collector = Collector(grid, Metrics(resamples=B))
+    result = analyse(grid, Metrics(resamples=B), watch=collector.watch)
+    return result, collector.found(result)
+
+
+def test_passes_charge_the_committee():
+    assert [passes(score, 10) for score in SCORES] == [1, 10, 1, 10, 10, 10]
+
+
+def test_costs(analysis):
+    analysis, found = analysis
+    rows, _ = found["cost"]
+    assert len(rows) == 3 * 6
+    ratios = {("small", "base"): 0.4, ("small", "large"): 0.1, ("base", "large"): 0.25}
+    for row in rows:
+        pair = next(p for p in analysis.pairs if (p.small, p.large) == (row["small"], row["large"]))
+        ratio, k = ratios[pair.small, pair.large], row["passes"]
+        assert row["score_cost"] == pytest.approx(100 * k * ratio)
+        curve = pair.curve[row["score"]]
+        for share in BUDGETS:
+            accuracy = row[f"at_{100 * share:g}"]
+            left = share - k * ratio
+            if left < -1e-9:
+                assert np.isnan(accuracy)
+            else:
+                assert accuracy == pytest.approx(100 * np.interp(left, np.arange(101) / 100, curve))
+                assert row[f"at_{100 * share:g}_ci_low"] <= row[f"at_{100 * share:g}_ci_high"]
+        matching = pair.matching[row["score"]].value
+        assert row["matching_cost"] == pytest.approx(100 * (k * ratio + matching), nan_ok=True)
+        assert row["half_cost"] <= row["matching_cost"] or np.isnan(row["matching_cost"])
+    margin = next(r for r in rows if (r["small"], r["large"], r["score"]) == ("small", "large", "margin"))
+    # a budget of 25 % is one small pass and 15 % deferred
+    assert margin["at_25"] == pytest.approx(100 * analysis.widest.curve["margin"][15])
+
+
+def test_at_fraction_ends():
+    curves = np.linspace(0, 1, 101)[:, None] ** 2
+    assert at_fraction(curves, 0.0) == 0 and at_fraction(curves, 1.0) == 1
+    assert at_fraction(curves, 0.005)[0] == pytest.approx(0.00005)
+    assert at_fraction(curves, -1e-13) == 0
+
+
+def test_without_flops_parameters_are_the_cost():
+    grid = collect_grids(synthetic_grid({"small": (10, 1.3), "base": (40, 1.9)}, seeds=2, examples=40))[0]
+    assert cost_notes(grid) == [] and relative_cost(grid, "small", "base") == pytest.approx(0.25)
+    grid.sizes[0].flops_per_example = 0.0
+    assert relative_cost(grid, "small", "base") == pytest.approx(0.25)
+    assert "No FLOPs are known of small" in cost_notes(grid)[0]
+
+
+def test_member_counts():
+    assert [member_counts(runs) for runs in (1, 2, 3, 10)] == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 5, 10]]
+    assert all(one < other for runs in range(1, 60) for one, other in pairwise(member_counts(runs)))
+
+
+def test_votes_one_by_one():
+    rng = np.random.default_rng(0)
+    prediction = rng.integers(0, 4, (5, 80))
+    target = rng.integers(0, 4, 80)
+    found = majority_vote(prediction, prediction == target, [1, 2, 3, 5])
+    for row, k in enumerate([1, 2, 3, 5]):
+        for first in range(5):
+            for x in range(80):
+                votes = Counter(prediction[(first + step) % 5, x] for step in range(k))
+                top = [answer for answer, count in votes.items() if count == max(votes.values())]
+                assert found[row, first, x] == pytest.approx((target[x] in top) / len(top))
+
+
+def test_mean_probability_by_hand():
+    rng = np.random.default_rng(1)
+    likelihoods = rng.normal(0, 2, (4, 60, 3)) - 5
+    target = rng.integers(0, 3, 60)
+    found = mean_probability(likelihoods, target, [1, 3])
+    p = np.exp(likelihoods) / np.exp(likelihoods).sum(axis=2, keepdims=True)
+    for first in range(4):
+        np.testing.assert_array_equal(found[0, first], likelihoods[first].argmax(axis=1) == target)
+        three = p[[first, (first + 1) % 4, (first + 2) % 4]].mean(axis=0)
+        np.testing.assert_array_equal(found[1, first], three.argmax(axis=1) == target)
+    # two classes that tie share the chance; a class that no run likes best may win
+    tied = np.log(np.array([[[0.5, 0.5, 0.0 + 1e-300]]]))
+    assert mean_probability(tied, np.array([0]), [1])[0, 0, 0] == 0.5
+    compromise = np.log(np.array([[[0.5, 0.1, 0.4]], [[0.1, 0.5, 0.4]]]))
+    assert mean_probability(compromise, np.array([2]), [2])[0, 0, 0] == 1
+
+
+def test_ensembles(analysis):
+    analysis, found = analysis
+    small = analysis.grid.sizes[0]
+    resampling = Resampling({size.name: 3 for size in analysis.grid.sizes}, 90, B, seed=5)
+    samples = ensembles_of(analysis.grid, small, resampling).samples
+    codes = {name: k for k, name in enumerate(analysis.grid.classes)}
+    target = np.array([codes[t] for t in analysis.grid.target.decoded()])
+    right = {
+        MEAN_PROBABILITY: mean_probability(small.log_likelihoods, target, [1, 2, 3]),
+        MAJORITY: majority_vote(small.prediction, small.correct, [1, 2, 3]),
+    }
+    for b, examples, runs, _ in draws(resampling):
+        for name, values in right.items():
+            expected = values[:, runs["small"]][:, :, examples].mean(axis=(1, 2))
+            np.testing.assert_allclose(samples[name][:, b], expected, atol=1e-6)
+    rows, _ = found["ensembles"]
+    assert len(rows) == 3 * 2 * 3
+    for row in rows:
+        pair = next(p for p in analysis.pairs if (p.small, p.large) == (row["small"], row["large"]))
+        ratio = relative_cost(analysis.grid, pair.small, pair.large)
+        assert row["cost"] == pytest.approx(100 * row["members"] * ratio)
+        if row["members"] == 1:  # an ensemble of one is the small model
+            accuracy = analysis.quality[pair.small]
+            assert row["ensemble"] == pytest.approx(100 * accuracy.value)
+            assert row["ensemble_ci_low"] == pytest.approx(100 * accuracy.low, abs=1e-4)
+            assert row["deferred"] == 0 and row["difference"] == pytest.approx(0, abs=1e-9)
+        assert row["difference"] == pytest.approx(row["switcher"] - row["ensemble"])
+        # the same FLOPs: one pass of the small model and the deferred fraction, unless all are deferred
+        spent = 100 * ratio + row["deferred"]
+        assert spent == pytest.approx(row["cost"]) or (row["deferred"] == 100 and spent < row["cost"])
+
+
+def test_translation_has_costs_and_no_ensembles_and_answers_have_votes():
+    for task, tables in (("translation", {"cost"}), ("span_qa", {"cost", "ensembles"})):
+        (grid,), config = collect_grids(synthetic_grid(seeds=2, examples=50, task=task)), Metrics(resamples=4)
+        collector = Collector(grid, config)
+        found = collector.found(analyse(grid, config, watch=collector.watch))
+        assert {name for name in ("cost", "ensembles") if found[name][0]} == tables
+        # the gold answer is not known where a score is to be paid for
+        assert {row["context"] for name in tables for row in found[name][0]} == {"self"}
+        assert {row["combination"] for row in found["ensembles"][0]} <= {MAJORITY}

@@ -1,0 +1,143 @@
+"""All tables past the paper's together: files, summary, determinism, partial grids, what readable cells look like."""
+
+import csv
+import json
+import math
+
+import pytest
+
+from conf.errors import SwitchyardError
+from conf.schema import Metrics
+from metrics.beyond import Beyond, Column, Table, empty_tables, write_beyond_tables
+from metrics.beyond.table import MOST_SHOWN, interval_of
+from metrics.intervals import Estimate
+from metrics.output import Input, write_metrics
+from tests.synthetic_scores import synthetic_grid
+
+CONFIG = Metrics(resamples=20)
+
+
+def written(scores, directory, config=CONFIG):
+    """The audit reads no pictures, and drawing takes seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("metrics.output.write_figures", lambda *given: {})
+        patched.setattr("metrics.output.write_report", lambda *given: None)
+        return write_metrics(scores, [Input(str(k), "digest") for k in range(len(scores))], config, directory)
+
+
+@pytest.fixture(scope="module")
+def scores():
+    return [
+        *synthetic_grid(seeds=2, examples=150, classes=3, dataset="a"),
+        *synthetic_grid(seeds={"small": [0], "base": [1, 2]}, examples=60, dataset="b|c&d", seed=1),
+        *synthetic_grid(seeds=2, examples=50, task="span_qa", dataset="answers"),
+    ]
+
+
+# what a dataset is too small for, or has none of
+LACKING = {
+    "ensembles": {"b|c&d"},
+    "score_comparison": {"b|c&d"},
+    "post_hoc": {"b|c&d", "answers"},
+    "token_quantiles": {"a", "b|c&d"},
+}
+
+
+@pytest.fixture(scope="module")
+def out(scores, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("beyond") / "out"
+    written(scores, directory)
+    return directory
+
+
+def test_every_table_in_every_form(out):
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))["beyond"]
+    assert list(summary) == [table.name for table in empty_tables()]
+    for table in empty_tables():
+        with (out / "tables" / f"{table.name}.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert rows and list(rows[0]) == table.keys
+        kept = summary[table.name]
+        assert kept["reading"] == table.reading and kept["signature"].startswith("switchyard:1|")
+        assert [[str("" if v is None else v) for v in row.values()] for row in kept["rows"]] == [
+            list(row.values()) for row in rows
+        ]
+        expected = {"a", "b|c&d", "answers"} - LACKING.get(table.name, set())
+        assert {row["dataset"] for row in rows} == expected
+        assert all((row["context"] == "") == (row["dataset"] != "answers") for row in rows)
+        text = (out / "tables" / f"{table.name}.md").read_text(encoding="utf-8")
+        assert table.title in text and table.reading in text and kept["signature"] in text
+        lines = [line for line in text.splitlines() if line.startswith("| ")]
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1 and len(lines) == 2 + len(rows)
+        tex = (out / "tables" / f"{table.name}.tex").read_text(encoding="utf-8")
+        assert (r"b\textbar{}c\&d" in tex) == ("b|c&d" in expected) and "\\bottomrule" in tex
+        body = [line for line in tex.splitlines() if line.endswith(r"\\")]
+        assert len({line.replace(r"\&", "").count("&") for line in body}) == 1
+
+
+def test_names_and_units_of_columns():
+    for table in empty_tables():
+        assert len(set(table.keys)) == len(table.keys)
+        assert all(column.unit == "" or column.form for column in table.columns)
+        assert table.title[-1] != "." and table.reading.endswith(".")
+
+
+def test_the_same_bytes_again(out, scores, tmp_path):
+    written(scores, tmp_path / "out")
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "out" / path.relative_to(out)).read_bytes(), path.name
+
+
+def test_without_it(scores, tmp_path):
+    summary = written(scores, tmp_path / "out", Metrics(resamples=0, beyond=False))
+    assert summary["beyond"] == {} and len(list((tmp_path / "out" / "tables").iterdir())) == 9
+
+
+def test_what_a_partial_grid_lacks_is_said(out):
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))["beyond"]
+    assert "b|c&d: small has one seed: no ensembles of it." in summary["ensembles"]["notes"]
+    assert "b|c&d: 60 examples are too few; it takes 100." in summary["post_hoc"]["notes"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "examples"),
+    [({"small": (10, 1.5)}, 2, 40), ({"small": (10, 1.5), "base": (20, 2.0)}, 1, 1), (None, 2, 3), (None, 1, 150)],
+)
+def test_grids_that_say_little(tmp_path, sizes, seeds, examples):
+    scores = synthetic_grid(*([sizes] if sizes else []), seeds=seeds, examples=examples)
+    summary = written(scores, tmp_path / "out", Metrics(resamples=5))["beyond"]
+    assert summary["selective"]["rows"]
+    if sizes and len(sizes) == 1:
+        assert "One size only (small)" in summary["certified"]["notes"][0] and not summary["cost"]["rows"]
+        text = (tmp_path / "out" / "tables" / "cost.md").read_text(encoding="utf-8")
+        assert "Nothing to show: see the notes." in text
+
+
+def test_epsilon_and_delta_are_checked():
+    Metrics(epsilon=0.0, delta=0.5).check()
+    for wrong in ({"epsilon": -0.01}, {"epsilon": 1.0}, {"delta": 0.0}, {"delta": 1.0}):
+        with pytest.raises(SwitchyardError, match=next(iter(wrong))):
+            Metrics(**wrong).check()
+
+
+def test_cells():
+    column = Column("x", "X", "points", "+.2f", interval=True)
+    assert column.cell(interval_of("x", Estimate(0.01234, -0.001, 0.02), 100)) == "+1.23 [-0.10, +2.00]"
+    assert column.cell(interval_of("x", Estimate(0.5))) == "+0.50"
+    assert column.cell(interval_of("x", Estimate(math.nan))) == "-"
+    assert column.keys == ("x", "x_ci_low", "x_ci_high") and column.heading == "X, points"
+    assert Column("k", "K", "", ",d").cell({"k": 12345}) == "12,345"
+    assert Column("t", "T").cell({"t": "text"}) == "text" and Column("t", "T").cell({"t": None}) == "-"
+
+
+def test_long_tables_are_cut_for_reading_alone(tmp_path):
+    rows = [{"k": k} for k in range(MOST_SHOWN + 5)]
+    table = Table("long", "Long", "Read it.", (Column("k", "K", "", "d"),), rows)
+    write_beyond_tables([table], 0.95, tmp_path)
+    assert len((tmp_path / "long.csv").read_text().splitlines()) == MOST_SHOWN + 6
+    text = (tmp_path / "long.md").read_text()
+    assert f"The first {MOST_SHOWN} of {MOST_SHOWN + 5} rows; long.csv has all." in text
+    assert text.count("\n| ") == MOST_SHOWN + 2
+    assert Beyond([table]).table("long") is table
+    assert len(table.body()) == len(rows) and len(table.body(3)) == 3

@@ -1,0 +1,76 @@
+"""How the commands print: JSON that is strict, tables that a pipe gets whole, and numbers that people read."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # rich is loaded where something is drawn: `--json` answers without it
+    from rich.console import Console
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as strict JSON."""
+    print(json.dumps(strict(value), indent=2, allow_nan=False))
+
+
+def strict(value: Any) -> Any:
+    """The value with NaN and infinities written as W&B writes them, since JSON has none: "NaN", "Infinity"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    return value
+
+
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], what: str) -> None:
+    """Prints rows under their columns, or that there is no `what`."""
+    if not rows:
+        print(f"no {what}")
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column in ("size", "took")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    open_console().print(table)
+
+
+def open_console(stderr: bool = False) -> "Console":
+    """A console that takes text as it is, and gives a pipe every line whole."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe has no width: nothing is to be cut or folded there
+    return console
+
+
+def in_bytes(size: float) -> str:
+    """A number of bytes with its decimal unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def at_time(seconds: float) -> str:
+    """Local date and time of seconds since the epoch."""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def in_hours(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
