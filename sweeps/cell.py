@@ -48,10 +48,13 @@ def finish_cell(config: Config, tracker: Tracker) -> tuple[Artifact, bool]:
         if scores is not None:
             return scores, False
     from infer.scoring import score  # JAX starts here, not for a cell that is done
+    from train import hosts
     from train.compilation import keep_compiled
     from train.loop import train
 
+    hosts.join(config.hosts)
     keep_compiled()
+    tracker = hosts.shared(tracker)
     if model is None:
         model = train(config, tracker)
     return score(config, tracker, ModelSource(model.digest, model)), True
