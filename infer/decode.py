@@ -17,7 +17,7 @@ import numpy as np
 
 from conf.schema import Size
 from infer.cache import start
-from train import t5
+from train import hosts, t5
 from train.data.tokens import EOS, Encoded
 from train.sharding import BATCH, on_mesh
 
@@ -209,8 +209,8 @@ def decode_examples(
     compiled = _compiled(tuple(sorted(vars(size).items())), dtype, max_length, beams, alpha, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, length in batches:
-        ids = jax.device_put(inputs.padded(rows, length, batch_size), sharding)
-        out = jax.device_get(compiled(params, ids))
+        ids = hosts.laid(inputs.padded(rows, length, batch_size), sharding)
+        out = jax.device_get(hosts.whole(compiled(params, ids)))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conf.schema import Size
-from train import t5
+from train import hosts, t5
 from train.data.lengths import covering
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
@@ -168,8 +168,8 @@ def score_sequences(
     for rows, input_length, target_length in batches:
         ids = [some.padded(rows, target_length, batch_size) for some in targets]
         lengths = [np.pad(some.lengths[rows], (0, batch_size - len(rows))).astype(np.int32) for some in targets]
-        on_mesh = jax.device_put((inputs.padded(rows, input_length, batch_size), ids, lengths), sharding)
-        scored = jax.device_get(compiled(params, *on_mesh))
+        on_mesh = hosts.laid((inputs.padded(rows, input_length, batch_size), ids, lengths), sharding)
+        scored = jax.device_get(hosts.whole(compiled(params, *on_mesh)))
         yield (
             rows,
             [
