@@ -121,6 +121,17 @@ def test_nothing_is_lost_and_the_job_says_how_to_deliver_it(server, case, tmp_pa
     store.close()
 
 
+def test_without_an_api_key_the_job_goes_on_and_says_what_is_missing(server, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key not in ("WANDB_API_KEY", "WANDB_SERVICE")}
+    job = subprocess.run(
+        [sys.executable, "-c", JOB, str(tmp_path / "runs"), "keyless"],
+        cwd=REPO, env=environment | {"HOME": str(tmp_path)}, input="\n", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (job.returncode, job.stdout) == (0, "halfway\nthrough\n")
+    assert "not delivered to W&B" in job.stderr and "Set WANDB_API_KEY" in job.stderr
+    assert {run.state for run in Store(tmp_path / "runs").runs()} == {"finished"}
+
+
 def test_a_job_that_is_killed_has_its_points_sent(server, tmp_path, monkeypatch):
     """The courier outlives its job: it sends what was kept, and the run is no longer shown as running."""
     monkeypatch.setenv("WANDB_ENTITY", ENTITY)
