@@ -36,7 +36,9 @@ with tracker.start_run("train-x", job_type="train", config={"seed": 0}, group="s
     file.write_text(f"weights of {project}")
     model = run.log_artifact(ArtifactDraft("model-x", "model", files={"weights": file}))
 with tracker.start_run("infer-x", job_type="infer", config={"seed": 0}, group="sweep-x") as run:
-    run.use_artifact(model)
+    [found] = tracker.artifacts("model-*")  # W&B is asked for those of other machines, if it answers
+    assert found.digest == model.digest
+    run.use_artifact(found)
     run.set_summary({"accuracy": 0.5})
     file.write_text(f"scores of {project}")
     run.log_artifact(ArtifactDraft("scores-x-test", "scores", files={"scores.parquet": file}))
