@@ -50,6 +50,11 @@ test *FLAGS: setup
 test-slow *FLAGS: setup
     {{ python }} -m pytest -m slow "$@"
 
+# one test against a real W&B server; needs WANDB_API_KEY
+test-wandb *FLAGS: setup
+    : "${WANDB_API_KEY:?set it to the key of an account that the test may use}"
+    SWITCHYARD_TEST_WANDB=1 {{ python }} -m pytest -m slow tests/test_tracking_real_wandb.py "$@"
+
 # ruff and mypy
 lint: setup
     .venv/bin/ruff check .
