@@ -7,8 +7,8 @@ of single ones: as many groups as there are, so that the cost of a resample no l
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -129,17 +129,18 @@ class Resampling:
         if self.unit is not None:
             return grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
         sums = np.zeros((values.shape[1], weights.shape[1]))
-        with _blas_threads().limit(limits=1):
-            for start in range(0, len(values), _ROWS_AT_A_TIME):
-                some = slice(start, start + _ROWS_AT_A_TIME)
-                sums += values[some].T @ weights[:-1][some].astype(np.float32)
+        for start in range(0, len(values), _ROWS_AT_A_TIME):
+            some = slice(start, start + _ROWS_AT_A_TIME)
+            sums += values[some].T @ weights[:-1][some].astype(np.float32)
         return sums
 
 
-@cache
-def _blas_threads() -> ThreadpoolController:
-    """To keep small matrix products on one thread: a second one waits, by spinning, more than it works."""
-    return ThreadpoolController()
+def one_thread_a_product() -> AbstractContextManager:
+    """Keeps matrix products on one thread each: of small ones a second thread waits, by spinning, more than it works.
+
+    To be entered by one thread alone, around all that the others do.
+    """
+    return ThreadpoolController().limit(limits=1, user_api="blas")
 
 
 def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:
@@ -245,12 +246,11 @@ def _sums_one_by_one(weights: np.ndarray, pieces: np.ndarray, first: np.ndarray,
     count, b, q = len(pieces), weights.shape[1], values.shape[1]
     sums = np.empty((count, q, b), dtype=np.float32)
     at_a_time = max(1, _CACHED_NUMBERS // (pieces.shape[1] * max(b, 1)))
-    with _blas_threads().limit(limits=1):
-        for start in range(0, count, at_a_time):
-            some = slice(start, start + at_a_time)
-            drawn = weights.take(pieces[some], axis=0).astype(np.float32)
-            # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
-            np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
+    for start in range(0, count, at_a_time):
+        some = slice(start, start + at_a_time)
+        drawn = weights.take(pieces[some], axis=0).astype(np.float32)
+        # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
+        np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
     return sums if count == len(first) else np.add.reduceat(sums, first, axis=0)
 
 

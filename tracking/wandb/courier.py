@@ -1,9 +1,9 @@
 """The process beside a job that sends what the job keeps: `python -m tracking.wandb.courier`, started by the tracker.
 
 A job never waits for W&B: it writes to its store, and this process reads from there. So a server that is slow or gone
-costs a run nothing, and a job that is killed still has its last points sent. Commands come as lines on standard input,
-`follow RUN` and `finish RUN`; when the input ends, what is left is sent, and the process ends. What it could not send it
-tells on standard output, a line of JSON each.
+costs a run nothing, and a job that is killed still has its last points sent. Commands come as lines on standard
+input, `follow RUN` and `finish RUN`; when the input ends, what is left is sent, and the process ends. What it could
+not send it tells on standard output, a line of JSON each.
 """
 
 import argparse

@@ -8,7 +8,7 @@ PROJECT = "switchyard"  # where neither the config nor WANDB_PROJECT names one
 
 @dataclass(frozen=True)
 class Place:
-    """A project at W&B. Without an entity it is the API key's own, without a base URL the one that the SDK is set to."""
+    """A project at W&B. Without an entity it is the API key's own, without a base URL the one the SDK is set to."""
 
     entity: str | None = None
     project: str = PROJECT

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wandb.apis.public import Api
     from wandb.apis.public import Run as ApiRun
 
-OWN = "switchyard"  # the key of a run's config and of its summary under which this program keeps what W&B has no place for
+OWN = "switchyard"  # under this key of a run's config and summary stands what W&B itself has no place for
 SUPERSEDED = "switchyard:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
 RELOGGED = "switchyard:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
 _INTERNAL_TYPES = ("run_table", "job", "wandb-history", "code")  # artifacts that W&B itself makes of a run
@@ -54,7 +54,9 @@ class ServerArtifact(CheckedArtifact):
     def files(self) -> dict[str, ArtifactFile]:  # type: ignore[override]
         if self._files is None:
             with self._server.asking(self.ref):
-                entries = within(2 * REQUEST_TIMEOUT, lambda: self.remote.manifest.entries, f"the manifest of {self.ref}")
+                entries = within(
+                    2 * REQUEST_TIMEOUT, lambda: self.remote.manifest.entries, f"the manifest of {self.ref}"
+                )
             self._files = {name: ArtifactFile(entry.size or 0, entry.digest) for name, entry in sorted(entries.items())}
         return self._files
 
@@ -172,9 +174,7 @@ class Server(Reader):
     ) -> list[RunRecord]:
         filters = {key: value for key, value in (("jobType", job_type), ("group", group)) if value is not None}
         records = [_record(run) for run in self._runs(filters) if SUPERSEDED not in run.tags]
-        return sorted(
-            (record for record in records if state in (None, record.state)), key=lambda r: (r.started, r.id)
-        )
+        return sorted((record for record in records if state in (None, record.state)), key=lambda r: (r.started, r.id))
 
     def _runs(self, filters: dict[str, Any]) -> list["ApiRun"]:
         with suppress(NotFound), self.asking("runs"):
@@ -197,7 +197,9 @@ class Server(Reader):
     def _existing(self, run_id: str) -> "ApiRun":
         run = self.current(run_id)
         if run is None:
-            raise NotFound(f"no run in {self.place} has the id {run_id}; see `python -m tracking --backend wandb ls --runs`")
+            raise NotFound(
+                f"no run in {self.place} has the id {run_id}; see `python -m tracking --backend wandb ls --runs`"
+            )
         return run
 
     # ---- artifacts
@@ -326,18 +328,25 @@ class Server(Reader):
         kept = [artifact for artifact in artifacts if artifact.type not in _INTERNAL_TYPES]
         return [ServerArtifact(artifact, self) for artifact in kept]
 
+    def report_ids(self, title: str) -> list[str]:
+        """The ids of the report pages of this title, oldest first."""
+        with suppress(NotFound), self.asking("report pages"):
+            found = [report for report in self.api.reports(self.path) if report.display_name == title]
+            return [report.id for report in sorted(found, key=lambda report: report.created_at)]
+        return []
+
     def close(self) -> None:
         self._api = None
 
-    def answers(self) -> bool:
-        """Whether the server answers at all, and takes the API key. Never waits longer than a request may."""
+    def problem(self) -> str | None:
+        """Why the server cannot be asked anything now, if it cannot. Never waits longer than a request may."""
         prepare()
         try:
-            with self.asking("its answer"):
-                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the default entity")
-        except TrackingError:
-            return False
-        return True
+            with self.asking("the account of the API key"):
+                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the account of the API key")
+        except TrackingError as error:
+            return str(error)
+        return None
 
 
 def fetch_all(artifact: ServerArtifact, folder: Path) -> dict[str, Path]:
@@ -363,7 +372,9 @@ def own_summary(run: "ApiRun") -> dict[str, Any]:
 
 
 def _relogged(run: "ApiRun", artifact: Artifact) -> bool:
-    return any((name, digest) == (artifact.name, artifact.digest) for _, name, digest in own_summary(run).get("relogged", []))
+    return any(
+        (name, digest) == (artifact.name, artifact.digest) for _, name, digest in own_summary(run).get("relogged", [])
+    )
 
 
 def media_keys(run: "ApiRun") -> set[str]:

@@ -157,7 +157,7 @@ class Session:
         return found
 
     def _give_latest_back(self, artifact: StoredArtifact) -> None:
-        """The SDK gives `latest` to whatever is logged; a version that came late takes it from the one that has it here."""
+        """The SDK gives `latest` to whatever is logged; a version that came late takes it from the one that has it."""
         rightful = self._store.artifact(f"{artifact.name}:latest")
         if self._ledger.version(rightful) is not None and (found := self._server.find(rightful)) is not None:
             with self._server.asking(f"the aliases of {rightful.ref}"):
@@ -219,7 +219,9 @@ class Session:
             raise Undelivered(f"run {self.run_id}: W&B does not show {', '.join(sorted(missing))}")
         steps = {point["step"] for point in self._store.history(self.run_id) if len(point) > 1}
         if lost := steps - {point["step"] for point in self._server.history(self.run_id)}:
-            raise Undelivered(f"run {self.run_id}: W&B does not show {len(lost):,} of {len(steps):,} points of its history")
+            raise Undelivered(
+                f"run {self.run_id}: W&B does not show {len(lost):,} of {len(steps):,} points of its history"
+            )
         edges = self._store.edges(self.run_id)
         there = {
             "logged": {(a.name, a.digest) for a in self._server.outputs_of(found)} if edges else set(),

@@ -1,7 +1,7 @@
 """The W&B backend: everything is kept in the embedded store first, and a courier sends it from there as it comes.
 
-Reads look here first and ask W&B for what is not here, or may be newer there: a run or an artifact of another machine is
-found as if it were this one's, and is brought into the store, checked, when a run uses it.
+Reads look here first and ask W&B for what is not here, or may be newer there: a run or an artifact of another machine
+is found as if it were this one's, and is brought into the store, checked, when a run uses it.
 """
 
 import atexit
@@ -228,7 +228,7 @@ class WandbRun(Run):
         self._run.log_html(key, path)
 
     def use_artifact(self, artifact: Artifact | str) -> StoredArtifact:
-        """See `Run`. Raises NotFound where neither the store nor W&B holds it, Unreachable where it cannot be fetched."""
+        """See `Run`. Raises NotFound where neither the store nor W&B holds it, Unreachable if it can't be fetched."""
         found = self._tracker.artifact(artifact) if isinstance(artifact, str) else artifact
         return self._run.use_artifact(self._tracker.adopt(found) if isinstance(found, ServerArtifact) else found)
 

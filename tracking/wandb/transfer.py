@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Push:
-    """What a push did: runs that it had confirmed, those still going on, why others failed, and what is still pending."""
+    """What a push did: runs that it had confirmed, those still going on, why others failed, and what is pending."""
 
     delivered: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
@@ -98,9 +98,7 @@ def pull(store: Store, place: Place, refs: Iterable[str] = (), *, say: Say = pri
     return result
 
 
-def _bring(
-    store: Store, ledger: Ledger, artifact: ServerArtifact, kind: str, run_id: str, result: Pull
-) -> None:
+def _bring(store: Store, ledger: Ledger, artifact: ServerArtifact, kind: str, run_id: str, result: Pull) -> None:
     held = next((twin for twin in store.versions(artifact.name) if twin.digest == artifact.digest), None)
     if held is None:
         with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
