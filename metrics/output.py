@@ -57,7 +57,8 @@ def write_metrics(
         for grid in collect_grids(sources, config.churn_normalization):
             count = sum(len(size.seeds) for size in grid.sizes)
             say(f"{grid.dataset}: {grid.examples:,} examples, {count} runs, {config.resamples:,} resamples")
-            collectors.append(Collector(grid, config))
+            if config.beyond:
+                collectors.append(Collector(grid, config))
             analyses.append(analyse(grid, config, say, collectors[-1].watch if config.beyond else None))
         several = len(analyses) > 1
         notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]

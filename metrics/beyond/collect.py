@@ -56,6 +56,8 @@ class Collector:
         # of every context alike
         self._perfect: dict[tuple[str, str], np.ndarray] = {}
         self._ensembles: dict[str, ensemble.Ensembles] = {}
+        if self._judged and grid.pairs and grid.examples >= post_hoc.FEWEST:
+            post_hoc.load_in_background()
 
     @property
     def _judged(self) -> bool:

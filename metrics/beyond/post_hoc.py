@@ -7,7 +7,9 @@ model that saw it.
 """
 
 import math
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +76,17 @@ class PostHoc:
 
     scores: dict[str, PairStatistics]
     samples: SwitcherSamples  # of the first few resamples
+
+
+def load_in_background() -> None:
+    """Imports scikit-learn on another thread: two seconds that numpy's work, which needs no lock, can hide."""
+
+    def load() -> None:
+        # If it fails, the import that needs it fails again, where the error is seen.
+        with suppress(Exception):
+            import sklearn.ensemble  # noqa: F401
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def post_hoc_of(
