@@ -17,7 +17,7 @@ from metrics.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
 # Part of a run's identity: raise it when the same scores give other numbers or files than before.
-OUTPUT_VERSION = 4
+OUTPUT_VERSION = 5
 SCORES_FILE = "scores.parquet"
 
 Say = Callable[[str], None]
