@@ -50,6 +50,11 @@ test *FLAGS: setup
 test-slow *FLAGS: setup
     {{ python }} -m pytest -m slow "$@"
 
+# one test against a real W&B server; needs WANDB_API_KEY
+test-wandb *FLAGS: setup
+    : "${WANDB_API_KEY:?set it to the key of an account that the test may use}"
+    SWITCHYARD_TEST_WANDB=1 {{ python }} -m pytest -m slow tests/test_tracking_real_wandb.py "$@"
+
 # ruff and mypy
 lint: setup
     .venv/bin/ruff check .
@@ -75,6 +80,15 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m tests.results docs out/trec out/sst2 out/multi30k
+
+# docs/scale.md's tables again, by the TPU's own compiler, in a virtual environment of their own (an hour on two cores)
+scale *FLAGS:
+    #!/usr/bin/env sh
+    set -eu
+    uv venv --quiet --allow-existing .venv-tpu
+    uv pip install --quiet --python .venv-tpu --require-hashes -r requirements.lock
+    uv pip install --quiet --python .venv-tpu -r pyproject.toml --extra tpu
+    .venv-tpu/bin/python -m tests.scale "$@"
 
 # pin the newest versions that pyproject.toml allows
 lock:

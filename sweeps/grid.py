@@ -106,6 +106,8 @@ def start_sweep(configs: list[Config]) -> Sweep:
         )
     group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(names)})}"
     os.environ[GROUP_VARIABLE] = group
+    for config in configs:  # they were composed before the group was known; the metrics at the end belong to it too
+        config.tracking.group = group
     tracker = open_tracker(first.tracking)
     grid = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
     run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=grid)

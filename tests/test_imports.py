@@ -28,7 +28,12 @@ def test_imports_point_left_only(room):
             assert name.split(".")[0] not in to_the_right, f"{path} imports {name}"
 
 
-OWNERS = {"wandb": "tracking/wandb/", "orbax": "train/checkpoint.py", "sqlite3": "tracking/database.py"}
+OWNERS = {
+    "wandb": "tracking/wandb/",
+    "wandb_workspaces": "metrics/wandb_report.py",
+    "orbax": "train/checkpoint.py",
+    "sqlite3": "tracking/database.py",
+}
 
 
 @pytest.mark.parametrize("package", OWNERS)
@@ -48,6 +53,7 @@ def test_a_dependency_has_one_owner(package):
         "conf.app",
         "tracking.__main__",
         "metrics.__main__",
+        "metrics.wandb_report",
         "sweeps.status",
         "train.__main__",
         "infer.__main__",

@@ -265,6 +265,8 @@ def test_both_contexts_are_reported(grid):
             np.testing.assert_array_equal(values, other.percentiles[size][score])
     for pair in result.other_context.pairs:
         assert pair.area["margin"] != result.pairs[0].area["margin"]
+    for pair, same in zip(result.other_context.pairs, result.pairs):
+        assert all(pair.area[score] == same.area[score] for score in SCORES if "churn" in score)  # of no context
     assert any("gold answer's tokens" in note and "tables/contexts" in note for note in result.notes)
 
 

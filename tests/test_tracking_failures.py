@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from tracking.wandb.place import Place
 
 from tests.conftest import REPO
 from tests.wandb_server import ENTITY
@@ -14,6 +13,7 @@ from tests.wandb_server.http import wait_until
 from tracking.__main__ import main
 from tracking.delivery import Ledger
 from tracking.store import Store
+from tracking.wandb.place import Place
 
 STEPS = 8
 
@@ -36,7 +36,9 @@ with tracker.start_run("train-x", job_type="train", config={"seed": 0}, group="s
     file.write_text(f"weights of {project}")
     model = run.log_artifact(ArtifactDraft("model-x", "model", files={"weights": file}))
 with tracker.start_run("infer-x", job_type="infer", config={"seed": 0}, group="sweep-x") as run:
-    run.use_artifact(model)
+    [found] = tracker.artifacts("model-*")  # W&B is asked for those of other machines, if it answers
+    assert found.digest == model.digest
+    run.use_artifact(found)
     run.set_summary({"accuracy": 0.5})
     file.write_text(f"scores of {project}")
     run.log_artifact(ArtifactDraft("scores-x-test", "scores", files={"scores.parquet": file}))
@@ -119,6 +121,17 @@ def test_nothing_is_lost_and_the_job_says_how_to_deliver_it(server, case, tmp_pa
     assert main(command[3:]) == 0  # there is nothing left to send
     assert "UpsertBucket" not in server.requests
     store.close()
+
+
+def test_without_an_api_key_the_job_goes_on_and_says_what_is_missing(server, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key not in ("WANDB_API_KEY", "WANDB_SERVICE")}
+    job = subprocess.run(
+        [sys.executable, "-c", JOB, str(tmp_path / "runs"), "keyless"],
+        cwd=REPO, env=environment | {"HOME": str(tmp_path)}, input="\n", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (job.returncode, job.stdout) == (0, "halfway\nthrough\n")
+    assert "not delivered to W&B" in job.stderr and "Set WANDB_API_KEY" in job.stderr
+    assert {run.state for run in Store(tmp_path / "runs").runs()} == {"finished"}
 
 
 def test_a_job_that_is_killed_has_its_points_sent(server, tmp_path, monkeypatch):

@@ -8,8 +8,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from tracking.wandb.place import Place
-from tracking.wandb.server import Server
 
 from tests.conftest import REPO
 from tests.wandb_server import ENTITY
@@ -18,6 +16,8 @@ from tracking.interface import ArtifactDraft
 from tracking.lineage import as_json, lineage
 from tracking.query import Query, find_artifacts, find_runs
 from tracking.store import Store
+from tracking.wandb.place import Place
+from tracking.wandb.server import Server
 
 PROJECT = "transfer"
 PNG = bytes.fromhex(

@@ -80,8 +80,8 @@ class _Parser:
 
     def _take(self, expected: str | None = None) -> str:
         token = self._next
-        if expected is not None and token != expected:
-            raise GraphQLError(f"expected {expected!r}, found {token!r}", 400)
+        if not token or (expected is not None and token != expected):
+            raise GraphQLError(f"expected {expected or 'more'!r}, found {token!r}", 400)
         self._at += 1
         return token
 

@@ -22,7 +22,7 @@ OPERATIONS = {
     *("ArtifactMembershipFiles", "ArtifactType", "ArtifactTypeArtifactCollections", "ArtifactUsedBy"),
     *("CommitArtifact", "CreateArtifact", "CreateArtifactFiles", "CreateArtifactManifest", "CreateRunFiles"),
     *("DeleteAliases", "FetchArtifactManifest", "GetArtifactMembershipFileUrls", "GetDefaultEntity", "GetProjects"),
-    *("HistoryPage",),
+    *("DeleteRun", "HistoryPage"),
     *("OrganizationCoreWeaveOrganizationID", "ProjectArtifactCollection", "ProjectArtifactType"),
     *("ProjectArtifactTypes", "ProjectArtifacts", "ProjectInternalId", "ProjectViews", "Run", "RunFiles"),
     *("RunFullHistory", "RunHistoryKeys", "RunInputArtifacts", "RunOutputArtifacts", "RunParquetHistory"),

@@ -139,6 +139,17 @@ class Mutation(Node):
             run.summary = json.loads(input["summaryMetrics"])
         return record("UpsertBucketPayload", bucket=Run(run, self._base), inserted=inserted)
 
+    def deleteRun(self, input: dict[str, Any]) -> Node:
+        only(input, "DeleteRunInput", "id", "deleteArtifacts")
+        for project in self._state.projects.values():
+            for run in [run for run in project.runs.values() if run.id == input["id"]]:
+                del project.runs[run.name]
+                if input.get("deleteArtifacts"):
+                    for collection in project.collections.values():
+                        collection.versions = [v for v in collection.versions if v.created_by is not run]
+                return record("DeleteRunPayload", clientMutationId="")
+        raise Refused(f"deleteRun: no run with the id {input['id']}")
+
     def createArtifact(self, input: dict[str, Any]) -> Node:
         only(
             input,

@@ -17,7 +17,7 @@ from tracking.artifact import StoredArtifact
 from tracking.delivery import Ledger
 from tracking.interface import TrackingError
 from tracking.store import Store
-from tracking.wandb.sdk import REQUEST_TIMEOUT, RUN_TIMEOUT, Unreachable, prepare, told
+from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, prepare, told
 from tracking.wandb.server import Server
 from tracking.wandb.session import Session, Undelivered
 
@@ -34,6 +34,7 @@ class Deliverer:
         self._folder = folder
         self._open: dict[str, tuple[Session, IO[str]]] = {}  # with the lock that each holds
         self._abandoned: dict[str, threading.Thread] = {}
+        self._problem: str | None = None
         self._down_until = 0.0
 
     # ---- a run that goes on
@@ -125,19 +126,20 @@ class Deliverer:
 
     def _check_up(self) -> None:
         """Asks once whether there is a server, where it has not just answered; else each run would wait by itself."""
-        if time.monotonic() < self._down_until:
-            raise Unreachable(f"W&B, {self.server.place}: no answer")
-        if not self._open and not self.server.answers():
+        if time.monotonic() >= self._down_until and not self._open:
+            self._look()
+        if self._problem is not None and time.monotonic() < self._down_until:
+            raise Unreachable(self._problem)
+
+    def _look(self) -> None:
+        self._problem = self.server.problem()
+        if self._problem is not None:
             self._down_until = time.monotonic() + _DOWN
-            raise Unreachable(
-                f"W&B, {self.server.place}: no answer in {REQUEST_TIMEOUT} s, or none that it should give"
-            )
 
     def _explained(self, error: Exception, run_id: str) -> TrackingError:
         if isinstance(error, Undelivered):
             return error
-        if not self.server.answers():
-            self._down_until = time.monotonic() + _DOWN
+        self._look()
         text = told(error)
         return Unreachable(text if isinstance(error, TrackingError) else f"run {run_id}: {text}")
 
@@ -164,8 +166,8 @@ def scratch(store: Store) -> Iterator[Path]:
     """A working directory for a process that sends, gone with it: what counts is in the store.
 
     The SDK writes into an artifact's manifest, which it uploads, where on this machine each file lay. So files are
-    named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started here
-    too.
+    named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started
+    here too.
     """
     with tempfile.TemporaryDirectory(prefix="switchyard-wandb-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

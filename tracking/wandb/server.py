@@ -328,18 +328,25 @@ class Server(Reader):
         kept = [artifact for artifact in artifacts if artifact.type not in _INTERNAL_TYPES]
         return [ServerArtifact(artifact, self) for artifact in kept]
 
+    def report_ids(self, title: str) -> list[str]:
+        """The ids of the report pages of this title, oldest first."""
+        with suppress(NotFound), self.asking("report pages"):
+            found = [report for report in self.api.reports(self.path) if report.display_name == title]
+            return [report.id for report in sorted(found, key=lambda report: report.created_at)]
+        return []
+
     def close(self) -> None:
         self._api = None
 
-    def answers(self) -> bool:
-        """Whether the server answers at all, and takes the API key. Never waits longer than a request may."""
+    def problem(self) -> str | None:
+        """Why the server cannot be asked anything now, if it cannot. Never waits longer than a request may."""
         prepare()
         try:
-            with self.asking("its answer"):
-                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the default entity")
-        except TrackingError:
-            return False
-        return True
+            with self.asking("the account of the API key"):
+                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the account of the API key")
+        except TrackingError as error:
+            return str(error)
+        return None
 
 
 def fetch_all(artifact: ServerArtifact, folder: Path) -> dict[str, Path]:

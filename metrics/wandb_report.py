@@ -1,0 +1,181 @@
+"""`python -m metrics.wandb_report dataset=imdb`: a W&B Report page of a dataset's latest metrics at W&B.
+
+It is made of what W&B holds, and made once: the same command again brings the same page up to date. The page that
+stands alone, with every figure and the examples, is report/index.html in the metrics artifact.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from conf.errors import SwitchyardError
+from conf.schema import Config
+from metrics.output import MARK
+from metrics.tables import TITLES
+from tracking.interface import NotFound
+from tracking.wandb.place import Place
+
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2 import Report
+
+    from tracking.wandb.server import Server, ServerArtifact
+
+_WIDTH = 24  # of a panel grid, in its units
+
+
+def main(config: Config) -> None:
+    """Makes or updates the page, and says where it is."""
+    tracking = config.tracking
+    place = Place.of(tracking.entity, tracking.project, tracking.base_url)
+    report, is_new = save_report(config.dataset.name, place)
+    print(f"{'made' if is_new else 'updated'} {report.url}")
+
+
+def save_report(dataset: str, place: Place) -> tuple["Report", bool]:
+    """The saved page, and whether it is new. Raises SwitchyardError where W&B holds no metrics of the dataset."""
+    from tracking.wandb.server import Server
+
+    if place.base_url is not None:
+        os.environ["WANDB_BASE_URL"] = place.base_url  # wandb-workspaces asks the environment alone
+    server = Server(place, remember=True)
+    try:
+        artifact = server.artifact(f"metrics-{dataset}:latest")
+    except NotFound:
+        raise SwitchyardError(
+            f"{place} holds no artifact metrics-{dataset}: make it there (python -m metrics dataset={dataset} "
+            f"tracking.backend=wandb), or send it there (python -m tracking push metrics-{dataset})"
+        ) from None
+    report = compose(dataset, artifact, server)
+    there = server.report_ids(report.title)
+    if there:
+        report.id = there[0]
+    with server.asking("the report page"):
+        report.save()
+    return report, not there
+
+
+def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Report":
+    """The page: what was asked, the runs, switcher curves, Tables 1-3, churn, and where each number comes from."""
+    import wandb_workspaces.reports.v2 as wr
+
+    summary = json.loads(artifact.file(MARK).read_text(encoding="utf-8"))
+    [result] = summary["datasets"].values()
+    made_by = [record for record in server.logged_by(artifact) if record.job_type == "metrics"]
+    if not made_by:
+        raise SwitchyardError(f"{artifact.ref} in {server.place}: no metrics run logged it, so there is none to show")
+    record = made_by[-1]
+    run = server.current(record.id)
+    assert run is not None
+    own = _runset(wr, server, "metrics", f"ID == '{run.id}'")
+    group = f" and Group == '{record.group}'" if record.group else f" and Tags in ['{dataset}']"
+    pairs = [(pair["small"], pair["large"]) for pair in result["pairs"]]
+    blocks: list[Any] = [
+        wr.TableOfContents(),
+        wr.H2("What was asked"),
+        wr.P(f"On which examples of {dataset} does a larger model do better than a smaller one?"),
+        wr.UnorderedList(_asked(summary, result)),
+        wr.H2("Runs"),
+        wr.P(f"Every run of the group {record.group}." if record.group else f"Every run tagged {dataset}."),
+        wr.PanelGrid(
+            runsets=[
+                _runset(wr, server, "training", f"JobType == 'train'{group}"),
+                _runset(wr, server, "scoring", f"JobType == 'infer'{group}"),
+            ],
+            panels=[
+                wr.LinePlot(title="Training loss", x="Step", y=["loss"], layout=_layout(wr, 0)),
+                wr.BarPlot(title="Accuracy", metrics=["accuracy"], layout=_layout(wr, 1)),
+            ],
+        ),
+        wr.H2("Switcher curves"),
+        wr.P("Mean over pairs of runs: the quality when the share on the x axis, most uncertain first, is deferred."),
+        wr.PanelGrid(
+            runsets=[own],
+            panels=[_curve(wr, small, large, place) for place, (small, large) in enumerate(pairs)]
+            or [wr.WeavePanelSummaryTable(table_name="inputs")],
+        ),
+    ]
+    for name in ("table1", "table3"):
+        blocks += [wr.H2(TITLES[name]), wr.MarkdownBlock(_table(artifact, name))]
+    blocks += [
+        wr.H2("Table 2: churn"),
+        wr.MarkdownBlock(_table(artifact, "table2")),
+        wr.PanelGrid(
+            runsets=[own],
+            panels=[wr.MediaBrowser(title="Figures", media_keys=_figures(artifact), layout=_layout(wr, 0, _WIDTH))],
+        ),
+        wr.H2("Where the numbers come from"),
+        wr.P(["Tables and figures: ", wr.Link(artifact.ref, artifact.remote.url), f", digest {artifact.digest}, by "]),
+        wr.P([wr.Link(f"run {record.id}", run.url), f", code version {record.code_version}."]),
+        wr.UnorderedList([_source(wr, used) for used in server.inputs(record.id)]),
+        wr.P("The whole way back to the data, and on to every table:"),
+        wr.CodeBlock(f"python -m tracking lineage metrics-{dataset} --backend wandb"),
+    ]
+    return wr.Report(
+        entity=server.entity,
+        project=server.place.project,
+        title=f"Switchyard: {dataset}",
+        description=f"Made of {artifact.ref}, digest {artifact.digest}.",
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def _asked(summary: Mapping[str, Any], result: Mapping[str, Any]) -> list[Any]:
+    """What was compared and how, and what came of it, a line each."""
+    measure = result["measure"]
+    unit, sign = (1, "BLEU") if measure == "bleu" else (100, "%")
+    sizes = [
+        f"{size['name']}: {len(size['seeds'])} seeds, {measure} {unit * size[measure]['value']:.2f} {sign}"
+        for size in result["sizes"]
+    ]
+    gains = []
+    for pair in result["pairs"]:
+        area = pair["scores"]["margin"]["area"]
+        limits = [f"{unit * area[key]:.2f}" for key in ("ci_low", "ci_high") if area[key] is not None]
+        gains.append(
+            f"{pair['small']} to {pair['large']}: deferral by margin beats deferral at random by "
+            f"{unit * area['value']:.2f} points{' (' + ' to '.join(limits) + ')' if limits else ''}"
+        )
+    about = [f"{result['examples']:,} examples of the {result['split']} split", f"signature {summary['signature']}"]
+    return [*about, *sizes, *gains, *summary["notes"]]
+
+
+def _runset(wr: Any, server: "Server", name: str, filters: str) -> Any:
+    return wr.Runset(entity=server.entity, project=server.place.project, name=name, filters=filters, groupby=["group"])
+
+
+def _layout(wr: Any, place: int, width: int = _WIDTH // 2) -> Any:
+    per_row = _WIDTH // width
+    return wr.Layout(x=width * (place % per_row), y=10 * (place // per_row), w=width, h=10)
+
+
+def _curve(wr: Any, small: str, large: str, place: int) -> Any:
+    """The chart that the metrics run logged (`wandb.plot.line_series`), by the table behind it."""
+    return wr.CustomChart(
+        query={"summaryTable": {"tableKey": f"curves/switcher/{small}-{large}_table"}},
+        chart_name="wandb/lineseries/v0",
+        chart_fields={"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
+        chart_strings={"title": f"{small} → {large}", "xname": "share deferred to the larger model"},
+        layout=_layout(wr, place),
+    )
+
+
+def _table(artifact: "ServerArtifact", name: str) -> str:
+    return artifact.file(f"tables/{name}.md").read_text(encoding="utf-8")
+
+
+def _figures(artifact: "ServerArtifact") -> list[str]:
+    return sorted(
+        name.removesuffix(".png") for name in artifact.files if name.startswith("figures/") and name.endswith(".png")
+    )
+
+
+def _source(wr: Any, used: Any) -> Any:
+    return [wr.Link(used.ref, used.remote.url), f", digest {used.digest}"]
+
+
+if __name__ == "__main__":
+    from conf.app import command
+
+    command(main)()
