@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -399,3 +400,108 @@ def test_the_command_starts_without_hydra_and_jax():
         "assert not {'jax', 'hydra', 'matplotlib', 'pandas'} & set(sys.modules), 'slow imports'"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# ---- span QA and translation
+
+
+def sequence_rows(scores):
+    rows = []
+    for i in range(len(scores.example_id)):
+        row = {"key": scores.example_id[i], "target": scores.target[i], "prediction": scores.prediction[i]}
+        row["kind"] = scores.slices["slice_kind"][i]
+        for prefix, tokens in (("", scores.gold_tokens), ("self_", scores.self_tokens)):
+            some = slice(tokens.offsets[i], tokens.offsets[i + 1])
+            for part in ("log_probs", "margins", "entropies"):
+                row[f"{prefix}token_{part}"] = [float(v) for v in getattr(tokens, part)[some]]
+        rows.append(row)
+    return rows
+
+
+def sequence_scores(task):
+    return synthetic_grid(seeds=1, examples=25, task=task)[0]
+
+
+@pytest.mark.parametrize("task", ["span_qa", "translation"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_sequences_round_trip(tmp_path, task, kind):
+    scores = sequence_scores(task)
+    rows = sequence_rows(scores)
+    if kind == "csv":
+        texts = [{k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows]
+        file = write_csv(tmp_path / "a.csv", texts)
+    else:
+        file = write_jsonl(tmp_path / "a.jsonl", rows)
+    out = tmp_path / "out.parquet"
+    assert main([file, *RUN, "--task", task, "--id", "key", "--slice", "kind", "--out", str(out)]) == 0
+    read = read_scores(out)
+    for name in ("example_id", "target", "prediction"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(scores, name))
+    for name in ("gold_tokens", "self_tokens"):
+        for part in ("log_probs", "margins", "entropies", "offsets"):
+            np.testing.assert_array_equal(getattr(getattr(read, name), part), getattr(getattr(scores, name), part))
+    np.testing.assert_array_equal(read.slices["slice_kind"], scores.slices["slice_kind"])
+    if task == "translation":
+        np.testing.assert_array_equal(read.bleu_stats, scores.bleu_stats)
+        assert "tok:intl" in read.metadata.signature
+    else:
+        # the synthetic second gold isn't in the file, so what it alone makes right is wrong here
+        assert (read.correct <= scores.correct).all() and read.correct.any()
+
+
+def test_any_gold_and_given_correctness(tmp_path):
+    rows = sequence_rows(sequence_scores("span_qa"))
+    for row in rows:
+        row["golds"], row["fine"] = ["something else", f"The {row['prediction']}!"], "0"
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    out = str(tmp_path / "out.parquet")
+    assert main([file, *RUN, "--task", "span_qa", "--target", "golds", "--out", out]) == 0
+    read = read_scores(out)
+    assert read.correct.all() and set(read.target) == {"something else"}
+    assert main([file, *RUN, "--task", "span_qa", "--target", "golds", "--correct", "fine", "--out", out]) == 0
+    assert not read_scores(out).correct.any()
+
+
+def test_columns_of_other_names_and_on_to_tables(tmp_path):
+    for run in synthetic_grid(seeds=2, examples=25, task="translation"):
+        rows = [{**row, "m": row.pop("token_margins")} for row in sequence_rows(run)]
+        file = write_jsonl(tmp_path / "a.jsonl", rows)
+        m = run.metadata
+        whose = ["--dataset", "wmt", "--size", m.size, "--seed", str(m.seed), "--parameters", str(m.parameters)]
+        columns = ["--id", "key", "--token-margins", "m", "--out", str(tmp_path / "scores")]
+        assert main([file, *whose, "--task", "translation", *columns]) == 0
+    config = Config(metrics=Metrics(scores=str(tmp_path / "scores" / "*"), out=str(tmp_path / "out"), resamples=5))
+    summary = json.loads((metrics_from_files(config) / "summary.json").read_text(encoding="utf-8"))
+    assert summary["datasets"]["wmt"]["measure"] == "bleu"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"token_margins": [0.5]}, "line 3: token lists have .* values, expected one of each a token"),
+        ({"self_token_entropies": []}, r"line 3: self_token_entropies holds '\[\]', expected a list of numbers"),
+        ({"token_log_probs": "often"}, "line 3: token_log_probs holds 'often'"),
+        ({"token_log_probs": [[1]]}, "line 3: token_log_probs"),
+        ({"target": []}, r"line 3: target holds \[\], expected a string, or a list of gold answers"),
+        ({"key": "test-0"}, "line 3: id 'test-0' is that of .*line 1 already"),
+        ({"fine": "perhaps"}, "line 3: fine holds 'perhaps', expected true or false"),
+    ],
+)
+def test_wrong_sequences(tmp_path, capsys, change, message):
+    rows = sequence_rows(sequence_scores("span_qa"))
+    for row in rows:
+        row["fine"] = True
+    rows[2].update(change)
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    flags = ["--task", "span_qa", "--id", "key", "--correct", "fine", "--out", str(tmp_path / "out.parquet")]
+    assert main([file, *RUN, *flags]) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_task_beside_another(tmp_path, capsys):
+    for task, status in (("span_qa", 0), ("translation", 1)):
+        file = write_jsonl(tmp_path / "a.jsonl", sequence_rows(sequence_scores(task)))
+        seed = ["--seed", str(status)]
+        assert main([file, *RUN, *seed, "--task", task, "--id", "key", "--out", str(tmp_path / "out")]) == status
+    assert "task translation, but" in capsys.readouterr().err

@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 
 from conf.errors import SwitchyardError
+from conf.schema import TASKS
 from metrics.convert.examples import ConvertError, RunInfo, build_scores, save
 from metrics.convert.harness import harness_examples, is_harness_row
 from metrics.convert.rows import SCALES, SUFFIXES, Columns, examples_of, json_lines, read_rows
+from metrics.convert.sequences import TOKENS, SequenceColumns, sequence_scores
 
 EXAMPLES = """
 examples:
@@ -26,6 +28,8 @@ examples:
       --target label --values log_probs --out scores        # log_probs: {"negative": -2.3, "positive": -0.1}
   python -m metrics.convert samples_boolq_2025-01-31.jsonl --dataset boolq --size 1b --seed 0 \\
       --parameters 1.2B --slice subject --out scores
+  python -m metrics.convert wmt-small-0.jsonl --task translation --dataset wmt --size small --seed 0 \\
+      --parameters 60M --target reference --prediction output --id id --out scores
   python -m metrics.convert --config runs.yaml
   python -m metrics 'metrics.scores=scores/*.parquet' metrics.out=out/reviews
 
@@ -41,7 +45,8 @@ paths are relative to where the command runs:
 
 Values may be probabilities or natural log-probabilities, normalised over the classes or not (log-likelihoods of label
 strings); it says which it takes them for. Classes come in the order given; a directory's files of one dataset must name
-the same ones. Exit status: 0, or 1 with a message that names file and line.
+the same ones. Answers (--task span_qa) and translations come with six lists of numbers a row, one entry a token: see
+token_log_probs and the others in the scores schema. Exit status: 0, or 1 with a message that names file and line.
 """
 
 FORMATS = ("auto", "csv", "tsv", "jsonl", "parquet", "lm-eval")
@@ -81,6 +86,18 @@ def convert(run: Mapping[str, Any]) -> Path:
         print(f"{path.name}: {text}")
 
     kind = _kind(path, str(run.get("format", "auto")))
+    task = _one_of("task", run.get("task", "classification"), TASKS)
+    if task != "classification":
+        given = SequenceColumns(
+            target=str(run.get("target", "target")),
+            prediction=str(run.get("prediction", "prediction")),
+            correct=run.get("correct"),
+            example_id=run.get("id"),
+            slices=list(run.get("slice", [])),
+            tokens={name: str(run[name]) for name in TOKENS if name in run},
+            tokenize=str(run.get("tokenize", "intl")),
+        )
+        return save(sequence_scores(read_rows(path, kind), given, task, info, say), Path(run["out"]), print)
     if kind == "lm-eval":
         rows = read_rows(path, "jsonl")
         examples, classes = harness_examples(rows, run.get("filter"), run.get("slice", []), say)
@@ -205,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--size", metavar="S", help="name of the model's size; sizes are ordered by their parameters")
     run.add_argument("--seed", metavar="N", help="which of the size's runs this is")
     run.add_argument("--parameters", metavar="N", help="how many parameters it has: 60000000, 6e7 or 60M")
+    run.add_argument("--task", metavar="TASK", help=f"{', '.join(TASKS)} (default: classification)")
     run.add_argument("--split", metavar="SPLIT", help="default: test")
     run.add_argument("--flops", metavar="N", help="floating-point operations an example, for the cost axis")
     run.add_argument("--model", metavar="TEXT", help="name or digest of the model")
@@ -217,6 +235,12 @@ def _parser() -> argparse.ArgumentParser:
     columns.add_argument("--id", metavar="COLUMN", help="names the example (default: the row's number)")
     columns.add_argument("--scale", metavar="SCALE", help="auto, probability or log_probability (default: auto)")
     columns.add_argument("--labels", metavar="HOW", help="labels and predictions are a `name` or an `index` from 0")
+    sequences = parser.add_argument_group("columns of span_qa and translation (--target, --prediction and --id too)")
+    sequences.add_argument("--correct", metavar="COLUMN", help="span_qa: true or false (default: exact match)")
+    for name in TOKENS:
+        flag = f"--{name.replace('_', '-')}"
+        sequences.add_argument(flag, metavar="COLUMN", help=f"JSON lists (default: {name})")
+    sequences.add_argument("--tokenize", metavar="T", help="translation: sacreBLEU's tokenizer (default: intl)")
     parser.add_argument(
         "--slice", metavar="COLUMN", action="append", help="a subgroup column (lm-eval: of doc); repeat"
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from conf.errors import SwitchyardError
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
+from metrics.text import corpus_bleu
 
 _ABOUT_ONE = 0.02  # a file's decimals may be few: ten classes at three digits are off by up to 0.005
 
@@ -74,10 +75,7 @@ def build_scores(examples: Sequence[Example], classes: Sequence[str], info: RunI
     target = np.array([one.target for one in examples], dtype=object)
     prediction = names[np.array(given)]
     columns = sorted(examples[0].slices)
-    slices = {
-        f"slice_{name.removeprefix('slice_')}": np.array([one.slices[name] for one in examples], dtype=object)
-        for name in columns
-    }
+    slices = slices_of(columns, [one.slices for one in examples])
     rows = [[one.example_id, one.target, [one.slices[name] for name in columns]] for one in examples]
     metadata = ScoresMetadata(
         dataset=info.dataset,
@@ -94,6 +92,13 @@ def build_scores(examples: Sequence[Example], classes: Sequence[str], info: RunI
     )
     ids = np.array([one.example_id for one in examples], dtype=object)
     return Scores(metadata, ids, target, prediction, prediction == target, values.astype(np.float32), slices)
+
+
+def slices_of(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> dict[str, np.ndarray]:
+    """Columns of subgroups, called as the schema wants them."""
+    return {
+        f"slice_{name.removeprefix('slice_')}": np.array([row[name] for row in rows], dtype=object) for name in names
+    }
 
 
 def _tell_of(values: np.ndarray, say: Say) -> None:
@@ -120,17 +125,26 @@ def save(scores: Scores, out: Path, say: Say) -> Path:
         other = read_metadata(sibling)
         if sibling == path or (other.dataset, other.split) != (m.dataset, m.split):
             continue
+        if other.task != m.task:
+            raise ConvertError(f"task {m.task}, but {sibling} of the same dataset is {other.task}")
         if sorted(other.classes) != sorted(m.classes):
             raise ConvertError(
                 f"classes {m.classes}, but {sibling} of the same dataset has {other.classes}; expected the same in "
                 "every run: name them alike, or write to another directory"
             )
-        order = [m.classes.index(name) for name in other.classes]
-        assert scores.class_log_likelihoods is not None  # build_scores makes classifications
-        m = replace(m, classes=list(other.classes))
-        scores = replace(scores, metadata=m, class_log_likelihoods=scores.class_log_likelihoods[:, order])
+        if scores.class_log_likelihoods is not None:
+            order = [m.classes.index(name) for name in other.classes]
+            m = replace(m, classes=list(other.classes))
+            scores = replace(scores, metadata=m, class_log_likelihoods=scores.class_log_likelihoods[:, order])
         break
     write_scores(scores, path)
-    accuracy = np.mean(scores.prediction == scores.target)
-    say(f"{path}: {len(scores.example_id):,} examples, {len(m.classes)} classes, {100 * accuracy:.2f} %")
+    classes = f", {len(m.classes)} classes" if m.classes else ""
+    say(f"{path}: {len(scores.example_id):,} examples{classes}, {_quality(scores)}")
     return path
+
+
+def _quality(scores: Scores) -> str:
+    if scores.bleu_stats is not None:
+        return f"{float(corpus_bleu(scores.bleu_stats.sum(axis=0))):.2f} BLEU"
+    assert scores.correct is not None
+    return f"{100 * scores.correct.mean():.2f} %"

@@ -88,12 +88,12 @@ def examples_of(rows: Iterator[Row], columns: Columns, say: Say) -> tuple[list[E
     for where, row in rows:
         if not examples:
             _check_columns(where, row, columns)
-            names = names or _keys(where, _cell(where, row, columns.values or ""), columns.values or "")
+            names = names or _keys(where, cell_of(where, row, columns.values or ""), columns.values or "")
         assert names is not None
         if columns.values is None:
-            cells = {name: _cell(where, row, column) for name, column in columns.classes.items()}
+            cells = {name: cell_of(where, row, column) for name, column in columns.classes.items()}
         else:
-            cells = _by_class(where, _cell(where, row, columns.values), columns.values, names)
+            cells = _by_class(where, cell_of(where, row, columns.values), columns.values, names)
         numbers = [
             _number(where, columns.classes.get(name, f"{columns.values} of {name!r}"), cells[name]) for name in names
         ]
@@ -103,11 +103,13 @@ def examples_of(rows: Iterator[Row], columns: Columns, say: Say) -> tuple[list[E
         examples.append(
             Example(
                 where=where,
-                example_id=str(len(examples)) if columns.example_id is None else _text(where, row, columns.example_id),
+                example_id=str(len(examples))
+                if columns.example_id is None
+                else text_of(where, row, columns.example_id),
                 target=_label(where, row, columns.target, names, columns.labels),
                 values=numbers,
                 prediction=prediction,
-                slices={name: _optional(_cell(where, row, name)) for name in columns.slices},
+                slices={name: optional_text(cell_of(where, row, name)) for name in columns.slices},
             )
         )
     if columns.example_id is None:
@@ -123,7 +125,8 @@ def _check_columns(where: str, row: Mapping[str, Any], columns: Columns) -> None
         raise ConvertError(f"{where}: lacks the column {', '.join(missing)}; it has {', '.join(row) or 'none'}")
 
 
-def _cell(where: str, row: Mapping[str, Any], column: str) -> Any:
+def cell_of(where: str, row: Mapping[str, Any], column: str) -> Any:
+    """What the row holds there; ConvertError if it has no such column."""
     if column not in row:
         raise ConvertError(f"{where}: lacks {column}; it has {', '.join(row) or 'nothing'}")
     return row[column]
@@ -170,14 +173,15 @@ def _number(where: str, column: str, cell: Any) -> float:
     return number
 
 
-def _text(where: str, row: Mapping[str, Any], column: str) -> str:
-    cell = _optional(_cell(where, row, column))
+def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
+    """Its text; ConvertError if it is empty."""
+    cell = optional_text(cell_of(where, row, column))
     if cell is None:
         raise ConvertError(f"{where}: {column} is empty")
     return cell
 
 
-def _optional(cell: Any) -> str | None:
+def optional_text(cell: Any) -> str | None:
     """Text as JSON would print it; a column of whole numbers with gaps holds 1.0 for 1."""
     if cell is None or cell == "":
         return None
@@ -187,7 +191,7 @@ def _optional(cell: Any) -> str | None:
 
 
 def _label(where: str, row: Mapping[str, Any], column: str, names: Sequence[str], labels: str) -> str:
-    text = _text(where, row, column)
+    text = text_of(where, row, column)
     if labels == "name":
         return text
     if not text.isdecimal() or int(text) >= len(names):
