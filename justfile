@@ -81,6 +81,15 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m tests.results docs out/trec out/sst2 out/multi30k
 
+# docs/scale.md's tables again, by the TPU's own compiler, in a virtual environment of their own (an hour on two cores)
+scale *FLAGS:
+    #!/usr/bin/env sh
+    set -eu
+    uv venv --quiet --allow-existing .venv-tpu
+    uv pip install --quiet --python .venv-tpu --require-hashes -r requirements.lock
+    uv pip install --quiet --python .venv-tpu -r pyproject.toml --extra tpu
+    .venv-tpu/bin/python -m tests.scale "$@"
+
 # pin the newest versions that pyproject.toml allows
 lock:
     uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock

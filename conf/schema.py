@@ -181,6 +181,32 @@ class Mesh:
 
 
 @dataclass
+class Hosts:
+    """Several processes that train or score one cell together, each started with the same command.
+
+    `auto`: as Slurm, a TPU pod, Kubernetes or Open MPI says. Or by hand: `coordinator`, HOST:PORT of the first process,
+    how many `processes` there are, and which `process` this is, from 0. They wait for each other `timeout` seconds.
+    """
+
+    auto: bool = False
+    coordinator: Optional[str] = None
+    processes: Optional[int] = None
+    process: Optional[int] = None
+    timeout: int = 300
+
+    def check(self) -> None:
+        given = [self.coordinator, self.processes, self.process]
+        if any(value is not None for value in given) and (self.auto or None in given):
+            raise SwitchyardError(
+                f"hosts.auto={self.auto} hosts.coordinator={self.coordinator} hosts.processes={self.processes} "
+                f"hosts.process={self.process}: expected all of the last three, or hosts.auto=true alone"
+            )
+        if self.process is not None and self.processes is not None and not 0 <= self.process < self.processes:
+            raise SwitchyardError(f"hosts.process={self.process}: expected a number below hosts.processes, from 0")
+        _at_least("hosts.timeout", self.timeout, 1)
+
+
+@dataclass
 class Tracking:
     """Where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
 
@@ -348,6 +374,7 @@ class Config:
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: Mesh = field(default_factory=Mesh)
+    hosts: Hosts = field(default_factory=Hosts)
     tracking: Tracking = field(default_factory=Tracking)
     train: Train = field(default_factory=Train)
     infer: Infer = field(default_factory=Infer)

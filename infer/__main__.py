@@ -20,11 +20,14 @@ def main(config: Config) -> None:
         print(f"{scores.ref} is there already; force=true scores again")
         return
     from infer.scoring import score  # JAX starts here
+    from train import hosts
     from train.compilation import keep_compiled
 
+    hosts.join(config.hosts)
     keep_compiled()
-    scores = score(config, tracker, source)
-    print(f"logged {scores.ref}, {quality(scores.metadata)} on {scores.metadata['examples']:,} examples")
+    scores = score(config, hosts.shared(tracker), source)
+    if hosts.first():
+        print(f"logged {scores.ref}, {quality(scores.metadata)} on {scores.metadata['examples']:,} examples")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train import t5
+from train.sharding import by_rows, by_vocabulary
 
 
 class Cache(NamedTuple):
@@ -50,6 +51,7 @@ def start(
     segments, positions = t5.plain_rows(inputs)
     memory = model.encode(inputs, segments, positions, activations)
     rows = inputs.shape[0]
+    embedding = by_vocabulary(model.embedding[...])
     # Every step reads all of the layers' parameters: cast once, they are half as much to read in bfloat16.
     graph, layers = nnx.split(model.decoder.layers)
     layers = jax.tree.map(lambda x: x.astype(activations), layers)
@@ -64,7 +66,7 @@ def start(
     place = jnp.arange(max_length, dtype=jnp.int32)[None]  # [1, M]
 
     def step(tokens: jax.Array, index: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        x = model.embedding[...][tokens].astype(activations)  # [B, N, D]
+        x = by_rows(embedding[tokens]).astype(activations)  # [B, N, D]
         later = jnp.where(place > index, t5.MASKED, 0).astype(activations)  # [1, M]
         self_bias = model.decoder.relpos_bias(index.reshape(1, 1), place, activations) + later  # [1, H, 1, M]
 
@@ -82,7 +84,7 @@ def start(
             h = layer.pre_cross_attention_layer_norm(x)
             attention = layer.encoder_decoder_attention
             x = x + attention.attend(attention.queries(h), layer_input_keys, layer_input_values, cross_bias)
-            return (x + layer.mlp(layer.pre_mlp_layer_norm(x)), keys, values), None
+            return (by_rows(x + layer.mlp(layer.pre_mlp_layer_norm(x))), keys, values), None
 
         each = (layers, jnp.arange(size.layers), input_keys, input_values)
         (x, keys, values), _ = jax.lax.scan(run_layer, (x, cache.keys, cache.values), each)

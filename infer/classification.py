@@ -8,7 +8,7 @@ import numpy as np
 from conf.schema import Config, Size
 from infer.identity import SCORING_VERSION, scoring_identity
 from metrics.scores import Scores, ScoresMetadata
-from train import t5
+from train import hosts, t5
 from train.data.batches import padding_share, plan_batches
 from train.data.encodings import encode_split
 from train.data.sources import Split
@@ -39,7 +39,7 @@ def classify(
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
     scored = score_examples(model.params, inputs, pad_labels(labels), model.size, dtype, mesh, batches, batch_size)
-    with progress(f"{cell_name(config)} {split.name}", len(split), "examples") as meter:
+    with progress(f"{cell_name(config)} {split.name}", len(split), "examples", show=hosts.first()) as meter:
         for rows, values in scored:
             log_likelihoods[rows] = values
             meter.advance(len(rows))

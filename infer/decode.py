@@ -17,9 +17,9 @@ import numpy as np
 
 from conf.schema import Size
 from infer.cache import start
-from train import t5
+from train import hosts, t5
 from train.data.tokens import EOS, Encoded
-from train.sharding import BATCH
+from train.sharding import BATCH, on_mesh
 
 DEAD = -1e7  # the log-probability of a beam that isn't one, as in T5X; finite, so that sums with it are
 
@@ -180,12 +180,13 @@ def _check(size: Size, max_length: int, beams: int, alpha: float) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str, max_length: int, beams: int, alpha: float) -> Callable[..., Decoded]:
-    return jax.jit(
-        functools.partial(
-            beam_search, size=Size(**dict(size)), dtype=dtype, max_length=max_length, beams=beams, alpha=alpha
-        )
+def _compiled(
+    size: tuple, dtype: str, max_length: int, beams: int, alpha: float, mesh: jax.sharding.Mesh
+) -> Callable[..., Decoded]:
+    search = functools.partial(
+        beam_search, size=Size(**dict(size)), dtype=dtype, max_length=max_length, beams=beams, alpha=alpha
     )
+    return jax.jit(on_mesh(search, mesh))
 
 
 def decode_examples(
@@ -205,11 +206,11 @@ def decode_examples(
     It ends in EOS unless `max_length` came first. `batches` as `scoring_batches` cuts them; a batch short of rows is
     filled up with empty ones, so that only the lengths in `batches` compile. One beam is greedy.
     """
-    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, max_length, beams, alpha)
+    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, max_length, beams, alpha, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, length in batches:
-        ids = jax.device_put(inputs.padded(rows, length, batch_size), sharding)
-        out = jax.device_get(compiled(params, ids))
+        ids = hosts.laid(inputs.padded(rows, length, batch_size), sharding)
+        out = jax.device_get(hosts.whole(compiled(params, ids)))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 
 

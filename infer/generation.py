@@ -13,7 +13,7 @@ from infer.identity import SCORING_VERSION, decoding_settings, scoring_identity
 from infer.sequences import score_sequences, sequence_batches
 from metrics.scores import Scores, ScoresMetadata, TokenScores
 from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
-from train import t5
+from train import hosts, t5
 from train.data.batches import padding_share, plan_batches
 from train.data.encodings import encode_split
 from train.data.sources import Split
@@ -43,7 +43,7 @@ def generate(
 
     written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(split)
     decoded = decode_examples(model.params, inputs, *setting, length, infer.beams, infer.length_penalty)
-    with progress(f"{cell_name(config)} {split.name}: writing", len(split), "examples") as meter:
+    with progress(f"{cell_name(config)} {split.name}: writing", len(split), "examples", show=hosts.first()) as meter:
         for rows, ids in decoded:
             for row, answer in zip(rows, ids, strict=True):
                 written[row] = answer
@@ -55,7 +55,7 @@ def generate(
     plan = sequence_batches(batches, longest, batch_size, infer.max_padding, infer.length_buckets)
     scored = score_sequences(model.params, inputs, [golds, own], model.size, dtype, mesh, plan, batch_size)
     tokens = [_Gathered(golds), _Gathered(own)]
-    with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples") as meter:
+    with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples", show=hosts.first()) as meter:
         for rows, values in scored:
             for gathered, of_batch in zip(tokens, values, strict=True):
                 gathered.add(rows, of_batch)

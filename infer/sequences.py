@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from conf.schema import Size
-from train import t5
+from train import hosts, t5
 from train.data.lengths import covering
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
-from train.sharding import BATCH
+from train.sharding import BATCH, on_mesh
 
 
 class TokenScores(NamedTuple):
@@ -143,8 +143,8 @@ def sequence_batches(
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str) -> Callable[..., list[TokenScores]]:
-    return jax.jit(functools.partial(token_scores, size=Size(**dict(size)), dtype=dtype))
+def _compiled(size: tuple, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TokenScores]]:
+    return jax.jit(on_mesh(functools.partial(token_scores, size=Size(**dict(size)), dtype=dtype), mesh))
 
 
 def score_sequences(
@@ -163,13 +163,13 @@ def score_sequences(
     numpy, cut to the target's length. `batches` as `sequence_batches` cuts them, by the longest of a row's targets. A
     batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
     """
-    compiled = _compiled(tuple(sorted(vars(size).items())), dtype)
+    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, input_length, target_length in batches:
         ids = [some.padded(rows, target_length, batch_size) for some in targets]
         lengths = [np.pad(some.lengths[rows], (0, batch_size - len(rows))).astype(np.int32) for some in targets]
-        on_mesh = jax.device_put((inputs.padded(rows, input_length, batch_size), ids, lengths), sharding)
-        scored = jax.device_get(compiled(params, *on_mesh))
+        on_mesh = hosts.laid((inputs.padded(rows, input_length, batch_size), ids, lengths), sharding)
+        scored = jax.device_get(hosts.whole(compiled(params, *on_mesh)))
         yield (
             rows,
             [

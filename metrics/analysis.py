@@ -1,40 +1,29 @@
 """Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from math import comb
 
 import numpy as np
 
 from conf.errors import SwitchyardError
 from conf.schema import CONTEXTS, SCORES, Metrics
-from metrics.bleu import bleu_bounds, bleu_statistics_of_switchers
-from metrics.by_uncertainty import BucketQuality, Outcomes, bucket_quality, outcomes
-from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.bleu import bleu_bounds
+from metrics.by_uncertainty import BucketQuality, Outcomes, outcomes
+from metrics.churn import BucketChurn
+from metrics.deferral import Orders, Table2
 from metrics.grid import Grid, SizeRuns
-from metrics.intervals import Estimate, Resampling, estimate, interval
-from metrics.resampled import ChurnSamples, SwitcherSamples, disagreement_samples, quality_samples, switcher_samples
-from metrics.shown import Percentiles, shown_rows
+from metrics.intervals import Estimate, Resampling, estimate, interval, one_thread_a_product
+from metrics.resampled import SwitcherSamples, disagreement_samples, quality_samples
+from metrics.shown import shown_rows
 from metrics.slices import SliceRow, slice_rows
-from metrics.switcher import (
-    FRACTIONS,
-    Bounds,
-    DeferralOrder,
-    PairStatistics,
-    SwitcherStatistics,
-    bounds,
-    deferral_order,
-    disagreement,
-    pair_statistics,
-    switcher_statistics,
-)
+from metrics.switcher import FRACTIONS, Bounds, PairStatistics, bounds, disagreement
 from metrics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
 
-# the scores that depend on the context whose tokens they are of
-OF_TOKENS = tuple(score for score in SCORES if "churn" not in score)
 WHOSE_TOKENS = {
     "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
     "self": "the tokens of the model's own output, which needs no label and can be deployed",
@@ -130,10 +119,13 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    result = _analyse(grid, config, say, watch)
-    if grid.task != "classification":
-        other = replace(config, context=other_context(config))
-        result.other_context = _analyse(grid, other, say, watch, result.rows)
+    with one_thread_a_product(), ThreadPoolExecutor(min(len(SCORES), _cores())) as pool:
+        orders: dict[str, Orders] = {}
+        result = _analyse(grid, config, orders, pool, say, watch)
+        if grid.task != "classification":
+            other = replace(config, context=other_context(config))
+            result.other_context = _analyse(grid, other, orders, pool, say, watch, result.rows)
+    if result.other_context is not None:
         result.notes.append(
             f"Uncertainty is of {WHOSE_TOKENS[config.context]} (metrics.context={config.context}). Tables 1 and 3 by "
             "both contexts: tables/contexts."
@@ -146,8 +138,24 @@ def other_context(config: Metrics) -> str:
     return next(context for context in CONTEXTS if context != config.context)
 
 
-def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: np.ndarray | None = None) -> Analysis:
-    """In one context; `rows` are the examples to show, if they are chosen already."""
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _analyse(
+    grid: Grid,
+    config: Metrics,
+    of_sizes: dict[str, Orders],
+    pool: Executor,
+    say: Say,
+    watch: Watch | None,
+    rows: np.ndarray | None = None,
+) -> Analysis:
+    """In one context; `rows` are the examples to show, if they are chosen already.
+
+    `of_sizes` has what the other context found, and takes what this one finds.
+    """
     notes = list(grid.notes)
     context = None if grid.task == "classification" else config.context
     if not config.resamples:
@@ -157,7 +165,7 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: n
     if resampling.unit is not None and config.resamples:
         notes.append(resampling.note)
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
-    table2 = _Table2(grid, resampling, notes)
+    table2 = Table2(grid, resampling, notes)
     buckets = BucketQuality({size.name: np.zeros(100) for size in grid.sizes}, {})
     pairs, ranked, shown, told = [], {}, None, time.monotonic()
     for place, small in enumerate(grid.sizes):
@@ -169,39 +177,26 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: n
             shown = outcomes(grid, scores["margin"], config)
             rows = shown_rows(grid, scores["margin"]) if rows is None else rows
         assert rows is not None
-        point, ranks = _Switchers(small, larger), Percentiles(len(small.seeds), rows)
-        samples = switcher_samples(small, larger, resampling) if larger else None
-        # the largest size defers to none, but its margins rank Table 2
-        distinct = distinct_scores(scores) if larger or place == 0 else {"margin": ["margin"]}
+        known = of_sizes.get(small.name)
+        orders = of_sizes[small.name] = Orders(grid, place, scores, resampling, table2, buckets, rows, known)
         for run in range(len(small.seeds)):
-            drawn = samples.run(run) if samples else None
-            for score in distinct:
-                deferral = deferral_order(scores[score][run])
-                if larger or place == 0:
-                    ranks.add(score, deferral)
-                if drawn:
-                    point.add(score, run, deferral)
-                    drawn.add(score, deferral)
-                if score == "margin":
-                    table2.add(small, run, deferral)
-                    if place == 0:
-                        _add_buckets(buckets, grid, run, deferral)
+            orders.add(run, pool)
             if time.monotonic() - told > _SECONDS_BETWEEN_WORDS:
                 say(f"{grid.dataset}: {small.name} seed {small.seeds[run]} of {len(small.seeds)} seeds")
                 told = time.monotonic()
-        if samples:
-            for score, others in distinct.items():
-                for other in others[1:]:
-                    samples.share(other, score)
+        samples = orders.samples
+        if samples is not None:
+            orders.share()
             for large in larger:
-                statistics = point.pair(large, distinct)
+                statistics = orders.point.pair(large, orders.distinct)
                 pairs.append(_pair(small, large, statistics, samples, quality, resampling, config.confidence))
         if larger or place == 0:
-            ranked[small.name] = ranks.means(distinct)
+            ranked[small.name] = orders.ranks.means(orders.distinct)
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
         if watch is not None:
             watch(SizeView(context, small, larger, scores, samples, quality, resampling))
+        orders.let_go()
         del scores
     assert shown is not None and rows is not None
     return Analysis(
@@ -224,108 +219,10 @@ def _analyse(grid: Grid, config: Metrics, say: Say, watch: Watch | None, rows: n
     )
 
 
-def statistics_of(deferral: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns) -> SwitcherStatistics:
-    """One small run's switchers to each run of a larger size, judged as the task is."""
-    if small.bleu_stats is not None and large.bleu_stats is not None:
-        return bleu_statistics_of_switchers(deferral, small.bleu_stats[run], large.bleu_stats)
-    assert small.correct is not None and large.correct is not None
-    return switcher_statistics(deferral, small.correct[run], large.correct)
-
-
-class _Switchers:
-    """The point estimates of one small size's switchers, run by run."""
-
-    def __init__(self, small: SizeRuns, larger: list[SizeRuns]):
-        self._small, self._larger = small, larger
-        self._runs: dict[tuple[str, str], list[SwitcherStatistics]] = {}  # (large, score) -> by small run
-
-    def add(self, score: str, run: int, deferral: DeferralOrder) -> None:
-        for large in self._larger:
-            of = statistics_of(deferral, self._small, run, large)
-            self._runs.setdefault((large.name, score), []).append(of)
-
-    def pair(self, large: SizeRuns, distinct: Mapping[str, list[str]]) -> dict[str, PairStatistics]:
-        of = {
-            score: pair_statistics(self._small.name, large.name, score, self._runs[large.name, score])
-            for score in distinct
-        }
-        alike = {other: of[score].renamed(other) for score, others in distinct.items() for other in others}
-        return {score: alike[score] for score in SCORES if score in alike}
-
-
-class _Table2:
-    """Churn of the largest size with two seeds, by the margins of every size."""
-
-    def __init__(self, grid: Grid, resampling: Resampling, notes: list[str]):
-        self._sizes, self._resampling = grid.sizes, resampling
-        self._churning = next((size for size in reversed(grid.sizes) if len(size.seeds) >= 2), None)
-        self._in_buckets: dict[str, list[np.ndarray]] = {size.name: [] for size in grid.sizes}
-        self._samples: dict[str, ChurnSamples] = {}
-        if self._churning is None:
-            notes.append("No size has two seeds: no churn, so Table 2 is empty.")
-            return
-        if self._churning is not grid.sizes[-1]:
-            notes.append(
-                f"{grid.sizes[-1].name} has one seed, so Table 2 is of {self._churning.name}, the largest size with "
-                "two or more."
-            )
-        if len(self._churning.seeds) == 2:
-            notes.append(
-                f"{self._churning.name} has two seeds, hence one pair: Table 2's intervals resample its examples, not "
-                "the pair."
-            )
-        self._differing = differing_pairs(self._churning.prediction)
-
-    def add(self, size: SizeRuns, run: int, deferral: DeferralOrder) -> None:
-        if self._churning is None:
-            return
-        self._in_buckets[size.name].append(differing_in_buckets(deferral, self._differing))
-        if size.name not in self._samples:
-            self._samples[size.name] = ChurnSamples(self._churning, size, self._resampling)
-        self._samples[size.name].add(run, deferral)
-
-    def overall(self, confidence: float) -> Estimate | None:
-        """Over all buckets: the share of examples on which two runs differ. None without two runs."""
-        if self._churning is None:
-            return None
-        runs, n = self._churning.prediction.shape
-        samples = np.diff(CUT_PERCENT) / 100 @ self._samples[self._churning.name].churn
-        return estimate(self._differing.sum() / (n * comb(runs, 2)), samples, confidence)
-
-    def rows(self, confidence: float) -> list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]:
-        if self._churning is None:
-            return []
-        runs, n = self._churning.prediction.shape
-        return [
-            (
-                *(size.name, self._churning.name),
-                bucket_churn(np.array(self._in_buckets[size.name]), runs, n),
-                interval(self._samples[size.name].churn, confidence),
-            )
-            for size in self._sizes
-        ]
-
-
-def distinct_scores(scores: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
-    """Scores that are one array, as margin and entropy of two classes are, by the first of them."""
-    groups: dict[str, list[str]] = {}
-    for score, values in scores.items():
-        first = next((known for known in groups if scores[known] is values), score)
-        groups.setdefault(first, []).append(score)
-    return groups
-
-
 def _lacking(size: SizeRuns, scores: Mapping[str, np.ndarray]) -> str:
     seeds = len(size.seeds)
     lacking = ", ".join(score for score in SCORES if score not in scores)
     return f"{size.name} has {seeds} seed{'s' if seeds > 1 else ''}: no {lacking} to defer by."
-
-
-def _add_buckets(buckets: BucketQuality, grid: Grid, run: int, deferral: DeferralOrder) -> None:
-    """Figure 3: of the size that ranks, the ranking run; of the others, all runs."""
-    for size in grid.sizes:
-        runs = slice(run, run + 1) if size is grid.sizes[0] else slice(None)
-        buckets.quality[size.name] += bucket_quality(deferral, size, runs) / len(grid.sizes[0].seeds)
 
 
 def _add_bands(buckets: BucketQuality, grid: Grid, samples: SwitcherSamples | None, confidence: float) -> None:

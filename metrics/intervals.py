@@ -7,9 +7,11 @@ of single ones: as many groups as there are, so that the cost of a resample no l
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from metrics.switcher import DeferralOrder
 
@@ -131,6 +133,14 @@ class Resampling:
             some = slice(start, start + _ROWS_AT_A_TIME)
             sums += values[some].T @ weights[:-1][some].astype(np.float32)
         return sums
+
+
+def one_thread_a_product() -> AbstractContextManager:
+    """Keeps matrix products on one thread each: of small ones a second thread waits, by spinning, more than it works.
+
+    To be entered by one thread alone, around all that the others do.
+    """
+    return ThreadpoolController().limit(limits=1, user_api="blas")
 
 
 def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:

@@ -74,6 +74,11 @@ class Percentiles:
         of_run = percentiles(deferral)[self._rows]
         self._sums[score] = self._sums[score] + of_run if score in self._sums else of_run
 
+    def take_over(self, other: "Percentiles", score: str) -> None:
+        """A score's ranks, of all runs."""
+        if score in other._sums:
+            self._sums[score] = other._sums[score]
+
     def means(self, distinct: Mapping[str, list[str]]) -> dict[str, np.ndarray]:
         """score -> [m] uint16, hundredths of a percentile, 0-10000; scores that order alike share the array."""
         of = {score: np.rint(sums * (100 / self._runs)).astype(np.uint16) for score, sums in self._sums.items()}

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis import OF_TOKENS, Analysis
+from metrics.analysis import Analysis
 from metrics.churn import BUCKETS
+from metrics.deferral import OF_TOKENS
 
 Row = dict
 Rows = dict[str, list[Row]]

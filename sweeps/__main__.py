@@ -5,10 +5,12 @@ Every Hydra job is one cell: train, then infer. Finished cells are skipped; a fa
 
 import sys
 
-from conf.app import command
+from conf.app import command, exit_with
+from conf.errors import SwitchyardError
 from conf.schema import Config
 from sweeps.cell import run_cell
 from sweeps.grid import abandon_sweep, finish_sweep
+from sweeps.launchers import register_launchers
 
 
 def main(config: Config) -> None:
@@ -19,6 +21,10 @@ def main(config: Config) -> None:
 _FAILED: list[int] = []
 
 if __name__ == "__main__":
+    try:
+        register_launchers(sys.argv[1:])
+    except SwitchyardError as error:
+        exit_with(error)
     try:
         command(main, config_name="sweeps")()
     except BaseException:

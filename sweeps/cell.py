@@ -1,14 +1,17 @@
 """One job of a sweep: a cell is trained, then scored, unless that is done already. Starts without JAX."""
 
+import os
+import socket
 import sys
 import time
 import traceback
 
+from conf.errors import SwitchyardError
 from conf.schema import Config
 from infer.identity import ModelSource, finished_scores, quality
-from tracking import open_tracker
+from tracking import is_alive, open_tracker
 from tracking.interface import Artifact, Tracker
-from train.identity import cell_name, trained_model
+from train.identity import cell_name, train_run_id, trained_model
 from train.pretrained.find import resolved
 
 
@@ -26,6 +29,9 @@ def run_cell(config: Config) -> bool:
         name = cell_name(config)
         scores, fresh = finish_cell(config, tracker)
     except Exception as error:
+        if is_run_elsewhere(config, tracker):  # by a job of another sweep: that one will say how it went
+            print(f"{name}: {error}", file=sys.stderr)
+            return False
         keep_failure(config, tracker, error, since=started)
         print(f"{name}: failed: {error}", file=sys.stderr)
         return False
@@ -42,13 +48,26 @@ def finish_cell(config: Config, tracker: Tracker) -> tuple[Artifact, bool]:
         if scores is not None:
             return scores, False
     from infer.scoring import score  # JAX starts here, not for a cell that is done
+    from train import hosts
     from train.compilation import keep_compiled
     from train.loop import train
 
+    hosts.join(config.hosts)
     keep_compiled()
+    tracker = hosts.shared(tracker)
     if model is None:
         model = train(config, tracker)
     return score(config, tracker, ModelSource(model.digest, model)), True
+
+
+def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:
+    """Whether another living process trains this cell now."""
+    try:
+        record = tracker.run(train_run_id(config))
+    except SwitchyardError:
+        return False
+    mine = record is not None and (record.host, record.pid) == (socket.gethostname(), os.getpid())
+    return record is not None and not mine and is_alive(record)
 
 
 def keep_failure(config: Config, tracker: Tracker, error: Exception, since: float) -> None:

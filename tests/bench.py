@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench_metrics import metrics_rows
 from tests.bench_report import report_rows
 from tests.conftest import REPO
 from tests.synthetic_scores import synthetic_grid, write_grid
@@ -52,7 +53,7 @@ def measure(folder: Path) -> list[tuple[str, str, str]]:
     files = f"metrics.scores={folder / 'scores'}/**/*.parquet"
     took = seconds("metrics", files, f"metrics.out={folder / 'grid'}")
     rows.append(("metrics of 2 sizes × 10 seeds × 25,000 examples", f"{took:.1f} s", "10 s"))
-    return rows + report_rows(folder)
+    return rows + metrics_rows(folder) + report_rows(folder)
 
 
 def main() -> None:

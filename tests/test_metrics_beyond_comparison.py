@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis import analyse, distinct_scores
+from metrics.analysis import analyse
 from metrics.beyond.comparison import holm, score_comparison, two_sided_p
+from metrics.deferral import distinct_scores
 from metrics.grid import collect_grids
 from tests.synthetic_scores import synthetic_grid
 

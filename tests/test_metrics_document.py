@@ -12,11 +12,14 @@ from conf.schema import SCORES, Metrics
 from metrics.analysis import analyse
 from metrics.beyond import Collector, empty_tables
 from metrics.beyond.peak import random_peak
+from metrics.bleu import bleu_bounds, bleu_statistics_of_switchers, switcher_bleu
 from metrics.convert.__main__ import main
 from metrics.grid import collect_grids
-from metrics.scores import Scores, ScoresMetadata, read_scores
+from metrics.scores import Scores, ScoresMetadata, TokenScores, read_scores
+from metrics.switcher import deferral_order
 from metrics.tables import COLUMNS, signature, table_rows
-from metrics.uncertainty import uncertainties
+from metrics.text import bleu_statistics, corpus_bleu, exact_match, f1, normalized, sentence_bleu
+from metrics.uncertainty import sequence_margin, uncertainties
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 CLASSES = ["yes", "no"]
@@ -130,7 +133,43 @@ def numbers():
         "p2(small 0, c)": np.exp(outcome.log_uncertainty[2]),
         "scaled S(0.5)": pair.curve["margin"][50] / pair.curve["margin"][100],
     }
-    return known
+    return {**known, **of_sequences()}
+
+
+def of_sequences():
+    """The numbers of the section on span QA and translation, from its own three sentences."""
+    rows = list(csv.DictReader(io.StringIO(re.findall(r"```csv\n(.*?)```", TEXT, re.DOTALL)[1])))
+    small, large = (
+        bleu_statistics([row[name] for row in rows], [row["reference"] for row in rows]) for name in ("small", "large")
+    )
+    margins = [np.array(row["margins"].split(), dtype=float) for row in rows]
+    tokens = TokenScores(
+        *(np.zeros(9), np.concatenate(margins), np.zeros(9)), offsets=np.cumsum([0, *map(len, margins)])
+    )
+    scores = sequence_margin(tokens)
+    deferral = deferral_order(scores)
+    of = bleu_statistics_of_switchers(deferral, small, large[None])
+    curve = switcher_bleu(deferral, small, large)
+    return {
+        "f1(in the Eiffel Tower, Eiffel Tower)": f1("in the Eiffel Tower", ["Eiffel Tower"]),
+        "bleu(small)": corpus_bleu(small.sum(axis=0)),
+        "bleu(large)": corpus_bleu(large.sum(axis=0)),
+        "sequence margin(2)": np.exp(scores[1]),
+        **{f"BLEU({k})": curve[k] for k in range(4)},
+        "BLEU table1": 100 * of.peak_gain[0],
+        "BLEU table3": 100 * of.area[0],
+        "BLEU floor": 100 * bleu_bounds(small[None], large[None]).random_hump[0, 0],
+        "sentence BLEU(small, 2)": sentence_bleu(small)[1],
+    }
+
+
+def test_what_is_said_of_sequences_in_words():
+    assert normalized("The Eiffel Tower.") == "eiffel tower"
+    assert exact_match("an Eiffel tower", ["Eiffel Tower"])
+    rows = list(csv.DictReader(io.StringIO(re.findall(r"```csv\n(.*?)```", TEXT, re.DOTALL)[1])))
+    stats = bleu_statistics([rows[1]["small"]], [rows[1]["reference"]])[0]
+    assert stats.tolist() == [6, 7, 5, 2, 0, 0, 6, 5, 4, 3]
+    assert sentence_bleu(bleu_statistics([rows[1]["large"]], [rows[1]["reference"]]))[0] == pytest.approx(100)
 
 
 def test_every_number_is_what_the_code_gives(numbers):

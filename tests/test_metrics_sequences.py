@@ -254,10 +254,19 @@ def test_both_contexts_are_reported(grid):
     other = analyse(grid, replace(config, context="self"))
     assert (result.context, result.other_context.context) == ("gold", "self")
     for pair, same in zip(result.other_context.pairs, other.pairs):
-        assert set(pair.area) == {score for score in SCORES if "churn" not in score}
-        for score in pair.area:
+        assert list(pair.area) == list(SCORES)
+        for score in SCORES:  # churn, which is of no context, is taken from the first one
             assert pair.area[score] == same.area[score] and pair.peak_gain[score] == same.peak_gain[score]
+            assert pair.area_over_margin[score] == same.area_over_margin[score]
+            np.testing.assert_array_equal(pair.scores[score].curve, same.scores[score].curve)
+            np.testing.assert_array_equal(pair.band[score][0], same.band[score][0])
+    for size, ranks in result.other_context.percentiles.items():
+        for score, values in ranks.items():
+            np.testing.assert_array_equal(values, other.percentiles[size][score])
+    for pair in result.other_context.pairs:
         assert pair.area["margin"] != result.pairs[0].area["margin"]
+    for pair, same in zip(result.other_context.pairs, result.pairs):
+        assert all(pair.area[score] == same.area[score] for score in SCORES if "churn" in score)  # of no context
     assert any("gold answer's tokens" in note and "tables/contexts" in note for note in result.notes)
 
 

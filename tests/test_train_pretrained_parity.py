@@ -10,8 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from conf.schema import Tracking
+from infer.decode import beam_search, greedy
+from tests import reference_decode
 from tests.conftest import REPO
-from tests.golden.make_hf_t5 import CASES, GREEDY_STEPS, batch, config, weights
+from tests.golden.make_hf_t5 import BEAMS, CASES, GREEDY_STEPS, batch, config, weights
 from train import t5
 from train.pretrained import find, hf
 from train.pretrained.load import load
@@ -78,6 +80,34 @@ def test_greedy_output_is_hugging_face_s(case, golden):
         out[:, t] = np.where(ended, 0, np.asarray(logits[:, t]).argmax(-1))
         ended |= out[:, t] == 1
     np.testing.assert_array_equal(out, golden[f"{name}/greedy"])
+
+
+def test_output_decoded_with_a_cache_is_hugging_face_s(case, golden):
+    name, size, params = case
+    inputs, _ = batch()
+    out = jax.jit(functools.partial(greedy, size=size, dtype="float32", max_length=GREEDY_STEPS))(params, inputs)
+    np.testing.assert_array_equal(out.ids, golden[f"{name}/greedy"])
+
+
+def test_beam_search_is_hugging_face_s_where_the_rules_are_the_same(case, golden):
+    name, size, params = case
+    inputs, _ = batch()
+    same = 0
+    for search, (beams, power) in BEAMS.items():
+        settings = {"size": size, "dtype": "float32", "max_length": GREEDY_STEPS, "beams": beams, "alpha": 0.0}
+        out = jax.jit(functools.partial(beam_search, **settings))(params, inputs) if power == 0 else None
+        for row, ids in enumerate(inputs):
+            want = golden[f"{name}/{search}"][row]
+            log_probs = reference_decode.next_log_probs(params, size, ids, GREEDY_STEPS, 4)
+            reference = functools.partial(reference_decode.beam_search, log_probs, GREEDY_STEPS, beams)
+            theirs = reference(lambda n, power=power: n**power, hugging_face=True)
+            np.testing.assert_array_equal(theirs[0] + [0] * (GREEDY_STEPS - len(theirs[0])), want)
+            np.testing.assert_allclose(theirs[1], golden[f"{name}/{search}/scores"][row], atol=1e-4)
+            if out is not None and reference(lambda n: 1.0)[0] == theirs[0]:  # T5X's rules find the same
+                np.testing.assert_array_equal(out.ids[row], want)
+                np.testing.assert_allclose(out.scores[row], golden[f"{name}/{search}/scores"][row], atol=1e-4)
+                same += 1
+    assert same >= 2
 
 
 def test_the_greedy_goldens_are_not_trivial(golden):

@@ -14,12 +14,15 @@ def main(config: Config) -> None:
     if model is not None:
         print(f"{model.ref} is trained already; force=true trains it again")
         return
-    from train.compilation import keep_compiled  # JAX starts here, not for a cell that is done
+    from train import hosts  # JAX starts here, not for a cell that is done
+    from train.compilation import keep_compiled
     from train.loop import train
 
+    hosts.join(config.hosts)
     keep_compiled()
-    model = train(config, tracker)
-    print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters")
+    model = train(config, hosts.shared(tracker))
+    if hosts.first():
+        print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters")
 
 
 if __name__ == "__main__":

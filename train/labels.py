@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conf.schema import Size
-from train import t5
+from train import hosts, t5
 from train.data.batches import scoring_batches
 from train.data.tokens import Encoded
 from train.sharding import BATCH, on_mesh
@@ -67,7 +67,7 @@ def compile_label_scoring(
 @functools.lru_cache(maxsize=32)
 def _compiled(size: tuple, dtype: str, group: int, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
     scoring = functools.partial(label_log_likelihoods, size=Size(**dict(size)), dtype=dtype, group=group)
-    return jax.jit(on_mesh(scoring, mesh))
+    return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def pad_labels(labels: Encoded) -> np.ndarray:
@@ -92,7 +92,7 @@ def score_examples(
     compiled = compile_label_scoring(size, dtype, mesh, (len(labels), labels.shape[1]), batch_size)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, length in batches:
-        ids = jax.device_put(inputs.padded(rows, length, batch_size), sharding)
+        ids = hosts.laid(inputs.padded(rows, length, batch_size), sharding)
         yield rows, np.asarray(compiled(params, ids, labels))[: len(rows)]
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from conf.errors import SwitchyardError
 from conf.schema import Config, Size
-from tracking.interface import Artifact, Run, Tracker
-from train import t5
+from tracking.interface import Artifact, ArtifactDraft, Run, Tracker
+from train import hosts, t5
 from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches
@@ -28,6 +28,9 @@ from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
+
+# What batch systems send before they take a machine away (SIGTERM, or SIGUSR1 and SIGUSR2 as asked), and Ctrl-C.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
@@ -53,8 +56,9 @@ def train(config: Config, tracker: Tracker) -> Artifact:
         check_vocabulary(checkpoint, data.vocabulary)
     identity, run_id = training_identity(config), train_run_id(config)
     directory = Path(config.tracking.root) / "checkpoints" / run_id
-    if config.force:
+    if config.force and hosts.first():
         shutil.rmtree(directory, ignore_errors=True)
+    hosts.together("the checkpoints' folder")
     with tracker.start_run(
         run_id,
         job_type="train",
@@ -71,9 +75,13 @@ def train(config: Config, tracker: Tracker) -> Artifact:
         run.set_summary({"parameters": t5.count_parameters(size), **cut})
         with stop_signals() as stop:
             state = fit(config, data, size, checkpoint, directory, run, stop)
+            params = hosts.whole(state.params)
+            draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
             with tempfile.TemporaryDirectory() as folder:
-                draft = model_artifact(Path(folder), cell_name(config), size, state.params, data.vocabulary, identity)
+                if hosts.first():
+                    draft = model_artifact(Path(folder), cell_name(config), size, params, data.vocabulary, identity)
                 model = run.log_artifact(draft)
+            stop.received = hosts.agreed(stop.received)
         if stop.received:  # too late to stop anything here, but whoever sent it wants nothing more to start
             run.finish()
             raise Stopped(stop.received)
@@ -108,7 +116,7 @@ def fit(
             data.inputs, data.targets, config.train.batch_size, config.seed, row_cost(size), whole_rows(mesh, 1)
         )
         window = Window(config.train.batch_size, run)
-        with progress(cell_name(config), steps, "steps", done=start) as meter:
+        with progress(cell_name(config), steps, "steps", start, hosts.first()) as meter:
             for step in range(start, steps):
                 begun = time.monotonic()
                 batch = batches(step)
@@ -116,8 +124,11 @@ def fit(
                 window.add_input(batch.padding, time.monotonic() - begun)
                 state, metrics = compiled.step(state, arrays, seed_key)
                 window.add(metrics, step + 1)
-                signalled = stop.received  # looked at once: a signal from here on is the next step's
-                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps or signalled
+                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps
+                seen = due or (step + 1) % config.train.log_every == 0  # the steps are waited for in any case
+                # Looked at once: a signal from here on is the next step's. It may come to one process of several alone.
+                signalled = hosts.agreed(stop.received) if seen or hosts.alone() else 0
+                due = due or bool(signalled)
                 every = config.train.eval_every
                 look = every and ((step + 1) % every == 0 or step + 1 == steps)
                 if due or look or (step + 1) % config.train.log_every == 0:
@@ -127,10 +138,12 @@ def fit(
                     checkpoints.save(state, step + 1)  # after window.check: it has looked at every loss up to here
                 meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
                 if signalled:
+                    stop.received = signalled
                     checkpoints.close()
                     message = f"stopped by signal {signalled} after step {step + 1} of {steps}, which is saved"
                     run.finish("stopped", message)
-                    print(f"{message}: the same command goes on from there", file=sys.stderr)
+                    if hosts.first():
+                        print(f"{message}: the same command goes on from there", file=sys.stderr)
                     raise Stopped(signalled)
         return state
     finally:
@@ -139,7 +152,7 @@ def fit(
 
 def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     """A packed batch on the devices, its rows shared among them, by the names that `train.step` takes."""
-    return jax.device_put(vars(batch), jax.sharding.NamedSharding(mesh, BATCH))
+    return hosts.laid(vars(batch), jax.sharding.NamedSharding(mesh, BATCH))
 
 
 def row_cost(size: Size) -> Callable[[int, int], float]:
@@ -232,7 +245,10 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it. Main thread only."""
+    """SIGNALS are noted instead of ending the process; a second SIGINT does end it. Main thread only.
+
+    A batch system's own handler of such a signal is called at the end: it is what puts the job back into the queue.
+    """
     stop = Stop()
 
     def note(number: int, _: object) -> None:
@@ -241,7 +257,7 @@ def stop_signals() -> Iterator[Stop]:
         stop.received = number
 
     try:
-        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        previous = {number: signal.signal(number, note) for number in SIGNALS}
     except ValueError:  # another thread: the caller handles signals
         yield stop
         return
@@ -250,3 +266,6 @@ def stop_signals() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        handler = previous[signal.Signals(stop.received)] if stop.received else None
+        if stop.received != signal.SIGINT and callable(handler):
+            handler(stop.received, None)

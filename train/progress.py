@@ -14,7 +14,8 @@ LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 class Meter:
     """Told of every finished unit of work; `note` may say a loss or an accuracy beside it."""
 
-    def __init__(self, title: str, total: int, done: int, unit: str, bar: Progress | None):
+    def __init__(self, title: str, total: int, done: int, unit: str, bar: Progress | None, show: bool = True):
+        self._show = show
         self.title, self.total, self.done, self.unit, self._bar = title, total, done, unit, bar
         self._start, self._first, self._line = time.monotonic(), done, time.monotonic()
         self._task = bar.add_task(title, total=total, completed=done, rate="", note="") if bar else None
@@ -29,7 +30,7 @@ class Meter:
         if self._bar is not None:
             fields = {"rate": f"{self.rate:,.1f} {self.unit}/s"} | ({"note": note} if note else {})
             self._bar.update(self._task, completed=self.done, **fields)  # type: ignore[arg-type]
-        elif time.monotonic() - self._line > LINE_EVERY:
+        elif self._show and time.monotonic() - self._line > LINE_EVERY:
             self._line = time.monotonic()
             left = (self.total - self.done) / max(self.rate, 1e-9)
             line = f"{self.title}: {self.done:,}/{self.total:,} {self.unit}, {self.rate:,.1f}/s, {left:,.0f} s left"
@@ -37,11 +38,11 @@ class Meter:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Meter]:
-    """A meter for a loop over `total` units, of which `done` are done already."""
+def progress(title: str, total: int, unit: str, done: int = 0, show: bool = True) -> Iterator[Meter]:
+    """A meter for a loop over `total` units, of which `done` are done already; it says nothing unless `show`."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Meter(title, total, done, unit, None)
+    if not console.is_terminal or not show:
+        yield Meter(title, total, done, unit, None, show)
         return
     columns = (
         TextColumn("{task.description}"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis import Analysis, SizeView, distinct_scores
+from metrics.analysis import Analysis, SizeView
 from metrics.beyond import (
     certified,
     comparison,
@@ -20,6 +20,7 @@ from metrics.beyond import (
     tokens,
 )
 from metrics.beyond.few import first_few
+from metrics.deferral import distinct_scores
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Resampling
 from metrics.resampled import SwitcherSamples

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metrics.analysis import Analysis, statistics_of
+from metrics.analysis import Analysis
 from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
+from metrics.deferral import statistics_of
 from metrics.grid import SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate
 from metrics.resampled import SwitcherSamples, switcher_samples

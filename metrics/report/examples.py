@@ -4,17 +4,18 @@ All examples if they fit; else those that `metrics/shown.py` chooses.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from metrics.analysis import Analysis
 from metrics.churn import differing_pairs
-from metrics.grid import Grid, SizeRuns
+from metrics.grid import Grid
 from metrics.report.packing import Pack, json_block
 from metrics.report.quality import quality_of
 from metrics.report.words import score_title, slice_name
-from metrics.scores import Strings
+from metrics.scores import Strings, indices
 from metrics.shown import chosen, dispute, example_quality
 
 Names = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the name of the run's scores
@@ -41,49 +42,56 @@ def _fitting(analysis: Analysis, names: Names, budget: int) -> dict[str, Any]:
     grid, count = analysis.grid, len(analysis.rows)
     disputes = dispute(grid, analysis.rows)
     uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"].astype(np.int64)
+    said = _said(analysis)
     while True:
-        block = _block(analysis, names, chosen(disputes, uncertainty, count))
+        block = _block(analysis, names, said, chosen(disputes, uncertainty, count))
         size = len(block["data"])
         if size <= budget or count <= 1:
             return block
         count = max(1, min(count - 1, int(0.97 * count * budget / size)))
 
 
-def _block(analysis: Analysis, names: Names, places: np.ndarray) -> dict[str, Any]:
-    """`places` [m] are among the analysis' rows."""
-    grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
-    rows = analysis.rows[places]
-    pack.add("row", rows.astype(np.uint32))
-    pack.add_texts("id", [_clipped(grid.example_id[row].as_py()) for row in rows.tolist()])
+@dataclass
+class _Said:
+    """What is to be said of the rows to show, and what each run says: places in `texts`, which has each text once."""
+
+    texts: list[str]
+    target: np.ndarray  # [m] int
+    predictions: list[np.ndarray]  # of each size, [R, m] int
+
+    def take(self, places: np.ndarray) -> "_Said":
+        return _Said(self.texts, self.target[places], [of_size[:, places] for of_size in self.predictions])
+
+    def by_row(self) -> "_Said":
+        """With the texts that are used, example by example: those of one are much alike, and so pack small."""
+        columns = np.concatenate([self.target[None], *self.predictions])  # [1 + runs, m]
+        used, first, inverse = np.unique(columns.T, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        renumbered = place[inverse.reshape(columns.T.shape)].T
+        ends = np.cumsum([len(of_size) for of_size in self.predictions])
+        of_sizes = np.split(renumbered[1:], ends[:-1])
+        return _Said([self.texts[code] for code in used[order]], renumbered[0], of_sizes)
+
+
+def _said(analysis: Analysis) -> _Said:
+    """Of classes by their number, of other answers in the runs' own words."""
+    grid, rows = analysis.grid, analysis.rows
     texts = _Texts(grid.classes)
-    pack.add_codes("target", texts.codes(grid.target.take(rows)), len(texts))
-    predictions = [_predictions(grid, size, rows, texts) for size in grid.sizes]
-    slices = []
-    for k, name in enumerate(sorted(grid.slices)):
-        column = grid.slices[name].take(rows)
-        values = sorted({column.values[code] for code in np.unique(column.codes) if code >= 0})
-        codes = column.recoded(values)
-        pack.add_texts(f"slice.{k}.value", [_clipped(value) for value in values])
-        pack.add_codes(f"slice.{k}", np.where(codes < 0, len(values), codes), len(values) + 1)
-        slices.append({"name": slice_name(name), "values": len(values)})
-    sizes = []
-    for k in range(len(grid.sizes)):
-        pack.add_codes(f"{k}.prediction", predictions[k], len(texts))
-        sizes.append({**_add_size(pack, k, grid, names, rows), "scores": _add_scores(pack, k, analysis, places)})
-    pack.add_texts("text", [_clipped(text) for text in texts])
-    return pack.block(
-        dataset=grid.dataset,
-        split=grid.split,
-        count=len(rows),
-        examples=grid.examples,
-        quality={"name": quality.name, "graded": quality.graded, "ofAnExample": quality.of_an_example},
-        slices=slices,
-        sizes=sizes,
-    )
+    target = texts.codes(grid.target.take(rows))
+    if grid.classes:
+        predictions = [size.prediction[:, rows] for size in grid.sizes]
+    else:
+        # one run's file at a time
+        predictions = [
+            np.stack([texts.codes(run.predictions().take(rows)) for run in size.runs]) for size in grid.sizes
+        ]
+    return _Said(texts, target, predictions)
 
 
 class _Texts(list[str]):
-    """Every text that is a target or a prediction, once, classes first."""
+    """Every text once, classes first."""
 
     def __init__(self, classes: Sequence[str]):
         super().__init__(classes)
@@ -102,11 +110,38 @@ class _Texts(list[str]):
         return np.array(places, dtype=np.int64)[inverse]
 
 
-def _predictions(grid: Grid, size: SizeRuns, rows: np.ndarray, texts: _Texts) -> np.ndarray:
-    """[R, m], places in `texts`: classes by their number, other predictions in the runs' own words."""
-    if grid.classes:
-        return size.prediction[:, rows]
-    return np.stack([texts.codes(run.predictions().take(rows)) for run in size.runs])
+def _block(analysis: Analysis, names: Names, said: _Said, places: np.ndarray) -> dict[str, Any]:
+    """`places` [m] are among the analysis' rows."""
+    grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
+    rows = analysis.rows[places]
+    said = said.take(places)
+    if not grid.classes:
+        said = said.by_row()
+    pack.add("row", rows.astype(np.uint32))
+    pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(indices(rows)).to_pylist()])
+    pack.add_codes("target", said.target, len(said.texts))
+    slices = []
+    for k, name in enumerate(sorted(grid.slices)):
+        column = grid.slices[name].take(rows)
+        values = sorted({column.values[code] for code in np.unique(column.codes) if code >= 0})
+        codes = column.recoded(values)
+        pack.add_texts(f"slice.{k}.value", [_clipped(value) for value in values])
+        pack.add_codes(f"slice.{k}", np.where(codes < 0, len(values), codes), len(values) + 1)
+        slices.append({"name": slice_name(name), "values": len(values)})
+    sizes = []
+    for k in range(len(grid.sizes)):
+        pack.add_codes(f"{k}.prediction", said.predictions[k], len(said.texts))
+        sizes.append({**_add_size(pack, k, grid, names, rows), "scores": _add_scores(pack, k, analysis, places)})
+    pack.add_texts("text", [_clipped(text) for text in said.texts])
+    return pack.block(
+        dataset=grid.dataset,
+        split=grid.split,
+        count=len(rows),
+        examples=grid.examples,
+        quality={"name": quality.name, "graded": quality.graded, "ofAnExample": quality.of_an_example},
+        slices=slices,
+        sizes=sizes,
+    )
 
 
 def _add_size(pack: Pack, k: int, grid: Grid, names: Names, rows: np.ndarray) -> dict[str, Any]:

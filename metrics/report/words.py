@@ -203,9 +203,7 @@ def what_deferral_saves(analysis: Analysis, pair: SizePair) -> list[str]:
             f"Deferring the least certain examples can't be told from deferring as many at random: {over_random}."
         )
     if not pair.gap.above_zero:
-        sentences.append(
-            f"As {pair.large} isn't shown to be the better model, there is no {quality.name} of its to match."
-        )
+        sentences.append(f"As {pair.large} isn't shown to be the better model, there is nothing to match.")
     elif matching.value < MATCHED:
         sentences.append(
             f"Deferring {percent(matching.value)} of the examples is enough for {pair.large}'s {quality.name}"
@@ -320,8 +318,8 @@ def how_much_churn(analysis: Analysis) -> list[str]:
         ),
         (
             f"Ranked by {uncertainty_size}'s margin, it is {percent(first.value)}{within(first, 1)} on the "
-            f"more certain half and {percent(last.value)}{within(last, 1)} on the least certain 1 %, "
-            f"{point.examples[-1]:,.0f} examples."
+            f"more certain half and {percent(last.value)}{within(last, 1)} on the least certain 1 % "
+            f"(n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{point.examples[-1]:,.0f})."
         ),
     ]
 

@@ -11,12 +11,13 @@ from metrics.resampled.groups import (
     disagreement_samples,
     quality_samples,
 )
-from metrics.resampled.switchers import SwitcherSamples, switcher_samples
+from metrics.resampled.switchers import RunSamples, SwitcherSamples, switcher_samples
 
 __all__ = [
     "ChurnSamples",
     "GroupSamples",
     "OutcomeSamples",
+    "RunSamples",
     "SwitcherSamples",
     "disagreement_samples",
     "quality_samples",

@@ -53,6 +53,13 @@ class SwitcherSamples(ABC):
             for samples in (self.peak_gain, self.area, self.curve):
                 samples[large.name, score] = samples[large.name, same]
 
+    def take_over(self, other: "SwitcherSamples", score: str) -> None:
+        """A score's samples, of all runs."""
+        for large in self.larger:
+            self.peak_gain[large.name, score] = other.peak_gain[large.name, score]
+            self.area[large.name, score] = other.area[large.name, score]
+            self.curve[large.name, score] = other.curve[large.name, score]
+
     @abstractmethod
     def values(self, run: int) -> np.ndarray:
         """What is summed over examples for a small run: [n, Q] float32, the first column 1."""

@@ -5,7 +5,7 @@
 """
 
 from metrics.scores.check import validate
-from metrics.scores.columns import Columns, Strings
+from metrics.scores.columns import Columns, Strings, indices
 from metrics.scores.file import METADATA_KEY, read_columns, read_field, read_metadata, read_scores, write_scores
 from metrics.scores.schema import SCHEMA_VERSION, SLICE_PREFIX, Scores, ScoresError, ScoresMetadata, TokenScores
 
@@ -19,6 +19,7 @@ __all__ = [
     "ScoresMetadata",
     "Strings",
     "TokenScores",
+    "indices",
     "read_columns",
     "read_field",
     "read_metadata",

@@ -104,6 +104,11 @@ def numbers(values: pa.Array) -> np.ndarray:
     return np.from_dlpack(values)
 
 
+def indices(rows: np.ndarray) -> pa.Array:
+    """Row numbers for Arrow's `take`, by which route pandas isn't imported either."""
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows.astype(np.int64))])
+
+
 def _arrow(column: np.ndarray, name: str, where: str) -> pa.Array:
     try:
         return pa.array(list(column), pa.large_string())

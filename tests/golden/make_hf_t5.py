@@ -1,4 +1,4 @@
-"""Makes `hf_t5.npz`: logits, gradients and greedy output of Hugging Face's T5 on tiny models with fixed weights.
+"""Makes `hf_t5.npz`: logits, gradients and decoded output of Hugging Face's T5 on tiny models with fixed weights.
 
 Run it where torch and transformers are; the tests need neither, and the project's own environment has neither:
     python3 -m venv /tmp/golden
@@ -23,6 +23,7 @@ CASES = {  # name -> changes to D
     "relu_untied": {"num_layers": 2, "feed_forward_proj": "relu", "tie_word_embeddings": False},
 }
 GREEDY_STEPS = 12
+BEAMS = {"beam2": (2, 0.0), "beam4": (4, 0.0), "beam4_length": (4, 1.0)}  # name -> beams, power of the length penalty
 
 
 def config(name):
@@ -77,6 +78,14 @@ def _config(described):
     return T5Config(**{key: value for key, value in described.items() if key != "model_type"})
 
 
+def without_start(sequences):
+    """Generated ids as [4, GREEDY_STEPS] int32, without the start token, and 0 after EOS (beam search repeats EOS)."""
+    padded = np.zeros((len(sequences), GREEDY_STEPS), np.int32)
+    padded[:, : sequences.shape[1] - 1] = sequences[:, 1:]
+    ended = np.cumsum(padded == 1, axis=1) - (padded == 1) > 0
+    return np.where(ended, 0, padded)
+
+
 def main():
     import torch
 
@@ -103,10 +112,24 @@ def main():
             do_sample=False,
             num_beams=1,
         ).numpy()
-        padded = np.zeros((len(ids), GREEDY_STEPS), np.int32)
-        padded[:, : greedy.shape[1] - 1] = greedy[:, 1:]
-        out[f"{name}/greedy"] = padded
+        out[f"{name}/greedy"] = without_start(greedy)
         print(name, loss.item(), greedy[:, 1:].tolist())
+        for search, (beams, exponent) in BEAMS.items():
+            found = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=GREEDY_STEPS,
+                min_new_tokens=0,
+                do_sample=False,
+                num_beams=beams,
+                length_penalty=exponent,
+                early_stopping="never",  # go on while a live beam can still become one of the best
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+            out[f"{name}/{search}"] = without_start(found.sequences.numpy())
+            out[f"{name}/{search}/scores"] = found.sequences_scores.numpy()
+            print(name, search, out[f"{name}/{search}"].tolist())
     file = Path(__file__).with_name("hf_t5.npz")
     np.savez_compressed(file, **out)
     print(file, file.stat().st_size, "bytes")

@@ -1,0 +1,183 @@
+"""Delivers runs in the order of lineage: what a run used is there before the run says that it used it.
+
+Runs in a process of its own, the courier, in a `scratch` directory.
+"""
+
+import fcntl
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tracking.artifact import StoredArtifact
+from tracking.delivery import Ledger
+from tracking.interface import TrackingError
+from tracking.store import Store
+from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, prepare, told
+from tracking.wandb.server import Server
+from tracking.wandb.session import Session, Undelivered
+
+_DOWN = 20.0  # seconds for which a server that did not answer is not asked again
+_LOCK_WAIT = 60.0  # seconds for which another process may be sending a run that this one needs there
+
+
+class Deliverer:
+    """Sends runs of one store to one place. Not for several threads."""
+
+    def __init__(self, store: Store, server: Server, folder: Path):
+        self.store, self.server = store, server
+        self.ledger = Ledger(store, server.place.key)
+        self._folder = folder
+        self._open: dict[str, tuple[Session, IO[str]]] = {}  # with the lock that each holds
+        self._abandoned: dict[str, threading.Thread] = {}
+        self._problem: str | None = None
+        self._down_until = 0.0
+
+    # ---- a run that goes on
+
+    def follow(self, run_id: str) -> None:
+        """Sends what there is of a run, and leaves it open. Raises Unreachable, and Undelivered."""
+        self._check_up()
+        try:
+            if run_id not in self._open:
+                lock = _lock(self.store, run_id, 0.0)
+                if lock is None:
+                    return  # another process is at it
+                self._begin(run_id, lock)
+            self._send(self._open[run_id][0], set())
+        except Exception as error:
+            self.drop(run_id)
+            raise self._explained(error, run_id) from error
+
+    def finish(self, run_id: str) -> None:
+        """Sends what is left of a run, ends it there and has all of it confirmed; as `follow` it raises."""
+        if not self.ledger.pending([run_id]):
+            self.drop(run_id)
+            return
+        self._check_up()
+        try:
+            self._finish(run_id, set())
+        except Exception as error:
+            self.drop(run_id)
+            raise self._explained(error, run_id) from error
+
+    def drop(self, run_id: str) -> None:
+        """Lets go of a run that could not be followed; it may be begun again."""
+        if run_id in self._open:
+            session, lock = self._open.pop(run_id)
+            self._abandoned[run_id] = session.abandon()
+            lock.close()
+
+    def _begin(self, run_id: str, lock: IO[str]) -> None:
+        if run_id in self._abandoned:  # the SDK holds a run only once
+            self._abandoned.pop(run_id).join(2 * RUN_TIMEOUT)
+        session = Session(self.store, self.ledger, self.server, run_id, self._folder)
+        self._open[run_id] = session, lock
+        session.begin()
+
+    def _finish(self, run_id: str, above: set[str]) -> None:
+        if run_id not in self._open:
+            lock = _lock(self.store, run_id, _LOCK_WAIT)
+            if lock is None:
+                raise Undelivered(f"run {run_id}: another process has been sending it for {_LOCK_WAIT:.0f} s")
+            if not self.ledger.pending([run_id]):  # while this one waited
+                lock.close()
+                return
+            self._begin(run_id, lock)
+        session, lock = self._open[run_id]
+        self._send(session, above)
+        session.end()
+        del self._open[run_id]
+        lock.close()
+
+    def _send(self, session: Session, above: set[str]) -> None:
+        """Points, then edges in order; `above` are the runs that wait for this one."""
+        session.send_points()
+        edges = session.edges()
+        own = {artifact.ref for kind, artifact in edges if kind == "logged"}
+        # What a run both logs and uses, it must have logged first: equal content is one version, so there are such.
+        for kind, artifact in sorted(edges, key=lambda edge: edge[0] == "used" and edge[1].ref in own):
+            if kind == "used":
+                self._need(artifact, above | {session.run_id})
+            session.send_edge(kind, artifact)
+
+    def _need(self, artifact: StoredArtifact, above: set[str]) -> None:
+        """Makes sure that a version is at the place."""
+        if self.ledger.version(artifact) is not None:
+            return
+        found = self.server.find(artifact)
+        if found is not None:
+            self.ledger.confirm_artifact(artifact, found.version, found.aliases)
+            return
+        runs = [record for record in self.store.logged_by(artifact) if record.id not in above]
+        if not runs:
+            raise Undelivered(
+                f"{artifact.ref}: no run in this store logged it, so nothing there can have; pull the run that did"
+            )
+        maker = runs[0]
+        if maker.id in self._open and maker.state == "running":
+            self._send(self._open[maker.id][0], above)
+        else:
+            self._finish(maker.id, above)
+
+    def _check_up(self) -> None:
+        """Asks once whether there is a server, where it has not just answered; else each run would wait by itself."""
+        if time.monotonic() >= self._down_until and not self._open:
+            self._look()
+        if self._problem is not None and time.monotonic() < self._down_until:
+            raise Unreachable(self._problem)
+
+    def _look(self) -> None:
+        self._problem = self.server.problem()
+        if self._problem is not None:
+            self._down_until = time.monotonic() + _DOWN
+
+    def _explained(self, error: Exception, run_id: str) -> TrackingError:
+        if isinstance(error, Undelivered):
+            return error
+        self._look()
+        text = told(error)
+        return Unreachable(text if isinstance(error, TrackingError) else f"run {run_id}: {text}")
+
+
+def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:
+    """A lock on the sending of a run, let go when it is closed or its process dies; None if it is not free in time."""
+    folder = store.root / "locks"
+    folder.mkdir(exist_ok=True)
+    file = open(folder / run_id, "a")  # noqa: SIM115
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            if time.monotonic() >= deadline:
+                file.close()
+                return None
+            time.sleep(0.2)
+
+
+@contextmanager
+def scratch(store: Store) -> Iterator[Path]:
+    """A working directory for a process that sends, gone with it: what counts is in the store.
+
+    The SDK writes into an artifact's manifest, which it uploads, where on this machine each file lay. So files are
+    named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started
+    here too.
+    """
+    with tempfile.TemporaryDirectory(prefix="switchyard-wandb-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "blobs").symlink_to(store.blobs.folder)
+        (folder / "staging").mkdir()
+        for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
+            os.environ[variable] = name
+        os.chdir(folder)
+        prepare()
+        import wandb.sdk.artifacts.artifact
+
+        wandb.sdk.artifacts.artifact.get_staging_dir = lambda: "staging"  # type: ignore[assignment, return-value]
+        yield folder

@@ -1,0 +1,416 @@
+"""What W&B holds, read through its public API: the reading half of the interface."""
+
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tracking.artifact import CheckedArtifact, StoredArtifact
+from tracking.digest import hash_file, manifest_digest
+from tracking.interface import Artifact, ArtifactFile, NotFound, Reader, RunRecord, TrackingError
+from tracking.wandb.place import Place
+from tracking.wandb.sdk import REQUEST_TIMEOUT, Unreachable, api, plain, prepare, told, upload_seconds, within
+
+if TYPE_CHECKING:
+    from wandb.apis.public import Api
+    from wandb.apis.public import Run as ApiRun
+
+OWN = "switchyard"  # under this key of a run's config and summary stands what W&B itself has no place for
+SUPERSEDED = "switchyard:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
+RELOGGED = "switchyard:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
+_INTERNAL_TYPES = ("run_table", "job", "wandb-history", "code")  # artifacts that W&B itself makes of a run
+# How the SDK says that an answer holds null where the thing asked for would be.
+_ABSENT = re.compile(r"not found|could not find|does not exist|doesn't exist|nonetype|unable to parse", re.IGNORECASE)
+MIN_PREFIX = 6  # hex digits of a digest that a reference must give
+
+
+def attempt(run_id: str, number: int) -> str:
+    """The id at W&B of a run's first, second, … attempt, counted from 1."""
+    return run_id if number == 1 else f"{run_id}-again{number - 1}"
+
+
+class ServerArtifact(CheckedArtifact):
+    """A version at W&B. Its manifest, and so its `files`, is fetched when it is first asked for."""
+
+    record = "its manifest at W&B"
+
+    def __init__(self, remote: Any, server: "Server") -> None:
+        self.remote, self._server = remote, server
+        self.name, self.type, self.digest = remote.name.partition(":")[0], remote.type, remote.digest
+        self.version = int(remote.version.removeprefix("v"))  # the name ends in what it was asked for by
+        self.aliases = sorted(remote.aliases, key=lambda alias: (alias != "latest", alias))
+        self.metadata = plain(dict(remote.metadata or {}))
+        self.created = _seconds(remote.created_at) or 0.0
+        self.held: StoredArtifact | None = None  # the same version in a store, once it was brought there
+        self._files: dict[str, ArtifactFile] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def files(self) -> dict[str, ArtifactFile]:  # type: ignore[override]
+        if self._files is None:
+            with self._server.asking(self.ref):
+                entries = within(
+                    2 * REQUEST_TIMEOUT, lambda: self.remote.manifest.entries, f"the manifest of {self.ref}"
+                )
+            self._files = {name: ArtifactFile(entry.size or 0, entry.digest) for name, entry in sorted(entries.items())}
+        return self._files
+
+    def file(self, name: str) -> Path:
+        if self.held is not None:
+            return self.held.file(name)
+        self.check_entries()
+        if name not in self.files:
+            raise NotFound(f"{self.ref} holds no file {name!r}; it holds {', '.join(sorted(self.files)) or 'none'}")
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="switchyard-")
+        path = Path(self._folder.name) / name
+        if not path.is_file():
+            self._fetch(self.files[name].size, name)
+        if hash_file(path) != self.files[name]:
+            path.unlink()
+            raise self.damaged(name, "arrived altered: it has not the MD5 it was logged with")
+        return path
+
+    def download(self, directory: Path | str) -> Path:
+        if self.held is not None:
+            return self.held.download(directory)
+        self.check_entries()
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="switchyard-")
+            self._fetch(self.size)  # all at once
+        return super().download(directory)
+
+    def _fetch(self, size: int, prefix: str | None = None) -> None:
+        assert self._folder is not None
+        folder = self._folder.name
+        with self._server.asking(f"content of {self.ref}"):
+            within(
+                upload_seconds(size),
+                lambda: self.remote.download(root=folder, skip_cache=True, path_prefix=prefix),
+                f"the download of {self.ref}",
+            )
+
+    def _open(self, name: str) -> BinaryIO:
+        return open(self.file(name), "rb")
+
+    def damaged(self, name: str, how: str) -> TrackingError:
+        return TrackingError(f"{self.ref} at W&B: file {name!r} {how}. Log it again, or take it from another store")
+
+
+class Server(Reader):
+    """A W&B project. Reads take one request or a few; each is answered in time or raises Unreachable."""
+
+    def __init__(self, place: Place, *, remember: bool = False) -> None:
+        """`remember`: runs are asked for once, all together; for a command that looks and is done."""
+        self.place = place
+        self._remember = remember
+        self._remembered: dict[str, ApiRun] | None = None
+        self._relogging: list[ApiRun] | None = None
+        self._api: Api | None = None
+        self._entity = place.entity
+
+    @property
+    def api(self) -> "Api":
+        if self._api is None:
+            self._api = api(self.place)
+        return self._api
+
+    @property
+    def entity(self) -> str:
+        """The entity's name; where the place names none, the API key's own."""
+        if self._entity is None:
+            with self.asking("the default entity"):
+                self._entity = self.api.default_entity
+            if self._entity is None:
+                raise TrackingError("W&B names no default entity for this API key: give tracking.entity (WANDB_ENTITY)")
+        return self._entity
+
+    @property
+    def path(self) -> str:
+        return f"{self.entity}/{self.place.project}"
+
+    @contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """Turns the SDK's errors into NotFound, where the server said that there is no such thing, or Unreachable."""
+        try:
+            yield
+        except TrackingError:
+            raise
+        except Exception as error:  # CommError, ValueError, TypeError, WandbApiFailedError, …: the SDK has no one base
+            text = told(error)
+            if _ABSENT.search(text):
+                raise NotFound(f"no {what} in {self.place}: {text}") from error
+            raise Unreachable(f"W&B, {self.place}: {what}: {text}") from error
+
+    # ---- runs
+
+    def fetch(self, remote: str) -> "ApiRun | None":
+        """A run as the SDK shows it, by its id there, as it is now; None if there is none."""
+        with suppress(NotFound), self.asking(f"run {remote}"):
+            self.api.flush()  # else it is the run of an earlier answer
+            return self.api.run(f"{self.path}/{remote}")
+        return None
+
+    def current(self, run_id: str) -> "ApiRun | None":
+        """The last attempt of a run."""
+        number, found = 1, None
+        while (run := self._known().get(attempt(run_id, number)) or self.fetch(attempt(run_id, number))) is not None:
+            found, number = run, number + 1
+            if SUPERSEDED not in run.tags:
+                break
+        return found
+
+    def run(self, run_id: str) -> RunRecord | None:
+        found = self.current(run_id)
+        return _record(found) if found is not None else None
+
+    def runs(
+        self, *, job_type: str | None = None, group: str | None = None, state: str | None = None
+    ) -> list[RunRecord]:
+        filters = {key: value for key, value in (("jobType", job_type), ("group", group)) if value is not None}
+        records = [_record(run) for run in self._runs(filters) if SUPERSEDED not in run.tags]
+        return sorted((record for record in records if state in (None, record.state)), key=lambda r: (r.started, r.id))
+
+    def _runs(self, filters: dict[str, Any]) -> list["ApiRun"]:
+        with suppress(NotFound), self.asking("runs"):
+            self.api.flush()
+            return list(self.api.runs(self.path, filters=filters, order="+created_at", per_page=100, lazy=False))
+        return []  # a project comes with its first run
+
+    def history(self, run_id: str) -> list[dict[str, float]]:
+        run = self._existing(run_id)
+        with self.asking(f"the history of {run_id}"):
+            rows = within(60, lambda: list(run.scan_history(use_cache=False)), f"the history of {run_id}")
+        points = []
+        for row in rows:
+            values = {key: plain(value) for key, value in row.items() if not key.startswith("_")}
+            values = {key: value for key, value in values.items() if isinstance(value, (int, float))}
+            if values:
+                points.append({"step": int(row["_step"]), **values})
+        return sorted(points, key=lambda point: point["step"])
+
+    def _existing(self, run_id: str) -> "ApiRun":
+        run = self.current(run_id)
+        if run is None:
+            raise NotFound(
+                f"no run in {self.place} has the id {run_id}; see `python -m tracking --backend wandb ls --runs`"
+            )
+        return run
+
+    # ---- artifacts
+
+    def artifact(self, ref: str) -> ServerArtifact:
+        name, colon, alias = ref.partition(":")
+        try:
+            with self.asking(f"artifact {ref!r}"):
+                return ServerArtifact(self.api.artifact(f"{self.path}/{name}:{alias if colon else 'latest'}"), self)
+        except NotFound:
+            if colon or not re.fullmatch(rf"[0-9a-fA-F]{{{MIN_PREFIX},32}}", ref):
+                raise
+        found = [artifact for artifact in self.versions() if artifact.digest.startswith(ref.lower())]
+        if not found:
+            raise NotFound(f"no artifact in {self.place} is named {ref}, and no digest starts so")
+        if len(found) > 1:
+            matches = ", ".join(f"{artifact.ref} ({artifact.digest})" for artifact in found)
+            raise TrackingError(f"digest prefix {ref} fits several versions, name one of them: {matches}")
+        return found[0]
+
+    def artifacts(self, name: str = "*", *, type: str | None = None) -> list[Artifact]:
+        return [*self.versions(name, type=type)]
+
+    def versions(self, name: str = "*", *, type: str | None = None) -> list[ServerArtifact]:
+        """`artifacts`, each known to be W&B's."""
+        found: list[ServerArtifact] = []
+        self.api.flush()
+        for kind in self._types() if type is None else [type]:
+            if not re.search(r"[*?\[]", name) and type is not None:
+                collections = [name]
+            else:
+                collections = [held for held in self._collections(kind) if fnmatchcase(held, name)]
+            for collection in collections:
+                found += self._versions_of(kind, collection)
+        return sorted(found, key=lambda artifact: (artifact.name, artifact.version))
+
+    def _types(self) -> list[str]:
+        with suppress(NotFound), self.asking("artifact types"):
+            return [t.name for t in self.api.artifact_types(self.path) if t.name not in _INTERNAL_TYPES]
+        return []  # a project comes with its first run
+
+    def _collections(self, kind: str) -> list[str]:
+        with suppress(NotFound), self.asking(f"artifacts of type {kind}"):
+            return [held.name for held in self.api.artifact_collections(self.path, kind, per_page=100)]
+        return []
+
+    def _versions_of(self, kind: str, collection: str) -> list[ServerArtifact]:
+        with suppress(NotFound), self.asking(f"artifact {collection}"):
+            versions = self.api.artifacts(kind, f"{self.path}/{collection}", per_page=100)
+            return [ServerArtifact(version, self) for version in versions]
+        return []
+
+    def find(self, artifact: Artifact) -> ServerArtifact | None:
+        """The version of this name with this content."""
+        if isinstance(artifact, ServerArtifact):
+            return artifact
+        held = self._versions_of(artifact.type, artifact.name)
+        return next((version for version in held if version.digest == artifact.digest), None)
+
+    # ---- edges
+
+    def logged_by(self, artifact: Artifact) -> list[RunRecord]:
+        """The run that W&B names as its creator, and those that are marked as having logged the same again."""
+        found = self.find(artifact)
+        if found is None:
+            return []
+        with self.asking(f"what logged {artifact.ref}"):
+            creator = found.remote.logged_by()
+        runs = [creator] if creator is not None else []
+        if self._relogging is None or not self._remember:
+            self._relogging = self._runs({"tags": {"$in": [RELOGGED]}})
+        runs += [run for run in self._relogging if _relogged(run, found)]
+        return self._records(runs)
+
+    def used_by(self, artifact: Artifact) -> list[RunRecord]:
+        found = self.find(artifact)
+        if found is None:
+            return []
+        with self.asking(f"what used {artifact.ref}"):
+            runs = found.remote.used_by()
+        return self._records(runs)
+
+    def _records(self, runs: list["ApiRun"]) -> list[RunRecord]:
+        """Each run once, without attempts that were superseded."""
+        found: dict[str, RunRecord] = {}
+        for run in runs:
+            full = self._known().get(run.id)
+            if full is None:
+                with self.asking(f"run {run.id}"):
+                    run.load_full_data()
+                full = run
+            if SUPERSEDED not in full.tags:
+                record = _record(full)
+                found.setdefault(record.id, record)
+        return list(found.values())
+
+    def _known(self) -> dict[str, "ApiRun"]:
+        """Every run by its id there, asked for once, where what was asked for may be remembered; else none."""
+        if self._remember and self._remembered is None:
+            self._remembered = {run.id: run for run in self._runs({})}
+        return self._remembered or {}
+
+    def inputs(self, run_id: str) -> list[Artifact]:
+        run = self._existing(run_id)
+        with self.asking(f"what {run_id} used"):
+            return [*self._own(run.used_artifacts())]
+
+    def outputs(self, run_id: str) -> list[Artifact]:
+        return [*self.outputs_of(self._existing(run_id))]
+
+    def outputs_of(self, run: "ApiRun") -> list[ServerArtifact]:
+        """What a run logged, with what was there already when it did."""
+        with self.asking(f"what {run.id} logged"):
+            found = self._own(run.logged_artifacts())
+        known = {(artifact.name, artifact.digest) for artifact in found}
+        for kind, name, digest in own_summary(run).get("relogged", []):
+            if (name, digest) not in known:
+                found += [version for version in self._versions_of(kind, name) if version.digest == digest]
+        return found
+
+    def inputs_of(self, run: "ApiRun") -> list[ServerArtifact]:
+        with self.asking(f"what {run.id} used"):
+            return self._own(run.used_artifacts())
+
+    def _own(self, artifacts: Any) -> list[ServerArtifact]:
+        kept = [artifact for artifact in artifacts if artifact.type not in _INTERNAL_TYPES]
+        return [ServerArtifact(artifact, self) for artifact in kept]
+
+    def report_ids(self, title: str) -> list[str]:
+        """The ids of the report pages of this title, oldest first."""
+        with suppress(NotFound), self.asking("report pages"):
+            found = [report for report in self.api.reports(self.path) if report.display_name == title]
+            return [report.id for report in sorted(found, key=lambda report: report.created_at)]
+        return []
+
+    def close(self) -> None:
+        self._api = None
+
+    def problem(self) -> str | None:
+        """Why the server cannot be asked anything now, if it cannot. Never waits longer than a request may."""
+        prepare()
+        try:
+            with self.asking("the account of the API key"):
+                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the account of the API key")
+        except TrackingError as error:
+            return str(error)
+        return None
+
+
+def fetch_all(artifact: ServerArtifact, folder: Path) -> dict[str, Path]:
+    """Downloads every file into `folder`, checked; names to paths."""
+    artifact.download(folder)
+    paths = {name: folder / name for name in artifact.files}
+    assert manifest_digest({name: hash_file(path) for name, path in paths.items()}) == artifact.digest
+    return paths
+
+
+# ---- runs as records
+
+
+def _own_config(run: "ApiRun") -> dict[str, Any]:
+    own = plain(run.config.get(OWN))
+    return own if isinstance(own, dict) else {}
+
+
+def own_summary(run: "ApiRun") -> dict[str, Any]:
+    """What this program keeps of a run's end in its summary."""
+    own = plain(run.summary_metrics.get(OWN))
+    return own if isinstance(own, dict) else {}
+
+
+def _relogged(run: "ApiRun", artifact: Artifact) -> bool:
+    return any(
+        (name, digest) == (artifact.name, artifact.digest) for _, name, digest in own_summary(run).get("relogged", [])
+    )
+
+
+def media_keys(run: "ApiRun") -> set[str]:
+    """The keys under which a run shows tables, charts, images and pages."""
+    return {key for key, value in run.summary_metrics.items() if isinstance(value, dict) and "_type" in value}
+
+
+def _record(run: "ApiRun") -> RunRecord:
+    config, ended = _own_config(run), own_summary(run)
+    state = "running"
+    if run.state != "running":
+        state = ended.get("state") or ("finished" if run.state == "finished" else "failed")
+    summary = {
+        key: plain(value)
+        for key, value in run.summary_metrics.items()
+        if not key.startswith("_") and key != OWN and not (isinstance(value, dict) and "_type" in value)
+    }
+    created = _seconds(run.created_at) or time.time()
+    return RunRecord(
+        id=config.get("run") or run.id,
+        job_type=run.job_type or "",
+        name=run.name or run.id,
+        group=run.group or None,
+        state=state,
+        config=plain({key: value for key, value in run.config.items() if key != OWN}),
+        summary=summary,
+        tags=[tag for tag in run.tags if not tag.startswith(f"{OWN}:")],
+        code_version=config.get("code_version", "unknown"),
+        started=config.get("started") or created,
+        ended=ended.get("ended") if state != "running" else None,
+        heartbeat=_seconds(getattr(run, "heartbeat_at", None)) or created,
+        host="",
+        pid=0,
+        error=ended.get("error") if state != "running" else None,
+    )
+
+
+def _seconds(stamp: str | None) -> float | None:
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() if stamp else None

@@ -1,0 +1,123 @@
+"""`push` and `pull`: an embedded store into W&B and back, in the order of lineage, each repeatable and resumable."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracking.delivery import Ledger, Pending
+from tracking.interface import Reader, RunRecord
+from tracking.lineage import lineage
+from tracking.process import is_alive
+from tracking.store import Store
+from tracking.wandb.courier import Courier
+from tracking.wandb.place import Place
+from tracking.wandb.server import Server, ServerArtifact, fetch_all
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Push:
+    """What a push did: runs that it had confirmed, those still going on, why others failed, and what is pending."""
+
+    delivered: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
+
+
+def push(store: Store, place: Place, refs: Iterable[str] = (), *, again: bool = False, say: Say = print) -> Push:
+    """Sends what W&B has not confirmed: the runs that made these artifacts and all upstream of them, or everything.
+
+    `again` does not go by the delivery record: what was once confirmed is asked for, and sent where it is gone. Raises
+    NotFound for an unknown REF.
+    """
+    ledger = Ledger(store, place.key)
+    if again:
+        ledger.forget()
+    result = Push()
+    runs = _wanted(store, refs)
+    result.running = [record.id for record in runs if is_alive(record)]
+    for run_id in result.running:
+        say(f"{run_id}: still running; it is sent by its own process")
+    waiting = [record.id for record in runs if record.id not in result.running and ledger.pending([record.id])]
+    if waiting:
+        say(f"sending {len(waiting):,} run{'s' * (len(waiting) != 1)} to {place}")
+        courier = Courier(store.root, place)
+        try:
+            for run_id in waiting:
+                courier.tell("finish", run_id)
+            for run_id in waiting:
+                courier.wait({run_id})
+                say(f"{run_id}: {courier.problems.get(run_id, 'delivered')}")
+            courier.settle(ledger.pending(waiting).bytes)  # what failed is tried once more
+        finally:
+            courier.kill()
+        result.failed = {run_id: text for run_id, text in courier.problems.items() if run_id}
+        result.delivered = [run_id for run_id in waiting if not ledger.pending([run_id])]
+    result.pending = ledger.pending(record.id for record in runs if record.id not in result.running)
+    return result
+
+
+@dataclass
+class Pull:
+    """What a pull brought: runs, and artifact versions by reference."""
+
+    runs: list[str] = field(default_factory=list)
+    artifacts: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+
+
+def pull(store: Store, place: Place, refs: Iterable[str] = (), *, say: Say = print) -> Pull:
+    """Brings runs, history, artifacts and edges from W&B: these artifacts and all upstream of them, or everything.
+
+    A run that is here as it is there, or newer, stays; content is checked against its digest. Tables, charts and
+    figures that W&B shows are in the artifacts; they are not brought back from the run's page.
+    """
+    server, ledger, result = Server(place), Ledger(store, place.key), Pull()
+    for record in _wanted(server, refs):
+        if record.state == "running" and is_alive(record):
+            result.running.append(record.id)
+            say(f"{record.id}: still running; pull it when it is through")
+            continue
+        here = store.run(record.id)
+        if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
+            store.adopt_run(record, server.history(record.id))
+            result.runs.append(record.id)
+            say(f"{record.id}: brought")
+        elif here.state != record.state:
+            continue  # what is here is newer
+        for kind, artifacts in (("used", server.inputs(record.id)), ("logged", server.outputs(record.id))):
+            for artifact in artifacts:
+                assert isinstance(artifact, ServerArtifact)
+                _bring(store, ledger, artifact, kind, record.id, result)
+        remote = server.current(record.id)
+        if remote is not None and record.id in result.runs:
+            ledger.confirm_run(record.id, remote.id, ledger.stamp(record.id))
+    return result
+
+
+def _bring(store: Store, ledger: Ledger, artifact: ServerArtifact, kind: str, run_id: str, result: Pull) -> None:
+    held = next((twin for twin in store.versions(artifact.name) if twin.digest == artifact.digest), None)
+    if held is None:
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            held = store.adopt_artifact(artifact, fetch_all(artifact, Path(folder)), artifact.aliases)
+        result.artifacts.append(held.ref)
+    ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)
+    store.adopt_edge(kind, run_id, held)
+    ledger.confirm_edge(kind, run_id, artifact)
+
+
+def _wanted(reader: Reader, refs: Iterable[str]) -> list[RunRecord]:
+    """The runs to carry over, oldest first: those upstream of the artifacts, or all."""
+    refs = list(refs)
+    if not refs:
+        return reader.runs()
+    found = {}
+    for ref in refs:
+        graph = lineage(reader, ref)
+        for near in graph.upstream.runs.values():
+            for run_id in near:
+                found[run_id] = graph.runs[run_id]
+    return sorted(found.values(), key=lambda record: (record.started, record.id))
