@@ -130,7 +130,7 @@ def test_without_an_api_key_the_job_goes_on_and_says_what_is_missing(server, tmp
         cwd=REPO, env=environment | {"HOME": str(tmp_path)}, input="\n", capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (job.returncode, job.stdout) == (0, "halfway\nthrough\n")
-    assert "not delivered to W&B" in job.stderr and "Set WANDB_API_KEY" in job.stderr
+    assert "not delivered to W&B" in job.stderr and "set WANDB_API_KEY" in job.stderr
     assert {run.state for run in Store(tmp_path / "runs").runs()} == {"finished"}
 
 

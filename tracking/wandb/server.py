@@ -342,7 +342,7 @@ class Server(Reader):
         prepare()
         try:
             with self.asking("the account of the API key"):
-                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the account of the API key")
+                within(REQUEST_TIMEOUT + 1, lambda: api(self.place).default_entity, "the account of the API key")
         except TrackingError as error:
             return str(error)
         return None
