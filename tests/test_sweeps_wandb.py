@@ -112,6 +112,29 @@ def test_another_machine_finds_it_all_done_and_makes_the_same_tables(swept, tmp_
     assert not [artifact for artifact in Store(tmp_path / "runs").artifacts() if artifact.type == "model"]
 
 
+def test_another_machine_scores_by_a_model_from_wandb(swept, wandb_server, tmp_path):
+    """Another split, in an empty store: the model is taken from W&B, and W&B shows that it was used."""
+    _, shared, _ = swept
+    given = [override for override in GRID[1:] if not override.startswith(("size=", "seed="))]
+    place = [
+        "tracking=wandb",
+        f"tracking.entity={ENTITY}",
+        "tracking.project=sweep",
+        f"tracking.root={tmp_path / 'runs'}",
+    ]
+    command = [sys.executable, "-m", "infer", *given, *place, "size=nano", "seed=0", "infer.split=train"]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "logged scores-demo-nano-s0-train:v0" in result.stdout and "not delivered" not in result.stderr
+    model = Store(shared / "runs").artifact("model-demo-nano-s0")
+    assert Store(tmp_path / "runs").artifact("model-demo-nano-s0").digest == model.digest
+    [run] = [
+        run for run in wandb_server.project("sweep").runs.values() if run.name.startswith("infer-demo-nano-s0-train")
+    ]
+    assert model.digest in {artifact.digest for artifact in run.inputs}
+
+
 def test_nothing_of_this_machine_is_sent(swept, wandb_server):
     _, shared, _ = swept
     received = b"\n".join(wandb_server.received)

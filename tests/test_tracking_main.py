@@ -163,6 +163,9 @@ def test_the_default_root_is_runs(root, call, monkeypatch):
         ["show", "nothing"],
         ["get", "nothing", "out"],
         ["lineage", "nothing"],
+        ["query", "steps"],
+        ["query", "--uses", "nothing"],
+        ["push", "nothing"],
         ["get", "model-x", "/dev/null/x"],
     ],
 )

@@ -5,6 +5,7 @@ fields' arguments; `INTERFACES` are other names that a fragment may know the typ
 JSON value), an object of such a class, or a list of them.
 """
 
+import functools
 import inspect
 import re
 from dataclasses import dataclass, field
@@ -187,6 +188,7 @@ class _Parser:
         return found
 
 
+@functools.lru_cache(maxsize=256)  # the SDK sends the same documents over and over
 def parse(text: str) -> Document:
     """The document of a request. Raises GraphQLError where it is not GraphQL."""
     return _Parser(text).document()

@@ -167,6 +167,9 @@ class WandbServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = (
+        True  # else each answer, head and body apart, waits 40 ms for the client's acknowledgement
+    )
     server_state: WandbServer
 
     def setup(self) -> None:

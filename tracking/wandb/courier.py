@@ -52,7 +52,8 @@ class Courier:
         self.problems: dict[str, str] = {}
         self._answered: set[str] = set()
         self._changed = threading.Condition()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def is_mine(self) -> bool:
@@ -86,6 +87,10 @@ class Courier:
         except subprocess.TimeoutExpired:
             self.problems[""] = f"W&B had not taken it all {PATIENCE:.0f} s after the end"
             self.kill()
+        else:
+            if status := self._process.returncode:
+                self.problems[""] = f"the process that sends to W&B has died (exit status {status})"
+        self._listener.join(5.0)  # its last words
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -162,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     place = Place(options.entity, options.project, options.base_url)
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr  # the SDK's chatter is not for the job
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the chatter of the SDK and its service is not for the job
     commands: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:

@@ -80,7 +80,10 @@ def api(place: Place) -> "wandb.Api":
     try:
         return wandb.Api(overrides | {"project": place.project}, timeout=REQUEST_TIMEOUT)
     except Exception as error:  # of many kinds, and none tells more than its text
-        raise Unreachable(f"W&B, {place}: {told(error)}. Set WANDB_API_KEY, or log in with `wandb login`") from error
+        if "did not respond in time" in str(error):
+            raise Unreachable(f"W&B, {place}: no answer in {REQUEST_TIMEOUT} s") from error
+        advice = "set WANDB_API_KEY, or log in with `wandb login`"
+        raise Unreachable(f"W&B, {place}: {told(error).rstrip('.')}: {advice}") from error
 
 
 def within(seconds: float, call: Callable[[], T], what: str) -> T:

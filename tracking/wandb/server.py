@@ -2,10 +2,8 @@
 
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,24 +12,25 @@ from tracking.artifact import CheckedArtifact, StoredArtifact
 from tracking.digest import hash_file, manifest_digest
 from tracking.interface import Artifact, ArtifactFile, NotFound, Reader, RunRecord, TrackingError
 from tracking.wandb.place import Place
+from tracking.wandb.records import (
+    RELOGGED,
+    SUPERSEDED,
+    attempt,
+    own_summary,
+    record_of,
+    relogged,
+    seconds_of,
+)
 from tracking.wandb.sdk import REQUEST_TIMEOUT, Unreachable, api, plain, prepare, told, upload_seconds, within
 
 if TYPE_CHECKING:
     from wandb.apis.public import Api
     from wandb.apis.public import Run as ApiRun
 
-OWN = "switchyard"  # under this key of a run's config and summary stands what W&B itself has no place for
-SUPERSEDED = "switchyard:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
-RELOGGED = "switchyard:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
 _INTERNAL_TYPES = ("run_table", "job", "wandb-history", "code")  # artifacts that W&B itself makes of a run
 # How the SDK says that an answer holds null where the thing asked for would be.
 _ABSENT = re.compile(r"not found|could not find|does not exist|doesn't exist|nonetype|unable to parse", re.IGNORECASE)
 MIN_PREFIX = 6  # hex digits of a digest that a reference must give
-
-
-def attempt(run_id: str, number: int) -> str:
-    """The id at W&B of a run's first, second, … attempt, counted from 1."""
-    return run_id if number == 1 else f"{run_id}-again{number - 1}"
 
 
 class ServerArtifact(CheckedArtifact):
@@ -45,7 +44,7 @@ class ServerArtifact(CheckedArtifact):
         self.version = int(remote.version.removeprefix("v"))  # the name ends in what it was asked for by
         self.aliases = sorted(remote.aliases, key=lambda alias: (alias != "latest", alias))
         self.metadata = plain(dict(remote.metadata or {}))
-        self.created = _seconds(remote.created_at) or 0.0
+        self.created = seconds_of(remote.created_at) or 0.0
         self.held: StoredArtifact | None = None  # the same version in a store, once it was brought there
         self._files: dict[str, ArtifactFile] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -167,13 +166,13 @@ class Server(Reader):
 
     def run(self, run_id: str) -> RunRecord | None:
         found = self.current(run_id)
-        return _record(found) if found is not None else None
+        return record_of(found) if found is not None else None
 
     def runs(
         self, *, job_type: str | None = None, group: str | None = None, state: str | None = None
     ) -> list[RunRecord]:
         filters = {key: value for key, value in (("jobType", job_type), ("group", group)) if value is not None}
-        records = [_record(run) for run in self._runs(filters) if SUPERSEDED not in run.tags]
+        records = [record_of(run) for run in self._runs(filters) if SUPERSEDED not in run.tags]
         return sorted((record for record in records if state in (None, record.state)), key=lambda r: (r.started, r.id))
 
     def _runs(self, filters: dict[str, Any]) -> list["ApiRun"]:
@@ -271,7 +270,7 @@ class Server(Reader):
         runs = [creator] if creator is not None else []
         if self._relogging is None or not self._remember:
             self._relogging = self._runs({"tags": {"$in": [RELOGGED]}})
-        runs += [run for run in self._relogging if _relogged(run, found)]
+        runs += [run for run in self._relogging if relogged(run, found)]
         return self._records(runs)
 
     def used_by(self, artifact: Artifact) -> list[RunRecord]:
@@ -292,7 +291,7 @@ class Server(Reader):
                     run.load_full_data()
                 full = run
             if SUPERSEDED not in full.tags:
-                record = _record(full)
+                record = record_of(full)
                 found.setdefault(record.id, record)
         return list(found.values())
 
@@ -343,7 +342,7 @@ class Server(Reader):
         prepare()
         try:
             with self.asking("the account of the API key"):
-                within(REQUEST_TIMEOUT, lambda: api(self.place).default_entity, "the account of the API key")
+                within(REQUEST_TIMEOUT + 1, lambda: api(self.place).default_entity, "the account of the API key")
         except TrackingError as error:
             return str(error)
         return None
@@ -355,62 +354,3 @@ def fetch_all(artifact: ServerArtifact, folder: Path) -> dict[str, Path]:
     paths = {name: folder / name for name in artifact.files}
     assert manifest_digest({name: hash_file(path) for name, path in paths.items()}) == artifact.digest
     return paths
-
-
-# ---- runs as records
-
-
-def _own_config(run: "ApiRun") -> dict[str, Any]:
-    own = plain(run.config.get(OWN))
-    return own if isinstance(own, dict) else {}
-
-
-def own_summary(run: "ApiRun") -> dict[str, Any]:
-    """What this program keeps of a run's end in its summary."""
-    own = plain(run.summary_metrics.get(OWN))
-    return own if isinstance(own, dict) else {}
-
-
-def _relogged(run: "ApiRun", artifact: Artifact) -> bool:
-    return any(
-        (name, digest) == (artifact.name, artifact.digest) for _, name, digest in own_summary(run).get("relogged", [])
-    )
-
-
-def media_keys(run: "ApiRun") -> set[str]:
-    """The keys under which a run shows tables, charts, images and pages."""
-    return {key for key, value in run.summary_metrics.items() if isinstance(value, dict) and "_type" in value}
-
-
-def _record(run: "ApiRun") -> RunRecord:
-    config, ended = _own_config(run), own_summary(run)
-    state = "running"
-    if run.state != "running":
-        state = ended.get("state") or ("finished" if run.state == "finished" else "failed")
-    summary = {
-        key: plain(value)
-        for key, value in run.summary_metrics.items()
-        if not key.startswith("_") and key != OWN and not (isinstance(value, dict) and "_type" in value)
-    }
-    created = _seconds(run.created_at) or time.time()
-    return RunRecord(
-        id=config.get("run") or run.id,
-        job_type=run.job_type or "",
-        name=run.name or run.id,
-        group=run.group or None,
-        state=state,
-        config=plain({key: value for key, value in run.config.items() if key != OWN}),
-        summary=summary,
-        tags=[tag for tag in run.tags if not tag.startswith(f"{OWN}:")],
-        code_version=config.get("code_version", "unknown"),
-        started=config.get("started") or created,
-        ended=ended.get("ended") if state != "running" else None,
-        heartbeat=_seconds(getattr(run, "heartbeat_at", None)) or created,
-        host="",
-        pid=0,
-        error=ended.get("error") if state != "running" else None,
-    )
-
-
-def _seconds(stamp: str | None) -> float | None:
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() if stamp else None

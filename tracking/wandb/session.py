@@ -14,8 +14,9 @@ from tracking.delivery import Ledger
 from tracking.interface import Media, RunRecord, TrackingError
 from tracking.redact import redacted
 from tracking.store import Store
+from tracking.wandb.records import OWN, RELOGGED, SUPERSEDED, attempt, media_keys, own_summary
 from tracking.wandb.sdk import REQUEST_TIMEOUT, Unreachable, prepare, settings, upload_seconds, within
-from tracking.wandb.server import OWN, RELOGGED, SUPERSEDED, Server, ServerArtifact, attempt, media_keys, own_summary
+from tracking.wandb.server import Server, ServerArtifact
 
 if TYPE_CHECKING:
     import wandb
