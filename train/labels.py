@@ -1,11 +1,20 @@
 """Label likelihoods: each example is encoded once, and all label strings are scored against it in one decoder call.
 
 The K label strings of T tokens lie side by side in one decoder row of K·T positions, one segment each: they see the
-example and themselves, and not each other. Where K is so large that the logits would not fit, the labels are cut into
-equal groups; the example is still encoded once.
+example and themselves, and not each other. Where K is so large that the logits or the attention between all positions
+would not fit, the labels are cut into equal groups; the example is still encoded once. Where one label alone is too
+long for that, the head runs over slices of its positions.
+
+So memory does not grow with K, but for the result. With B rows, S source positions, H heads and the vocabulary V, the
+decoder holds, beside its activations of a call's positions:
+- logits of at most LOGITS_BYTES, or of one position of every row, 4·B·V bytes, where that is more;
+- attention of one layer between a call's positions of at most ATTENTION_BYTES, or of one label, 4·B·H·T², where that is
+  more; and to the input, which is less than that or than the encoder's own, 4·B·H·S²;
+each of them up to twice over: in bfloat16 beside float32, or a sum's terms beside the sum.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -16,9 +25,11 @@ from conf.schema import Size
 from train import hosts, t5
 from train.data.batches import scoring_batches
 from train.data.tokens import Encoded
+from train.head import over_positions
 from train.sharding import BATCH, on_mesh
 
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one decoder call may take
+ATTENTION_BYTES = 256 * 2**20  # what a layer's float32 attention between the positions of one decoder call may take
 
 
 def label_log_likelihoods(
@@ -26,7 +37,8 @@ def label_log_likelihoods(
 ) -> jax.Array:
     """log p(label string + EOS | input), summed over tokens, unnormalised: [B, K] float32.
 
-    inputs [B, S] int32; labels [K, T] int32, each ending in EOS and padded with 0; `group` labels a decoder call.
+    inputs [B, S] int32; labels [K, T] int32, each ending in EOS and padded with 0; `group` labels a decoder call, of
+    which `labels_a_call` says how many fit.
     """
     model = t5.model(size, params)
     segments, positions = t5.plain_rows(inputs)
@@ -42,26 +54,37 @@ def label_log_likelihoods(
         weights = (some != 0).astype(jnp.int32)
         own_segment = weights * (1 + jnp.arange(group, dtype=jnp.int32))[:, None]
         place = jnp.tile(jnp.arange(t, dtype=jnp.int32), group)[None]  # [1, group*T]
-        logits = model.decode(
+        hidden = model.hidden_states(
             spread(t5.shift_right(some)), spread(own_segment), place, memory, segments, spread(weights)
-        )  # [B, group*T, V]
-        target = spread(some)
-        chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
-        log_probs = (chosen - jax.nn.logsumexp(logits, axis=-1)) * spread(weights)  # [B, group*T]
-        return log_probs.reshape(rows, group, t).sum(axis=-1)
+        )  # [B, group*T, D]
+        log_probs = over_positions(model, hidden, spread(some), log_probabilities, LOGITS_BYTES)  # [B, group*T]
+        return (log_probs * spread(weights)).reshape(rows, group, t).sum(axis=-1)
 
     scores = jax.lax.map(score_group, padded.reshape(groups, group, t))  # [groups, B, group]
     return jnp.moveaxis(scores, 0, 1).reshape(inputs.shape[0], groups * group)[:, :k]
+
+
+def log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """log p of each token: logits [B, T, V] float32, targets [B, T] int32 -> [B, T] float32."""
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def labels_a_call(size: Size, rows: int, labels: tuple[int, int]) -> int:
+    """How many of `labels` (K, T) a decoder call takes with `rows` rows: all, or as few calls of as many as fit."""
+    k, t = labels
+    assert size.vocabulary_size is not None
+    by_logits = LOGITS_BYTES // (4 * rows * t * size.vocabulary_size)
+    pairs = ATTENTION_BYTES // (4 * (rows * size.heads + size.relative_buckets))  # the bias spells out every bucket
+    group = int(np.clip(min(by_logits, math.isqrt(pairs) // t), 1, k))
+    return -(-k // -(-k // group))
 
 
 def compile_label_scoring(
     size: Size, dtype: str, mesh: jax.sharding.Mesh, labels: tuple[int, int], batch_size: int
 ) -> Callable[..., jax.Array]:
     """`label_log_likelihoods` jitted for K labels of T tokens, `labels` [K, T], and batches of `batch_size` rows."""
-    k, t = labels
-    assert size.vocabulary_size is not None
-    group = int(np.clip(LOGITS_BYTES // (4 * batch_size * t * size.vocabulary_size), 1, k))
-    return _compiled(tuple(sorted(vars(size).items())), dtype, -(-k // -(-k // group)), mesh)
+    return _compiled(tuple(sorted(vars(size).items())), dtype, labels_a_call(size, batch_size, labels), mesh)
 
 
 @functools.lru_cache(maxsize=32)
