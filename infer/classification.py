@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from conf.schema import Config, Size
-from infer.identity import SCORING_VERSION, scoring_identity
-from metrics.scores import Scores, ScoresMetadata
+from infer.metadata import scores_metadata
+from metrics.scores import Scores
 from train import hosts, t5
 from train.data.batches import padding_share, plan_batches
 from train.data.encodings import encode_split
@@ -46,23 +46,12 @@ def classify(
 
     prediction = np.array(classes, dtype=object)[log_likelihoods.argmax(axis=1)]
     target = np.array(split.targets, dtype=object)
-    metadata = ScoresMetadata(
-        dataset=config.dataset.name,
-        size=config.size.name,
-        seed=config.seed,
-        split=split.name,
-        task="classification",
+    metadata = scores_metadata(
+        *(config, split, model, digest),
         classes=classes,
-        parameters=t5.count_parameters(model.size),
-        flops_per_example=mean_flops(model.size, inputs, labels),
-        model=digest,
-        data=split.fingerprint,
-        signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{dtype}|version:{SCORING_VERSION}",
-        config={
-            "training": model.cell,
-            "scoring": scoring_identity(config, digest),
-            "label_tokens": [int(n) for n in labels.lengths],
-        },
+        flops=mean_flops(model.size, inputs, labels),
+        signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{dtype}",
+        further={"label_tokens": [int(n) for n in labels.lengths]},
     )
     slices = {name: np.array(values, dtype=object) for name, values in split.slices.items()}
     ids = np.array(split.example_id, dtype=object)

@@ -9,9 +9,9 @@ import numpy as np
 from conf.schema import Config, Size
 from infer import sequences
 from infer.decode import as_encoded, decode_examples
-from infer.identity import SCORING_VERSION, decoding_settings, scoring_identity
-from infer.sequences import score_sequences, sequence_batches
-from metrics.scores import Scores, ScoresMetadata, TokenScores
+from infer.identity import decoding_settings
+from infer.metadata import scores_metadata
+from metrics.scores import Scores, TokenScores
 from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
 from train import hosts, t5
 from train.data.batches import padding_share, plan_batches
@@ -52,8 +52,8 @@ def generate(
     prediction = [model.vocabulary.decode(ids) for ids in written]
 
     longest = np.maximum(golds.lengths, own.lengths)
-    plan = sequence_batches(batches, longest, batch_size, infer.max_padding, infer.length_buckets)
-    scored = score_sequences(model.params, inputs, [golds, own], model.size, dtype, mesh, plan, batch_size)
+    plan = sequences.sequence_batches(batches, longest, batch_size, infer.max_padding, infer.length_buckets)
+    scored = sequences.score_sequences(model.params, inputs, [golds, own], model.size, dtype, mesh, plan, batch_size)
     tokens = [_Gathered(golds), _Gathered(own)]
     with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples", show=hosts.first()) as meter:
         for rows, values in scored:
@@ -63,7 +63,12 @@ def generate(
 
     slices = {name: np.array(values, dtype=object) for name, values in split.slices.items()}
     scores = Scores(
-        metadata=_metadata(config, split, model, digest, dtype, mean_flops(model.size, inputs, own, infer.beams)),
+        metadata=scores_metadata(
+            *(config, split, model, digest),
+            classes=[],
+            flops=mean_flops(model.size, inputs, own, infer.beams),
+            signature=_signature(config, dtype),
+        ),
         example_id=np.array(split.example_id, dtype=object),
         target=np.array(split.targets, dtype=object),
         prediction=np.array(prediction, dtype=object),
@@ -95,25 +100,14 @@ def mean_flops(size: Size, inputs: Encoded, outputs: Encoded, beams: int) -> flo
     return float((encoding + beams * decoding).mean())
 
 
-def _metadata(config: Config, split: Split, model: Model, digest: str, dtype: str, flops: float) -> ScoresMetadata:
+def _signature(config: Config, dtype: str) -> str:
     settings = decoding_settings(config)
     decoding = "greedy" if settings["beams"] == 1 else f"beam{settings['beams']},alpha{settings['length_penalty']:g}"
-    task = config.dataset.task
-    measure = "squad_exact_match" if task == "span_qa" else bleu_signature(config.infer.bleu_tokenizer)
-    return ScoresMetadata(
-        dataset=config.dataset.name,
-        size=config.size.name,
-        seed=config.seed,
-        split=split.name,
-        task=task,
-        classes=[],
-        parameters=t5.count_parameters(model.size),
-        flops_per_example=flops,
-        model=digest,
-        data=split.fingerprint,
-        signature=f"scores:token_log_probs|context:gold+self|tokens:all+eos|decoding:{decoding}"
-        f"|max_tokens:{config.dataset.max_target_length}|dtype:{dtype}|measure:{measure}|version:{SCORING_VERSION}",
-        config={"training": model.cell, "scoring": scoring_identity(config, digest)},
+    span_qa = config.dataset.task == "span_qa"
+    measure = "squad_exact_match" if span_qa else bleu_signature(config.infer.bleu_tokenizer)
+    return (
+        f"scores:token_log_probs|context:gold+self|tokens:all+eos|decoding:{decoding}"
+        f"|max_tokens:{config.dataset.max_target_length}|dtype:{dtype}|measure:{measure}"
     )
 
 

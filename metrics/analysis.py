@@ -1,6 +1,5 @@
 """Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from metrics.shown import shown_rows
 from metrics.slices import SliceRow, slice_rows
 from metrics.switcher import FRACTIONS, Bounds, PairStatistics, bounds, disagreement
 from metrics.uncertainty import uncertainties
+from tracking.process import cores
 
 _SECONDS_BETWEEN_WORDS = 5.0
 
@@ -119,7 +119,7 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
-    with one_thread_a_product(), ThreadPoolExecutor(min(len(SCORES), _cores())) as pool:
+    with one_thread_a_product(), ThreadPoolExecutor(min(len(SCORES), cores())) as pool:
         orders: dict[str, Orders] = {}
         result = _analyse(grid, config, orders, pool, say, watch)
         if grid.task != "classification":
@@ -136,11 +136,6 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
 def other_context(config: Metrics) -> str:
     """The context that `config` doesn't put first."""
     return next(context for context in CONTEXTS if context != config.context)
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _analyse(

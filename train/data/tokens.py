@@ -16,6 +16,7 @@ import sentencepiece
 
 from conf.errors import SwitchyardError
 from conf.schema import Tokenizer
+from tracking.process import cores
 from train.data.sources import Split
 
 PAD, EOS, UNK = 0, 1, 2
@@ -157,7 +158,7 @@ class Vocabulary:
 
         starts = range(0, len(texts), _ENCODE_CHUNK)
         if len(starts) > 1:
-            with ThreadPoolExecutor(_cores()) as pool:  # SentencePiece lets go of the interpreter while it encodes
+            with ThreadPoolExecutor(cores()) as pool:  # SentencePiece lets go of the interpreter while it encodes
                 done = list(pool.map(encode_some, starts))
         else:
             done = [encode_some(start) for start in starts]
@@ -229,8 +230,3 @@ def _thinned(sentences: list[str]) -> list[str]:
     """Every k-th sentence, for the smallest k that keeps about _TRAINING_CHARACTERS."""
     step = -(-sum(map(len, sentences)) // _TRAINING_CHARACTERS)
     return sentences[:: max(step, 1)]
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
