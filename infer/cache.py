@@ -62,7 +62,7 @@ def start(
     input_keys, input_values = jax.lax.map(  # each [L, B, S, H, K]
         lambda state: layer_of(state).encoder_decoder_attention.keys_values(memory), layers
     )
-    cross_bias = t5.segment_mask(jnp.ones((rows, 1), jnp.int32), segments, activations)  # [B, 1, 1, S]
+    across = (jnp.ones((rows, beams), jnp.int32), segments)  # no beam sees padding
     place = jnp.arange(max_length, dtype=jnp.int32)[None]  # [1, M]
 
     def step(tokens: jax.Array, index: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -83,7 +83,7 @@ def start(
             x = x + attention.attend(attention.queries(h), keys[i], values[i], self_bias).reshape(x.shape)
             h = layer.pre_cross_attention_layer_norm(x)
             attention = layer.encoder_decoder_attention
-            x = x + attention.attend(attention.queries(h), layer_input_keys, layer_input_values, cross_bias)
+            x = x + attention.attend(attention.queries(h), layer_input_keys, layer_input_values, None, across)
             return (by_rows(x + layer.mlp(layer.pre_mlp_layer_norm(x))), keys, values), None
 
         each = (layers, jnp.arange(size.layers), input_keys, input_values)

@@ -23,11 +23,10 @@ import numpy as np
 from flax import nnx
 
 from conf.schema import Size
+from train.attention import MASKED, Segments, attention
 from train.sharding import by_rows, by_vocabulary
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
-
-MASKED = -1e10  # added to a logit that may not be attended to; finite, so that a row of padding stays finite
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
@@ -125,9 +124,16 @@ class Attention(nnx.Module):
         self.out = Dense(inner, d, stddev=inner**-0.5, rngs=rngs)
         self.rate = size.dropout
 
-    def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """x [B, T, D], memory [B, S, D], bias [B, H or 1, T, S] -> [B, T, D]; softmax in float32."""
-        return self.attend(self.queries(x), *self.keys_values(memory), bias, key)
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        bias: jax.Array | None,
+        segments: Segments,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """x [B, T, D], memory [B, S, D] -> [B, T, D]; bias and segments as `train.attention` takes them."""
+        return self.attend(self.queries(x), *self.keys_values(memory), bias, segments, key)
 
     def queries(self, x: jax.Array) -> jax.Array:
         """[B, T, D] -> [B, T, H, K]"""
@@ -138,13 +144,16 @@ class Attention(nnx.Module):
         return self._heads(self.key(memory)), self._heads(self.value(memory))
 
     def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, key: jax.Array | None = None
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        bias: jax.Array | None,
+        segments: Segments | None = None,
+        key: jax.Array | None = None,
     ) -> jax.Array:
-        """Queries [B, T, H, K], keys and values [B, S, H, K], bias [B, H or 1, T, S] -> [B, T, D]."""
-        logits = jnp.einsum("bthk,bshk->bhts", q, k).astype(jnp.float32) + bias.astype(jnp.float32)
-        weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
-        weights = dropout(weights, self.rate, key, broadcast_axis=-2)
-        y = jnp.einsum("bhts,bshk->bthk", weights, v)
+        """Queries [B, T, H, K], keys and values [B, S, H, K] -> [B, T, D]."""
+        y = attention(q, k, v, bias, segments, self.rate, key)
         return self.out(y.reshape(*q.shape[:2], -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
 
     def _heads(self, y: jax.Array) -> jax.Array:
@@ -185,11 +194,12 @@ class EncoderLayer(nnx.Module):
         self.mlp = FeedForward(size, rngs=rngs)
         self.rate = size.dropout
 
-    def __call__(self, x: jax.Array, bias: jax.Array, key: jax.Array | None) -> jax.Array:
-        """x [B, S, D], bias [B, H, S, S] -> [B, S, D]"""
+    def __call__(self, x: jax.Array, bias: jax.Array, segments: jax.Array, key: jax.Array | None) -> jax.Array:
+        """x [B, S, D], bias [B or 1, H, S, S], segments [B, S] -> [B, S, D]"""
         k = split_key(key, 4)
         h = self.pre_attention_layer_norm(x)
-        x = x + dropout(self.attention(h, h, bias, k[0]), self.rate, k[1], broadcast_axis=-2)
+        h = self.attention(h, h, bias, (segments, segments), k[0])
+        x = x + dropout(h, self.rate, k[1], broadcast_axis=-2)
         return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), k[2]), self.rate, k[3], broadcast_axis=-2)
 
 
@@ -206,14 +216,22 @@ class DecoderLayer(nnx.Module):
         self.rate = size.dropout
 
     def __call__(
-        self, x: jax.Array, memory: jax.Array, self_bias: jax.Array, cross_bias: jax.Array, key: jax.Array | None
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        bias: jax.Array,
+        segments: jax.Array,
+        across: Segments,
+        key: jax.Array | None,
     ) -> jax.Array:
-        """x [B, T, D], memory [B, S, D], self_bias [B, H, T, T], cross_bias [B, 1, T, S] -> [B, T, D]"""
+        """x [B, T, D], memory [B, S, D], bias [B or 1, H, T, T], segments [B, T] of the targets among themselves, and
+        `across`, of targets [B, T] and memory [B, S] -> [B, T, D]"""
         k = split_key(key, 6)
         h = self.pre_self_attention_layer_norm(x)
-        x = x + dropout(self.self_attention(h, h, self_bias, k[0]), self.rate, k[1], broadcast_axis=-2)
+        h = self.self_attention(h, h, bias, (segments, segments), k[0])
+        x = x + dropout(h, self.rate, k[1], broadcast_axis=-2)
         h = self.pre_cross_attention_layer_norm(x)
-        h = self.encoder_decoder_attention(h, memory, cross_bias, k[2])
+        h = self.encoder_decoder_attention(h, memory, None, across, k[2])
         x = x + dropout(h, self.rate, k[3], broadcast_axis=-2)
         return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), k[4]), self.rate, k[5], broadcast_axis=-2)
 
@@ -240,7 +258,7 @@ REMAT: dict[str, Callable] = {
 
 
 def scan_layers(
-    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: jax.Array, remat: str = "none"
+    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: Any, remat: str = "none"
 ) -> jax.Array:
     """Runs a stacked module's layers over `x` in order; layer i drops by the i-th key of `key`. `remat`: see REMAT."""
     graph, state = nnx.split(layers)
@@ -271,9 +289,9 @@ class Encoder(nnx.Module):
     ) -> jax.Array:
         """Embedded inputs [B, S, D], segments [B, S] and positions [B or 1, S] int32 -> [B, S, D]."""
         k = split_key(key, 3)
-        bias = self.relpos_bias(positions, positions, x.dtype) + segment_mask(segments, segments, x.dtype)
+        bias = self.relpos_bias(positions, positions, x.dtype)  # [B or 1, H, S, S]
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], bias, remat=remat)
+        x = scan_layers(self.layers, x, k[1], bias, segments, remat=remat)
         return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -291,15 +309,19 @@ class Decoder(nnx.Module):
         self,
         x: jax.Array,
         memory: jax.Array,
-        self_bias: jax.Array,
-        cross_bias: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        across: Segments,
         key: jax.Array | None = None,
         remat: str = "none",
     ) -> jax.Array:
-        """Embedded targets [B, T, D] and the encoder's output [B, S, D] -> [B, T, D]."""
+        """Embedded targets [B, T, D], their segments [B, T] and positions [B or 1, T] int32, and the encoder's output
+        [B, S, D] -> [B, T, D]; `across` as `DecoderLayer` takes it."""
         k = split_key(key, 3)
+        earlier = positions[:, None, :, None] >= positions[:, None, None, :]  # [B or 1, 1, T, T]
+        bias = self.relpos_bias(positions, positions, x.dtype) + jnp.where(earlier, 0, MASKED).astype(x.dtype)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], memory, self_bias, cross_bias, remat=remat)
+        x = scan_layers(self.layers, x, k[1], memory, bias, segments, across, remat=remat)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -363,15 +385,9 @@ class T5(nnx.Module):
         remat: str = "none",
     ) -> jax.Array:
         """What `decode` hands to the head: [B, T, D] in the dtype of `memory`."""
-        dtype = memory.dtype
-        embedding = by_vocabulary(self.embedding[...].astype(dtype))
-        causal = jnp.where(positions[:, None, :, None] >= positions[:, None, None, :], 0, MASKED).astype(dtype)
-        self_bias = (
-            self.decoder.relpos_bias(positions, positions, dtype) + segment_mask(segments, segments, dtype) + causal
-        )
-        cross = segments if cross_segments is None else cross_segments
-        cross_bias = segment_mask(cross, memory_segments, dtype)
-        return self.decoder(by_rows(embedding[decoder_inputs]), memory, self_bias, cross_bias, key, remat)
+        embedding = by_vocabulary(self.embedding[...].astype(memory.dtype))
+        across = (segments if cross_segments is None else cross_segments, memory_segments)
+        return self.decoder(by_rows(embedding[decoder_inputs]), memory, segments, positions, across, key, remat)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """The head: [B, T, D] -> [B, T, V] float32, computed in the dtype of `hidden`."""
@@ -382,12 +398,6 @@ class T5(nnx.Module):
 
 
 # --- rows of sequences -----------------------------------------------------------------------------------------------
-
-
-def segment_mask(query_segments: jax.Array, key_segments: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """[B, T] and [B, S] int32 -> [B, 1, T, S]: 0 where the segments are the same, MASKED elsewhere."""
-    same = query_segments[:, None, :, None] == key_segments[:, None, None, :]
-    return jnp.where(same, 0, MASKED).astype(dtype)
 
 
 def plain_rows(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
