@@ -1,22 +1,24 @@
 """Hydra's sweeper, which also puts several seeds of a cell into one job (`sweeps.seeds_per_job`)."""
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from typing import Any
+
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 
 from sweeps.grid import seeds_per_job
 
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+# Not by an import: Hydra imports its plugins' modules anew when it starts, and the class is another one then.
+_BASIC: Any = Plugins.instance().class_name_to_class[BASIC]
 
-class SeedSweeper(BasicSweeper):
+
+class SeedSweeper(_BASIC):
     """Hydra's own sweeper but for the jobs that it makes."""
 
-    def split_arguments(  # type: ignore[override]  # static there; called on the instance
-        self, overrides: list[Override], max_batch_size: int | None
-    ) -> list[list[list[str]]]:
+    def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
         """The jobs' overrides, in batches of at most `max_batch_size` jobs."""
-        [cells] = super().split_arguments(overrides, None)
-        jobs = in_jobs(cells, seeds_per_job())
-        return list(self.split_overrides_to_chunks(jobs, max_batch_size))
+        [cells] = _BASIC.split_arguments(overrides, None)
+        return list(self.split_overrides_to_chunks(in_jobs(cells, seeds_per_job()), max_batch_size))
 
 
 def in_jobs(cells: list[list[str]], n: int) -> list[list[str]]:
@@ -51,5 +53,5 @@ def _runs(seeds: list[int], n: int) -> list[list[int]]:
 
 
 def register_sweeper() -> None:
-    """Has Hydra take `SeedSweeper` where it would take its own: of other packages than its own it makes no sweeper."""
-    Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = SeedSweeper
+    """Has Hydra take `SeedSweeper` where it would take its own: it makes no sweeper of another package's."""
+    Plugins.instance().class_name_to_class[BASIC] = SeedSweeper

@@ -8,8 +8,8 @@ from orbax.checkpoint import v1 as ocp
 from conf.errors import SwitchyardError
 from train.step import TrainState
 
-# Orbax numbers its operations in one place for the whole process, and what belongs to one reads that number as it starts:
-# where seeds train side by side, one of them starts a save or a load at a time. Else saves wait for each other for ever.
+# Orbax numbers its operations for the whole process, and what belongs to one reads the last number as it starts. Where
+# seeds train side by side, one of them starts a save or a load at a time: else saves wait for each other, and time out.
 _STARTING = threading.Lock()
 
 
