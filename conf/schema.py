@@ -173,11 +173,19 @@ class Optimizer:
 
 @dataclass
 class Mesh:
-    """How many devices each mesh axis has; -1 takes what is left."""
+    """How many devices each mesh axis has; -1 takes what is left.
+
+    `seed` trains or scores so many seeds in one process: `seed`, `seed` + 1, … The devices are cut into as many equal
+    groups, one a seed, and the other axes are those of a group.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    seed: int = 1
+
+    def check(self) -> None:
+        _at_least("mesh.seed", self.seed, 1)
 
 
 @dataclass
@@ -336,11 +344,18 @@ class Metrics:
 
 @dataclass
 class Sweeps:
-    """The grid. `list` prints the cells and runs nothing; `metrics` makes the tables when the grid is through."""
+    """The grid. `list` prints the cells and runs nothing; `metrics` makes the tables when the grid is through.
+
+    `seeds_per_job`: up to so many consecutive seeds of a cell are one job, each on its own devices (`mesh.seed`).
+    """
 
     name: Optional[str] = None
     list: bool = False
     metrics: bool = True
+    seeds_per_job: int = 1
+
+    def check(self) -> None:
+        _at_least("sweeps.seeds_per_job", self.seeds_per_job, 1)
 
 
 @dataclass

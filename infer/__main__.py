@@ -1,23 +1,33 @@
-"""`python -m infer dataset=demo size=nano seed=0`: scores a split by the cell's model and logs the scores."""
+"""`python -m infer dataset=demo size=nano seed=0`: scores a split by the cell's model and logs the scores.
+
+With `mesh.seed=N`, by the models of N seeds at once: `seed`, `seed` + 1, …
+"""
 
 import sys
+from typing import Any
 
 from conf.app import command
 from conf.schema import Config
 from infer.identity import find_model, finished_scores, quality
 from tracking import open_tracker
 from train.pretrained.find import resolved
+from train.seeds import seeds_of, side_by_side
 
 
 def main(config: Config) -> None:
     config = resolved(config)
     tracker = open_tracker(config.tracking)
-    source = find_model(config, tracker)
-    if source.note:
-        print(source.note, file=sys.stderr)
-    scores = None if config.force else finished_scores(config, tracker, source.digest)
-    if scores is not None:
-        print(f"{scores.ref} is there already; force=true scores again")
+    sources, missing = {}, []
+    for cell in seeds_of(config):
+        source = sources[cell.seed] = find_model(cell, tracker)
+        if source.note:
+            print(source.note, file=sys.stderr)
+        scores = None if config.force else finished_scores(cell, tracker, source.digest)
+        if scores is None:
+            missing.append(cell)
+        else:
+            print(f"{scores.ref} is there already; force=true scores again")
+    if not missing:
         return
     from infer.scoring import score  # JAX starts here
     from train import hosts
@@ -25,9 +35,14 @@ def main(config: Config) -> None:
 
     hosts.join(config.hosts)
     keep_compiled()
-    scores = score(config, hosts.shared(tracker), source)
-    if hosts.first():
-        print(f"logged {scores.ref}, {quality(scores.metadata)} on {scores.metadata['examples']:,} examples")
+
+    def score_one(cell: Config, *place: Any) -> None:
+        scores = score(cell, hosts.shared(open_tracker(cell.tracking)), sources[cell.seed], *place)
+        if hosts.first():
+            examples = f"{scores.metadata['examples']:,} examples"
+            print(f"logged {scores.ref}, {quality(scores.metadata)} on {examples}", flush=True)
+
+    side_by_side(config, missing, score_one)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from train.model_artifact import Model
 from train.progress import progress
 from train.sharding import whole_rows
 from train.step import dtype_of
+from train.stopping import Stop
 
 
 def classify(
-    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh
+    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh, stop: Stop
 ) -> tuple[Scores, dict[str, float]]:
     """The split's scores, and a summary: accuracy, rows cut at the maximum length, the share of padding.
 
-    `model` lies over `mesh`; `digest` is its content.
+    `model` lies over `mesh`; `digest` is its content. Raises Stopped between two batches where `stop` says so.
     """
     classes = list(config.dataset.classes.values())
     check_targets(model.vocabulary, config.dataset.classes)
@@ -40,7 +41,7 @@ def classify(
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
     scored = score_examples(model.params, inputs, pad_labels(labels), model.size, dtype, mesh, batches, batch_size)
     with progress(f"{cell_name(config)} {split.name}", len(split), "examples", show=hosts.first()) as meter:
-        for rows, values in scored:
+        for rows, values in stop.between(scored):
             log_likelihoods[rows] = values
             meter.advance(len(rows))
 

@@ -23,14 +23,15 @@ from train.model_artifact import Model
 from train.progress import progress
 from train.sharding import whole_rows
 from train.step import dtype_of
+from train.stopping import Stop
 
 
 def generate(
-    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh
+    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh, stop: Stop
 ) -> tuple[Scores, dict[str, float]]:
     """The split's scores, and a summary: exact match and F1, or BLEU; what was cut; the share of padding.
 
-    `model` lies over `mesh`; `digest` is its content.
+    `model` lies over `mesh`; `digest` is its content. Raises Stopped between two batches where `stop` says so.
     """
     dataset, infer, translation = config.dataset, config.infer, config.dataset.task == "translation"
     cache, length = Path(config.tracking.root) / "encodings", config.dataset.max_target_length
@@ -44,7 +45,7 @@ def generate(
     written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(split)
     decoded = decode_examples(model.params, inputs, *setting, length, infer.beams, infer.length_penalty)
     with progress(f"{cell_name(config)} {split.name}: writing", len(split), "examples", show=hosts.first()) as meter:
-        for rows, ids in decoded:
+        for rows, ids in stop.between(decoded):
             for row, answer in zip(rows, ids, strict=True):
                 written[row] = answer
             meter.advance(len(rows))
@@ -56,7 +57,7 @@ def generate(
     scored = sequences.score_sequences(model.params, inputs, [golds, own], model.size, dtype, mesh, plan, batch_size)
     tokens = [_Gathered(golds), _Gathered(own)]
     with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples", show=hosts.first()) as meter:
-        for rows, values in scored:
+        for rows, values in stop.between(scored):
             for gathered, of_batch in zip(tokens, values, strict=True):
                 gathered.add(rows, of_batch)
             meter.advance(len(rows))

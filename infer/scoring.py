@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,8 +14,8 @@ from infer.identity import ModelSource, infer_run_id, scoring_identity
 from metrics.media import most_uncertain
 from metrics.scores import Scores, write_scores
 from tracking.interface import Artifact, ArtifactDraft, Tracker
-from train.cell_data import cell_size, dataset_record, log_data
-from train.data.sources import Split, load_split
+from train.cell_data import cell_size, dataset_record, log_data, shared_split
+from train.data.sources import Split
 from train.data.tokens import Vocabulary
 from train.identity import cell_name, identity_hash, settings
 from train.model_artifact import Model, load_model
@@ -22,14 +23,24 @@ from train.pretrained.find import agreed_size
 from train.pretrained.hf import hf_config
 from train.pretrained.load import check_vocabulary, load
 from train.sharding import make_mesh
+from train.stopping import Stop, Stopped
 
 
-def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
+def score(
+    config: Config,
+    tracker: Tracker,
+    source: ModelSource,
+    devices: Sequence[jax.Device] | None = None,
+    stop: Stop | None = None,
+) -> Artifact:
     """Scores one split by one model and logs `scores-D-S-sN-SPLIT`.
 
-    Raises SwitchyardError for rows, classes or a model that can't be used.
+    The mesh lies over `devices`, or over all. Raises SwitchyardError for rows, classes or a model that can't be used,
+    and Stopped where a signal was noted in `stop`, for who takes the signals itself: nothing is kept of the scores.
     """
-    split = load_split(config.dataset, config.infer.split)
+    stop = stop or Stop()
+    split = shared_split(config.dataset, config.infer.split)
+    stop.check()
     identity = scoring_identity(config, source.digest)
     with tracker.start_run(
         infer_run_id(config, source.digest),
@@ -43,9 +54,13 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
         if source.artifact is not None:
             run.use_artifact(source.artifact)
         run.use_artifact(log_data(dataset_record(config.dataset), tracker))
-        mesh, artifact = make_mesh(config.mesh), source.artifact
+        mesh, artifact = make_mesh(config.mesh, devices), source.artifact
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
-        scores, summary = score_split(config, split, model, source.digest, mesh)
+        try:
+            scores, summary = score_split(config, split, model, source.digest, mesh, stop)
+        except Stopped:
+            run.finish("stopped", f"stopped by signal {stop.received} while it scored: the same command scores again")
+            raise
         run.set_summary(summary)
         run.log_table("most_uncertain", *most_uncertain(scores))
         name = f"scores-{cell_name(config)}-{split.name}"
@@ -57,11 +72,11 @@ def score(config: Config, tracker: Tracker, source: ModelSource) -> Artifact:
 
 
 def score_split(
-    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh
+    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh, stop: Stop
 ) -> tuple[Scores, dict[str, float]]:
-    """The split's scores and a summary; `model` lies over `mesh`, `digest` is its content."""
+    """The split's scores and a summary; `model` lies over `mesh`, `digest` is its content. `stop` stops it."""
     by_task = classify if config.dataset.task == "classification" else generate
-    return by_task(config, split, model, digest, mesh)
+    return by_task(config, split, model, digest, mesh, stop)
 
 
 def outside_model(config: Config, source: ModelSource, mesh: jax.sharding.Mesh) -> Model:

@@ -1,6 +1,7 @@
 """`python -m sweeps -m dataset=a,b size=small,base seed='range(10)'` or `sweep=NAME`: a grid, then its tables.
 
-Every Hydra job is one cell: train, then infer. Finished cells are skipped; a failed one does not stop the others.
+Every Hydra job is one cell: train, then infer. Finished cells are skipped; a failed one does not stop the others. With
+`sweeps.seeds_per_job=N` up to N consecutive seeds of a cell are one job.
 """
 
 import sys
@@ -8,13 +9,14 @@ import sys
 from conf.app import command, exit_with
 from conf.errors import SwitchyardError
 from conf.schema import Config
-from sweeps.cell import run_cell
+from sweeps.cell import run_job
 from sweeps.grid import abandon_sweep, finish_sweep
 from sweeps.launchers import register_launchers
+from sweeps.sweeper import register_sweeper
 
 
 def main(config: Config) -> None:
-    if not run_cell(config):
+    if not run_job(config):
         _FAILED.append(config.seed)
 
 
@@ -23,6 +25,7 @@ _FAILED: list[int] = []
 if __name__ == "__main__":
     try:
         register_launchers(sys.argv[1:])
+        register_sweeper()
     except SwitchyardError as error:
         exit_with(error)
     try:

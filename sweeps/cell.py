@@ -1,10 +1,13 @@
-"""One job of a sweep: a cell is trained, then scored, unless that is done already. Starts without JAX."""
+"""One job of a sweep: a cell is trained, then scored, unless that is done already; or several seeds of a cell, side by
+side (`mesh.seed`). Starts without JAX."""
 
 import os
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from conf.errors import SwitchyardError
 from conf.schema import Config
@@ -13,10 +16,51 @@ from tracking import is_alive, open_tracker
 from tracking.interface import Artifact, Tracker
 from train.identity import cell_name, train_run_id, trained_model
 from train.pretrained.find import resolved
+from train.seeds import seeds_of, side_by_side
+from train.stopping import Stop
+
+if TYPE_CHECKING:
+    import jax
 
 
-def run_cell(config: Config) -> bool:
-    """Trains and scores one cell; whether it went through.
+def run_job(config: Config) -> bool:
+    """Runs the cell of each of the job's seeds, those that aren't done at once; whether all went through.
+
+    Raises as `run_cell` does.
+    """
+    cells = seeds_of(config)
+    if config.mesh.seed == 1:
+        return run_cell(cells[0])
+    missing = [cell for cell in cells if not is_done(cell)]
+    went = [run_cell(cell) for cell in cells if cell not in missing]  # they say that they are done
+    if missing:
+        from train import hosts  # JAX starts here, in one thread
+        from train.compilation import keep_compiled
+        from train.sharding import device_groups
+
+        hosts.join(config.hosts)
+        keep_compiled()
+        try:
+            device_groups(config.mesh.seed)
+        except SwitchyardError as error:
+            for cell in missing:
+                keep_failure(cell, open_tracker(cell.tracking), error, since=time.time())
+                print(f"{cell_name(cell)}: failed: {error}", file=sys.stderr)
+            return False
+        went += side_by_side(config, missing, run_cell)
+    return all(went)
+
+
+def is_done(config: Config) -> bool:
+    """Whether nothing is missing of a cell."""
+    try:
+        return finished_cell(resolved(config), open_tracker(config.tracking))[1] is not None
+    except SwitchyardError:  # the cell will fail and say so
+        return False
+
+
+def run_cell(config: Config, devices: "Sequence[jax.Device] | None" = None, stop: Stop | None = None) -> bool:
+    """Trains and scores one cell, `devices` and `stop` as `train.loop.train` takes them; whether it went through.
 
     A failure is kept in the run that failed, traceback and all, and is not raised: the other cells go on. A signal is
     (`Stopped`, a SystemExit): it ends the sweep.
@@ -27,7 +71,7 @@ def run_cell(config: Config) -> bool:
     try:
         config = resolved(config)
         name = cell_name(config)
-        scores, fresh = finish_cell(config, tracker)
+        scores, fresh = finish_cell(config, tracker, devices, stop)
     except Exception as error:
         if is_run_elsewhere(config, tracker):  # by a job of another sweep: that one will say how it went
             print(f"{name}: {error}", file=sys.stderr)
@@ -40,13 +84,19 @@ def run_cell(config: Config) -> bool:
     return True
 
 
-def finish_cell(config: Config, tracker: Tracker) -> tuple[Artifact, bool]:
-    """Does what is missing of a cell; its scores, and whether anything had to be done."""
+def finished_cell(config: Config, tracker: Tracker) -> tuple[Artifact | None, Artifact | None]:
+    """The model and the scores of a cell, where they are there and are not to be made again."""
     model = None if config.force else trained_model(config, tracker)
-    if model is not None:
-        scores = finished_scores(config, tracker, model.digest)
-        if scores is not None:
-            return scores, False
+    return model, None if model is None else finished_scores(config, tracker, model.digest)
+
+
+def finish_cell(
+    config: Config, tracker: Tracker, devices: "Sequence[jax.Device] | None" = None, stop: Stop | None = None
+) -> tuple[Artifact, bool]:
+    """Does what is missing of a cell; its scores, and whether anything had to be done."""
+    model, scores = finished_cell(config, tracker)
+    if scores is not None:
+        return scores, False
     from infer.scoring import score  # JAX starts here, not for a cell that is done
     from train import hosts
     from train.compilation import keep_compiled
@@ -56,8 +106,8 @@ def finish_cell(config: Config, tracker: Tracker) -> tuple[Artifact, bool]:
     keep_compiled()
     tracker = hosts.shared(tracker)
     if model is None:
-        model = train(config, tracker)
-    return score(config, tracker, ModelSource(model.digest, model)), True
+        model = train(config, tracker, devices, stop)
+    return score(config, tracker, ModelSource(model.digest, model), devices, stop), True
 
 
 def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:

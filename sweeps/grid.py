@@ -77,6 +77,11 @@ def grid_configs(multirun: DictConfig) -> list[Config]:
     return configs
 
 
+def seeds_per_job() -> int:
+    """How many seeds the multirun that has started puts into one job."""
+    return _STARTED[-1].configs[0].sweeps.seeds_per_job if _STARTED else 1
+
+
 def list_cells(configs: list[Config]) -> None:
     """Prints the cells, one line a dataset and size."""
     lines: dict[tuple[str, str], list[Config]] = {}
@@ -97,6 +102,11 @@ def list_cells(configs: list[Config]) -> None:
 def start_sweep(configs: list[Config]) -> Sweep:
     """Opens the store and keeps the grid in a run of its own, where `sweeps.status` finds it."""
     first = configs[0]
+    if (n := max(config.mesh.seed for config in configs)) > 1:
+        raise SwitchyardError(
+            f"mesh.seed={n} in a grid: expected 1, because the grid's own seeds say which there are; "
+            f"sweeps.seeds_per_job={n} puts {n} of them into one job"
+        )
     cells = [_cell(config) for config in configs]
     names = [(cell.dataset, cell.size, cell.seed) for cell in cells]
     if twice := {name for name in names if names.count(name) > 1}:

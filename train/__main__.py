@@ -1,18 +1,29 @@
-"""`python -m train dataset=demo size=nano seed=0`: fine-tunes one cell and logs its model."""
+"""`python -m train dataset=demo size=nano seed=0`: fine-tunes one cell and logs its model.
+
+With `mesh.seed=N`, N seeds of it at once: `seed`, `seed` + 1, …
+"""
+
+from typing import Any
 
 from conf.app import command
 from conf.schema import Config
 from tracking import open_tracker
 from train.identity import trained_model
 from train.pretrained.find import resolved
+from train.seeds import seeds_of, side_by_side
 
 
 def main(config: Config) -> None:
     config = resolved(config)
     tracker = open_tracker(config.tracking)
-    model = None if config.force else trained_model(config, tracker)
-    if model is not None:
-        print(f"{model.ref} is trained already; force=true trains it again")
+    missing = []
+    for cell in seeds_of(config):
+        model = None if config.force else trained_model(cell, tracker)
+        if model is None:
+            missing.append(cell)
+        else:
+            print(f"{model.ref} is trained already; force=true trains it again")
+    if not missing:
         return
     from train import hosts  # JAX starts here, not for a cell that is done
     from train.compilation import keep_compiled
@@ -20,9 +31,13 @@ def main(config: Config) -> None:
 
     hosts.join(config.hosts)
     keep_compiled()
-    model = train(config, hosts.shared(tracker))
-    if hosts.first():
-        print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters")
+
+    def train_one(cell: Config, *place: Any) -> None:
+        model = train(cell, hosts.shared(open_tracker(cell.tracking)), *place)
+        if hosts.first():
+            print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters", flush=True)
+
+    side_by_side(config, missing, train_one)
 
 
 if __name__ == "__main__":

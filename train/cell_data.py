@@ -3,7 +3,9 @@
 import functools
 import json
 import tempfile
+import threading
 import uuid
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ from train.data.sources import Split, expected_rows, load_split, source_digest, 
 from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
 from train.labels import pad_labels
+
+# Seeds that train side by side (`mesh.seed`) ask at once for the same: the first reads, the others wait and find it.
+_READING = threading.Lock()
+_SPLITS: weakref.WeakValueDictionary[tuple[str, str, str], Split] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,24 @@ def load_cell_data(config: Config, cache: Path) -> CellData:
     path = config.tokenizer.path
     vocabulary_digest = "" if path is None else file_sha256(Path(path), "tokenizer.path")
     rest = json.dumps([vars(config.tokenizer), config.train.eval_examples, config.infer.split])
-    return _load(_dataset_key(config.dataset), rest, source_digest(config.dataset), vocabulary_digest, cache)
+    with _READING:
+        return _load(_dataset_key(config.dataset), rest, source_digest(config.dataset), vocabulary_digest, cache)
 
 
 def dataset_record(dataset: Dataset) -> dict[str, Any]:
     """The record of `data-D` (see `data_record`); kept, so that a sweep's cells don't read all rows for it again."""
-    return _dataset_record(_dataset_key(dataset), source_digest(dataset))
+    with _READING:
+        return _dataset_record(_dataset_key(dataset), source_digest(dataset))
+
+
+def shared_split(dataset: Dataset, name: str) -> Split:
+    """`load_split`, read once for all who have it in hand at one time."""
+    with _READING:
+        key = _dataset_key(dataset), name, source_digest(dataset)
+        split = _SPLITS.get(key)
+        if split is None:
+            split = _SPLITS[key] = load_split(dataset, name)
+        return split
 
 
 @functools.lru_cache(maxsize=8)

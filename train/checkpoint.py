@@ -1,11 +1,16 @@
 """The training checkpoints of one run, by Orbax v1: asynchronous, the last K and the final one. Its only import."""
 
+import threading
 from pathlib import Path
 
 from orbax.checkpoint import v1 as ocp
 
 from conf.errors import SwitchyardError
 from train.step import TrainState
+
+# Orbax numbers its operations for the whole process, and what belongs to one reads the last number as it starts. Where
+# seeds train side by side, one of them starts a save or a load at a time: else saves wait for each other, and time out.
+_STARTING = threading.Lock()
 
 
 class Checkpoints:
@@ -34,14 +39,16 @@ class Checkpoints:
         Raises SwitchyardError when it is damaged or is another model's.
         """
         try:
-            return self._checkpointer.load(self.latest, abstract)  # type: ignore[return-value]
+            with _STARTING:
+                return self._checkpointer.load(self.latest, abstract)  # type: ignore[return-value]
         except Exception as error:  # orbax and tensorstore raise many kinds for a file cut short
             raise SwitchyardError(self._broken(error)) from error
 
     def save(self, state: TrainState, step: int) -> None:
         """Starts to save; returns when the arrays are copied, before they are written."""
         if self.latest != step:
-            self._checkpointer.save_async(step, state, force=True)  # else skipped while another save is under way
+            with _STARTING:
+                self._checkpointer.save_async(step, state, force=True)  # else skipped while another save is under way
 
     def close(self) -> None:
         """Waits until everything that was saved is on disk."""

@@ -79,6 +79,11 @@ def main(config: Config) -> None:
     """Compiles, prints, and exits with status 1 where a step does not fit."""
     if config.topology is None:
         raise SwitchyardError("topology is not set: give topology=v5e:4x4, or another TPU slice by its compiler's name")
+    if config.mesh.seed > 1:
+        raise SwitchyardError(
+            f"mesh.seed={config.mesh.seed}: expected 1. Each seed compiles for its own part of the devices: give the "
+            "topology of one part"
+        )
     if importlib.util.find_spec("libtpu") is None:
         raise SwitchyardError(f"libtpu, the TPU's compiler, is not installed. Install it with: {INSTALL}")
     devices = topology_devices(config.topology)

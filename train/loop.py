@@ -1,12 +1,11 @@
 """The training of one cell, from its last checkpoint or from the start, to a logged model artifact."""
 
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -28,20 +27,15 @@ from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
-
-# What batch systems send before they take a machine away (SIGTERM, or SIGUSR1 and SIGUSR2 as asked), and Ctrl-C.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+from train.stopping import Stop, Stopped, stop_signals
 
 
-class Stopped(SystemExit):
-    """A signal asked the run to stop; it has saved and said so. The exit status is the shell's for that signal."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(128 + signal_number)
-
-
-def train(config: Config, tracker: Tracker) -> Artifact:
+def train(
+    config: Config, tracker: Tracker, devices: Sequence[jax.Device] | None = None, stop: Stop | None = None
+) -> Artifact:
     """Fine-tunes one cell from its last checkpoint, or from `train.init`, and logs the model.
+
+    The mesh lies over `devices`, or over all. Who takes the signals itself hands in the `stop` where it notes them.
 
     Raises SwitchyardError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
     and Stopped when SIGTERM or SIGINT arrives, after a checkpoint.
@@ -54,6 +48,8 @@ def train(config: Config, tracker: Tracker) -> Artifact:
     size = cell_size(config, data.vocabulary)
     if checkpoint is not None:
         check_vocabulary(checkpoint, data.vocabulary)
+    if stop is not None:
+        stop.check()
     identity, run_id = training_identity(config), train_run_id(config)
     directory = Path(config.tracking.root) / "checkpoints" / run_id
     if config.force and hosts.first():
@@ -73,8 +69,9 @@ def train(config: Config, tracker: Tracker) -> Artifact:
             run.use_artifact(checkpoint.artifact)
         cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}
         run.set_summary({"parameters": t5.count_parameters(size), **cut})
-        with stop_signals() as stop:
-            state = fit(config, data, size, checkpoint, directory, run, stop)
+        with stop_signals() if stop is None else nullcontext(stop) as stop:
+            mesh = make_mesh(config.mesh, devices)
+            state = fit(config, data, size, checkpoint, mesh, directory, run, stop)
             params = hosts.whole(state.params)
             draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
             with tempfile.TemporaryDirectory() as folder:
@@ -89,13 +86,19 @@ def train(config: Config, tracker: Tracker) -> Artifact:
 
 
 def fit(
-    config: Config, data: CellData, size: Size, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: "Stop"
+    config: Config,
+    data: CellData,
+    size: Size,
+    checkpoint: Checkpoint | None,
+    mesh: jax.sharding.Mesh,
+    directory: Path,
+    run: Run,
+    stop: Stop,
 ) -> TrainState:
     """Runs the steps that are left, logging and saving as it goes, and returns the final state.
 
     Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
     """
-    mesh = make_mesh(config.mesh)
     if whole_rows(mesh, config.train.batch_size) != config.train.batch_size:
         raise SwitchyardError(
             f"train.batch_size={config.train.batch_size} can't be shared by mesh data={mesh.shape['data']} × "
@@ -235,37 +238,3 @@ class Window:
         self.loss = point["loss"]
         self._metrics, self._padding, self._input_seconds = [], [], 0.0
         self._since = time.monotonic()
-
-
-class Stop:
-    """The signal that asked to stop, or 0."""
-
-    received = 0
-
-
-@contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """SIGNALS are noted instead of ending the process; a second SIGINT does end it. Main thread only.
-
-    A batch system's own handler of such a signal is called at the end: it is what puts the job back into the queue.
-    """
-    stop = Stop()
-
-    def note(number: int, _: object) -> None:
-        if stop.received == signal.SIGINT == number:
-            raise KeyboardInterrupt
-        stop.received = number
-
-    try:
-        previous = {number: signal.signal(number, note) for number in SIGNALS}
-    except ValueError:  # another thread: the caller handles signals
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        handler = previous[signal.Signals(stop.received)] if stop.received else None
-        if stop.received != signal.SIGINT and callable(handler):
-            handler(stop.received, None)

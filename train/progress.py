@@ -1,8 +1,9 @@
 """How far a loop is, how fast it goes and how long it has left: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -25,6 +26,11 @@ class Meter:
         """Units a second since the start."""
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+
     def advance(self, n: int = 1, note: str | None = None) -> None:
         self.done += n
         if self._bar is not None:
@@ -35,6 +41,36 @@ class Meter:
             left = (self.total - self.done) / max(self.rate, 1e-9)
             line = f"{self.title}: {self.done:,}/{self.total:,} {self.unit}, {self.rate:,.1f}/s, {left:,.0f} s left"
             print(line + (f", {note}" if note else ""), file=sys.stderr, flush=True)
+
+
+class _Display:
+    """The bars of all loops that run at one time, below each other: a terminal has room for one live display."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._loops = 0
+
+    @contextmanager
+    def shown(self, make: Callable[[], Progress]) -> Iterator[Progress]:
+        """The display, which is there from the first loop's start to the last one's end."""
+        with self._lock:
+            if self._progress is None:
+                self._progress = make()
+                self._progress.start()
+            shown = self._progress
+            self._loops += 1
+        try:
+            yield shown
+        finally:
+            with self._lock:
+                self._loops -= 1
+                if self._loops == 0:
+                    shown.stop()
+                    self._progress = None
+
+
+_DISPLAY = _Display()
 
 
 @contextmanager
@@ -52,5 +88,9 @@ def progress(title: str, total: int, unit: str, done: int = 0, show: bool = True
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
-        yield Meter(title, total, done, unit, bar)
+    with _DISPLAY.shown(lambda: Progress(*columns, console=console, transient=True, refresh_per_second=4)) as bar:
+        meter = Meter(title, total, done, unit, bar)
+        try:
+            yield meter
+        finally:
+            meter.close()

@@ -43,6 +43,25 @@ def make_mesh(config: Mesh, over: Sequence[jax.Device] | None = None) -> jax.sha
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=over)
 
 
+def device_groups(n: int) -> list[list[jax.Device]]:
+    """All devices, in order, cut into `n` equal groups: one for each seed of mesh.seed=n.
+
+    Raises SwitchyardError where they can't be cut so, and where there are several processes.
+    """
+    if jax.process_count() > 1:
+        raise SwitchyardError(
+            f"mesh.seed={n} with several processes: expected 1; start a job for each seed instead (seed=N)"
+        )
+    devices = jax.devices()
+    if len(devices) % n:
+        raise SwitchyardError(
+            f"mesh.seed={n} does not fit {len(devices)} devices: each seed gets an equal group of them, so expected a "
+            "number that divides theirs"
+        )
+    each = len(devices) // n
+    return [devices[start : start + each] for start in range(0, len(devices), each)]
+
+
 def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
     """`rows` rounded up, so that every device that shares a batch gets as many."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]

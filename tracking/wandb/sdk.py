@@ -20,6 +20,8 @@ REQUEST_TIMEOUT = max(1, round(PATIENCE / 3))  # seconds for a request
 RUN_TIMEOUT = max(1, round(PATIENCE / 2))  # seconds for the start or the end of a run, uploads apart
 UPLOAD_RATE = 2e6  # bytes a second: an upload that is slower is given up, and is then still to be pushed
 
+_STARTING = threading.Lock()  # the SDK's service process is one for all threads
+
 
 class Unreachable(TrackingError):
     """The server did not answer, or not as it should."""
@@ -65,10 +67,11 @@ def settings(place: Place, folder: Path) -> "wandb.Settings":
 def prepare() -> None:
     """Once in a process, before anything else of the SDK: no reports of errors to its makers, no prompt, no chatter."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
+    with _STARTING:
+        import wandb
 
-    # its service process too, which on a busy machine takes longer to start than a server may take to answer
-    wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
+        # its service process too, which on a busy machine takes longer to start than a server may take to answer
+        wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
 
 
 def api(place: Place) -> "wandb.Api":

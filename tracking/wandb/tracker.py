@@ -9,6 +9,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
+import threading
 import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -250,6 +251,9 @@ class WandbRun(Run):
 # ---- one courier for all trackers of this process that share a store and a place
 
 
+_TELLING = threading.Lock()  # seeds that run side by side in threads share the courier
+
+
 class _Delivery:
     """What this process has to have delivered of one store to one place."""
 
@@ -260,16 +264,18 @@ class _Delivery:
         self._ended: set[str] = set()
 
     def begin(self, run_id: str) -> None:
-        if self._courier is None or not self._courier.is_mine:
-            self._courier = Courier(self._root, self._place)
-        self._runs[run_id] = None
-        self._ended.discard(run_id)
-        self._courier.tell("follow", run_id)
+        with _TELLING:
+            if self._courier is None or not self._courier.is_mine:
+                self._courier = Courier(self._root, self._place)
+            self._runs[run_id] = None
+            self._ended.discard(run_id)
+            self._courier.tell("follow", run_id)
 
     def end(self, run_id: str) -> None:
-        if self._courier is not None and run_id not in self._ended:
-            self._ended.add(run_id)
-            self._courier.tell("finish", run_id)
+        with _TELLING:
+            if self._courier is not None and run_id not in self._ended:
+                self._ended.add(run_id)
+                self._courier.tell("finish", run_id)
 
     def flush(self, seconds: float) -> Pending:
         """See `WandbTracker.flush`."""
@@ -311,11 +317,12 @@ _DELIVERIES: dict[tuple[Path, Place], _Delivery] = {}
 
 def _delivery(tracker: WandbTracker) -> _Delivery:
     key = tracker.store.root, tracker.place
-    if key not in _DELIVERIES:
-        if not _DELIVERIES:
-            atexit.register(_settle_all)
-        _DELIVERIES[key] = _Delivery(*key)
-    return _DELIVERIES[key]
+    with _TELLING:
+        if key not in _DELIVERIES:
+            if not _DELIVERIES:
+                atexit.register(_settle_all)
+            _DELIVERIES[key] = _Delivery(*key)
+        return _DELIVERIES[key]
 
 
 def _settle_all() -> None:

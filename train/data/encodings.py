@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from train.data.sources import Split, say
 from train.data.tokens import Encoded, Vocabulary
 
 _VERSION = 1  # goes up with every change to what `Vocabulary.encode` gives
+_ENCODING = threading.Lock()  # of the threads of one process, the first encodes and the others read
 
 
 def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path, what: str = "inputs") -> Encoded:
@@ -25,11 +27,12 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
     key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
     key += "" if what == "inputs" else f" {what}"
     folder = Path(cache) / f"{split.dataset}-{split.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    encoded = _read(folder, len(split))
-    if encoded is None:
-        encoded = vocabulary.encode(texts, max_length)
-        _write(encoded, folder)
-        encoded = _read(folder, len(split)) or encoded  # mapped: the copy in memory goes
+    with _ENCODING:
+        encoded = _read(folder, len(split))
+        if encoded is None:
+            encoded = vocabulary.encode(texts, max_length)
+            _write(encoded, folder)
+            encoded = _read(folder, len(split)) or encoded  # mapped: the copy in memory goes
     if encoded.truncated:
         say(
             f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} {what} "

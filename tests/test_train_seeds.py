@@ -1,0 +1,202 @@
+"""Several seeds in one process: each ends as its own separate run, stopped or not, whatever becomes of the others."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from conf.errors import SwitchyardError
+from tests.conftest import REPO
+from tests.test_train_loop import SMALL, config_in, train_here
+from tracking.store import Store
+from train.seeds import seeds_of, side_by_side
+from train.sharding import device_groups
+from train.stopping import Stopped
+
+QUICK = (*SMALL, "train.steps=6", "train.eval_every=0")
+
+
+def start(name, root, devices, *overrides):
+    # PJRT_NPROC: tests/eight_devices.py says why
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": "64"}
+    command = [sys.executable, "-m", name, *overrides, f"tracking.root={root}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=REPO, env=os.environ | flags, **pipes)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=500)
+    return process.returncode, out, err
+
+
+def wait_for_history(root, process):
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if (root / "store.db").exists():
+            store = Store(root)
+            if any(store.history(run.id) for run in store.runs(job_type="train")):
+                return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError("no seed came as far as its first log")
+
+
+def digests(root, *seeds):
+    store = Store(root)
+    names = [name for seed in seeds for name in (f"model-demo-nano-s{seed}", f"scores-demo-nano-s{seed}-test")]
+    return {name: store.artifact(name).digest for name in names}
+
+
+def test_seeds_in_one_job_are_those_of_separate_runs_and_one_that_fails_stops_no_other(compose, tmp_path):
+    """By the grid: seeds 0 and 1 are a job, on four devices each. Another process has seed 1 at first."""
+    root, apart = tmp_path / "together", tmp_path / "apart"
+    grid = ("-m", *QUICK, "seed=0,1", "sweeps.seeds_per_job=2", "sweeps.metrics=false")
+    held = Store(root).start_run(train_id(config_in(compose, root, *QUICK[len(SMALL) :], "seed=1")), **ELSEWHERE)
+    code, out, err = finish(start("sweeps", root, 8, *grid))
+    assert code == 1 and "demo-nano-s1: " in err and "Traceback" not in err, err
+    assert re.findall(r"(demo-nano-s\d): done", out) == ["demo-nano-s0"]
+    held.finish("failed", "given up")
+
+    code, out, err = finish(start("sweeps", root, 8, *grid))
+    assert code == 0, err
+    assert re.findall(r"demo-nano-s(\d): was done already", out) == ["0"] and "demo-nano-s1: done" in out
+    store = Store(root)
+    assert len(store.runs(job_type="train")) == len(store.runs(job_type="infer")) == 2
+    assert {run.group for run in store.runs(job_type="infer")} == {store.runs(job_type="sweep")[0].group}
+
+    code, _, err = finish(start("sweeps", apart, 4, "-m", *QUICK, "seed=0,1", "sweeps.metrics=false"))
+    assert code == 0, err
+    assert digests(root, 0, 1) == digests(apart, 0, 1)
+    ids = [
+        {run.id for run in Store(folder).runs() if re.match("(train|infer)-.*-s[01]-", run.id)}
+        for folder in (root, apart)
+    ]
+    assert ids[0] == ids[1] and len(ids[0]) == 4
+
+
+ELSEWHERE = {"job_type": "train", "config": {"dataset": {"name": "demo"}, "size": {"name": "nano"}, "seed": 1}}
+
+
+def train_id(config):
+    from train.identity import train_run_id
+
+    return train_run_id(config)
+
+
+def test_a_signal_stops_all_seeds_and_the_same_commands_end_as_if_there_had_been_none(compose, tmp_path):
+    root = tmp_path / "runs"
+    given = (
+        *SMALL,
+        "train.steps=300",
+        "train.batch_size=2",
+        "train.log_every=2",
+        "train.eval_every=0",
+        "seed=4",
+        "mesh.seed=2",
+    )
+    process = start("train", root, 2, *given)
+    wait_for_history(root, process)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == 128 + signal.SIGTERM and "the same command goes on from there" in err, err
+    states = {run.state: run.error for run in Store(root).runs(job_type="train")}
+    assert int(re.search(r"after step (\d+) of 300", states["stopped"])[1]) < 300
+    assert set(states) <= {"stopped", "finished"}  # the seed that started first may have been through
+
+    code, out, err = finish(start("train", root, 2, *given))
+    assert code == 0 and "logged model-demo-nano-s" in out, err
+    code, out, err = finish(start("train", root, 2, *given))
+    assert code == 0 and out.count("is trained already") == 2, err
+    for seed in (4, 5):
+        config = config_in(compose, tmp_path / "apart", *given[len(SMALL) : -2], f"seed={seed}")
+        assert train_here(config).digest == Store(root).artifact(f"model-demo-nano-s{seed}").digest
+
+
+@pytest.fixture
+def two_groups(monkeypatch):
+    """As if there were two devices; a process of tests has one."""
+    monkeypatch.setattr("train.sharding.device_groups", lambda n: [jax.devices()] * n)
+
+
+def test_each_seed_has_the_config_of_its_separate_run(compose):
+    assert seeds_of(compose("seed=3", "mesh.seed=2")) == [compose("seed=3"), compose("seed=4")]
+
+
+def test_a_seed_that_fails_is_said_at_once_and_stops_no_other(compose, two_groups, capsys):
+    config, through = compose("seed=3", "mesh.seed=2"), []
+
+    def work(cell, devices, stop):
+        if cell.seed == 3:
+            raise SwitchyardError("no good")
+        while "no good" not in (said := capsys.readouterr().err):
+            time.sleep(0.01)
+        through.append((cell.seed, said))
+
+    with pytest.raises(SwitchyardError, match="1 of 2 seeds failed: 3"):
+        side_by_side(config, seeds_of(config), work)
+    assert through == [(4, "error: demo-nano-s3: no good\n")]
+
+
+def test_a_signal_reaches_the_seed_that_is_left(compose, two_groups):
+    config, through = compose("seed=3", "mesh.seed=2"), []
+
+    def work(cell, devices, stop):
+        if cell.seed == 4:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while not stop.received:
+                time.sleep(0.01)
+            stop.check()
+        through.append(cell.seed)
+
+    with pytest.raises(Stopped) as stopped:
+        side_by_side(config, seeds_of(config), work)
+    assert stopped.value.code == 128 + signal.SIGUSR1 and through == [3]
+
+
+STUBBORN = r"""
+import os, time, train.sharding
+from conf.schema import Config, Mesh
+from train.seeds import seeds_of, side_by_side
+
+def work(cell, devices, stop):
+    os.write(1, b"works\n")
+    while not stop.received:
+        time.sleep(0.01)
+    os.write(1, b"heard it\n")
+    time.sleep(1000)
+
+train.sharding.device_groups = lambda n: [train.sharding.jax.devices()] * n
+config = Config(mesh=Mesh(seed=2))
+config.dataset.name = config.size.name = "some"
+side_by_side(config, seeds_of(config), work)
+"""
+
+
+def test_a_second_ctrl_c_ends_the_process():
+    process = subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    for line in ("works\n", "heard it\n"):
+        assert [process.stdout.readline() for _ in range(2)] == [line] * 2
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 128 + signal.SIGINT
+
+
+def test_the_groups_are_disjoint_and_hold_all_devices(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: list(range(8)))
+    assert device_groups(2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert device_groups(8) == [[i] for i in range(8)]
+    with pytest.raises(SwitchyardError, match="mesh.seed=3 does not fit 8 devices"):
+        device_groups(3)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(SwitchyardError, match="mesh.seed=2 with several processes: expected 1; start a job for each"):
+        device_groups(2)
+
+
+@pytest.mark.parametrize("override", ["mesh.seed=0", "sweeps.seeds_per_job=0"])
+def test_a_count_below_one_is_refused(compose, override):
+    with pytest.raises(SwitchyardError, match=f"{override}: expected 1 or more"):
+        compose(override)

@@ -1,0 +1,63 @@
+"""Signals that ask the work to stop: noted, looked at where the work can stop, and passed on. Starts without JAX."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# What batch systems send before they take a machine away (SIGTERM, or SIGUSR1 and SIGUSR2 as asked), and Ctrl-C.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to stop; it has saved and said so. The exit status is the shell's for that signal."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(128 + signal_number)
+
+
+class Stop:
+    """The signal that asked to stop, or 0. Several threads may look at one."""
+
+    received = 0
+
+    def check(self) -> None:
+        """Raises Stopped where a signal has come."""
+        if self.received:
+            raise Stopped(self.received)
+
+    def between(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, one after the other; raises Stopped before the next one where a signal has come."""
+        for item in items:
+            self.check()
+            yield item
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """SIGNALS are noted instead of ending the process; a second SIGINT does end it. Main thread only.
+
+    A batch system's own handler of such a signal is called at the end: it is what puts the job back into the queue.
+    """
+    stop = Stop()
+
+    def note(number: int, _: object) -> None:
+        if stop.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        stop.received = number
+
+    try:
+        previous = {number: signal.signal(number, note) for number in SIGNALS}
+    except ValueError:  # another thread: the caller handles signals
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        handler = previous[signal.Signals(stop.received)] if stop.received else None
+        if stop.received != signal.SIGINT and callable(handler):
+            handler(stop.received, None)
