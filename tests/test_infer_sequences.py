@@ -244,14 +244,20 @@ def test_no_more_target_lengths_than_padding_asks_for():
     rng = np.random.default_rng(0)
     input_lengths, target_lengths = rng.choice([10, 40], 1000), rng.integers(1, 100, 1000)
     batches = scoring_batches(input_lengths, Budget(4000, lambda _: 10), 2)
-    found = {}
-    for max_padding in (0.6, 0.3, 0.22, 0.155):
-        plan = sequence_batches(batches, target_lengths, 4000, 1, max_padding, 8)
+
+    def planned(max_padding, buckets):
+        plan = sequence_batches(batches, target_lengths, 4000, 1, max_padding, buckets)
         share = 1 - target_lengths.sum() / sum(batch.row_count * batch.target_length for batch in plan)
-        assert share <= max_padding
-        found[max_padding] = len({(batch.input_length, batch.target_length) for batch in plan})
-    # c lengths for uniform targets leave a share of 1/(c + 1)
-    assert found == {0.6: 2, 0.3: 6, 0.22: 8, 0.155: 12}
+        return share, len({(batch.input_length, batch.target_length) for batch in plan})
+
+    most = []
+    for max_padding in (0.6, 0.3, 0.22, 0.155):
+        share, lengths = planned(max_padding, 8)
+        assert share <= max_padding and lengths % 2 == 0  # as many for either input length
+        if lengths > 2:
+            assert planned(max_padding, lengths // 2 - 1)[0] > max_padding
+        most.append(lengths)
+    assert most == sorted(set(most)) and most[0] == 2
 
 
 def test_sorting_by_target_length_saves_padding():
