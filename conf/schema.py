@@ -281,12 +281,14 @@ class Infer:
     Where a model writes its answer (span QA, translation), it is decoded greedily, or by a beam search with
     `length_penalty` (T5X's alpha); BLEU splits words as sacreBLEU's `bleu_tokenizer`.
 
-    Batches are padded to as few lengths as keep the share of padding under `max_padding`, at most `length_buckets`.
+    A batch holds at most `batch_tokens` positions, those of its padded inputs and of its outputs together: many short
+    texts or few long ones, and one at least. Texts are padded to as few lengths as keep the share of padding under
+    `max_padding`, at most `length_buckets`.
     """
 
     split: str = "test"
     checkpoint: Optional[str] = None
-    batch_size: int = 64
+    batch_tokens: int = 32768
     max_padding: float = 0.1
     length_buckets: int = 8
     beams: int = 1
@@ -294,7 +296,7 @@ class Infer:
     bleu_tokenizer: str = "intl"
 
     def check(self) -> None:
-        _at_least("infer.batch_size", self.batch_size, 1)
+        _at_least("infer.batch_tokens", self.batch_tokens, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
         _at_least("infer.beams", self.beams, 1)
         _at_least("infer.length_penalty", self.length_penalty, 0)

@@ -14,7 +14,7 @@ from train.data.encodings import encode_split
 from train.data.sources import Split
 from train.data.tokens import Encoded, check_targets
 from train.identity import cell_name
-from train.labels import pad_labels, score_examples
+from train.labels import label_budget, pad_labels, score_examples
 from train.model_artifact import Model
 from train.progress import progress
 from train.sharding import whole_rows
@@ -34,12 +34,13 @@ def classify(
     cache = Path(config.tracking.root) / "encodings"
     inputs = encode_split(model.vocabulary, split, config.dataset.max_input_length, cache)
     labels = model.vocabulary.encode(classes, max_length=1 << 20)
-    batch_size = whole_rows(mesh, min(config.infer.batch_size, len(split)))
-    batches = plan_batches(config.infer, inputs.lengths, batch_size)
+    padded_labels = pad_labels(labels)
+    budget = label_budget(config.infer.batch_tokens, padded_labels.shape, whole_rows(mesh, 1))
+    batches = plan_batches(config.infer, inputs.lengths, budget)
     dtype = dtype_of(config)
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
-    scored = score_examples(model.params, inputs, pad_labels(labels), model.size, dtype, mesh, batches, batch_size)
+    scored = score_examples(model.params, inputs, padded_labels, model.size, dtype, mesh, batches)
     with progress(f"{cell_name(config)} {split.name}", len(split), "examples", show=hosts.first()) as meter:
         for rows, values in stop.between(scored):
             log_likelihoods[rows] = values
@@ -62,7 +63,7 @@ def classify(
         "accuracy": float(correct.mean()),
         "examples": len(split),
         "truncated_inputs": inputs.truncated,
-        "padding_share": padding_share(inputs.lengths, batches, batch_size),
+        "padding_share": padding_share(inputs.lengths, batches),
     }
 
 

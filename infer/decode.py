@@ -18,6 +18,7 @@ import numpy as np
 from conf.schema import Size
 from infer.cache import start
 from train import hosts, t5
+from train.data.batches import ScoringBatch
 from train.data.tokens import EOS, Encoded
 from train.sharding import BATCH, on_mesh
 
@@ -195,8 +196,7 @@ def decode_examples(
     size: Size,
     dtype: str,
     mesh: jax.sharding.Mesh,
-    batches: Sequence[tuple[np.ndarray, int]],
-    batch_size: int,
+    batches: Sequence[ScoringBatch],
     max_length: int,
     beams: int = 1,
     alpha: float = 0.6,
@@ -204,12 +204,12 @@ def decode_examples(
     """Yields (rows [b], outputs) batch by batch; output j is row `rows[j]`'s tokens, int32, at most `max_length`.
 
     It ends in EOS unless `max_length` came first. `batches` as `scoring_batches` cuts them; a batch short of rows is
-    filled up with empty ones, so that only the lengths in `batches` compile. One beam is greedy.
+    filled up with empty ones, so that only the shapes in `batches` compile. One beam is greedy.
     """
     compiled = _compiled(tuple(sorted(vars(size).items())), dtype, max_length, beams, alpha, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, length in batches:
-        ids = hosts.laid(inputs.padded(rows, length, batch_size), sharding)
+    for rows, length, row_count in batches:
+        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
         out = jax.device_get(hosts.whole(compiled(params, ids)))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 

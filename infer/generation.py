@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from conf.schema import Config, Size
+from conf.schema import Config, Infer, Size
 from infer import sequences
 from infer.decode import as_encoded, decode_examples
 from infer.identity import decoding_settings
@@ -14,7 +14,7 @@ from infer.metadata import scores_metadata
 from metrics.scores import Scores, TokenScores
 from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
 from train import hosts, t5
-from train.data.batches import padding_share, plan_batches
+from train.data.batches import Budget, padding_share, plan_batches
 from train.data.encodings import encode_split
 from train.data.sources import Split
 from train.data.tokens import Encoded
@@ -37,13 +37,13 @@ def generate(
     cache, length = Path(config.tracking.root) / "encodings", config.dataset.max_target_length
     inputs = encode_split(model.vocabulary, split, dataset.max_input_length, cache)
     golds = encode_split(model.vocabulary, split, length, cache, "targets")
-    batch_size = whole_rows(mesh, min(infer.batch_size, len(split)))
-    batches = plan_batches(infer, inputs.lengths, batch_size)
+    row_multiple = whole_rows(mesh, 1)
+    batches = plan_batches(infer, inputs.lengths, decoding_budget(infer, length, row_multiple))
     dtype = dtype_of(config)
-    setting = (model.size, dtype, mesh, batches, batch_size)
+    setting = (model.size, dtype, mesh)
 
     written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(split)
-    decoded = decode_examples(model.params, inputs, *setting, length, infer.beams, infer.length_penalty)
+    decoded = decode_examples(model.params, inputs, *setting, batches, length, infer.beams, infer.length_penalty)
     with progress(f"{cell_name(config)} {split.name}: writing", len(split), "examples", show=hosts.first()) as meter:
         for rows, ids in stop.between(decoded):
             for row, answer in zip(rows, ids, strict=True):
@@ -53,8 +53,9 @@ def generate(
     prediction = [model.vocabulary.decode(ids) for ids in written]
 
     longest = np.maximum(golds.lengths, own.lengths)
-    plan = sequences.sequence_batches(batches, longest, batch_size, infer.max_padding, infer.length_buckets)
-    scored = sequences.score_sequences(model.params, inputs, [golds, own], model.size, dtype, mesh, plan, batch_size)
+    limits = (infer.batch_tokens, row_multiple, infer.max_padding, infer.length_buckets)
+    plan = sequences.sequence_batches(batches, longest, *limits)
+    scored = sequences.score_sequences(model.params, inputs, [golds, own], *setting, plan)
     tokens = [_Gathered(golds), _Gathered(own)]
     with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples", show=hosts.first()) as meter:
         for rows, values in stop.between(scored):
@@ -83,7 +84,7 @@ def generate(
         "truncated_inputs": inputs.truncated,
         "truncated_targets": golds.truncated,
         "unfinished_outputs": own.truncated,
-        "padding_share": padding_share(inputs.lengths, batches, batch_size),
+        "padding_share": padding_share(inputs.lengths, batches),
     }
     if translation:
         scores.bleu_stats = bleu_statistics(prediction, split.targets, infer.bleu_tokenizer)
@@ -92,6 +93,11 @@ def generate(
     scores.correct = np.array([exact_match(own, golds) for own, golds in zip(prediction, answers, strict=True)])
     matching = float(np.mean([f1(own, golds) for own, golds in zip(prediction, answers, strict=True)]))
     return scores, {"accuracy": float(scores.correct.mean()), "f1": matching} | summary
+
+
+def decoding_budget(infer: Infer, max_length: int, row_multiple: int) -> Budget:
+    """What a batch may hold where every beam of a row has room for `max_length` tokens, whether it fills it or not."""
+    return Budget(infer.batch_tokens, lambda _: infer.beams * max_length, row_multiple)
 
 
 def mean_flops(size: Size, inputs: Encoded, outputs: Encoded, beams: int) -> float:

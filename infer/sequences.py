@@ -15,7 +15,7 @@ import numpy as np
 
 from conf.schema import Size
 from train import hosts, t5
-from train.data.lengths import covering
+from train.data.batches import Budget, ScoringBatch, scoring_batches, worthwhile_lengths
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
 from train.sharding import BATCH, on_mesh
@@ -30,11 +30,12 @@ class TokenScores(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """Rows that are scored together, and the lengths to which they are padded."""
+    """Rows that are scored together, and the shapes to which they are padded."""
 
-    rows: np.ndarray  # [at most batch_size] int64
+    rows: np.ndarray  # [at most row_count] int64
     input_length: int
     target_length: int
+    row_count: int  # rows of the shape: what `rows` leaves of it is filled up with empty ones
 
 
 # --- pure ------------------------------------------------------------------------------------------------------------
@@ -108,38 +109,47 @@ def scores_of_logits(logits: jax.Array, targets: jax.Array) -> TokenScores:
 
 
 def sequence_batches(
-    batches: Sequence[tuple[np.ndarray, int]],
+    batches: Sequence[ScoringBatch],
     target_lengths: np.ndarray,
-    batch_size: int,
+    tokens: int,
+    row_multiple: int = 1,
     max_padding: float = 0.1,
     buckets: int = 8,
 ) -> list[SequenceBatch]:
     """Cuts anew, by target length, what `scoring_batches` cut by input length.
 
-    All rows of one input length are padded to it in any order: inside it they are sorted by `target_lengths` [n] (of
-    the longest target, where a row has several). Each batch's targets are padded to one of the fewest lengths that keep
-    the share of padding under `max_padding`, at most `buckets` of them. So no input is padded more than before, and no
-    more shapes compile than input lengths × `buckets`. Raises ValueError for `buckets` below 1.
+    All rows of one input length are padded to it in any order: they are planned as `scoring_batches` does, but by
+    `target_lengths` [n] (of the longest target, where a row has several), and so that the positions of a batch's inputs
+    and of one target of each row are at most `tokens`. Every input length has at most as many target lengths, the
+    fewest that keep the share of padded target positions under `max_padding`, at most `buckets`. So no input is padded
+    more than before, and no more shapes compile than input lengths × `buckets`. Raises ValueError for `buckets` below
+    1.
     """
     if buckets < 1:
         raise ValueError(f"buckets={buckets}: expected 1 or more")
     target_lengths = np.asarray(target_lengths)
-    cut: list[tuple[np.ndarray, int]] = []
-    for input_length in sorted({length for _, length in batches}):
-        rows = np.concatenate([rows for rows, length in batches if length == input_length])
-        rows = rows[np.argsort(target_lengths[rows], kind="stable")]
-        ends = np.arange(len(rows), 0, -batch_size)[::-1]  # only the first batch may be short, and its targets are too
-        cut += [(rows[max(0, end - batch_size) : end], input_length) for end in ends]
-    if not cut:
-        return []
-    longest = np.array([target_lengths[rows].max() for rows, _ in cut])  # [batches]
-    tokens = sum(int(target_lengths[rows].sum()) for rows, _ in cut)
+    by_input: dict[int, np.ndarray] = {}
+    for rows, length, _ in batches:
+        by_input[length] = np.append(by_input.get(length, np.zeros(0, np.int64)), rows)
+    wanted = int(target_lengths.sum())
     for count in range(1, buckets + 1):
-        chosen = covering(longest, count)
-        padded = chosen[np.searchsorted(chosen, longest)]  # [batches]
-        if 1 - tokens / (batch_size * padded.sum()) <= max_padding:
+        plan = [
+            batch
+            for length, rows in by_input.items()
+            for batch in _by_target(rows, length, target_lengths, tokens, row_multiple, count)
+        ]
+        if wanted >= (1 - max_padding) * sum(batch.row_count * batch.target_length for batch in plan):
             break
-    return [SequenceBatch(rows, length, int(t)) for (rows, length), t in zip(cut, padded)]
+    return plan
+
+
+def _by_target(
+    rows: np.ndarray, input_length: int, target_lengths: np.ndarray, tokens: int, row_multiple: int, buckets: int
+) -> list[SequenceBatch]:
+    """Plans the rows of one input length."""
+    budget = Budget(tokens, lambda _: input_length, row_multiple)  # the targets' lengths vary here, the inputs' don't
+    planned = scoring_batches(target_lengths[rows], budget, worthwhile_lengths(len(rows), buckets))
+    return [SequenceBatch(rows[some], input_length, length, row_count) for some, length, row_count in planned]
 
 
 @functools.lru_cache(maxsize=32)
@@ -155,7 +165,6 @@ def score_sequences(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[SequenceBatch],
-    batch_size: int,
 ) -> Iterator[tuple[np.ndarray, list[list[TokenScores]]]]:
     """Yields (rows [b], scores) batch by batch; `scores[i][j]` are those of row `rows[j]`'s target in `targets[i]`.
 
@@ -165,10 +174,10 @@ def score_sequences(
     """
     compiled = _compiled(tuple(sorted(vars(size).items())), dtype, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, input_length, target_length in batches:
-        ids = [some.padded(rows, target_length, batch_size) for some in targets]
-        lengths = [np.pad(some.lengths[rows], (0, batch_size - len(rows))).astype(np.int32) for some in targets]
-        on_mesh = hosts.laid((inputs.padded(rows, input_length, batch_size), ids, lengths), sharding)
+    for rows, input_length, target_length, row_count in batches:
+        ids = [some.padded(rows, target_length, row_count) for some in targets]
+        lengths = [np.pad(some.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for some in targets]
+        on_mesh = hosts.laid((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
         scored = jax.device_get(hosts.whole(compiled(params, *on_mesh)))
         yield (
             rows,

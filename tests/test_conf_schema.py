@@ -59,6 +59,7 @@ def test_values_come_as_documented(compose):
         ("train.dtype=float64", "float32, bfloat16"),
         ("dataset.task=regression", "classification"),
         ("metrics.confidence=95", "confidence=95"),
+        ("infer.batch_tokens=0", r"infer\.batch_tokens=0"),
         ("seed=-1", "seed=-1"),
         ("tracking.backend=mlflow", "local, wandb"),
         ("tokenizer=t5", "tokenizer.path"),
@@ -78,6 +79,7 @@ def test_a_value_out_of_range_is_named(override, message, compose):
         (["train.stepz=3"], "train.stepz"),
         (["train.steps=many"], "train.steps"),
         (["nonsense=1"], "nonsense"),
+        (["infer.batch_size=64"], "infer.batch_size"),  # until batches were counted in positions
     ],
 )
 def test_a_mistyped_key_or_value_ends_the_command_with_the_key_s_name(arguments, said, tmp_path):

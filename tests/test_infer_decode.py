@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conf.schema import Mesh, Size
+from conf.schema import Infer, Mesh, Size
 from infer.decode import as_encoded, beam_search, decode_examples, greedy, length_penalty
 from tests import reference_decode
 from tests.conftest import REPO
 from tests.test_infer_sequences import encoded, random_texts
 from train import t5
-from train.data.batches import scoring_batches
+from train.data.batches import Budget, scoring_batches
 from train.sharding import make_mesh
 
 ROOM = 10
@@ -194,18 +194,16 @@ def test_outputs_don_t_depend_on_batching(beams):
     texts = [np.minimum(text, 11) for text in random_texts(21, 12, 3)]
     inputs, mesh, params = encoded(texts), make_mesh(Mesh()), parameters("1.1", 1)
 
-    def outputs(batch_size, buckets):
+    def outputs(tokens, buckets):
         out = [None] * len(texts)
-        batches = scoring_batches(inputs.lengths, batch_size, buckets)
-        for rows, ids in decode_examples(
-            params, inputs, SIZES["1.1"], "float32", mesh, batches, batch_size, ROOM, beams, 0.6
-        ):
+        batches = scoring_batches(inputs.lengths, Budget(tokens, lambda _: beams * ROOM), buckets)
+        for rows, ids in decode_examples(params, inputs, SIZES["1.1"], "float32", mesh, batches, ROOM, beams, 0.6):
             assert len(ids) == len(rows)
             for row, each in zip(rows, ids):
                 out[row] = each
         return as_encoded(out)
 
-    some, other = outputs(21, 1), outputs(8, 2)
+    some, other = outputs(Infer().batch_tokens, 1), outputs(8 * (12 + beams * ROOM), 2)
     np.testing.assert_array_equal(some.flat, other.flat)
     np.testing.assert_array_equal(some.offsets, other.offsets)
     assert some.flat.dtype == np.int32 and some.lengths.min() >= 1
@@ -223,14 +221,15 @@ from train.sharding import state_shardings
 size, inputs = SIZES["1.1"], encoded([np.minimum(text, 11) for text in random_texts(11, 12, 3)])
 whole = parameters("1.1", 1)
 def run(mesh, params):
-    batches = scoring_batches(inputs.lengths, 8, 1)
+    batches = scoring_batches(inputs.lengths, Budget(8 * (12 + 2 * ROOM), lambda _: 2 * ROOM, 4), 1)
+    assert [batch.row_count for batch in batches] == [8, 8]
     out = [None] * 11
-    for rows, ids in decode_examples(params, inputs, size, "float32", mesh, batches, 8, ROOM, 2, 0.6):
+    for rows, ids in decode_examples(params, inputs, size, "float32", mesh, batches, ROOM, 2, 0.6):
         for row, each in zip(rows, ids):
             out[row] = each
     own = as_encoded(out)
-    plan, scores = sequence_batches(batches, own.lengths, 8, 0.5, 1), [None] * 11
-    for rows, [each] in score_sequences(params, inputs, [own], size, "float32", mesh, plan, 8):
+    plan, scores = sequence_batches(batches, own.lengths, 200, 4, 0.5, 1), [None] * 11
+    for rows, [each] in score_sequences(params, inputs, [own], size, "float32", mesh, plan):
         for row, score in zip(rows, each):
             scores[row] = [value.tolist() for value in score]
     return {"ids": [ids.tolist() for ids in out], "scores": scores}

@@ -22,7 +22,7 @@ WORDS = ["red", "blue", "green", "black"]
 COLOURS = dict(zip(WORDS, ["rot", "blau", "grün", "schwarz"], strict=True))
 TINY = [
     *("size.d_model=16", "size.d_kv=8", "size.d_ff=32", "size.layers=1", "size.heads=2"),
-    *("train.steps=40", "train.batch_size=16", "tokenizer.vocabulary_size=60", "infer.batch_size=16"),
+    *("train.steps=40", "train.batch_size=16", "tokenizer.vocabulary_size=60", "infer.batch_tokens=400"),
     *("optimizer.learning_rate=0.05", "optimizer.warmup_steps=5", "dataset.max_target_length=8"),
 ]
 

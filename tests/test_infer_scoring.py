@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conf.errors import SwitchyardError
-from conf.schema import Size
+from conf.schema import Infer, Size
 from infer.identity import find_model, finished_scores
 from metrics.scores import read_scores
 from tests.test_train_loop import SMALL, config_in, train_here
@@ -15,7 +15,7 @@ from tracking.store import Store
 from train import t5
 from train.data.batches import padding_share, plan_batches, scoring_batches
 from train.data.tokens import Encoded
-from train.labels import label_log_likelihoods, score_examples
+from train.labels import label_budget, label_log_likelihoods, score_examples
 from train.sharding import make_mesh
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
@@ -58,16 +58,19 @@ def test_scores_don_t_depend_on_batching(params, compose):
     lengths = np.random.default_rng(1).integers(2, 30, 37)
     inputs, mesh = encoded(lengths), make_mesh(compose().mesh)
 
-    def scores(batch_size, buckets):
+    def scores(tokens, buckets):
         out = np.zeros((37, len(LABELS)), np.float32)
-        batches = scoring_batches(inputs.lengths, batch_size, buckets)
-        for rows, values in score_examples(params, inputs, LABELS, TINY, "float32", mesh, batches, batch_size):
+        batches = scoring_batches(inputs.lengths, label_budget(tokens, LABELS.shape), buckets)
+        for rows, values in score_examples(params, inputs, LABELS, TINY, "float32", mesh, batches):
             out[rows] = values
-        return out
+        return out, len(batches)
 
-    reference = scores(37, 1)
-    for batch_size, buckets in ((4, 3), (16, 2), (1, 1)):
-        np.testing.assert_allclose(scores(batch_size, buckets), reference, atol=1e-5)
+    reference, count = scores(Infer().batch_tokens, 1)
+    assert count == 1
+    for tokens, buckets, expected in ((1, 1, 37), (100, 3, 15), (1000, 2, 2)):
+        found, count = scores(tokens, buckets)
+        assert count >= expected
+        np.testing.assert_allclose(found, reference, atol=1e-5)  # float32 sums in another order
 
 
 def test_a_thousand_labels_are_scored_in_groups_within_the_memory_bound(params, compose, monkeypatch):
@@ -76,8 +79,8 @@ def test_a_thousand_labels_are_scored_in_groups_within_the_memory_bound(params, 
     monkeypatch.setattr(module, "LOGITS_BYTES", 4 * 2 * 3 * 40 * 100)  # room for 100 of them at a time
     many = np.array([[2 + i % 38, 2 + i // 38, 1] for i in range(1000)], np.int32)
     inputs, mesh = encoded([5, 4]), make_mesh(compose().mesh)
-    batches = scoring_batches(inputs.lengths, 2, 1)
-    [(rows, got)] = score_examples(params, inputs, many, TINY, "float32", mesh, batches, 2)
+    [batch] = scoring_batches(inputs.lengths, label_budget(1000, many.shape), 1)
+    [(rows, got)] = score_examples(params, inputs, many, TINY, "float32", mesh, [batch])
     want = label_log_likelihoods(params, jnp.asarray(inputs.padded(rows, 5)), many, TINY, "float32", 1000)
     np.testing.assert_allclose(got, want, atol=2e-5)
 
@@ -198,5 +201,5 @@ def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
     config = compose()
     vocabulary = get_vocabulary(config.tokenizer, load_split(config.dataset, "train"), tmp_path)
     lengths = vocabulary.encode(load_split(config.dataset, "test").inputs, config.dataset.max_input_length).lengths
-    batches = plan_batches(config.infer, lengths, config.infer.batch_size)
-    assert padding_share(lengths, batches, config.infer.batch_size) < 0.15
+    batches = plan_batches(config.infer, lengths, label_budget(config.infer.batch_tokens, (2, 3)))
+    assert padding_share(lengths, batches) < 0.15

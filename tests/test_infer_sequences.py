@@ -2,6 +2,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from conf.schema import Mesh, Size
+from conf.schema import Infer, Mesh, Size
 from infer.sequences import TokenScores, score_sequences, scores_of_logits, sequence_batches, token_scores
 from tests import reference_t5
 from tests.conftest import REPO
 from train import t5
-from train.data.batches import scoring_batches
+from train.data.batches import Budget, scoring_batches
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES
 from train.labels import label_log_likelihoods
@@ -195,11 +196,11 @@ def test_scores_don_t_depend_on_batching():
     inputs, gold, own = (encoded(random_texts(29, longest, seed)) for longest, seed in ((30, 0), (12, 1), (20, 2)))
     mesh = make_mesh(Mesh())
 
-    def all_scores(batch_size, buckets):
-        batches = scoring_batches(inputs.lengths, batch_size, buckets)
-        plan = sequence_batches(batches, np.maximum(gold.lengths, own.lengths), batch_size, 0.1, buckets)
+    def all_scores(tokens, buckets):
+        batches = scoring_batches(inputs.lengths, Budget(tokens, lambda _: 12), buckets)
+        plan = sequence_batches(batches, np.maximum(gold.lengths, own.lengths), tokens, 1, 0.1, buckets)
         out = [[None] * 29, [None] * 29]
-        run = score_sequences(parameters("1.0"), inputs, [gold, own], TINY, "float32", mesh, plan, batch_size)
+        run = score_sequences(parameters("1.0"), inputs, [gold, own], TINY, "float32", mesh, plan)
         for rows, scores in run:
             assert len(scores) == 2 and all(len(each) == len(rows) for each in scores)
             for which, each in zip(out, scores):
@@ -210,7 +211,7 @@ def test_scores_don_t_depend_on_batching():
     reference = all_scores(1, 1)
     for texts, scores in zip((gold, own), reference):
         assert [len(score.entropies) for score in scores] == texts.lengths.tolist()
-    for some in (all_scores(8, 2), all_scores(29, 1)):
+    for some in (all_scores(300, 2), all_scores(Infer().batch_tokens, 2)):
         for a, b in zip(jax.tree.leaves(some), jax.tree.leaves(reference)):
             assert isinstance(a, np.ndarray) and a.dtype == np.float32
             np.testing.assert_allclose(a, b, atol=1e-5)
@@ -220,38 +221,56 @@ def test_scores_don_t_depend_on_batching():
 @settings(max_examples=100, deadline=None)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20)), max_size=40),
-    batch_size=st.integers(1, 9),
+    tokens=st.integers(1, 200),
+    row_multiple=st.sampled_from([1, 4]),
     buckets=st.integers(1, 4),
     max_padding=st.sampled_from([0.0, 0.2, 0.9]),
 )
-def test_a_plan_covers_each_row_once(lengths, batch_size, buckets, max_padding):
+def test_a_plan_covers_each_row_once(lengths, tokens, row_multiple, buckets, max_padding):
     input_lengths, target_lengths = np.array(lengths, int).reshape(-1, 2).T
-    batches = scoring_batches(input_lengths, batch_size, buckets)
-    plan = sequence_batches(batches, target_lengths, batch_size, max_padding, buckets)
-    assert sorted(row for rows, _, _ in plan for row in rows) == list(range(len(lengths)))
-    assert sorted(length for _, length in batches) == [length for _, length, _ in plan]
-    for rows, input_length, target_length in plan:
-        assert 1 <= len(rows) <= batch_size
-        assert input_lengths[rows].max() <= input_length and target_lengths[rows].max() <= target_length
-    used = {target_length for _, _, target_length in plan}
-    assert len(used) <= buckets
-    positions = batch_size * sum(target_length for _, _, target_length in plan)
-    if len(used) < buckets and plan:  # fewer than it may take: because they are enough, or there are no more to take
-        enough = 1 - target_lengths.sum() / positions <= max_padding
-        assert enough or used == {target_lengths[rows].max() for rows, _, _ in plan}
+    batches = scoring_batches(input_lengths, Budget(tokens, lambda _: 5, row_multiple), buckets)
+    plan = sequence_batches(batches, target_lengths, tokens, row_multiple, max_padding, buckets)
+    assert sorted(row for batch in plan for row in batch.rows) == list(range(len(lengths)))
+    padded_to = {row: batch.length for batch in batches for row in batch.rows}
+    for rows, input_length, target_length, row_count in plan:
+        assert 1 <= len(rows) <= row_count and row_count % row_multiple == 0
+        assert all(padded_to[row] == input_length for row in rows) and target_lengths[rows].max() <= target_length
+        assert row_count * (input_length + target_length) <= tokens or row_count == row_multiple
+    shapes = {(batch.input_length, batch.target_length, batch.row_count) for batch in plan}
+    assert max(Counter(length for length, _, _ in shapes).values(), default=0) <= buckets
+
+
+def test_no_more_target_lengths_than_padding_asks_for():
+    rng = np.random.default_rng(0)
+    input_lengths, target_lengths = rng.choice([10, 40], 1000), rng.integers(1, 100, 1000)
+    batches = scoring_batches(input_lengths, Budget(4000, lambda _: 10), 2)
+
+    def planned(max_padding, buckets):
+        plan = sequence_batches(batches, target_lengths, 4000, 1, max_padding, buckets)
+        share = 1 - target_lengths.sum() / sum(batch.row_count * batch.target_length for batch in plan)
+        return share, len({(batch.input_length, batch.target_length) for batch in plan})
+
+    most = []
+    for max_padding in (0.6, 0.3, 0.22, 0.155):
+        share, lengths = planned(max_padding, 8)
+        assert share <= max_padding and lengths % 2 == 0  # as many for either input length
+        if lengths > 2:
+            assert planned(max_padding, lengths // 2 - 1)[0] > max_padding
+        most.append(lengths)
+    assert most == sorted(set(most)) and most[0] == 2
 
 
 def test_sorting_by_target_length_saves_padding():
     rng = np.random.default_rng(0)
     input_lengths = rng.integers(10, 60, 2000)
     target_lengths = np.maximum(1, (input_lengths * rng.normal(1, 0.25, 2000)).astype(int))  # as in translation
-    batches = scoring_batches(input_lengths, 32, 4)
-    plan = sequence_batches(batches, target_lengths, 32, 0.1, 8)
-    positions = 32 * sum(length for _, _, length in plan)
-    unsorted = 32 * sum(target_lengths[rows].max() for rows, _ in batches)
+    batches = scoring_batches(input_lengths, Budget(2000, lambda _: 30), 4)
+    plan = sequence_batches(batches, target_lengths, 2000, 1, 0.1, 8)
+    positions = sum(batch.row_count * batch.target_length for batch in plan)
+    unsorted = sum(batch.row_count * target_lengths[batch.rows].max() for batch in batches)
     assert 1 - target_lengths.sum() / positions < 0.15 < 0.25 < 1 - target_lengths.sum() / unsorted
 
 
 def test_no_bucket_is_refused():
     with pytest.raises(ValueError, match="buckets=0"):
-        sequence_batches([], np.array([]), 1, 0.1, 0)
+        sequence_batches([], np.array([]), 100, 1, 0.1, 0)

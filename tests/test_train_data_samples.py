@@ -28,7 +28,7 @@ pytestmark = [
 
 TINY = [
     *("size=nano", "size.layers=1", "size.d_model=32", "size.d_ff=64", "size.heads=2", "size.d_kv=16"),
-    *("train.steps=3", "train.batch_size=8", "dataset.max_input_length=128", "infer.batch_size=64"),
+    *("train.steps=3", "train.batch_size=8", "dataset.max_input_length=128", "infer.batch_tokens=4096"),
 ]
 VOCABULARY = ["tokenizer=t5", f"tokenizer.path={SHARED}/t5/spiece.model", "size.vocabulary_size=32128"]
 
@@ -161,7 +161,7 @@ def test_a_hugging_face_checkpoint_of_size_small_is_fine_tuned(tmp_path, compose
     hf.save(checkpoint, size, jax.tree.map(np.asarray, t5.init_params(size, jax.random.key(0))))
     shutil.copy(SHARED / "t5/spiece.model", checkpoint)
     cell = [*imdb(tmp_path / "data"), "size=small", f"tracking.root={tmp_path / 'runs'}"]
-    steps = ["tokenizer=t5", f"train.init={checkpoint}", "train.steps=3", "train.batch_size=8", "infer.batch_size=16"]
+    steps = ["tokenizer=t5", f"train.init={checkpoint}", "train.steps=3", "train.batch_size=8"]
     for seed in (0, 1):
         for command in ("train", "infer"):
             run(command, *cell, *steps, f"seed={seed}")

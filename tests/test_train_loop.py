@@ -94,7 +94,7 @@ def test_seed_and_settings_make_another_cell_and_logging_does_not(compose, tmp_p
         "train.log_every=1",
         "train.checkpoint_every=7",
         "tracking.root=elsewhere",
-        "infer.batch_size=3",
+        "infer.batch_tokens=300",
         "mesh.fsdp=1",
     )
     for override in same:

@@ -126,7 +126,7 @@ def compile_steps(config: Config, devices: list["jax.Device"]) -> list[StepRepor
     from jax.sharding import NamedSharding, PartitionSpec
 
     from train import t5
-    from train.labels import compile_label_scoring
+    from train.labels import compile_label_scoring, label_budget
     from train.sharding import BATCH, make_mesh, whole_rows
     from train.step import StepConfig, compile_train_step
 
@@ -159,9 +159,9 @@ def compile_steps(config: Config, devices: list["jax.Device"]) -> list[StepRepor
         lower = functools.partial(compiled.eval_sums.lower, compiled.abstract.params, batch)  # type: ignore[attr-defined]
         reports.append(compile_step("teacher forcing", lower, shapes, hbm, forward_flops(rows, target)))
     elif config.compile.step in ("all", "score") and labels is not None:
-        rows = whole_rows(mesh, config.infer.batch_size)
+        rows = label_budget(config.infer.batch_tokens, labels, whole_rows(mesh, 1)).rows(length)
         shapes = {"inputs": [rows, length], "labels": list(labels)}
-        scoring = compile_label_scoring(size, config.train.dtype, mesh, labels, rows)
+        scoring = compile_label_scoring(size, config.train.dtype, mesh, labels, (rows, length))
         arguments = (compiled.abstract.params, ids(rows, length), ids(*labels, sharding=replicated))
         lower = functools.partial(scoring.lower, *arguments)  # type: ignore[attr-defined]
         reports.append(compile_step("score", lower, shapes, hbm, forward_flops(rows, labels[0] * labels[1])))

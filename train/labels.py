@@ -1,13 +1,14 @@
 """Label likelihoods: each example is encoded once, and all label strings are scored against it in one decoder call.
 
 The K label strings of T tokens lie side by side in one decoder row of K·T positions, one segment each: they see the
-example and themselves, and not each other. Where K is so large that the logits or the attention between all positions
-would not fit, the labels are cut into equal groups; the example is still encoded once. Where one label alone is too
-long for that, the head runs over slices of its positions.
+example and themselves, and not each other. Where those are more positions than the example has, and more than
+CALL_POSITIONS, the labels are cut into equal groups, a decoder call each; the example is still encoded once. Each call
+makes the input's keys and values anew, which costs little beside a call of as many positions as the input has.
 
-So memory does not grow with K, but for the result. With B rows, S source positions, H heads and the vocabulary V, the
-decoder holds, beside its activations of a call's positions:
-- logits of at most LOGITS_BYTES, or of one position of every row, 4·B·V bytes, where that is more;
+So memory does not grow with K, but for the result, and a batch is counted by what a call holds: `label_budget`. With B
+rows, S source positions, H heads and the vocabulary V, the decoder holds, beside its activations of a call's positions:
+- logits of at most LOGITS_BYTES, because the head runs over slices of positions; or of one position of every row,
+  4·B·V bytes, where that is more, as it is of very many rows of few tokens (more than 2,088 with T5's vocabulary);
 - attention of one layer between a call's positions of at most ATTENTION_BYTES, or of one label, 4·B·H·T², where that is
   more; and to the input, which is less than that or than the encoder's own, 4·B·H·S²;
 each of them up to twice over: in bfloat16 beside float32, or a sum's terms beside the sum.
@@ -23,12 +24,13 @@ import numpy as np
 
 from conf.schema import Size
 from train import hosts, t5
-from train.data.batches import scoring_batches
+from train.data.batches import Budget, ScoringBatch
 from train.data.tokens import Encoded
 from train.head import over_positions
 from train.sharding import BATCH, on_mesh
 
-LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one decoder call may take
+CALL_POSITIONS = 64  # what a decoder call may take of a row, where its input has no more
+LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one slice of positions may take
 ATTENTION_BYTES = 256 * 2**20  # what a layer's float32 attention between the positions of one decoder call may take
 
 
@@ -70,21 +72,35 @@ def log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def labels_a_call(size: Size, rows: int, labels: tuple[int, int]) -> int:
-    """How many of `labels` (K, T) a decoder call takes with `rows` rows: all, or as few calls of as many as fit."""
-    k, t = labels
-    assert size.vocabulary_size is not None
-    by_logits = LOGITS_BYTES // (4 * rows * t * size.vocabulary_size)
+def labels_a_call(size: Size, shape: tuple[int, int], labels: tuple[int, int]) -> int:
+    """How many of `labels` (K, T) a decoder call takes of inputs of `shape` (B, S): all, or as few calls as can be."""
+    rows, length = shape
     pairs = ATTENTION_BYTES // (4 * (rows * size.heads + size.relative_buckets))  # the bias spells out every bucket
-    group = int(np.clip(min(by_logits, math.isqrt(pairs) // t), 1, k))
-    return -(-k // -(-k // group))
+    return _labels_in(min(max(length, CALL_POSITIONS), math.isqrt(pairs)), labels)
+
+
+def _labels_in(positions: int, labels: tuple[int, int]) -> int:
+    """How many labels each call takes where it has room for `positions` of a row, and all calls take about as many."""
+    k, t = labels
+    most = int(np.clip(positions // t, 1, k))
+    return -(-k // -(-k // most))
+
+
+def label_budget(tokens: int, labels: tuple[int, int], row_multiple: int = 1) -> Budget:
+    """What a batch may hold of inputs that are scored against `labels` (K, T).
+
+    The outputs of a row are the positions of one decoder call: all K·T, or as many as CALL_POSITIONS or the input's
+    length allow, and one label at least. The calls come one after the other, so those of many labels don't add up:
+    against 1,000 labels of 4 tokens, 4,000 positions, a text of 30 tokens takes 94.
+    """
+    return Budget(tokens, lambda length: labels[1] * _labels_in(max(length, CALL_POSITIONS), labels), row_multiple)
 
 
 def compile_label_scoring(
-    size: Size, dtype: str, mesh: jax.sharding.Mesh, labels: tuple[int, int], batch_size: int
+    size: Size, dtype: str, mesh: jax.sharding.Mesh, labels: tuple[int, int], shape: tuple[int, int]
 ) -> Callable[..., jax.Array]:
-    """`label_log_likelihoods` jitted for K labels of T tokens, `labels` [K, T], and batches of `batch_size` rows."""
-    return _compiled(tuple(sorted(vars(size).items())), dtype, labels_a_call(size, batch_size, labels), mesh)
+    """`label_log_likelihoods` jitted for K labels of T tokens, `labels` (K, T), and inputs of `shape` (B, S)."""
+    return _compiled(tuple(sorted(vars(size).items())), dtype, labels_a_call(size, shape, labels), mesh)
 
 
 @functools.lru_cache(maxsize=32)
@@ -105,17 +121,16 @@ def score_examples(
     size: Size,
     dtype: str,
     mesh: jax.sharding.Mesh,
-    batches: Sequence[tuple[np.ndarray, int]],
-    batch_size: int,
+    batches: Sequence[ScoringBatch],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` as `scoring_batches` cuts them.
 
-    A batch short of rows is filled up with empty ones, so that only the lengths in `batches` compile.
+    A batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
     """
-    compiled = compile_label_scoring(size, dtype, mesh, (len(labels), labels.shape[1]), batch_size)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, length in batches:
-        ids = hosts.laid(inputs.padded(rows, length, batch_size), sharding)
+    for rows, length, row_count in batches:
+        compiled = compile_label_scoring(size, dtype, mesh, (len(labels), labels.shape[1]), (row_count, length))
+        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
         yield rows, np.asarray(compiled(params, ids, labels))[: len(rows)]
 
 
@@ -127,9 +142,8 @@ def accuracy(
     size: Size,
     dtype: str,
     mesh: jax.sharding.Mesh,
-    batch_size: int,
+    batches: Sequence[ScoringBatch],
 ) -> float:
     """The share of examples whose likeliest label is `truth` [n] (indices into the K labels)."""
-    batches = scoring_batches(inputs.lengths, batch_size, 1)
-    scored = score_examples(params, inputs, labels, size, dtype, mesh, batches, batch_size)
+    scored = score_examples(params, inputs, labels, size, dtype, mesh, batches)
     return sum(int((scores.argmax(axis=1) == truth[rows]).sum()) for rows, scores in scored) / len(truth)

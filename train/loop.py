@@ -17,10 +17,10 @@ from tracking.interface import Artifact, ArtifactDraft, Run, Tracker
 from train import hosts, t5
 from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
-from train.data.batches import TrainBatches
+from train.data.batches import TrainBatches, plan_batches
 from train.data.packing import Batch, Packer
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
-from train.labels import accuracy
+from train.labels import accuracy, label_budget
 from train.model_artifact import model_artifact
 from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
 from train.pretrained.load import check_vocabulary, load
@@ -177,16 +177,10 @@ def evaluate(
         sums = jax.device_get([compiled.eval_sums(state.params, put(batch, mesh)) for batch in batches])
         nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
         return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
-    value = accuracy(
-        state.params,
-        data.eval_inputs,
-        data.eval_truth,
-        data.labels,
-        size,
-        dtype_of(config),
-        mesh,
-        whole_rows(mesh, min(config.infer.batch_size, len(data.eval_truth))),
-    )
+    budget = label_budget(config.infer.batch_tokens, data.labels.shape, whole_rows(mesh, 1))
+    plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
+    inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
+    value = accuracy(state.params, inputs, truth, data.labels, size, dtype, mesh, plan)
     return {f"{data.eval_split}_accuracy": value}
 
 

@@ -1,11 +1,13 @@
 """Batches: for training by (seed, epoch) alone and packed, for scoring by length, so that little is padded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from conf.schema import Infer
-from train.data.lengths import covering
+from train.data.lengths import between, cheapest_runs
 from train.data.packing import Batch, Packer, sum_of_lengths
 from train.data.tokens import Encoded
 
@@ -50,41 +52,91 @@ class TrainBatches:
     __call__ = batch
 
 
-def scoring_batches(lengths: np.ndarray, batch_size: int, buckets: int) -> list[tuple[np.ndarray, int]]:
-    """Every row once, in batches of like length, each padded to one of at most `buckets` lengths.
+class ScoringBatch(NamedTuple):
+    """Rows that are scored together, and the shape to which they are padded."""
 
-    `lengths` is [n] integer. Returns (rows [at most batch_size] int64, length) by rising length; only the first may
-    hold fewer rows. Of all such plans it is one with the fewest positions, dummy rows included: sorted rows in runs
-    are best for any set of lengths, a short batch costs its length times batch_size wherever it stands and least at
-    the short end, where it also moves each later cut to a shorter row; the lengths are chosen by dynamic programming.
-    Raises ValueError for batch_size or buckets below 1.
+    rows: np.ndarray  # [at most row_count] int64
+    length: int
+    row_count: int  # rows of the shape: what `rows` leaves of it is filled up with empty ones
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a batch may hold: `tokens` positions, its inputs' and its outputs' together.
+
+    `outputs` says how many positions a row padded to a length has beside it. Row counts are multiples of
+    `row_multiple`, the devices that share a batch. Where not even so many rows fit, so many go all the same.
     """
-    if batch_size < 1 or buckets < 1:
-        raise ValueError(f"batch_size={batch_size}, buckets={buckets}: expected 1 or more")
+
+    tokens: int
+    outputs: Callable[[int], int]
+    row_multiple: int = 1
+
+    def rows(self, length: int) -> int:
+        """The most rows of a batch that is padded to `length`."""
+        return max(self.tokens // (length + self.outputs(length)) // self.row_multiple, 1) * self.row_multiple
+
+    def batches(self, n: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How `n` rows are cut where a batch may have `most`: into how many batches, and how many rows each has.
+
+        As few batches as hold them, all of one shape, with no more rows than that takes: the fewest empty ones.
+        """
+        count = -(-n // most)
+        each = -(-n // np.maximum(count, 1))
+        return count, -(-each // self.row_multiple) * self.row_multiple
+
+
+_LENGTHS = 512  # more are not told apart: the plan takes their square of steps
+_ROWS_A_LENGTH = 64  # fewer rows than that are not worth another shape's compilation
+
+
+def scoring_batches(lengths: np.ndarray, budget: Budget, buckets: int) -> list[ScoringBatch]:
+    """Every row once, in batches of like length within `budget`, each padded to one of at most `buckets` lengths.
+
+    `lengths` is [n] integer, 1 or more. Batches come by rising length; those of one length have one shape, and only
+    the first of them may hold fewer rows. Each row is padded to the shortest of the lengths that holds it. Of all sets
+    of lengths it is one with the fewest input positions, empty rows included, by dynamic programming over the distinct
+    lengths; where the longest is beyond 512, over that many roundings up. Raises ValueError for `buckets` below 1.
+    """
+    if buckets < 1:
+        raise ValueError(f"buckets={buckets}: expected 1 or more")
     lengths = np.asarray(lengths)
-    n = len(lengths)
-    if n == 0:
+    if len(lengths) == 0:
         return []
-    order = np.argsort(lengths, kind="stable")  # [n]
-    ends = np.arange(n, 0, -batch_size)[::-1]  # [batches]: the last is n, the first at most batch_size
-    longest = lengths[order[ends - 1]]  # [batches], rising
-    chosen = covering(longest, buckets)
-    padded_to = chosen[np.searchsorted(chosen, longest)]
-    starts = np.concatenate([[0], ends[:-1]])
-    return [(order[start:end], int(length)) for start, end, length in zip(starts, ends, padded_to, strict=True)]
+    longest = int(lengths.max())
+    step = -(-longest // _LENGTHS)
+    values, counts = np.unique(np.minimum(-(-lengths // step) * step, longest), return_counts=True)  # [v]
+    most = np.array([budget.rows(int(length)) for length in values])  # [v]
+    count, each = budget.batches(between(counts), most)  # [v + 1, v]
+    ends = cheapest_runs(count * each * values, buckets)
+    row_counts = each[np.append(0, ends[:-1] + 1), ends]
+    by_length = np.split(np.argsort(lengths, kind="stable"), np.cumsum(counts)[ends[:-1]])
+    batches = []
+    for rows, length, row_count in zip(by_length, values[ends].tolist(), row_counts.tolist(), strict=True):
+        cuts = range(len(rows), 0, -row_count)[::-1]  # the first batch may be short
+        batches += [ScoringBatch(rows[max(0, cut - row_count) : cut], length, row_count) for cut in cuts]
+    return batches
 
 
-def plan_batches(infer: Infer, lengths: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, int]]:
-    """Batches over the fewest lengths that keep padding under `max_padding`: each length is compiled by itself."""
-    for buckets in range(1, infer.length_buckets + 1):
-        batches = scoring_batches(lengths, batch_size, buckets)
-        if padding_share(lengths, batches, batch_size) <= infer.max_padding:
+def plan_batches(infer: Infer, lengths: np.ndarray, budget: Budget) -> list[ScoringBatch]:
+    """Batches over the fewest lengths that keep padding under `max_padding`: each length is compiled by itself.
+
+    A small split has fewer lengths than `length_buckets`, whatever the padding: one for 64 rows.
+    """
+    for buckets in range(1, worthwhile_lengths(len(lengths), infer.length_buckets) + 1):
+        batches = scoring_batches(lengths, budget, buckets)
+        if padding_share(lengths, batches) <= infer.max_padding:
             break
     return batches
 
 
-def padding_share(lengths: np.ndarray, batches: list[tuple[np.ndarray, int]], batch_size: int) -> float:
-    """The share of input positions that hold no token, when each batch is filled up to `batch_size` rows."""
-    positions = sum(batch_size * length for _, length in batches)
-    tokens = sum(int(np.sum(np.asarray(lengths)[rows])) for rows, _ in batches)
+def worthwhile_lengths(n: int, buckets: int) -> int:
+    """At most `buckets`, and one for 64 of `n` rows."""
+    return max(min(buckets, -(-n // _ROWS_A_LENGTH)), 1)
+
+
+def padding_share(lengths: np.ndarray, batches: Sequence[ScoringBatch]) -> float:
+    """The share of input positions that hold no token, those of empty rows included."""
+    positions = sum(batch.row_count * batch.length for batch in batches)
+    tokens = sum(int(np.sum(np.asarray(lengths)[batch.rows])) for batch in batches)
     return 1 - tokens / positions if positions else 0.0

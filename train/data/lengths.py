@@ -6,25 +6,41 @@ import numpy as np
 def covering(longest: np.ndarray, buckets: int) -> np.ndarray:
     """At most `buckets` of the values of `longest` [m], sorted, that cover it with the least sum of roundings up."""
     values, counts = np.unique(longest, return_counts=True)  # [v]
-    v = len(values)
-    if v <= buckets:
+    if len(values) <= buckets:
         return values
-    below = np.concatenate([[0], np.cumsum(counts)])  # [v + 1]: batches with one of the first j values
-    # cost[j]: the least cost of the first j values with the buckets so far, the last of them at values[j - 1].
-    cost = np.concatenate([[0], values * below[1:]])  # [v + 1]: one bucket
+    return values[cheapest_runs(values * between(counts), buckets)]
+
+
+def between(counts: np.ndarray) -> np.ndarray:
+    """[v + 1, v]: at [i, j], the sum of counts i to j, of `counts` [v]; what it is for i > j + 1 is no sum."""
+    below = np.concatenate([[0], np.cumsum(counts)])  # [v + 1]
+    return below[1:] - below[:, None]
+
+
+def cheapest_runs(costs: np.ndarray, most: int) -> np.ndarray:
+    """Cuts v values in a row into at most `most` runs of the least total cost: the last index of each run, rising.
+
+    `costs` [v + 1, v] integer: at [i, j], i <= j, what a run of the values i to j costs; nothing else is looked at.
+    By dynamic programming, in `most`·v² steps.
+    """
+    v = costs.shape[1]
+    backwards = np.arange(v + 1)[:, None] > np.arange(1, v + 1)
+    costs = np.where(np.arange(v + 1)[:, None] > np.arange(v), 0, costs)  # an empty run is free: `most` may be too many
+    # cost[j]: the least cost of the first j values in the runs so far
+    cost = np.concatenate([[0], costs[0]])  # [v + 1]: one run
     cuts = []
-    for _ in range(buckets - 1):
-        # into[i, j - 1]: the first i values by the buckets so far, those from i to j by one more.
-        into = cost[:, None] + values * (below[1:] - below[:, None])  # [v + 1, v]
-        into[np.arange(v + 1)[:, None] > np.arange(1, v + 1)] = np.iinfo(np.int64).max
+    for _ in range(most - 1):
+        # into[i, j - 1]: the first i values in the runs so far, those from i to j in one more
+        into = cost[:, None] + costs  # [v + 1, v]
+        into[backwards] = np.iinfo(np.int64).max
         cuts.append(into.argmin(0))  # [v]
         cost = np.concatenate([[0], into.min(0)])
-    chosen, j = [], v
+    ends, j = [], v
     for cut in reversed(cuts):
         if j == 0:
             break
-        chosen.append(values[j - 1])
+        ends.append(j - 1)
         j = int(cut[j - 1])
     if j:
-        chosen.append(values[j - 1])
-    return np.unique(chosen)
+        ends.append(j - 1)
+    return np.unique(ends)
