@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
@@ -19,6 +19,7 @@ from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches, plan_batches
 from train.data.packing import Batch, Packer
+from train.data.prefetch import ahead
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import accuracy, label_budget
 from train.model_artifact import model_artifact
@@ -119,12 +120,19 @@ def fit(
             data.inputs, data.targets, config.train.batch_size, config.seed, row_cost(size), whole_rows(mesh, 1)
         )
         window = Window(config.train.batch_size, run)
-        with progress(cell_name(config), steps, "steps", start, hosts.first()) as meter:
+
+        def make(step: int) -> tuple[dict[str, jax.Array], float]:
+            batch = batches(step)
+            return put(batch, mesh), batch.padding
+
+        with (
+            progress(cell_name(config), steps, "steps", start, hosts.first()) as meter,
+            closing(ahead(make, range(start, steps))) as made,
+        ):
             for step in range(start, steps):
                 begun = time.monotonic()
-                batch = batches(step)
-                arrays = put(batch, mesh)
-                window.add_input(batch.padding, time.monotonic() - begun)
+                arrays, padding = next(made)
+                window.add_input(padding, time.monotonic() - begun)
                 state, metrics = compiled.step(state, arrays, seed_key)
                 window.add(metrics, step + 1)
                 due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps
@@ -202,7 +210,7 @@ class Window:
         self._last = step
 
     def add_input(self, padding: float, seconds: float) -> None:
-        """A batch's share of padding, and how long it took to make: what the devices have waited for it at most."""
+        """A batch's share of padding, and how long the loop has waited for it: the devices no longer than that."""
         self._padding.append(padding)
         self._input_seconds += seconds
 

@@ -1,7 +1,7 @@
 """Work done ahead: the host packs the next batches and sends them to the device while the device computes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -10,7 +10,7 @@ Step = TypeVar("Step")
 Made = TypeVar("Made")
 
 
-def ahead(make: Callable[[Step], Made], steps: Iterable[Step], depth: int = 2) -> Iterator[Made]:
+def ahead(make: Callable[[Step], Made], steps: Iterable[Step], depth: int = 2) -> Generator[Made, None, None]:
     """`make(step)` for every step, in order; a thread makes up to `depth` of them before they are asked for.
 
     What `make` raises is raised where its result would have come. Ending early drops what was made ahead.
