@@ -8,7 +8,7 @@ import pytest
 
 from conf.errors import SwitchyardError
 from conf.schema import Infer, Size
-from infer.identity import find_model, finished_scores
+from infer.identity import find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
 from tests.test_train_loop import SMALL, config_in, train_here
 from tracking.store import Store
@@ -17,6 +17,7 @@ from train.data.batches import padding_share, plan_batches, scoring_batches
 from train.data.tokens import Encoded
 from train.labels import label_budget, label_log_likelihoods, score_examples
 from train.sharding import make_mesh
+from train.stopping import Stop, Stopped
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
 LABELS = np.array([[5, 1, 0, 0], [6, 7, 1, 0], [6, 7, 8, 1], [9, 1, 0, 0], [6, 1, 0, 0]], np.int32)  # shared prefixes
@@ -134,6 +135,31 @@ def test_scoring_again_gives_the_same_digest_whatever_the_batching(trained, comp
     first = score(config, store, find_model(config, store))
     other = dataclasses.replace(config, force=True)
     assert score(other, store, find_model(other, store)).digest == first.digest
+
+
+def test_a_stop_ends_the_scoring_between_two_batches_and_the_next_time_it_goes_through(trained):
+    from infer.scoring import score
+
+    class AfterTheFirstBatch(Stop):
+        looks = 0
+
+        def check(self):
+            self.looks += 1
+            if self.looks > 2:  # before the run, and before each batch
+                self.received = 15
+            super().check()
+
+    config, store = trained
+    again = dataclasses.replace(config, force=True, infer=dataclasses.replace(config.infer, batch_size=8))
+    source = find_model(again, store)
+    first = score(again, store, source)
+    stop = AfterTheFirstBatch()
+    with pytest.raises(Stopped):
+        score(again, store, source, stop=stop)
+    run = store.run(infer_run_id(again, source.digest))
+    assert stop.looks == 3 and run.state == "stopped" and "signal 15" in run.error
+    assert finished_scores(config, store, source.digest) is None
+    assert score(dataclasses.replace(again, force=False), store, source).digest == first.digest
 
 
 def test_infer_takes_the_cell_s_latest_model_where_its_settings_differ(trained, compose):

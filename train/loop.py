@@ -100,11 +100,6 @@ def fit(
 
     Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
     """
-    if whole_rows(mesh, config.train.batch_size) != config.train.batch_size:
-        raise SwitchyardError(
-            f"train.batch_size={config.train.batch_size} can't be shared by mesh data={mesh.shape['data']} × "
-            f"fsdp={mesh.shape['fsdp']}: expected a multiple of their product"
-        )
     compiled = compile_train_step(StepConfig.of(config, size), mesh)
     checkpoints = Checkpoints(directory, config.train.keep_checkpoints)
     seed_key = jax.random.key(config.seed)
