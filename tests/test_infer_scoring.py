@@ -150,7 +150,7 @@ def test_a_stop_ends_the_scoring_between_two_batches_and_the_next_time_it_goes_t
             super().check()
 
     config, store = trained
-    again = dataclasses.replace(config, force=True, infer=dataclasses.replace(config.infer, batch_size=8))
+    again = dataclasses.replace(config, force=True, infer=dataclasses.replace(config.infer, batch_tokens=256))
     source = find_model(again, store)
     first = score(again, store, source)
     stop = AfterTheFirstBatch()
