@@ -70,6 +70,14 @@ fmt: setup
 bench *FLAGS: setup
     {{ python }} -m tests.bench "$@"
 
+# training and label scoring beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small train.batch_size=32
+bench-torch *OVERRIDES: setup
+    #!/usr/bin/env sh
+    set -eu
+    [ -x bench/.venv/bin/python ] || python3 -m venv bench/.venv
+    bench/.venv/bin/pip install --quiet -r bench/requirements.txt
+    {{ python }} -m bench "$@"
+
 # the README's picture of the demo's report (needs Chromium and a finished demo)
 screenshot: setup
     {{ python }} -m tests.screenshot out/demo/report/index.html docs/report.png

@@ -1,0 +1,98 @@
+"""This side: the training step and the label scoring of the product, on what `bench.work` wrote.
+
+python -m bench.ours FOLDER OVERRIDES…
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench.work import composed, read_encoded
+from bench.workers import serve
+from conf.schema import Config
+from train.compilation import keep_compiled
+from train.data.batches import TrainBatches, plan_batches
+from train.labels import label_budget, score_examples
+from train.loop import put, row_cost
+from train.pretrained.find import find
+from train.pretrained.load import load
+from train.sharding import make_mesh
+from train.step import StepConfig, compile_train_step
+
+
+class Work:
+    """The model and what it works on."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        settings = json.loads((folder / "settings.json").read_text())
+        arrays = np.load(folder / "work.npz")
+        self.inputs, self.targets = read_encoded(arrays, "inputs"), read_encoded(arrays, "targets")
+        self.labels, self.scored = arrays["labels"], arrays["scored"]
+        checkpoint = find(str(folder / "weights"), "train.init", config.tracking)
+        self.size, self.mesh, self.config = checkpoint.size, make_mesh(config.mesh), config
+        self.params = load(checkpoint, self.size, self.mesh)
+        self.dtype = settings["dtype"]
+        self.compiled = compile_train_step(StepConfig.of(config, self.size), self.mesh)
+        self.steps = len(arrays["batches"])
+        self.batches = TrainBatches(
+            self.inputs, self.targets, config.train.batch_size, config.seed, row_cost(self.size)
+        )
+        assert all((self.batches.indices(i) == rows).all() for i, rows in enumerate(arrays["batches"]))
+
+    def train(self) -> dict:
+        """Every batch once, as `train.loop` runs them: packed, put on the device, stepped."""
+        state = self.compiled.fresh(jax.tree.map(lambda x: x.copy(), self.params))
+        key = jax.random.key(0)
+        jax.block_until_ready(state)
+        padding = []
+        for i in range(self.steps):
+            batch = self.batches(i)
+            padding.append(batch.padding)
+            state, metrics = self.compiled.step(state, put(batch, self.mesh), key)
+        loss = float(metrics["loss"])
+        return {
+            "examples": self.steps * self.config.train.batch_size,
+            "loss": loss,
+            "padding": float(np.mean(padding)),
+        }
+
+    def product(self) -> dict:
+        """How fast the device multiplies two large matrices: what all else is measured by."""
+        n, times = 4096, 5
+        a = jnp.ones((n, n), self.dtype)
+        multiply = jax.jit(lambda a, b: a @ b)
+        jax.block_until_ready(multiply(a, a))
+        seconds = []
+        for _ in range(times):
+            start = time.perf_counter()
+            jax.block_until_ready(multiply(a, a))
+            seconds.append(time.perf_counter() - start)
+        return {"flops_per_second": 2 * n**3 / min(seconds)}
+
+    def loss(self) -> dict:
+        sums = self.compiled.eval_sums(self.params, put(self.batches(0), self.mesh))
+        return {"loss": float(sums["nll"] / sums["tokens"])}
+
+    def score(self) -> dict:
+        budget = label_budget(self.config.infer.batch_tokens, self.labels.shape)
+        batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
+        scores = np.empty((len(self.scored), len(self.labels)), np.float32)
+        setting = (self.labels, self.size, self.dtype, self.mesh, batches)
+        for which, values in score_examples(self.params, self.inputs, *setting):
+            scores[which] = values
+        return {"examples": len(scores), "scores": scores[:4].tolist()}
+
+
+def main() -> None:
+    keep_compiled()
+    work = Work(Path(sys.argv[1]), composed(sys.argv[2:]))
+    serve({"product": work.product, "loss": work.loss, "train": work.train, "score": work.score})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What both sides work on: the same weights, the same token ids, the same examples in every batch."""
+
+import json
+from pathlib import Path
+
+import hydra
+import jax
+import numpy as np
+
+from conf.app import CONF, to_config
+from conf.schema import Config
+from train import t5
+from train.cell_data import cell_size
+from train.data.batches import TrainBatches
+from train.data.encodings import encode_split
+from train.data.sources import load_split
+from train.data.tokens import Encoded, get_vocabulary
+from train.labels import pad_labels
+from train.loop import row_cost
+from train.pretrained import hf
+
+
+def write_work(
+    config: Config, labels: list[str], folder: Path, *, steps: int, scored: int, device: str
+) -> dict[str, float]:
+    """`weights/` in Hugging Face's layout, `work.npz` and `settings.json`: `steps` training batches of the config's
+    training split, and its first `scored` examples to be scored against `labels`. The weights are random, of the
+    config's size and seed.
+
+    Returns the model's own floating-point operations for an example, padding not counted: of training (forward, and
+    twice that backward) and of scoring, where it is encoded once.
+    """
+    split = load_split(config.dataset, "train")
+    vocabulary = get_vocabulary(config.tokenizer, split, folder)
+    size = cell_size(config, vocabulary)
+    inputs = encode_split(vocabulary, split, config.dataset.max_input_length, folder)
+    classes = vocabulary.encode(labels, max_length=1 << 20)
+    targets = vocabulary.encode(split.targets, max_length=1 << 20)
+    batches = TrainBatches(inputs, targets, config.train.batch_size, config.seed, row_cost(size))
+    trained, some = np.stack([batches.indices(step) for step in range(steps)]), np.arange(min(scored, len(inputs)))
+    np.savez(
+        folder / "work.npz",
+        inputs=inputs.flat,
+        input_offsets=inputs.offsets,
+        targets=targets.flat,
+        target_offsets=targets.offsets,
+        labels=pad_labels(classes),
+        batches=trained,
+        scored=some,
+    )
+    params = jax.jit(lambda key: t5.init_params(size, key))(jax.random.key(config.seed))
+    (folder / "weights").mkdir(parents=True)
+    hf.save(folder / "weights", size, jax.device_get(params))
+    settings = {
+        "device": device,
+        "dtype": "bfloat16" if config.train.dtype == "bfloat16" else "float32",
+        "learning_rate": config.optimizer.learning_rate,
+        "score_batch_size": 64,
+        "max_input_length": config.dataset.max_input_length,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    forward = t5.forward_flops(size, inputs.lengths[trained], targets.lengths[trained])
+    scoring = t5.forward_flops(size, inputs.lengths[some], classes.lengths.sum())
+    return {"train": 3 * float(forward.mean()), "score": float(scoring.mean())}
+
+
+def read_encoded(arrays: np.lib.npyio.NpzFile, name: str) -> Encoded:
+    """`inputs` or `targets` of `work.npz`."""
+    return Encoded(arrays[name], arrays[f"{name.removesuffix('s')}_offsets"], 0)
+
+
+def composed(overrides: list[str]) -> Config:
+    """The config of these overrides."""
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
+        return to_config(hydra.compose("config", overrides))
