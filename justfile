@@ -78,6 +78,10 @@ bench-torch *OVERRIDES: setup
     bench/.venv/bin/pip install --quiet -r bench/requirements.txt
     {{ python }} -m bench "$@"
 
+# both ways of attention, side by side
+bench-attention: setup
+    {{ python }} -m bench.attention
+
 # the README's picture of the demo's report (needs Chromium and a finished demo)
 screenshot: setup
     {{ python }} -m tests.screenshot out/demo/report/index.html docs/report.png

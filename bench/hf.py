@@ -106,7 +106,8 @@ class Work:
         It scores an eighth of the examples: it is slow, and every example takes it as long as any other.
         """
         self.model.eval()
-        scores, some = {}, self.scored[: max(len(self.scored) // 8, 4)]
+        scores: dict[int, np.ndarray] = {}
+        some = self.scored[: max(len(self.scored) // 8, 4)]
         n = self.settings["score_batch_size"]
         for start in range(0, len(some), n):
             rows = some[start : start + n]
@@ -128,7 +129,7 @@ class Work:
         self.model.eval()
         encoder = model.get_encoder() if model is self.model else self.compiled_encoder
         k, t = self.labels.shape
-        scores = {}
+        scores: dict[int, np.ndarray] = {}
         for rows in self.sorted_batches():
             inputs = self.padded(self.inputs, rows)
             mask = (inputs != 0).long()
