@@ -114,15 +114,18 @@ def first_fit(sizes: np.ndarray, input_length: int, target_length: int) -> np.nd
     first row that has room for both. The order of equal sizes is the order given, so the places are reproducible.
     """
     room = np.array([input_length, target_length])
-    free = np.tile(room, (len(sizes), 1))  # [rows, 2]
-    segments = np.zeros(len(sizes), np.int64)  # in each row
+    order = np.argsort(-(sizes / room).max(axis=1), kind="stable")
+    rows: list[list[int]] = []  # what each row has left of inputs and targets, and its segments
     places = np.empty((len(sizes), 4), np.int64)
-    for i in np.argsort(-(sizes / room).max(axis=1), kind="stable"):
-        row = int(np.argmax((free >= sizes[i]).all(axis=1)))
-        start = room - free[row]
-        segments[row] += 1
-        places[i] = row, start[0], start[1], segments[row]
-        free[row] -= sizes[i]
+    for i, (inputs, targets) in zip(order, sizes[order].tolist(), strict=True):  # not numpy: arrays of two cost more
+        row = next((row for row, left in enumerate(rows) if inputs <= left[0] and targets <= left[1]), len(rows))
+        if row == len(rows):
+            rows.append([input_length, target_length, 0])
+        left = rows[row]
+        left[2] += 1
+        places[i] = row, input_length - left[0], target_length - left[1], left[2]
+        left[0] -= inputs
+        left[1] -= targets
     return places
 
 
