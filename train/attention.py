@@ -60,7 +60,7 @@ def row_by_row(
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
     def one(row: dict) -> jax.Array:
-        row = {name: None if x is None else jax.tree.map(lambda leaf: leaf[None], x) for name, x in row.items()}
+        row = jax.tree.map(lambda x: x[None], row)  # None is no leaf
         return plain(row["q"], row["k"], row["v"], bias if shared else row["bias"], row["segments"])[0]
 
     return jax.lax.map(one, {"q": q, "k": k, "v": v, "bias": None if shared else bias, "segments": segments})
