@@ -282,9 +282,8 @@ class Infer:
     `length_penalty` (T5X's alpha); BLEU splits words as sacreBLEU's `bleu_tokenizer`.
 
     A batch holds at most `batch_tokens` positions, those of its padded inputs and of its outputs together: many short
-    texts or few long ones, and one at least. The default is what 64 inputs of 512 tokens have; on a CPU, long texts are
-    scored faster with less, such as 4096. Texts are padded to as few lengths as keep the share of padding under
-    `max_padding`, at most `length_buckets`.
+    texts or few long ones, and one at least. The default is what 64 inputs of 512 tokens have. Texts are padded to as
+    few lengths as keep the share of padding under `max_padding`, at most `length_buckets`.
     """
 
     split: str = "test"
