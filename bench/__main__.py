@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.work import composed, write_work
+from train.step import dtype_of
 
 BENCH = Path(__file__).parent
 JOBS = {  # ours comes first
@@ -81,7 +82,7 @@ def rows(jobs: tuple[str, ...], found: Answers, flops: float, peak: float) -> li
 
 def agree(what: str, ours: float, theirs: float, dtype: str) -> None:
     """Ends the comparison where the two sides don't compute the same."""
-    if abs(ours - theirs) > TOLERANCE["bfloat16" if dtype == "bfloat16" else "float32"] * max(abs(theirs), 1.0):
+    if abs(ours - theirs) > TOLERANCE[dtype] * max(abs(theirs), 1.0):
         raise SystemExit(f"{what}: ours gives {ours}, torch {theirs}: they don't do the same work")
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     options = parser.parse_args()
     config = composed(options.overrides)
     labels = list(composed(["dataset=yahoo_answers"]).dataset.classes.values())
-    dtype = config.train.dtype
+    dtype = dtype_of(config)
     table = Table(title=f"{config.dataset.name}, {config.size.name}, batches of {config.train.batch_size}")
     for column in ("what", "examples/s", "of peak", "ours is as fast"):
         table.add_column(column)

@@ -17,6 +17,7 @@ from bench.workers import serve
 from conf.schema import Config
 from train.compilation import keep_compiled
 from train.data.batches import TrainBatches, plan_batches
+from train.data.prefetch import ahead
 from train.labels import label_budget, score_examples
 from train.loop import put, row_cost
 from train.pretrained.find import find
@@ -45,21 +46,13 @@ class Work:
         assert all((self.batches.indices(i) == rows).all() for i, rows in enumerate(arrays["batches"]))
 
     def train(self) -> dict:
-        """Every batch once, as `train.loop` runs them: packed, put on the device, stepped."""
+        """Every batch once, as `train.loop` runs them: packed and sent ahead, stepped."""
         state = self.compiled.fresh(jax.tree.map(lambda x: x.copy(), self.params))
         key = jax.random.key(0)
         jax.block_until_ready(state)
-        padding = []
-        for i in range(self.steps):
-            batch = self.batches(i)
-            padding.append(batch.padding)
-            state, metrics = self.compiled.step(state, put(batch, self.mesh), key)
-        loss = float(metrics["loss"])
-        return {
-            "examples": self.steps * self.config.train.batch_size,
-            "loss": loss,
-            "padding": float(np.mean(padding)),
-        }
+        for arrays in ahead(lambda step: put(self.batches(step), self.mesh), range(self.steps)):
+            state, metrics = self.compiled.step(state, arrays, key)
+        return {"examples": self.steps * self.config.train.batch_size, "loss": float(metrics["loss"])}
 
     def product(self) -> dict:
         """How fast the device multiplies two large matrices: what all else is measured by."""

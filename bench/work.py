@@ -18,6 +18,7 @@ from train.data.tokens import Encoded, get_vocabulary
 from train.labels import pad_labels
 from train.loop import row_cost
 from train.pretrained import hf
+from train.step import dtype_of
 
 
 def write_work(
@@ -53,7 +54,7 @@ def write_work(
     hf.save(folder / "weights", size, jax.device_get(params))
     settings = {
         "device": device,
-        "dtype": "bfloat16" if config.train.dtype == "bfloat16" else "float32",
+        "dtype": dtype_of(config),
         "learning_rate": config.optimizer.learning_rate,
         "score_batch_size": 64,
         "max_input_length": config.dataset.max_input_length,
