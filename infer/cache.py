@@ -13,7 +13,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train import t5
-from train.sharding import by_rows, by_vocabulary
+from train.sharding import by_rows, by_vocabulary, scan
 
 
 class Cache(NamedTuple):
@@ -59,8 +59,8 @@ def start(
     def layer_of(state: nnx.State) -> t5.DecoderLayer:
         return cast(t5.DecoderLayer, nnx.merge(graph, state))
 
-    input_keys, input_values = jax.lax.map(  # each [L, B, S, H, K]
-        lambda state: layer_of(state).encoder_decoder_attention.keys_values(memory), layers
+    _, (input_keys, input_values) = scan(  # each [L, B, S, H, K]
+        lambda _, state: (None, layer_of(state).encoder_decoder_attention.keys_values(memory)), None, layers
     )
     across = (jnp.ones((rows, beams), jnp.int32), segments)  # no beam sees padding
     place = jnp.arange(max_length, dtype=jnp.int32)[None]  # [1, M]
@@ -87,7 +87,7 @@ def start(
             return (by_rows(x + layer.mlp(layer.pre_mlp_layer_norm(x))), keys, values), None
 
         each = (layers, jnp.arange(size.layers), input_keys, input_values)
-        (x, keys, values), _ = jax.lax.scan(run_layer, (x, cache.keys, cache.values), each)
+        (x, keys, values), _ = scan(run_layer, (x, cache.keys, cache.values), each)
         return model.logits(model.decoder.decoder_norm(x).astype(jnp.float32)), Cache(keys, values)
 
     empty = jnp.zeros((size.layers, rows * beams, max_length, size.heads, size.d_kv), activations)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from train import t5
+from train.sharding import scan
 
 SLICE_BYTES = 64 * 2**20  # what the float32 logits of one slice may take
 
@@ -48,5 +49,6 @@ def over_positions(
         """[slices, B, width] -> [B, T]"""
         return jnp.moveaxis(x, 0, 1).reshape(rows, slices * width)[:, :length]
 
-    values = jax.lax.map(lambda some: function(model.logits(some[0]), some[1]), (cut(hidden), cut(targets)))
+    each = (cut(hidden), cut(targets))
+    _, values = scan(lambda _, some: (None, function(model.logits(some[0]), some[1])), None, each)
     return jax.tree.map(join, values)

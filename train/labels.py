@@ -27,7 +27,7 @@ from train import hosts, t5
 from train.data.batches import Budget, ScoringBatch
 from train.data.tokens import Encoded
 from train.head import over_positions
-from train.sharding import BATCH, on_mesh
+from train.sharding import BATCH, on_mesh, scan
 
 CALL_POSITIONS = 64  # what a decoder call may take of a row, where its input has no more
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one slice of positions may take
@@ -49,7 +49,7 @@ def label_log_likelihoods(
     groups = -(-k // group)
     padded = jnp.pad(labels, ((0, groups * group - k), (0, 0)), mode="edge")
 
-    def score_group(some: jax.Array) -> jax.Array:
+    def score_group(_: None, some: jax.Array) -> tuple[None, jax.Array]:
         """[group, T] -> [B, group]"""
         rows = inputs.shape[0]
         spread = lambda x: jnp.broadcast_to(x.reshape(1, group * t), (rows, group * t))  # noqa: E731  [group, T] -> [B, group*T]
@@ -60,9 +60,9 @@ def label_log_likelihoods(
             spread(t5.shift_right(some)), spread(own_segment), place, memory, segments, spread(weights)
         )  # [B, group*T, D]
         log_probs = over_positions(model, hidden, spread(some), log_probabilities, LOGITS_BYTES)  # [B, group*T]
-        return (log_probs * spread(weights)).reshape(rows, group, t).sum(axis=-1)
+        return None, (log_probs * spread(weights)).reshape(rows, group, t).sum(axis=-1)
 
-    scores = jax.lax.map(score_group, padded.reshape(groups, group, t))  # [groups, B, group]
+    _, scores = scan(score_group, None, padded.reshape(groups, group, t))  # [groups, B, group]
     return jnp.moveaxis(scores, 0, 1).reshape(inputs.shape[0], groups * group)[:, :k]
 
 

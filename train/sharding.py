@@ -118,6 +118,17 @@ def by_vocabulary(table: jax.Array) -> jax.Array:
     return _laid(table, PartitionSpec("tensor"))
 
 
+def scan(body: Callable, carry: Any, each: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan`, written out turn by turn where a mesh of several CPU devices is in use.
+
+    XLA's CPU backend keeps a program's collectives in one order on all devices, but not those inside a loop with those
+    outside it: two devices may each wait in one for the other. Such meshes are for trying things out, with few layers.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    several_cpus = mesh.size > 1 and mesh.abstract_device.device_kind == "cpu"
+    return jax.lax.scan(body, carry, each, unroll=several_cpus)
+
+
 def _laid(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     """`x` with its first axis cut as `spec` says, where it can be cut into equal parts."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -24,7 +24,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train.attention import MASKED, Segments, attention
-from train.sharding import by_rows, by_vocabulary
+from train.sharding import by_rows, by_vocabulary, scan
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
 
@@ -269,7 +269,7 @@ def scan_layers(
         layer_state, layer_key = layer
         return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return jax.lax.scan(REMAT[remat](body), x, (state, keys))[0]
+    return scan(REMAT[remat](body), x, (state, keys))[0]
 
 
 class Encoder(nnx.Module):
