@@ -18,6 +18,7 @@ from conf.schema import Config
 from train.compilation import keep_compiled
 from train.data.batches import TrainBatches, plan_batches
 from train.data.prefetch import ahead
+from train.label_tree import Labels
 from train.labels import label_budget, score_examples
 from train.loop import put, row_cost
 from train.pretrained.find import find
@@ -33,7 +34,7 @@ class Work:
         settings = json.loads((folder / "settings.json").read_text())
         arrays = np.load(folder / "work.npz")
         self.inputs, self.targets = read_encoded(arrays, "inputs"), read_encoded(arrays, "targets")
-        self.labels, self.scored = arrays["labels"], arrays["scored"]
+        self.labels, self.scored = Labels(arrays["labels"]), arrays["scored"]
         checkpoint = find(str(folder / "weights"), "train.init", config.tracking)
         self.size, self.mesh, self.config = checkpoint.size, make_mesh(config.mesh), config
         self.params = load(checkpoint, self.size, self.mesh)
@@ -72,7 +73,7 @@ class Work:
         return {"loss": float(sums["nll"] / sums["tokens"])}
 
     def score(self) -> dict:
-        budget = label_budget(self.config.infer.batch_tokens, self.labels.shape)
+        budget = label_budget(self.config.infer.batch_tokens, self.labels)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
         scores = np.empty((len(self.scored), len(self.labels)), np.float32)
         setting = (self.labels, self.size, self.dtype, self.mesh, batches)

@@ -15,7 +15,7 @@ from train.data.batches import TrainBatches
 from train.data.encodings import encode_split
 from train.data.sources import load_split
 from train.data.tokens import Encoded, get_vocabulary
-from train.labels import pad_labels
+from train.labels import as_labels
 from train.loop import row_cost
 from train.pretrained import hf
 from train.step import dtype_of
@@ -45,7 +45,7 @@ def write_work(
         input_offsets=inputs.offsets,
         targets=targets.flat,
         target_offsets=targets.offsets,
-        labels=pad_labels(classes),
+        labels=as_labels(classes).padded,
         batches=trained,
         scored=some,
     )

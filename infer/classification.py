@@ -14,7 +14,7 @@ from train.data.encodings import encode_split
 from train.data.sources import Split
 from train.data.tokens import Encoded, check_targets
 from train.identity import cell_name
-from train.labels import label_budget, pad_labels, score_examples
+from train.labels import as_labels, label_budget, score_examples
 from train.model_artifact import Model
 from train.progress import progress
 from train.sharding import whole_rows
@@ -33,14 +33,14 @@ def classify(
     check_targets(model.vocabulary, config.dataset.classes)
     cache = Path(config.tracking.root) / "encodings"
     inputs = encode_split(model.vocabulary, split, config.dataset.max_input_length, cache)
-    labels = model.vocabulary.encode(classes, max_length=1 << 20)
-    padded_labels = pad_labels(labels)
-    budget = label_budget(config.infer.batch_tokens, padded_labels.shape, whole_rows(mesh, 1))
+    encoded_classes = model.vocabulary.encode(classes, max_length=1 << 20)
+    labels = as_labels(encoded_classes)
+    budget = label_budget(config.infer.batch_tokens, labels, whole_rows(mesh, 1))
     batches = plan_batches(config.infer, inputs.lengths, budget)
     dtype = dtype_of(config)
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
-    scored = score_examples(model.params, inputs, padded_labels, model.size, dtype, mesh, batches)
+    scored = score_examples(model.params, inputs, labels, model.size, dtype, mesh, batches)
     with progress(f"{cell_name(config)} {split.name}", len(split), "examples", show=hosts.first()) as meter:
         for rows, values in stop.between(scored):
             log_likelihoods[rows] = values
@@ -51,9 +51,9 @@ def classify(
     metadata = scores_metadata(
         *(config, split, model, digest),
         classes=classes,
-        flops=mean_flops(model.size, inputs, labels),
+        flops=mean_flops(model.size, inputs, encoded_classes),
         signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{dtype}",
-        further={"label_tokens": [int(n) for n in labels.lengths]},
+        further={"label_tokens": [int(n) for n in encoded_classes.lengths]},
     )
     slices = {name: np.array(values, dtype=object) for name, values in split.slices.items()}
     ids = np.array(split.example_id, dtype=object)

@@ -15,12 +15,13 @@ from tracking.store import Store
 from train import t5
 from train.data.batches import padding_share, plan_batches, scoring_batches
 from train.data.tokens import Encoded
+from train.label_tree import Labels
 from train.labels import label_budget, label_log_likelihoods, score_examples
 from train.sharding import make_mesh
 from train.stopping import Stop, Stopped
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
-LABELS = np.array([[5, 1, 0, 0], [6, 7, 1, 0], [6, 7, 8, 1], [9, 1, 0, 0], [6, 1, 0, 0]], np.int32)  # shared prefixes
+LABELS = Labels(np.array([[5, 1, 0, 0], [6, 7, 1, 0], [6, 7, 8, 1], [9, 1, 0, 0], [6, 1, 0, 0]]))  # shared prefixes
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +47,14 @@ def one_by_one(params, inputs, label):
     return jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0].sum(-1)
 
 
-@pytest.mark.parametrize("group", [1, 2, 5])
-def test_labels_scored_together_equal_labels_scored_alone(params, group):
+@pytest.mark.parametrize(("room", "calls"), [(1, 5), (4, 3), (100, 1)])
+def test_labels_scored_together_equal_labels_scored_alone(params, room, calls):
     inputs = jnp.asarray(encoded([7, 5, 3]).padded(np.arange(3), 9))
-    got = jax.jit(lambda p: label_log_likelihoods(p, inputs, LABELS, TINY, "float32", group))(params)
+    tree = LABELS.tree(room)
+    assert len(tree.tokens) == calls
+    got = jax.jit(lambda p: label_log_likelihoods(p, inputs, tree, TINY, "float32"))(params)
     assert got.shape == (3, 5)
-    want = np.stack([one_by_one(params, inputs, label) for label in LABELS], axis=1)
+    want = np.stack([one_by_one(params, inputs, label) for label in LABELS.padded], axis=1)
     np.testing.assert_allclose(got, want, atol=2e-5)  # float32 sums in another order
 
 
@@ -61,14 +64,14 @@ def test_scores_don_t_depend_on_batching(params, compose):
 
     def scores(tokens, buckets):
         out = np.zeros((37, len(LABELS)), np.float32)
-        batches = scoring_batches(inputs.lengths, label_budget(tokens, LABELS.shape), buckets)
+        batches = scoring_batches(inputs.lengths, label_budget(tokens, LABELS), buckets)
         for rows, values in score_examples(params, inputs, LABELS, TINY, "float32", mesh, batches):
             out[rows] = values
         return out, len(batches)
 
     reference, count = scores(Infer().batch_tokens, 1)
     assert count == 1
-    for tokens, buckets, expected in ((1, 1, 37), (100, 3, 15), (1000, 2, 2)):
+    for tokens, buckets, expected in ((1, 1, 37), (100, 3, 12), (1000, 2, 2)):
         found, count = scores(tokens, buckets)
         assert count >= expected
         np.testing.assert_allclose(found, reference, atol=1e-5)  # float32 sums in another order
@@ -78,11 +81,11 @@ def test_a_thousand_labels_are_scored_in_groups_within_the_memory_bound(params, 
     from train import labels as module
 
     monkeypatch.setattr(module, "LOGITS_BYTES", 4 * 2 * 3 * 40 * 100)  # room for 100 of them at a time
-    many = np.array([[2 + i % 38, 2 + i // 38, 1] for i in range(1000)], np.int32)
+    many = Labels(np.array([[2 + i % 38, 2 + i // 38, 1] for i in range(1000)], np.int32))
     inputs, mesh = encoded([5, 4]), make_mesh(compose().mesh)
-    [batch] = scoring_batches(inputs.lengths, label_budget(1000, many.shape), 1)
+    [batch] = scoring_batches(inputs.lengths, label_budget(1000, many), 1)
     [(rows, got)] = score_examples(params, inputs, many, TINY, "float32", mesh, [batch])
-    want = label_log_likelihoods(params, jnp.asarray(inputs.padded(rows, 5)), many, TINY, "float32", 1000)
+    want = label_log_likelihoods(params, jnp.asarray(inputs.padded(rows, 5)), many.tree(10_000), TINY, "float32")
     np.testing.assert_allclose(got, want, atol=2e-5)
 
 
@@ -227,5 +230,7 @@ def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
     config = compose()
     vocabulary = get_vocabulary(config.tokenizer, load_split(config.dataset, "train"), tmp_path)
     lengths = vocabulary.encode(load_split(config.dataset, "test").inputs, config.dataset.max_input_length).lengths
-    batches = plan_batches(config.infer, lengths, label_budget(config.infer.batch_tokens, (2, 3)))
+    batches = plan_batches(
+        config.infer, lengths, label_budget(config.infer.batch_tokens, Labels(np.array([[2, 3, 1], [4, 5, 1]])))
+    )
     assert padding_share(lengths, batches) < 0.15

@@ -20,6 +20,7 @@ from train import t5
 from train.data.batches import Budget, scoring_batches
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES
+from train.label_tree import Labels
 from train.labels import label_log_likelihoods
 from train.sharding import make_mesh
 
@@ -85,8 +86,8 @@ def test_scores_are_those_of_a_float64_reference(version):
 def test_log_probabilities_sum_to_the_label_s_log_likelihood(version):
     [scores] = scored(version, INPUTS, [GOLD])
     inputs = jnp.array(encoded(INPUTS).padded(np.arange(3), 6))
-    label = jnp.array([GOLD[0]])
-    want = label_log_likelihoods(parameters(version), inputs, label, SIZES[version], "float32", 1)
+    tree = Labels(np.array([GOLD[0]])).tree(len(GOLD[0]))
+    want = label_log_likelihoods(parameters(version), inputs, tree, SIZES[version], "float32")
     np.testing.assert_allclose(scores.log_probs[0].sum(), want[0, 0], rtol=1e-5)
 
 

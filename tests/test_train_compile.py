@@ -78,13 +78,16 @@ def test_a_step_that_does_not_compile_does_not_fit():
 def test_label_shapes_are_counted_or_said(compose, tmp_path):
     from train.data.tokens import Vocabulary
 
-    assert ahead.label_shape(compose("dataset=yahoo_answers")) == (10, 8)
-    assert ahead.label_shape(compose("dataset=imdb", "compile.label_length=3")) == (2, 3)
-    assert ahead.label_shape(compose("dataset=squad")) is None
+    assert ahead.labels_of(compose("dataset=yahoo_answers")).padded.shape == (10, 8)
+    assert ahead.labels_of(compose("dataset=imdb", "compile.label_length=3")).padded.shape == (2, 3)
+    assert ahead.labels_of(compose("dataset=squad")) is None
     vocabulary = Vocabulary.train(["negative and positive things"] * 20, 30)
     (tmp_path / "spiece.model").write_bytes(vocabulary.model)
     longest = max(len(ids) for ids in (vocabulary.encode(["negative", "positive"], max_length=99)[i] for i in (0, 1)))
-    assert ahead.label_shape(compose("dataset=imdb", f"tokenizer.path={tmp_path}/spiece.model")) == (2, longest)
+    assert ahead.labels_of(compose("dataset=imdb", f"tokenizer.path={tmp_path}/spiece.model")).padded.shape == (
+        2,
+        longest,
+    )
 
 
 def test_a_size_without_shapes_is_refused(compose):

@@ -20,7 +20,8 @@ from train.data.encodings import encode_split
 from train.data.sources import Split, expected_rows, load_split, source_digest, source_record, split_names
 from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
-from train.labels import pad_labels
+from train.label_tree import Labels
+from train.labels import as_labels
 
 # Seeds that train side by side (`mesh.seed`) ask at once for the same: the first reads, the others wait and find it.
 _READING = threading.Lock()
@@ -29,13 +30,13 @@ _SPLITS: weakref.WeakValueDictionary[tuple[str, str, str], Split] = weakref.Weak
 
 @dataclass(frozen=True)
 class CellData:
-    """A dataset as a model of one vocabulary sees it. Classes have `labels` [K, T] int32, and `eval_truth` [n] indexes
+    """A dataset as a model of one vocabulary sees it. Classes have `labels`, and `eval_truth` [n] indexes
     them; both are None in the other tasks."""
 
     vocabulary: Vocabulary
     inputs: Encoded
     targets: Encoded
-    labels: np.ndarray | None
+    labels: Labels | None
     eval_split: str
     eval_inputs: Encoded
     eval_targets: Encoded
@@ -107,7 +108,7 @@ def _load(key: str, rest: str, _source: str, _vocabulary: str, cache: Path) -> C
         encoded_classes = vocabulary.encode(classes, max_length=1 << 20)
         encoded = {target: encoded_classes[i] for i, target in enumerate(classes)}
         targets, eval_targets = _repeat(encoded, train.targets), _repeat(encoded, eval_texts)
-        labels, truth = pad_labels(encoded_classes), np.array([classes.index(target) for target in eval_texts])
+        labels, truth = as_labels(encoded_classes), np.array([classes.index(target) for target in eval_texts])
     else:
         length = dataset.max_target_length
         targets = encode_split(vocabulary, train, length, cache / "encodings", "targets")

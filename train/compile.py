@@ -26,6 +26,8 @@ from conf.schema import Config, Size
 if TYPE_CHECKING:  # JAX starts only once the environment says that there is no TPU to look for
     import jax
 
+    from train.label_tree import Labels
+
 INSTALL = "uv pip install --python .venv -r pyproject.toml --extra tpu"
 LABEL_LENGTH = 8  # tokens, where no tokenizer says
 ENVIRONMENT = {
@@ -126,19 +128,19 @@ def compile_steps(config: Config, devices: list["jax.Device"]) -> list[StepRepor
     from jax.sharding import NamedSharding, PartitionSpec
 
     from train import t5
-    from train.labels import compile_label_scoring, label_budget
+    from train.labels import compile_label_scoring, label_budget, label_room
     from train.sharding import BATCH, make_mesh, whole_rows
     from train.step import StepConfig, compile_train_step
 
     if config.train.dtype == "auto":
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, dtype="bfloat16"))
-    size, labels = full_size(config), label_shape(config)
+    size, labels = full_size(config), labels_of(config)
     mesh = make_mesh(config.mesh, devices)
     hbm = available_memory(devices[0])
     replicated = NamedSharding(mesh, PartitionSpec())
     compiled = compile_train_step(StepConfig.of(config, size), mesh)
     length = config.dataset.max_input_length
-    target = config.compile.target_length or (labels[1] if labels else config.dataset.max_target_length)
+    target = config.compile.target_length or (labels.padded.shape[1] if labels else config.dataset.max_target_length)
 
     def ids(*shape: int, sharding: NamedSharding = NamedSharding(mesh, BATCH)) -> jax.ShapeDtypeStruct:  # noqa: B008
         return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
@@ -160,11 +162,12 @@ def compile_steps(config: Config, devices: list["jax.Device"]) -> list[StepRepor
         reports.append(compile_step("teacher forcing", lower, shapes, hbm, forward_flops(rows, target)))
     elif config.compile.step in ("all", "score") and labels is not None:
         rows = label_budget(config.infer.batch_tokens, labels, whole_rows(mesh, 1)).rows(length)
-        shapes = {"inputs": [rows, length], "labels": list(labels)}
-        scoring = compile_label_scoring(size, config.train.dtype, mesh, labels, (rows, length))
-        arguments = (compiled.abstract.params, ids(rows, length), ids(*labels, sharding=replicated))
-        lower = functools.partial(scoring.lower, *arguments)  # type: ignore[attr-defined]
-        reports.append(compile_step("score", lower, shapes, hbm, forward_flops(rows, labels[0] * labels[1])))
+        tree = labels.tree(label_room(size, (rows, length)))
+        shapes = {"inputs": [rows, length], "labels": list(labels.padded.shape), "positions": list(tree.tokens.shape)}
+        scoring = compile_label_scoring(size, config.train.dtype, mesh)
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), tree)
+        lower = functools.partial(scoring.lower, compiled.abstract.params, ids(rows, length), abstract)  # type: ignore[attr-defined]
+        reports.append(compile_step("score", lower, shapes, hbm, forward_flops(rows, tree.tokens.size)))
     return reports
 
 
@@ -216,17 +219,22 @@ def full_size(config: Config) -> Size:
     return t5.with_vocabulary(config.size, config.tokenizer.vocabulary_size)
 
 
-def label_shape(config: Config) -> tuple[int, int] | None:
-    """How many label strings there are and how many tokens the longest has; None in a task without labels."""
+def labels_of(config: Config) -> "Labels | None":
+    """The label strings, or, where no tokenizer says, made-up ones without a common beginning: as many, and as long as
+    `compile.label_length` or LABEL_LENGTH says. None in a task without labels."""
+    import numpy as np
+
+    from train import label_tree
+    from train.data.tokens import Vocabulary
+    from train.labels import as_labels
+
     if config.dataset.task != "classification":
         return None
     classes = list(config.dataset.classes.values())
     if config.compile.label_length is None and config.tokenizer.path is not None:
-        from train.data.tokens import Vocabulary
-
-        encoded = Vocabulary.from_file(config.tokenizer.path).encode(classes, max_length=1 << 20)
-        return len(classes), int(encoded.lengths.max())
-    return len(classes), config.compile.label_length or LABEL_LENGTH
+        return as_labels(Vocabulary.from_file(config.tokenizer.path).encode(classes, max_length=1 << 20))
+    apart = np.arange(2, 2 + len(classes), dtype=np.int32)[:, None]
+    return label_tree.Labels(np.repeat(apart, config.compile.label_length or LABEL_LENGTH, axis=1))
 
 
 def available_memory(device: "jax.Device") -> float:
@@ -284,7 +292,8 @@ def print_reports(config: Config, devices: list["jax.Device"], reports: list[Ste
         table.add_row(name, *values)
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    if label_shape(config) and config.compile.label_length is None and config.tokenizer.path is None:
+    unknown = config.compile.label_length is None and config.tokenizer.path is None
+    if config.dataset.task == "classification" and unknown:
         console.print(
             f"assumed: label strings of {LABEL_LENGTH} tokens. tokenizer.path=FILE counts, compile.label_length=N says"
         )

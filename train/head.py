@@ -11,7 +11,7 @@ from train.sharding import scan
 
 SLICE_BYTES = 64 * 2**20  # what the float32 logits of one slice may take
 
-Values = TypeVar("Values")  # an array [B, T], or a tuple of them
+Values = TypeVar("Values")  # an array [B, T, …], or a tuple of them
 
 
 def slice_length(rows: int, vocabulary: int, limit: int = SLICE_BYTES) -> int:
@@ -28,10 +28,11 @@ def over_positions(
 ) -> Values:
     """`function(logits, targets)` over all positions, computed slice by slice.
 
-    hidden [B, T, D] in any float dtype, as `T5.hidden_states` gives it; targets [B, T] int32. `function` takes float32
-    logits [B, t, V] and targets [B, t] of a slice of t positions, and returns values [B, t], each position's from its
-    own logits alone. Slices are cut along T, so that rows stay where they are on a mesh. The logits of one slice take
-    at most `limit` bytes, or B·V·4 where one position of every row is more than that: never a multiple of T.
+    hidden [B, T, D] in any float dtype, as `T5.hidden_states` gives it; targets [B, T, …] int32. `function` takes
+    float32 logits [B, t, V] and targets [B, t, …] of a slice of t positions, and returns values [B, t, …], each
+    position's from its own logits alone. Slices are cut along T, so that rows stay where they are on a mesh. The logits
+    of one slice take at most `limit` bytes, or B·V·4 where one position of every row is more than that: never a
+    multiple of T.
     """
     rows, length, _ = hidden.shape
     vocabulary = model.embedding[...].shape[0]
@@ -46,8 +47,8 @@ def over_positions(
         return jnp.moveaxis(x.reshape(rows, slices, width, *x.shape[2:]), 1, 0)
 
     def join(x: jax.Array) -> jax.Array:
-        """[slices, B, width] -> [B, T]"""
-        return jnp.moveaxis(x, 0, 1).reshape(rows, slices * width)[:, :length]
+        """[slices, B, width, …] -> [B, T, …]"""
+        return jnp.moveaxis(x, 0, 1).reshape(rows, slices * width, *x.shape[3:])[:, :length]
 
     each = (cut(hidden), cut(targets))
     _, values = scan(lambda _, some: (None, function(model.logits(some[0]), some[1])), None, each)

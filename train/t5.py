@@ -314,12 +314,14 @@ class Decoder(nnx.Module):
         across: Segments,
         key: jax.Array | None = None,
         remat: str = "none",
+        seen: jax.Array | None = None,
     ) -> jax.Array:
         """Embedded targets [B, T, D], their segments [B, T] and positions [B or 1, T] int32, and the encoder's output
-        [B, S, D] -> [B, T, D]; `across` as `DecoderLayer` takes it."""
+        [B, S, D] -> [B, T, D]; `across` as `DecoderLayer` takes it, `seen` as `T5.hidden_states` does."""
         k = split_key(key, 3)
-        earlier = positions[:, None, :, None] >= positions[:, None, None, :]  # [B or 1, 1, T, T]
-        bias = self.relpos_bias(positions, positions, x.dtype) + jnp.where(earlier, 0, MASKED).astype(x.dtype)
+        if seen is None:
+            seen = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]
+        bias = self.relpos_bias(positions, positions, x.dtype) + jnp.where(seen[:, None], 0, MASKED).astype(x.dtype)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
         x = scan_layers(self.layers, x, k[1], memory, bias, segments, across, remat=remat)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
@@ -383,11 +385,15 @@ class T5(nnx.Module):
         cross_segments: jax.Array | None = None,
         key: jax.Array | None = None,
         remat: str = "none",
+        seen: jax.Array | None = None,
     ) -> jax.Array:
-        """What `decode` hands to the head: [B, T, D] in the dtype of `memory`."""
+        """What `decode` hands to the head: [B, T, D] in the dtype of `memory`.
+
+        `seen` [B or 1, T, T] bool says which positions of its segment each sees; by default those of no later position.
+        """
         embedding = by_vocabulary(self.embedding[...].astype(memory.dtype))
         across = (segments if cross_segments is None else cross_segments, memory_segments)
-        return self.decoder(by_rows(embedding[decoder_inputs]), memory, segments, positions, across, key, remat)
+        return self.decoder(by_rows(embedding[decoder_inputs]), memory, segments, positions, across, key, remat, seen)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """The head: [B, T, D] -> [B, T, V] float32, computed in the dtype of `hidden`."""
