@@ -1,8 +1,8 @@
 """Attention: softmax(q kᵀ + bias) v inside each segment, two ways that differ in what they keep in memory.
 
 `plain` holds the weights of all rows at once, [B, H, T, S], and leaves their fusion to the compiler. `row_by_row` takes
-one row after the other, so that its weights, [H, T, S], stay in the processor's cache, and computes them again in the
-backward pass. Which is taken is a matter of speed, measured on a CPU: docs/performance.md. The results are the same up
+one head of one row after the other, so that its weights, [T, S], stay in the processor's cache, and computes them again
+in the backward pass. Which is taken is a matter of speed, measured on a CPU: docs/performance.md. The results are the same up
 to the order of sums.
 
 Shape names as in `train.t5`.
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 MASKED = -1e10  # added to a logit that may not be attended to; finite, so that a row of padding stays finite
-ROW_BYTES = 256 * 2**10  # of a row's float32 weights: with fewer, a CPU is faster with all rows at once
+ROW_BYTES = 128 * 2**10  # of a row's float32 weights: with fewer, a CPU is faster with all rows at once
 
 Segments = tuple[jax.Array, jax.Array]  # of queries [B, T] and of keys [B, S], int32
 
@@ -55,13 +55,22 @@ def plain(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, segm
 def row_by_row(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, segments: Segments | None
 ) -> jax.Array:
-    """`attention` of one row after the other, without dropout."""
-    shared = bias is None or bias.shape[0] == 1
+    """`attention` of one row after the other, its heads written out, without dropout."""
+    _, queries, heads, _ = q.shape
+    keys, shared = k.shape[1], bias is None or bias.shape[0] == 1
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
     def one(row: dict) -> jax.Array:
-        row = jax.tree.map(lambda x: x[None], row)  # None is no leaf
-        return plain(row["q"], row["k"], row["v"], bias if shared else row["bias"], row["segments"])[0]
+        added = jnp.zeros((), jnp.float32) if bias is None else (bias[0] if shared else row["bias"]).astype(jnp.float32)
+        if row["segments"] is not None:
+            added += segment_mask(*(x[None] for x in row["segments"]), jnp.float32)[0]
+        added = jnp.broadcast_to(added, (heads, queries, keys))
+
+        def head(h: int) -> jax.Array:  # in plain matrices: a CPU is slower with axes of one
+            logits = (row["q"][:, h] @ row["k"][:, h].T).astype(jnp.float32) + added[h]
+            return jax.nn.softmax(logits, axis=-1).astype(q.dtype) @ row["v"][:, h]
+
+        return jnp.stack([head(h) for h in range(heads)], axis=1)
 
     return jax.lax.map(one, {"q": q, "k": k, "v": v, "bias": None if shared else bias, "segments": segments})
 
