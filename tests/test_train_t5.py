@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from conf.schema import Size
 from tests import reference_t5
@@ -102,6 +103,19 @@ def test_sequences_that_share_a_row_don_t_see_each_other(size):
     got = model.decode(row([0] + ta[:-1], [0] + tb[:-1]), target_segments, target_positions, memory, segments)
     np.testing.assert_allclose(got[:, :2], full_logits(size, params, jnp.array([a]), jnp.array([ta])), atol=2e-5)
     np.testing.assert_allclose(got[:, 2:5], full_logits(size, params, jnp.array([b]), jnp.array([tb])), atol=2e-5)
+
+
+def test_few_queries_find_what_many_do():
+    size = tiny(d_model=16, d_kv=16, heads=3)
+    attention = t5.Attention(size, rngs=nnx.Rngs(params=0))
+    x, memory = (jax.random.normal(jax.random.key(i), (2, n, 16)) for i, n in ((0, 4), (1, 30)))
+    segments = jnp.array([[1] * 4, [1, 1, 1, 2]]), jnp.array([[1] * 20 + [0] * 10, [1] * 5 + [2] * 25])
+    want = attention(x, memory, None, segments)
+    np.testing.assert_allclose(attention.from_few(x, memory, segments), want, rtol=1e-5, atol=1e-5)
+    assert attention.few(4, 30) and not attention.few(15, 30)
+    products = lambda f: jax.jit(f).lower(x, memory).cost_analysis()["flops"]  # noqa: E731
+    few = products(lambda x, memory: attention.from_few(x, memory, segments))
+    assert few < 0.7 * products(lambda x, memory: attention(x, memory, None, segments))
 
 
 def test_a_target_does_not_see_what_comes_after_it(size):

@@ -2,8 +2,8 @@
 
 `plain` holds the weights of all rows at once, [B, H, T, S], and leaves their fusion to the compiler. `row_by_row` takes
 one head of one row after the other, so that its weights, [T, S], stay in the processor's cache, and computes them again
-in the backward pass. Which is taken is a matter of speed, measured on a CPU: docs/performance.md. The results are the same up
-to the order of sums.
+in the backward pass. Which is taken is a matter of speed, measured on a CPU: docs/performance.md. The results are the
+same up to the order of sums.
 
 Shape names as in `train.t5`.
 """
@@ -61,10 +61,12 @@ def row_by_row(
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
     def one(row: dict) -> jax.Array:
-        added = jnp.zeros((), jnp.float32) if bias is None else (bias[0] if shared else row["bias"]).astype(jnp.float32)
-        if row["segments"] is not None:
-            added += segment_mask(*(x[None] for x in row["segments"]), jnp.float32)[0]
-        added = jnp.broadcast_to(added, (heads, queries, keys))
+        added = jnp.zeros((heads, queries, keys), jnp.float32)
+        if bias is not None:
+            added += (bias[0] if shared else row["bias"]).astype(jnp.float32)
+        if segments is not None:
+            own, others = row["segments"]
+            added += segment_mask(own[None], others[None], jnp.float32)[0]
 
         def head(h: int) -> jax.Array:  # in plain matrices: a CPU is slower with axes of one
             logits = (row["q"][:, h] @ row["k"][:, h].T).astype(jnp.float32) + added[h]
