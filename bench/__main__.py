@@ -23,6 +23,8 @@ from bench.work import composed, write_work
 from train.step import dtype_of
 
 BENCH = Path(__file__).parent
+ENVIRONMENT = dict(os.environ)  # the workers'
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # of a GPU, this process takes no more than it makes weights in
 JOBS = {  # ours comes first
     "train": ("train", "train eager", "train compiled"),
     "score": (
@@ -44,7 +46,7 @@ class Side:
 
     def __init__(self, *command: str) -> None:
         self._process = subprocess.Popen(
-            command, cwd=BENCH.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=BENCH.parent, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __call__(self, job: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from train.labels import label_budget, score_examples
 from train.loop import put, row_cost
 from train.pretrained.find import find
 from train.pretrained.load import load
-from train.sharding import make_mesh
+from train.sharding import make_mesh, scoring_tokens
 from train.step import StepConfig, compile_train_step
 
 
@@ -73,7 +73,7 @@ class Work:
         return {"loss": float(sums["nll"] / sums["tokens"])}
 
     def score(self) -> dict:
-        budget = label_budget(self.config.infer.batch_tokens, self.labels)
+        budget = label_budget(scoring_tokens(self.config.infer, self.mesh), self.labels)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
         scores = np.empty((len(self.scored), len(self.labels)), np.float32)
         setting = (self.labels, self.size, self.dtype, self.mesh, batches)

@@ -282,13 +282,14 @@ class Infer:
     `length_penalty` (T5X's alpha); BLEU splits words as sacreBLEU's `bleu_tokenizer`.
 
     A batch holds at most `batch_tokens` positions, those of its padded inputs and of its outputs together: many short
-    texts or few long ones, and one at least. The default is what 64 inputs of 512 tokens have. Texts are padded to as
-    few lengths as keep the share of padding under `max_padding`, at most `length_buckets`.
+    texts or few long ones, and one at least. By default they are 32,768, what 64 inputs of 512 tokens have, and 4,096
+    where a CPU scores, whose caches hold no more. Texts are padded to as few lengths as keep the share of padding under
+    `max_padding`, at most `length_buckets`.
     """
 
     split: str = "test"
     checkpoint: Optional[str] = None
-    batch_tokens: int = 32768
+    batch_tokens: Optional[int] = None
     max_padding: float = 0.1
     length_buckets: int = 8
     beams: int = 1
@@ -296,7 +297,8 @@ class Infer:
     bleu_tokenizer: str = "intl"
 
     def check(self) -> None:
-        _at_least("infer.batch_tokens", self.batch_tokens, 1)
+        if self.batch_tokens is not None:
+            _at_least("infer.batch_tokens", self.batch_tokens, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
         _at_least("infer.beams", self.beams, 1)
         _at_least("infer.length_penalty", self.length_penalty, 0)

@@ -21,7 +21,7 @@ from train.data.tokens import Encoded
 from train.identity import cell_name
 from train.model_artifact import Model
 from train.progress import progress
-from train.sharding import whole_rows
+from train.sharding import BATCH_TOKENS, scoring_tokens, whole_rows
 from train.step import dtype_of
 from train.stopping import Stop
 
@@ -53,7 +53,7 @@ def generate(
     prediction = [model.vocabulary.decode(ids) for ids in written]
 
     longest = np.maximum(golds.lengths, own.lengths)
-    limits = (infer.batch_tokens, row_multiple, infer.max_padding, infer.length_buckets)
+    limits = (scoring_tokens(infer, mesh), row_multiple, infer.max_padding, infer.length_buckets)
     plan = sequences.sequence_batches(batches, longest, *limits)
     scored = sequences.score_sequences(model.params, inputs, [golds, own], *setting, plan)
     tokens = [_Gathered(golds), _Gathered(own)]
@@ -97,7 +97,7 @@ def generate(
 
 def decoding_budget(infer: Infer, max_length: int, row_multiple: int) -> Budget:
     """What a batch may hold where every beam of a row has room for `max_length` tokens, whether it fills it or not."""
-    return Budget(infer.batch_tokens, lambda _: infer.beams * max_length, row_multiple)
+    return Budget(infer.batch_tokens or BATCH_TOKENS, lambda _: infer.beams * max_length, row_multiple)
 
 
 def mean_flops(size: Size, inputs: Encoded, outputs: Encoded, beams: int) -> float:

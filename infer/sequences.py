@@ -120,10 +120,10 @@ def sequence_batches(
 
     All rows of one input length are padded to it in any order: they are planned as `scoring_batches` does, but by
     `target_lengths` [n] (of the longest target, where a row has several), and so that the positions of a batch's inputs
-    and of one target of each row are at most `tokens`. Every input length has at most as many target lengths, the
-    fewest that keep the share of padded target positions under `max_padding`, at most `buckets`. So no input is padded
-    more than before, and no more shapes compile than input lengths × `buckets`. Raises ValueError for `buckets` below
-    1.
+    and of one target of each row are at most `tokens`. Every input length starts with one target length; where more
+    than `max_padding` of the target positions are padding, more are added one at a time, each where it saves most. So
+    no input is padded more than before, and at most 3 · `buckets` shapes compile, or one for each input length. Raises
+    ValueError for `buckets` below 1.
     """
     if buckets < 1:
         raise ValueError(f"buckets={buckets}: expected 1 or more")
@@ -131,16 +131,29 @@ def sequence_batches(
     by_input: dict[int, np.ndarray] = {}
     for rows, length, _ in batches:
         by_input[length] = np.append(by_input.get(length, np.zeros(0, np.int64)), rows)
-    wanted = int(target_lengths.sum())
-    for count in range(1, buckets + 1):
-        plan = [
-            batch
-            for length, rows in by_input.items()
-            for batch in _by_target(rows, length, target_lengths, tokens, row_multiple, count)
-        ]
-        if wanted >= (1 - max_padding) * sum(batch.row_count * batch.target_length for batch in plan):
+
+    def plan(length: int, count: int) -> list[SequenceBatch]:
+        return _by_target(by_input[length], length, target_lengths, tokens, row_multiple, count)
+
+    def saved(length: int) -> int:
+        return _positions(plans[length]) - _positions(finer[length])
+
+    plans = {length: plan(length, 1) for length in by_input}
+    finer = {length: plan(length, 2) for length in by_input}
+    counts = dict.fromkeys(by_input, 1)
+    most = int(target_lengths.sum()) / (1 - max_padding)
+    while sum(map(_positions, plans.values())) > most and sum(counts.values()) < 3 * buckets:
+        length = max(by_input, key=saved)
+        if saved(length) <= 0:
             break
-    return plan
+        counts[length] += 1
+        plans[length], finer[length] = finer[length], plan(length, counts[length] + 1)
+    return [batch for some in plans.values() for batch in some]
+
+
+def _positions(batches: list[SequenceBatch]) -> int:
+    """The target positions of these batches, padding and empty rows included."""
+    return sum(batch.row_count * batch.target_length for batch in batches)
 
 
 def _by_target(

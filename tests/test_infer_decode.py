@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conf.schema import Infer, Mesh, Size
+from conf.schema import Mesh, Size
 from infer.decode import as_encoded, beam_search, decode_examples, greedy, length_penalty
 from tests import reference_decode
 from tests.conftest import REPO
 from tests.test_infer_sequences import encoded, random_texts
 from train import t5
 from train.data.batches import Budget, scoring_batches
-from train.sharding import make_mesh
+from train.sharding import BATCH_TOKENS, make_mesh
 
 ROOM = 10
 # a vocabulary this small lets random models end early, late and not at all
@@ -203,7 +203,7 @@ def test_outputs_don_t_depend_on_batching(beams):
                 out[row] = each
         return as_encoded(out)
 
-    some, other = outputs(Infer().batch_tokens, 1), outputs(8 * (12 + beams * ROOM), 2)
+    some, other = outputs(BATCH_TOKENS, 1), outputs(8 * (12 + beams * ROOM), 2)
     np.testing.assert_array_equal(some.flat, other.flat)
     np.testing.assert_array_equal(some.offsets, other.offsets)
     assert some.flat.dtype == np.int32 and some.lengths.min() >= 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conf.errors import SwitchyardError
-from conf.schema import Infer, Size
+from conf.schema import Size
 from infer.identity import find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
 from tests.test_train_loop import SMALL, config_in, train_here
@@ -17,7 +17,7 @@ from train.data.batches import padding_share, plan_batches, scoring_batches
 from train.data.tokens import Encoded
 from train.label_tree import Labels
 from train.labels import label_budget, label_log_likelihoods, score_examples
-from train.sharding import make_mesh
+from train.sharding import BATCH_TOKENS, make_mesh
 from train.stopping import Stop, Stopped
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
@@ -69,7 +69,7 @@ def test_scores_don_t_depend_on_batching(params, compose):
             out[rows] = values
         return out, len(batches)
 
-    reference, count = scores(Infer().batch_tokens, 1)
+    reference, count = scores(BATCH_TOKENS, 1)
     assert count == 1
     for tokens, buckets, expected in ((1, 1, 37), (100, 3, 12), (1000, 2, 2)):
         found, count = scores(tokens, buckets)
@@ -230,7 +230,5 @@ def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
     config = compose()
     vocabulary = get_vocabulary(config.tokenizer, load_split(config.dataset, "train"), tmp_path)
     lengths = vocabulary.encode(load_split(config.dataset, "test").inputs, config.dataset.max_input_length).lengths
-    batches = plan_batches(
-        config.infer, lengths, label_budget(config.infer.batch_tokens, Labels(np.array([[2, 3, 1], [4, 5, 1]])))
-    )
+    batches = plan_batches(config.infer, lengths, label_budget(BATCH_TOKENS, Labels(np.array([[2, 3, 1], [4, 5, 1]]))))
     assert padding_share(lengths, batches) < 0.15

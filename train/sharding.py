@@ -10,10 +10,12 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from conf.errors import SwitchyardError
-from conf.schema import Mesh
+from conf.schema import Infer, Mesh
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
+BATCH_TOKENS = 32768  # positions of a batch that is scored or decoded, unless the config says how many
+CPU_BATCH_TOKENS = 4096  # of one that is scored on a CPU, where more no longer fit the caches: docs/performance.md
 
 # The first pattern found in a parameter's path decides. Stacked layers have a leading axis [L], which is never cut.
 RULES = (
@@ -66,6 +68,11 @@ def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
     """`rows` rounded up, so that every device that shares a batch gets as many."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     return -(-rows // shards) * shards
+
+
+def scoring_tokens(infer: Infer, mesh: jax.sharding.Mesh) -> int:
+    """How many positions a batch may have that is scored on `mesh`."""
+    return infer.batch_tokens or (CPU_BATCH_TOKENS if mesh.devices.flat[0].platform == "cpu" else BATCH_TOKENS)
 
 
 def spec_of(path: str) -> PartitionSpec:
