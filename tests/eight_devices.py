@@ -117,13 +117,16 @@ def across_meshes(c: StepConfig) -> dict[str, Any]:
 
 
 def traffic(c: StepConfig) -> dict[str, Any]:
-    """The bytes of the collectives of a step on the fsdp mesh, and those of the parameters."""
+    """Of a step on the fsdp mesh: the bytes of its collectives and those in loops; the bytes of the parameters."""
     mesh = mesh_of("fsdp")
     compiled = compile_train_step(c, mesh)
     arrays = jax.device_put(batch(0), jax.sharding.NamedSharding(mesh, BATCH))
     text = compiled.step.lower(compiled.abstract, arrays, jax.random.key(0)).compile().as_text()  # type: ignore[attr-defined]
     module = hlo.parse(text)
+    loops = [i for i in module.instructions.values() if i.opcode == "while"]
+    turned = [i for loop in loops for body in hlo._called(loop) for i in module.computations[body]]
     return {
+        "in_loops": [i.name for i in turned if i.opcode.removesuffix("-start") in hlo.COLLECTIVES],
         "moved": sum(collective.bytes for collective in hlo.collectives(module)),
         "parameters": sum(x.size * 4 for x in jax.tree.leaves(compiled.abstract.params)),
         "open_loops": module.open_loops,

@@ -17,7 +17,7 @@ from train.data.batches import padding_share, plan_batches, scoring_batches
 from train.data.tokens import Encoded
 from train.label_tree import Labels
 from train.labels import label_budget, label_log_likelihoods, score_examples
-from train.sharding import BATCH_TOKENS, make_mesh
+from train.sharding import BATCH_TOKENS, make_mesh, scoring_tokens
 from train.stopping import Stop, Stopped
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
@@ -56,6 +56,12 @@ def test_labels_scored_together_equal_labels_scored_alone(params, room, calls):
     assert got.shape == (3, 5)
     want = np.stack([one_by_one(params, inputs, label) for label in LABELS.padded], axis=1)
     np.testing.assert_allclose(got, want, atol=2e-5)  # float32 sums in another order
+
+
+def test_a_cpu_scores_smaller_batches_unless_the_config_says_otherwise(compose):
+    infer, mesh = compose().infer, make_mesh(compose().mesh)
+    assert scoring_tokens(infer, mesh) == 4096
+    assert scoring_tokens(dataclasses.replace(infer, batch_tokens=50_000), mesh) == 50_000
 
 
 def test_scores_don_t_depend_on_batching(params, compose):

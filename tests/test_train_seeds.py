@@ -1,5 +1,6 @@
 """Several seeds in one process: each ends as its own separate run, stopped or not, whatever becomes of the others."""
 
+import json
 import os
 import re
 import signal
@@ -115,6 +116,24 @@ def test_a_signal_stops_all_seeds_and_the_same_commands_end_as_if_there_had_been
     for seed in (4, 5):
         config = config_in(compose, tmp_path / "apart", *given[len(SMALL) : -2], f"seed={seed}")
         assert train_here(config).digest == Store(root).artifact(f"model-demo-nano-s{seed}").digest
+
+
+def test_three_seeds_that_write_answers_on_meshes_of_their_own(tmp_path):
+    """Two devices each, parameters cut over both: what one seed's devices send each other reaches no other's."""
+    from tests.test_infer_generation import TINY, pairs
+
+    for split, n, seed in (("train", 60, 0), ("test", 21, 1)):
+        rows = "".join(json.dumps(row) + "\n" for row in pairs(n, seed))
+        (tmp_path / f"{split}.jsonl").write_text(rows)
+    cell = ("dataset=translation", "dataset.name=toy", f"dataset.path={tmp_path}", *TINY, "mesh.data=1", "mesh.fsdp=2")
+    for root, devices, own in (("together", 6, ("seed=3", "mesh.seed=3")), ("apart", 2, ("seed=5",))):
+        for name in ("train", "infer"):
+            code, _, err = finish(start(name, tmp_path / root, devices, *cell, *own))
+            assert code == 0, err
+    together, apart = Store(tmp_path / "together"), Store(tmp_path / "apart")
+    assert len(together.runs(job_type="infer")) == 3
+    for kind in ("model-toy-nano-s5", "scores-toy-nano-s5-test"):
+        assert together.artifact(kind).digest == apart.artifact(kind).digest
 
 
 @pytest.fixture

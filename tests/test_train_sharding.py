@@ -78,6 +78,11 @@ def test_fsdp_moves_parameters_and_not_activations(on_eight):
     assert 2 * found["parameters"] < found["moved"] < 4 * found["parameters"]
 
 
+def test_no_loop_of_several_cpus_holds_a_collective(on_eight):
+    """Two of them wait for each other where XLA's CPU backend lets a loop's collectives and others run in any order."""
+    assert on_eight["traffic"]["in_loops"] == []
+
+
 @pytest.mark.parametrize("mesh", [Mesh(data=3), Mesh(data=-1, fsdp=-1), Mesh(data=0), Mesh(data=1, fsdp=2)])
 def test_a_mesh_that_does_not_fit_is_refused(mesh):
     with pytest.raises(SwitchyardError, match="mesh data="):
