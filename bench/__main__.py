@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--python", default=str(BENCH / ".venv/bin/python"), help="where bench/requirements.txt is")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="torch's; JAX takes what there is")
     parser.add_argument("--steps", type=int, default=3, help="training batches a round")
-    parser.add_argument("--scored", type=int, default=192, help="examples a round")
+    parser.add_argument("--scored", type=int, default=384, help="examples a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device; without it, what a product of matrices has")
     parser.add_argument("--only", choices=list(JOBS))

@@ -13,6 +13,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from train.sharding import cpus
+
 MASKED = -1e10  # added to a logit that may not be attended to; finite, so that a row of padding stays finite
 ROW_BYTES = 128 * 2**10  # of a row's float32 weights: with fewer, a CPU is faster with all rows at once
 
@@ -36,7 +38,7 @@ def attention(
     if key is not None and rate > 0.0:
         v = _drop(v, rate, key)
     rows, queries, heads, _ = q.shape
-    if one_cpu() and 4 * heads * queries * k.shape[1] >= ROW_BYTES:
+    if cpus() == 1 and 4 * heads * queries * k.shape[1] >= ROW_BYTES:
         return row_by_row(q, k, v, bias, segments)
     return plain(q, k, v, bias, segments)
 
@@ -81,12 +83,6 @@ def segment_mask(query_segments: jax.Array, key_segments: jax.Array, dtype: jnp.
     """[B, T] and [B, S] int32 -> [B, 1, T, S]: 0 where the segments are the same, MASKED elsewhere."""
     same = query_segments[:, None, :, None] == key_segments[:, None, None, :]
     return jnp.where(same, 0, MASKED).astype(dtype)
-
-
-def one_cpu() -> bool:
-    """Whether what is traced is for a single CPU device: `train.sharding.on_mesh` says so."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return not mesh.empty and mesh.size == 1 and mesh.abstract_device.device_kind == "cpu"
 
 
 def _drop(v: jax.Array, rate: float, key: jax.Array) -> jax.Array:

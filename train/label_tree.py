@@ -36,7 +36,9 @@ class Labels:
         self._sorted = sorted(range(len(padded)), key=lambda i: self._labels[i])  # common prefixes lie side by side
         ordered = [self._labels[i] for i in self._sorted]
         self._shared = [0, *(_common(a, b) for a, b in zip(ordered, ordered[1:], strict=False))]
-        self._calls: dict[int, list[list[int]]] = {}
+        self._nodes = sum(map(len, self._labels)) - sum(self._shared)
+        self._calls: dict[int, list[list[int]]] = {}  # by the room they have, as are the others
+        self._positions: dict[int, int] = {}
         self._trees: dict[int, LabelTree] = {}
 
     def __len__(self) -> int:
@@ -44,10 +46,15 @@ class Labels:
 
     def positions(self, room: int) -> int:
         """How many positions a decoder call takes: at most `room`, or as many as the longest label has tokens."""
-        return max(len(_prefixes([self._labels[i] for i in call])) for call in self._calls_of(room))
+        room = min(room, self._nodes)
+        if room not in self._positions:
+            calls = self._calls_of(room)
+            self._positions[room] = max(len(_prefixes([self._labels[i] for i in call])) for call in calls)
+        return self._positions[room]
 
     def tree(self, room: int) -> LabelTree:
         """The labels in as few calls of at most `room` positions as they fit in, all of about as many."""
+        room = min(room, self._nodes)
         if room not in self._trees:
             self._trees[room] = self._build(self._calls_of(room))
         return self._trees[room]

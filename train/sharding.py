@@ -131,9 +131,13 @@ def scan(body: Callable, carry: Any, each: Any) -> tuple[Any, Any]:
     XLA's CPU backend keeps a program's collectives in one order on all devices, but not those inside a loop with those
     outside it: two devices may each wait in one for the other. Such meshes are for trying things out, with few layers.
     """
+    return jax.lax.scan(body, carry, each, unroll=cpus() > 1)
+
+
+def cpus() -> int:
+    """How many CPU devices what is traced is for, by the mesh that `on_mesh` has set; 0 for other devices."""
     mesh = jax.sharding.get_abstract_mesh()
-    several_cpus = mesh.size > 1 and mesh.abstract_device.device_kind == "cpu"
-    return jax.lax.scan(body, carry, each, unroll=several_cpus)
+    return 0 if mesh.empty or mesh.abstract_device.device_kind != "cpu" else mesh.size
 
 
 def _laid(x: jax.Array, spec: PartitionSpec) -> jax.Array:

@@ -257,11 +257,9 @@ class DecoderLayer(nnx.Module):
         h = self.self_attention(h, h, bias, (segments, segments), k[0])
         x = x + dropout(h, self.rate, k[1], broadcast_axis=-2)
         h = self.pre_cross_attention_layer_norm(x)
-        attention = self.encoder_decoder_attention
-        if key is None and attention.few(x.shape[1], memory.shape[1]):
-            h = attention.from_few(h, memory, across)
-        else:
-            h = attention(h, memory, None, across, k[2])
+        cross = self.encoder_decoder_attention
+        few = key is None and cross.few(x.shape[1], memory.shape[1])
+        h = cross.from_few(h, memory, across) if few else cross(h, memory, None, across, k[2])
         x = x + dropout(h, self.rate, k[3], broadcast_axis=-2)
         return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), k[4]), self.rate, k[5], broadcast_axis=-2)
 
