@@ -247,11 +247,12 @@ class DecoderLayer(nnx.Module):
         memory: jax.Array,
         bias: jax.Array,
         segments: jax.Array,
-        across: Segments,
+        memory_segments: jax.Array,
         key: jax.Array | None,
     ) -> jax.Array:
-        """x [B, T, D], memory [B, S, D], bias [B or 1, H, T, T], segments [B, T] of the targets among themselves, and
-        `across`, of targets [B, T] and memory [B, S] -> [B, T, D]"""
+        """x [B, T, D], memory [B, S, D], bias [B or 1, H, T, T], segments [B, T] of the targets and [B, S] of the
+        memory -> [B, T, D]"""
+        across = (segments, memory_segments)
         k = split_key(key, 6)
         h = self.pre_self_attention_layer_norm(x)
         h = self.self_attention(h, h, bias, (segments, segments), k[0])
@@ -339,19 +340,19 @@ class Decoder(nnx.Module):
         memory: jax.Array,
         segments: jax.Array,
         positions: jax.Array,
-        across: Segments,
+        memory_segments: jax.Array,
         key: jax.Array | None = None,
         remat: str = "none",
         seen: jax.Array | None = None,
     ) -> jax.Array:
         """Embedded targets [B, T, D], their segments [B, T] and positions [B or 1, T] int32, and the encoder's output
-        [B, S, D] -> [B, T, D]; `across` as `DecoderLayer` takes it, `seen` as `T5.hidden_states` does."""
+        [B, S, D] -> [B, T, D]; `seen` as `T5.hidden_states` takes it."""
         k = split_key(key, 3)
         if seen is None:
             seen = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]
         bias = self.relpos_bias(positions, positions, x.dtype) + jnp.where(seen[:, None], 0, MASKED).astype(x.dtype)
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], memory, bias, segments, across, remat=remat)
+        x = scan_layers(self.layers, x, k[1], memory, bias, segments, memory_segments, remat=remat)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -390,18 +391,14 @@ class T5(nnx.Module):
         positions: jax.Array,
         memory: jax.Array,
         memory_segments: jax.Array,
-        cross_segments: jax.Array | None = None,
         key: jax.Array | None = None,
         remat: str = "none",
     ) -> jax.Array:
         """Shifted target ids [B, T] and the encoder's output [B, S, D] -> logits [B, T, V] float32.
 
-        A target position sees the sources of its own segment; `cross_segments` [B, T] says otherwise (several label
-        strings of one example all look at segment 1).
+        A target position sees the sources of its own segment.
         """
-        return self.logits(
-            self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, cross_segments, key, remat)
-        )
+        return self.logits(self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, key, remat))
 
     def hidden_states(
         self,
@@ -410,7 +407,6 @@ class T5(nnx.Module):
         positions: jax.Array,
         memory: jax.Array,
         memory_segments: jax.Array,
-        cross_segments: jax.Array | None = None,
         key: jax.Array | None = None,
         remat: str = "none",
         seen: jax.Array | None = None,
@@ -420,8 +416,8 @@ class T5(nnx.Module):
         `seen` [B or 1, T, T] bool says which positions of its segment each sees; by default those of no later position.
         """
         embedding = by_vocabulary(self.embedding[...].astype(memory.dtype))
-        across = (segments if cross_segments is None else cross_segments, memory_segments)
-        return self.decoder(by_rows(embedding[decoder_inputs]), memory, segments, positions, across, key, remat, seen)
+        x = by_rows(embedding[decoder_inputs])
+        return self.decoder(x, memory, segments, positions, memory_segments, key, remat, seen)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """The head: [B, T, D] -> [B, T, V] float32, computed in the dtype of `hidden`."""
