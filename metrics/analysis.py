@@ -1,9 +1,10 @@
 """Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ WHOSE_TOKENS = {
 }
 
 Say = Callable[[str], None]
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # `map`, or one that calls side by side
 
 
 @dataclass
@@ -43,6 +45,7 @@ class SizeView:
     samples: SwitcherSamples | None  # filled in; None of the largest size
     quality: dict[str, np.ndarray]  # size -> [B]
     resampling: Resampling
+    each: Each  # on a thread a core
 
 
 Watch = Callable[[SizeView], None]
@@ -190,7 +193,7 @@ def _analyse(
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
         if watch is not None:
-            watch(SizeView(context, small, larger, scores, samples, quality, resampling))
+            watch(SizeView(context, small, larger, scores, samples, quality, resampling, pool.map))
         orders.let_go()
         del scores
     assert shown is not None and rows is not None

@@ -59,11 +59,29 @@ def percentiles(deferral: DeferralOrder) -> np.ndarray:
 
 def sums_at_knots(deferral: DeferralOrder, values: np.ndarray) -> np.ndarray:
     """Sums of integer `values` [J, n] over the examples deferred at each knot: [J, G + 1] int32 or int64."""
-    # of numbers of one byte, sums of 2²⁴ stay below 2³¹
-    kind = np.int32 if values.itemsize == 1 and deferral.examples < 2**24 else np.int64
+    kind = _kind_of_sums(values)
     sums = np.zeros((len(values), deferral.examples + 1), dtype=kind)
     np.cumsum(values.take(deferral.order, axis=1), axis=1, dtype=kind, out=sums[:, 1:])
     return sums.take(deferral.knots, axis=1) if deferral.tied else sums
+
+
+def _kind_of_sums(values: np.ndarray) -> type[np.signedinteger]:
+    """Of numbers of one byte, sums of 2²⁴ stay below 2³¹."""
+    return np.int32 if values.itemsize == 1 and values.shape[-1] < 2**24 else np.int64
+
+
+def sums_before(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Sums of int8 `values` [J, n] over the first `ranks` [T] columns, 0 … n in any order: [J, T] int32 or int64.
+
+    For few ranks: it adds up between them, where a running sum of all columns is an order of magnitude slower.
+    """
+    ends, place = np.unique(ranks, return_inverse=True)
+    starts = np.concatenate([[0], ends[ends > 0]])  # ascending, as `reduceat` wants them
+    sums = np.zeros((len(values), len(starts)), dtype=_kind_of_sums(values))
+    if len(starts) > 1:
+        between = np.add.reduceat(values[:, : starts[-1]], starts[:-1], axis=1, dtype=sums.dtype)
+        np.cumsum(between, axis=1, out=sums[:, 1:])
+    return sums.take(place + len(starts) - len(ends), axis=1)
 
 
 def sums_at(deferral: DeferralOrder, at_knots: np.ndarray, positions: np.ndarray) -> np.ndarray:

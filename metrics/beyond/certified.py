@@ -17,7 +17,7 @@ from conf.schema import Metrics
 from metrics.analysis import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, of_pair, of_score
 from metrics.grid import SizeRuns
-from metrics.switcher import FRACTIONS
+from metrics.switcher import FRACTIONS, sums_before
 from metrics.tables import Row
 
 FEWEST = 20  # examples, to calibrate a threshold on one half and look at it on the other
@@ -174,31 +174,32 @@ def certify(
     Loss of threshold t: R(t) = E (l - s) 1[score < t]. Thresholds to test are the evaluation half's scores at its
     deferral fractions 1, .99 … 0, so they don't depend on what tests them; that half's correctness isn't looked at.
     """
-    fit, check = score[calibration], score[~calibration]
+    calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
+    fit, check = score.take(calibrates), score.take(evaluates)
     ranked = np.sort(check)[::-1]
     # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
     at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
     thresholds = np.unique(ranked[at]).astype(np.float64)  # ascending: the safest first
     order = np.argsort(fit, kind="stable")
     below = np.searchsorted(fit[order], np.append(thresholds, np.inf), side="left")  # [T + 1], not deferred
-    gains = (large[:, calibration].astype(np.int8) - small[calibration].astype(np.int8))[:, order]  # d, [J, m]
-    counts = []
-    for sign in (1, -1):
-        before = np.zeros((len(gains), len(fit) + 1), dtype=np.int64)
-        np.cumsum(gains == sign, axis=1, out=before[:, 1:])
-        counts.append(before[:, below])
-    passes = no_worse(counts[0], counts[1], len(fit), epsilon, delta)  # [J, T + 1]
+    gains = _gains(small, large, calibrates.take(order))
+    wins, losses = (sums_before((gains == sign).view(np.int8), below) for sign in (1, -1))  # [J, T + 1]
+    passes = no_worse(wins, losses, len(fit), epsilon, delta)
     passed = np.logical_and.accumulate(passes, axis=1).sum(axis=1)  # how many before the first that fails
     candidates = np.concatenate([[-np.inf], thresholds, [np.inf]])
     threshold = candidates[passed]
     kept = check[None, :] < threshold[:, None]  # [J, m]
-    d = large[:, ~calibration].astype(np.int8) - small[~calibration].astype(np.int8)
     return Certified(
         threshold=threshold,
         chosen=(fit[None, :] >= threshold[:, None]).mean(axis=1),
         deferred=(~kept).mean(axis=1),
-        loss=(d * kept).mean(axis=1),
+        loss=(_gains(small, large, evaluates) * kept).mean(axis=1),
     )
+
+
+def _gains(small: np.ndarray, large: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """d = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
+    return large.take(examples, axis=1).view(np.int8) - small.take(examples).view(np.int8)
 
 
 def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np.ndarray:

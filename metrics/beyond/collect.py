@@ -24,7 +24,7 @@ from metrics.deferral import distinct_scores
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Resampling
 from metrics.resampled import SwitcherSamples
-from metrics.switcher import deferral_order
+from metrics.switcher import DeferralOrder, deferral_order
 from metrics.tables import Row
 
 Found = dict[str, tuple[list[Row], list[str]]]  # table name -> rows and notes
@@ -72,7 +72,7 @@ class Collector:
             context.samples[size.name] = view.samples
         groups = distinct_scores(view.scores)
         context.distinct[size.name] = groups
-        orders = {score: [deferral_order(run) for run in view.scores[score]] for score in groups}
+        orders = {score: list(view.each(deferral_order, view.scores[score])) for score in groups}
         if size is self.grid.sizes[0]:
             context.columns = subgroups.subgroups_of(self.grid, orders["margin"], context.notes)
         few = first_few(view.resampling)
@@ -81,46 +81,65 @@ class Collector:
         if not self._judged:
             return
         alike = {other: score for score, others in groups.items() for other in others}
-        risks = selective.size_risks(size, orders, few)
+        risks = selective.size_risks(size, orders, few, view.each)
         context.risks[size.name] = selective.SizeRisks(
             {score: risks.runs[alike[score]] for score in view.scores},
             {score: risks.samples[alike[score]] for score in view.scores},
         )
+        self._learned(context, view, few)
         for large in view.larger:
-            self._pair(context, view, large, few)
             if (size.name, large.name) not in self._perfect:
                 self._perfect[size.name, large.name] = quality.perfect_samples(size, large, view.resampling)
-            for score, of_runs in orders.items():
-                self._peaks(context, view, large, score, of_runs, groups[score])
+            self._thresholds(context, view, large)
+            self._peaks(context, view, large, orders, groups)
         if view.larger and len(size.seeds) >= 2 and size.name not in self._ensembles:
-            self._ensembles[size.name] = ensemble.ensembles_of(self.grid, size, view.resampling)
+            self._ensembles[size.name] = ensemble.ensembles_of(self.grid, size, view.resampling, view.each)
 
     def _peaks(
-        self, context: _Context, view: SizeView, large: SizeRuns, score: str, orders: list, alike: list[str]
+        self,
+        context: _Context,
+        view: SizeView,
+        large: SizeRuns,
+        orders: dict[str, list[DeferralOrder]],
+        groups: dict[str, list[str]],
     ) -> None:
         if self.grid.examples < peak.FEWEST:
             return
         halves = peak.halves_of(self.grid.examples, self.config.seed)
-        seed = (self.config.seed, len(context.peaks))
-        found = peak.held_out_peak(orders, view.size, large, halves, view.resampling, seed)
-        for other in alike:
-            context.peaks[view.size.name, large.name, other] = found
+        scores, first = [score for alike in groups.values() for score in alike], len(context.peaks)
 
-    def _pair(self, context: _Context, view: SizeView, large: SizeRuns, few: Resampling) -> None:
-        """What is of use where no label is known, so not of gold context."""
-        if view.context == "gold":
+        def found(score: str) -> peak.Peak:
+            seed = (self.config.seed, first + scores.index(score))
+            return peak.held_out_peak(orders[score], view.size, large, halves, view.resampling, seed)
+
+        for score, of_score in zip(groups, view.each(found, groups), strict=True):
+            for other in groups[score]:
+                context.peaks[view.size.name, large.name, other] = of_score
+
+    def _thresholds(self, context: _Context, view: SizeView, large: SizeRuns) -> None:
+        """Of use where no label is known, so not of gold context."""
+        n, size, config = self.grid.examples, view.size, self.config
+        if view.context == "gold" or n < certified.FEWEST:
             return
-        size, n, config = view.size, self.grid.examples, self.config
-        if n >= certified.FEWEST:
-            half = certified.calibration_half(n, config.seed)
-            for score in view.scores:
-                context.thresholds[size.name, large.name, score] = certified.certified_of(
-                    view.scores, score, size, large, half, config
-                )
-        if n >= post_hoc.FEWEST:
-            given = post_hoc.features(size, view.scores, config.length_normalized)
+        half = certified.calibration_half(n, config.seed)
+        scores = view.scores
+
+        def found(score: str) -> tuple[Row, list[Row]]:
+            return certified.certified_of(scores, score, size, large, half, config)
+
+        for score, of_score in zip(scores, view.each(found, scores), strict=True):
+            context.thresholds[size.name, large.name, score] = of_score
+
+    def _learned(self, context: _Context, view: SizeView, few: Resampling) -> None:
+        """Of use where no label is known, so not of gold context."""
+        size, config = view.size, self.config
+        if view.context == "gold" or not view.larger or self.grid.examples < post_hoc.FEWEST:
+            return
+        given = post_hoc.features(size, view.scores, config.length_normalized)
+        for large in view.larger:
+            seed = (config.seed, len(context.learned))
             context.learned[size.name, large.name] = post_hoc.post_hoc_of(
-                size, large, view.scores, given, few, (config.seed, len(context.learned))
+                size, large, view.scores, given, few, seed, view.each
             )
 
     def found(self, analysis: Analysis) -> Found:

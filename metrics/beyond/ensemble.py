@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis import Analysis, Each
 from metrics.beyond.cost import at_cost, at_fraction, relative_cost
 from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
 from metrics.grid import Grid, SizeRuns
@@ -64,7 +64,7 @@ class Ensembles:
     samples: dict[str, np.ndarray]  # combination -> [len(members), B], means over ensembles
 
 
-def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling) -> Ensembles:
+def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each = map) -> Ensembles:
     """Ensembles of a size with two runs or more and with `correct`; resampled, one counts as often as the run that it
     starts with was drawn."""
     assert size.correct is not None
@@ -73,7 +73,7 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling) -> Ensemble
     right: dict[str, np.ndarray] = {}  # combination -> [len(members), R, n], chance of being right
     if size.task == "classification":
         target = grid.target.recoded(grid.classes)
-        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members)
+        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, each)
     right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
     accuracy, samples = {}, {}
     drawn = resampling.seeds[size.name].T / runs  # [R, B]
@@ -86,7 +86,9 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling) -> Ensemble
     return Ensembles(size.name, members, accuracy, samples)
 
 
-def mean_probability(log_likelihoods: np.ndarray, target: np.ndarray, members: list[int]) -> np.ndarray:
+def mean_probability(
+    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], each: Each = map
+) -> np.ndarray:
     """Whether the class with the highest mean probability is the target, for R ensembles of each size in `members`.
 
     Log-likelihoods [R, n, K] and targets [n] -> [len(members), R, n] float32; classes that tie share the chance.
@@ -94,7 +96,8 @@ def mean_probability(log_likelihoods: np.ndarray, target: np.ndarray, members: l
     """
     runs, n, classes = log_likelihoods.shape
     right = np.zeros((len(members), runs, n), dtype=np.float32)
-    for start in range(0, n, _ROWS_AT_A_TIME * 4):
+
+    def fill(start: int) -> None:
         some = slice(start, min(start + _ROWS_AT_A_TIME * 4, n))
         values = log_likelihoods[:, some].astype(np.float64)
         values = np.exp(values - values.max(axis=2, keepdims=True))
@@ -106,6 +109,8 @@ def mean_probability(log_likelihoods: np.ndarray, target: np.ndarray, members: l
                 best = mean == mean.max(axis=1, keepdims=True)
                 own = np.take_along_axis(best, target[some, None], axis=1)[:, 0]
                 right[row, first, some] = own / best.sum(axis=1)
+
+    list(each(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
     return right
 
 

@@ -14,7 +14,7 @@ from metrics.analysis import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
 from metrics.grid import SizeRuns
 from metrics.intervals import Resampling, estimate
-from metrics.switcher import FRACTIONS, INTERIOR, DeferralOrder
+from metrics.switcher import FRACTIONS, INTERIOR, DeferralOrder, sums_before
 from metrics.tables import Row
 
 FEWEST = 4  # examples
@@ -142,66 +142,60 @@ def held_out_gains(
     chosen_on, fraction = np.zeros(shape), np.zeros(shape)
     contributed = np.zeros((*shape, n), dtype=np.float32)
     times = 2 * len(halves)
+    rank = np.empty(n, dtype=np.int64)
     for run, deferral in enumerate(orders):
-        order = deferral.order
-        ranked = (large_correct.astype(np.int8) - small_correct[run].astype(np.int8))[:, order]  # d, [R_large, n]
-        everywhere = _cumulated(ranked)
+        gains = large_correct.view(np.int8) - small_correct[run].view(np.int8)
+        ranked = gains.take(deferral.order, axis=1)  # d, [R_large, n]
         counted = np.zeros((large_runs, n), dtype=np.float32)  # how much of each d the gains hold
-        for half in halves[:, order]:
-            inside = _cumulated(np.where(half, ranked, 0))
-            for chooses, sums in ((half, inside), (~half, everywhere - inside)):
-                counts = np.concatenate([[0], np.cumsum(chooses)])
-                here, total = int(counts[-1]), sums[:, -1]
-                curve = _at_fractions(deferral, counts, sums)[:, INTERIOR]  # [R_large, 99]
+        for half in halves.take(deferral.order, axis=1):
+            inside = ranked * half
+            for chooses, values in ((half, inside), (~half, ranked - inside)):
+                at = np.concatenate([[0], np.cumsum(chooses)]).take(deferral.knots)  # of this half, at each knot
+                here = int(at[-1])
+                at_fractions, total = _at_fractions(deferral, at, values)
+                curve = at_fractions[:, INTERIOR]  # [R_large, 99]
                 best = curve.argmax(axis=1)
                 peak = curve[np.arange(large_runs), best] - np.maximum(total, 0)
                 chosen_on[run] += peak / (here * times)
                 fraction[run] += FRACTIONS[INTERIOR][best] / times
-                share = np.where(chooses, 0, np.float32(1 / ((n - here) * times)))
-                others = np.arange(n + 1) - counts  # of the other half, deferred at each rank
-                for j in range(large_runs):
-                    start, stop, part = _cut(deferral, others, FRACTIONS[INTERIOR][best[j]])
-                    counted[j, :start] += share[:start]
-                    counted[j, start:stop] += part * share[start:stop]
-                    if total[j] > 0:
-                        counted[j] -= share
-        contributed[run][:, order] = counted * ranked
+                share = ~chooses * np.float32(1 / ((n - here) * times))
+                cuts = zip(*_cut(deferral, deferral.knots - at, FRACTIONS[INTERIOR][best]), strict=True)
+                for j, (start, stop, part) in enumerate(cuts):
+                    if total[j] > 0:  # against the larger model, which answers all of it
+                        counted[j, start:stop] -= np.float32(1 - part) * share[start:stop]
+                        counted[j, stop:] -= share[stop:]
+                    else:
+                        counted[j, :start] += share[:start]
+                        counted[j, start:stop] += np.float32(part) * share[start:stop]
+        rank[deferral.order] = np.arange(n)
+        contributed[run] = (counted * ranked).take(rank, axis=1)
     flat = contributed.reshape(-1, n)
     gain = flat.sum(axis=1, dtype=np.float64)
     covariance = (flat @ flat.T).astype(np.float64) - np.outer(gain, gain) / n
     return HeldOut(gain.reshape(shape), chosen_on, fraction, covariance)
 
 
-def _cumulated(ranked: np.ndarray) -> np.ndarray:
-    """[J, n] -> [J, n + 1] int32, sums before each rank."""
-    sums = np.zeros((len(ranked), ranked.shape[1] + 1), dtype=np.int32)
-    np.cumsum(ranked, axis=1, out=sums[:, 1:])
-    return sums
+def _at_fractions(deferral: DeferralOrder, at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ d over the first f · m of a half's m examples at FRACTIONS, and over all of them: [J, 101] and [J].
 
-
-def _at_fractions(deferral: DeferralOrder, counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Σ d over the first f · m of a half's m examples at FRACTIONS: [J, 101].
-
-    `counts` [n + 1] and `sums` [J, n + 1] are the half's examples, and its sums of d, before each rank of them all.
+    `at` [G + 1] says how many of the half are before each knot; `values` [J, n] int8 are its d by rank, else 0.
     """
-    at = counts[deferral.knots]
-    positions = FRACTIONS * at[-1]
+    low_rank, high_rank, part = _cut(deferral, at, FRACTIONS)
+    sums = sums_before(values, np.concatenate([low_rank, high_rank, [deferral.examples]]))
+    low, high = sums[:, : len(part)], sums[:, len(part) : -1]
+    return np.where(part == 1.0, high, low + part * (high - low)), sums[:, -1]
+
+
+def _cut(deferral: DeferralOrder, at: np.ndarray, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tie blocks, ranks start to stop, that `fractions` [F] of a half cut, and how much of them is deferred.
+
+    `at` as `_at_fractions` takes it. A block that holds none of the half is stepped over.
+    """
+    positions = fractions * at[-1]
     right = np.searchsorted(at, positions, side="left").clip(1)
-    # a block that holds none of the half is stepped over
     step = at[right] - at[right - 1]
-    part = (positions - at[right - 1]) / np.where(step > 0, step, 1)
-    low, high = sums[:, deferral.knots[right - 1]], sums[:, deferral.knots[right]]
-    return np.where(part == 1.0, high, low + part * (high - low))
-
-
-def _cut(deferral: DeferralOrder, counts: np.ndarray, fraction: float) -> tuple[int, int, float]:
-    """The tie block, ranks start to stop, that the fraction of a half cuts, and the share of it that is deferred."""
-    at = counts[deferral.knots]
-    position = fraction * at[-1]
-    right = max(int(np.searchsorted(at, position, side="left")), 1)
-    step = at[right] - at[right - 1]
-    part = float((position - at[right - 1]) / step) if step > 0 else 0.0
-    return int(deferral.knots[right - 1]), int(deferral.knots[right]), part
+    part = np.where(step > 0, (positions - at[right - 1]) / np.where(step > 0, step, 1), 0.0)
+    return deferral.knots[right - 1], deferral.knots[right], part
 
 
 def resampled_means(

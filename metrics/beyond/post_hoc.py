@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis import Analysis, Each
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair
 from metrics.grid import SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate
@@ -96,6 +96,7 @@ def post_hoc_of(
     given: np.ndarray,
     resampling: Resampling,
     seed: tuple[int, ...],
+    each: Each = map,
 ) -> PostHoc:
     """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
 
@@ -112,7 +113,7 @@ def post_hoc_of(
     predicted = {}
     for score, columns in inputs.items():
         rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
-        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng)
+        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, each)
     for run, own in enumerate(small.correct):
         drawn = samples.run(run)
         for score, values in predicted.items():
@@ -148,7 +149,11 @@ def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized
 
 
 def cross_fitted(
-    given: np.ndarray, small_correct: np.ndarray, large_correct: np.ndarray, rng: np.random.Generator
+    given: np.ndarray,
+    small_correct: np.ndarray,
+    large_correct: np.ndarray,
+    rng: np.random.Generator,
+    each: Each = map,
 ) -> np.ndarray:
     """E[d | features] of every run's examples, by models that saw none of them: [R_small, n, F] -> [R_small, n].
 
@@ -165,29 +170,30 @@ def cross_fitted(
     own, other = np.asarray(rng.integers(runs, size=n)), np.asarray(rng.integers(len(large_correct), size=n))
     example = np.arange(n)
     d = large_correct[other, example].astype(np.float64) - small_correct[own, example]
-    powers = np.stack([_powers(deferral_order(run[:, 0])) for run in given])  # [R_small, n, 4]
+    powers = np.stack(list(each(lambda run: _powers(deferral_order(run[:, 0])), given)))  # [R_small, n, 4]
+    others = [np.flatnonzero(fold != k) for k in range(FOLDS)]
+    fitted_on = [rng.choice(rows, MOST_ROWS, replace=False) if len(rows) > MOST_ROWS else rows for rows in others]
     predicted = np.zeros((runs, n))
-    with threadpool_limits(limits=1, user_api="openmp"):  # small fits: more threads wait for one another
-        for k in range(FOLDS):
-            rows = np.flatnonzero(fold != k)
-            if len(rows) > MOST_ROWS:
-                rows = rng.choice(rows, MOST_ROWS, replace=False)
-            of_rank = powers[own[rows], rows]
-            cubic = np.linalg.lstsq(of_rank, d[rows], rcond=None)[0]
-            trees = HistGradientBoostingRegressor(
-                max_iter=40,
-                learning_rate=0.05,
-                max_leaf_nodes=4,
-                min_samples_leaf=int(np.clip(len(rows) // 20, 10, 500)),
-                l2_regularization=1.0,
-                early_stopping=False,
-                random_state=0,
-            )
+
+    def of_fold(k: int) -> None:
+        rows, held_out = fitted_on[k], np.flatnonzero(fold == k)
+        of_rank = powers[own[rows], rows]
+        cubic = np.linalg.lstsq(of_rank, d[rows], rcond=None)[0]
+        trees = HistGradientBoostingRegressor(
+            max_iter=40,
+            learning_rate=0.05,
+            max_leaf_nodes=4,
+            min_samples_leaf=int(np.clip(len(rows) // 20, 10, 500)),
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=0,
+        )
+        with threadpool_limits(limits=1, user_api="openmp"):  # of this thread: the folds have the cores
             trees.fit(given[own[rows], rows], d[rows] - of_rank @ cubic)
-            held_out = np.flatnonzero(fold == k)
             for run in range(runs):
-                left = trees.predict(given[run][held_out])
-                predicted[run, held_out] = powers[run][held_out] @ cubic + left
+                predicted[run, held_out] = powers[run][held_out] @ cubic + trees.predict(given[run][held_out])
+
+    list(each(of_fold, range(FOLDS)))
     return predicted
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis import Analysis, Each
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_dataset, of_score
 from metrics.grid import SizeRuns
 from metrics.intervals import ResampledRanks, Resampling, estimate
@@ -131,19 +131,25 @@ class SizeRisks:
     samples: dict[str, dict[str, np.ndarray]]  # score -> statistic or error -> [B], means over drawn runs
 
 
-def size_risks(size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling) -> SizeRisks:
+def size_risks(
+    size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling, each: Each = map
+) -> SizeRisks:
     """`orders` of each score's runs; the size has `correct`.
 
     A resample in which a drawn run is always or never right has no AUROC.
     """
-    assert size.correct is not None
-    risks = SizeRisks({}, {})
-    for score, of_runs in orders.items():
-        risks.runs[score] = [risk_coverage(order, right) for order, right in zip(of_runs, size.correct, strict=True)]
+    correct = size.correct
+    assert correct is not None
+
+    def of_score(of_runs: Sequence[DeferralOrder]) -> tuple[list[RiskCoverage], dict[str, np.ndarray]]:
         samples = {key: np.zeros(resampling.resamples) for key in ("error", *STATISTICS)}
         for run, order in enumerate(of_runs):
             _add_samples(samples, size, run, order, resampling)
-        risks.samples[score] = samples
+        return [risk_coverage(order, right) for order, right in zip(of_runs, correct, strict=True)], samples
+
+    risks = SizeRisks({}, {})
+    for score, found in zip(orders, each(of_score, orders.values()), strict=True):
+        risks.runs[score], risks.samples[score] = found
     return risks
 
 
