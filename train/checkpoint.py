@@ -26,6 +26,7 @@ class Checkpoints:
             )
         except (OSError, ValueError) as error:
             raise SwitchyardError(self._broken(error)) from error
+        self._saving: ocp.AsyncResponse[bool] | None = None  # holds a thread and three file descriptors until asked
 
     @property
     def latest(self) -> int | None:
@@ -45,14 +46,23 @@ class Checkpoints:
             raise SwitchyardError(self._broken(error)) from error
 
     def save(self, state: TrainState, step: int) -> None:
-        """Starts to save; returns when the arrays are copied, before they are written."""
+        """Starts to save; returns when the arrays are copied, before they are written. Waits for the save before it."""
         if self.latest != step:
+            self._wait()
             with _STARTING:
-                self._checkpointer.save_async(step, state, force=True)  # else skipped while another save is under way
+                self._saving = self._checkpointer.save_async(step, state, force=True)  # else it may be skipped
 
     def close(self) -> None:
         """Waits until everything that was saved is on disk."""
-        self._checkpointer.close()
+        try:
+            self._wait()
+        finally:
+            self._checkpointer.close()
+
+    def _wait(self) -> None:
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def _broken(self, error: Exception) -> str:
         reason = str(error).strip().splitlines()
