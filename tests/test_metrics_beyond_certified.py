@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from conf.schema import Metrics
+from conf.schema import SCORES, Metrics
 from metrics.analysis import analyse
 from metrics.beyond import Collector
 from metrics.beyond.certified import certify, natural_units, no_worse
@@ -145,8 +145,21 @@ def test_rows_and_units():
     assert natural_units("churn", float(values["churn"][0, 3]), values, config) == churn[0, 3]
     others = (churn.sum(axis=0) - churn) / 2
     assert natural_units("committee_churn", float(values["committee_churn"][2, 5]), values, config) == others[2, 5]
-    assert math.isnan(natural_units("margin", -math.inf, values, config))
-    assert natural_units("margin", math.inf, values, config) == math.inf
+    for score in SCORES:
+        assert math.isnan(natural_units(score, -math.inf, values, config))
+        assert natural_units(score, math.inf, values, config) == math.inf
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_larger_model_that_is_no_better_need_not_be_asked(classes):
+    sizes = {"small": (10, 2.0), "base": (20, 1.0)}
+    _, (summed, _), (single, _) = rows_of(
+        synthetic_grid(sizes, seeds=3, examples=1500, classes=classes), Metrics(resamples=0)
+    )
+    assert {row["score"] for row in single} == set(SCORES)
+    for row in summed:
+        assert row["deferred"] == row["deferred_chosen"] == 0 and row["saving"] == 100 and row["loss"] < 0
+    assert {row["threshold"] for row in single} == {math.inf}
 
 
 def test_a_threshold_in_natural_units_defers_what_it_says():

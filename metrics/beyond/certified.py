@@ -64,8 +64,8 @@ def certified_runs_table() -> Table:
         title="Certified thresholds of single runs, to deploy",
         reading=(
             "Send an example to the larger run where the small run's score is at least the threshold (margin: "
-            "1 - (p₁ - p₂); entropy: nats; churn: a fraction; -: no threshold is certified, send all). Each small run "
-            "is paired with one larger run. " + _GUARANTEE
+            "1 - (p₁ - p₂); entropy: nats; churn: a fraction; -: no threshold is certified, send all; inf: send none). "
+            "Each small run is paired with one larger run. " + _GUARANTEE
         ),
         columns=(
             *PAIR,
@@ -222,12 +222,14 @@ def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np
 
 
 def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], config: Metrics) -> float:
-    """A threshold in the units of docs/metrics.md, from those that a size's scores are ranked in; NaN if all go.
+    """A threshold in the units of docs/metrics.md, from those that a size's scores are ranked in.
+
+    NaN where all examples go to the larger model, inf where none has to.
 
     `values` are the size's scores: of two classes the entropy is ranked by the margin, which is the same array.
     """
-    if value == -math.inf:
-        return math.nan
+    if math.isinf(value):
+        return math.nan if value < 0 else math.inf
     runs = len(values[score])
     if score == "churn":
         return value / (runs - 1)
