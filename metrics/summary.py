@@ -134,7 +134,7 @@ def _estimate(estimate: Estimate, unit: float = 1.0) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy to Python, and what isn't a number to null."""
+    """Numpy to Python; what isn't a number to null, and infinity, which JSON has no number for, to "inf"."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -142,5 +142,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return None if math.isnan(value) else str(value)
     return value

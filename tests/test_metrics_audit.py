@@ -190,6 +190,37 @@ def test_partial_output(tmp_path, sizes, seeds):
     assert not violated(audit_output(tmp_path / "out"))
 
 
+def tied(scores):
+    """Log-likelihoods in whole numbers, so that classes tie; a model still has one prediction."""
+    for one in scores:
+        one.class_log_likelihoods[:] = np.round(one.class_log_likelihoods)
+        one.prediction[:] = np.array(one.metadata.classes, dtype=object)[one.class_log_likelihoods.argmax(axis=1)]
+        one.correct[:] = one.prediction == one.target
+    return scores
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        synthetic_grid({"small": (10, 2.0), "base": (20, 1.0)}, seeds=2, examples=1500),  # nothing need be deferred
+        tied(synthetic_grid(seeds=2, examples=60, classes=3)),
+        synthetic_grid(  # runs that hardly agree: p is 1 but for its rounding, which a root magnifies
+            {"small": (10, 2), "base": (20, 1.5)},
+            {"small": [2], "base": [0, 1, 2]},
+            3,
+            seed=5,
+            seed_noise=5,
+            task="span_qa",
+        ),
+    ],
+    ids=["reversed", "tied", "all churn"],
+)
+def test_unusual_output_keeps_every_identity(tmp_path, scores):
+    write_without_pictures(scores, 2, tmp_path / "out")
+    findings = audit_output(tmp_path / "out")
+    assert [one.cells for one in findings if one.identity and one.verdict == CANNOT] == []
+
+
 def edited(out, tmp_path, table, row, column, change):
     """A copy in which one number differs, in summary and CSV alike."""
     copy = tmp_path / "copy"

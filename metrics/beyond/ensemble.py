@@ -74,6 +74,7 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each 
     if size.task == "classification":
         target = grid.target.recoded(grid.classes)
         right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, each)
+        right[MEAN_PROBABILITY][members.index(1)] = size.correct  # one model answers as it did, also where classes tie
     right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
     accuracy, samples = {}, {}
     drawn = resampling.seeds[size.name].T / runs  # [R, B]
