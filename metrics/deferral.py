@@ -12,7 +12,7 @@ from metrics.by_uncertainty import BucketQuality, bucket_quality
 from metrics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
 from metrics.grid import Grid, SizeRuns
 from metrics.intervals import Estimate, Resampling, estimate, interval
-from metrics.resampled import ChurnSamples, RunSamples, switcher_samples
+from metrics.resampled import ChurnSamples, DrawnPairs, RunSamples, switcher_samples
 from metrics.shown import Percentiles
 from metrics.switcher import (
     DeferralOrder,
@@ -146,13 +146,14 @@ class Table2:
                 "the pair."
             )
         self._differing = differing_pairs(self._churning.prediction)
+        self._pairs = DrawnPairs(self._churning, resampling)
 
     def add(self, size: SizeRuns, run: int, deferral: DeferralOrder) -> None:
         if self._churning is None:
             return
         self._in_buckets[size.name].append(differing_in_buckets(deferral, self._differing))
         if size.name not in self._samples:
-            self._samples[size.name] = ChurnSamples(self._churning, size, self._resampling)
+            self._samples[size.name] = ChurnSamples(self._pairs, size)
         self._samples[size.name].add(run, deferral)
 
     def overall(self, confidence: float) -> Estimate | None:

@@ -11,6 +11,7 @@ from metrics.intervals import Resampling, interval, micro_blocks
 from metrics.outcomes import OutcomeCodes
 from metrics.resampled import (
     ChurnSamples,
+    DrawnPairs,
     GroupSamples,
     OutcomeSamples,
     disagreement_samples,
@@ -118,7 +119,7 @@ def test_churn(grid, scores, resampling):
     churning = grid.sizes[-1]
     for uncertain in grid.sizes:
         margins = scores[uncertain.name]["margin"]
-        fast = ChurnSamples(churning, uncertain, resampling)
+        fast = ChurnSamples(DrawnPairs(churning, resampling), uncertain)
         for run, margin in enumerate(margins):
             fast.add(run, deferral_order(margin))
         for b, examples, runs, ranking in draws(resampling):

@@ -6,6 +6,7 @@ drew its seed. `switchers.py` has what follows a small run's order of deferral, 
 
 from metrics.resampled.groups import (
     ChurnSamples,
+    DrawnPairs,
     GroupSamples,
     OutcomeSamples,
     disagreement_samples,
@@ -15,6 +16,7 @@ from metrics.resampled.switchers import RunSamples, SwitcherSamples, switcher_sa
 
 __all__ = [
     "ChurnSamples",
+    "DrawnPairs",
     "GroupSamples",
     "OutcomeSamples",
     "RunSamples",

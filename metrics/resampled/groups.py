@@ -1,17 +1,19 @@
 """Samples of quality in groups of examples, of churn by uncertainty, of outcomes by threshold, and of disagreement."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from metrics.churn import CUT_PERCENT
 from metrics.grid import SizeRuns
-from metrics.intervals import Drawn, ResampledRanks, Resampling, blocks_of_groups
+from metrics.intervals import Blocks, Drawn, ResampledRanks, Resampling, blocks_of_groups
 from metrics.outcomes import OutcomeCodes
 from metrics.scores.schema import BLEU_STATISTICS
 from metrics.switcher import DeferralOrder
 from metrics.text import corpus_bleu
+
+_ROWS_AT_A_TIME = 2048
 
 
 def quality_samples(size: SizeRuns, resampling: Resampling) -> np.ndarray:
@@ -52,44 +54,100 @@ def _qualities(size: SizeRuns, sums: np.ndarray, resampling: Resampling, drawn: 
     return np.einsum("vrb,br->vb", bleu, counts) / runs + 0 * examples
 
 
-class ChurnSamples:
-    """Table 2: churn of R ≥ 2 runs in the five buckets of each of U runs' margins. `churn` is [5, B], fractions.
+class DrawnPairs:
+    """Pairs of R ≥ 2 runs of one size in each resample, and on how many of them an example's predictions differ.
 
-    Copies of one run in a resample are not two runs, so they make no pair; a resample that drew one run alone has no
-    pair at all and is NaN. The runs that rank are drawn apart from the runs that churn even where the two sizes are
-    one: drawn together, a resample's fewer distinct runs would rank by their own flips more often than the data do.
+    Copies of one run in a resample are not two runs, so they make no pair. Attributes:
+        count: how many pairs a resample drew. [B]
     """
 
-    def __init__(self, churning: SizeRuns, uncertainty_size: SizeRuns, resampling: Resampling):
-        self.uncertainty_size, self.resampling = uncertainty_size, resampling
-        runs = len(churning.seeds)
-        pairs = list(combinations(range(runs), 2))
-        prediction = churning.prediction
-        self._values = np.ones((prediction.shape[1], 1 + len(pairs)), dtype=np.float32)
-        for column, (one, other) in enumerate(pairs):
-            self._values[:, 1 + column] = prediction[one] != prediction[other]
-        counts = resampling.seeds[churning.name]
-        self._pair_weights = np.stack([counts[:, one] * counts[:, other] for one, other in pairs])  # [P, B]
-        self._pooled = np.zeros((len(CUT_PERCENT) - 1, resampling.resamples))
+    def __init__(self, size: SizeRuns, resampling: Resampling):
+        self.resampling = resampling
+        drawn = resampling.seeds[size.name]  # [B, R]
+        self.count = (drawn.sum(axis=1) ** 2 - (drawn**2).sum(axis=1)) / 2
+        if resampling.unit is None:
+            self._rows, self._differing = _differing_pairs(size.prediction, drawn, resampling.everything.weights)
+            self._ones = np.ones((size.prediction.shape[1], 1), dtype=np.float32)
+            return
+        pairs = list(combinations(range(len(size.seeds)), 2))
+        differ = [size.prediction[one] != size.prediction[other] for one, other in pairs]
+        self._values = np.concatenate([np.ones((1, len(differ[0]))), differ], dtype=np.float32, casting="unsafe").T
+        self._weights = np.stack([drawn[:, one] * drawn[:, other] for one, other in pairs])  # [P, B]
+
+    def block_sums(self, drawn: Drawn, blocks: Blocks) -> Iterator[tuple[Drawn, np.ndarray]]:
+        """Sums over each block's drawn examples of 1 and of the drawn pairs that differ: as `Resampling.block_sums`,
+        [G, 2, b]."""
+        if self.resampling.unit is None:
+            differing = self._sums(blocks)  # [G, B]
+            for part, examples in self.resampling.block_sums(drawn, blocks, self._ones):
+                yield part, np.stack([examples[:, 0], differing.take(part.index, axis=1)], axis=1)
+            return
+        for part, sums in self.resampling.block_sums(drawn, blocks, self._values):  # [G, 1 + P, b]
+            weight = self._weights[:, part.index].astype(np.float32)
+            yield part, np.stack([sums[:, 0], np.einsum("gpb,pb->gb", sums[:, 1:], weight)], axis=1)
+
+    def _sums(self, blocks: Blocks) -> np.ndarray:
+        """[G, B] float32: of the examples on which runs differ, the others add nothing."""
+        sums = np.zeros((blocks.count, self._differing.shape[1]), dtype=np.float32)
+        rank = np.empty(len(blocks.order), dtype=np.int64)
+        rank[blocks.order] = np.arange(len(rank))
+        block = np.searchsorted(blocks.bounds, rank[self._rows], side="right") - 1
+        by_block = np.argsort(block, kind="stable")
+        some, first = np.unique(block[by_block], return_index=True)
+        if len(some):
+            sums[some] = np.add.reduceat(self._differing.take(by_block, axis=0), first, axis=0)
+        return sums
+
+
+def _differing_pairs(prediction: np.ndarray, drawn: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The examples [m] on which runs differ, and of each how often drawn × drawn pairs that differ: [m, B] float32.
+
+    From predictions [R, n], how often each run was drawn [B, R] and each example [n + 1, B]. With S_v how often runs
+    that predict v were drawn, the pairs that differ are (R² - Σ S_v²) / 2.
+    """
+    rows = np.flatnonzero((prediction != prediction[0]).any(axis=0))
+    result = np.empty((len(rows), len(drawn)), dtype=np.float32)
+    runs, counts = len(prediction), drawn.T.astype(np.float32)  # [R, B]
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        some = slice(start, start + _ROWS_AT_A_TIME)
+        own = prediction[:, rows[some]]
+        first = np.stack([(own == one).argmax(axis=0) for one in own])  # the first run that predicts the same, [R, m]
+        number = np.cumsum(first == np.arange(runs)[:, None], axis=0) - 1  # of each example's predictions, one by one
+        which = np.take_along_axis(number, first, axis=0)
+        same = np.zeros_like(result[some])
+        for value in range(int(which.max()) + 1):
+            same += np.square((which == value).T.astype(np.float32) @ counts)
+        result[some] = (np.float32(runs**2) - same) / 2 * weights.take(rows[some], axis=0)
+    return rows, result
+
+
+class ChurnSamples:
+    """Table 2: churn of a size's runs in the five buckets of each of U runs' margins. `churn` is [5, B], fractions.
+
+    A resample that drew one run alone has no pair at all and is NaN. The runs that rank are drawn apart from the runs
+    that churn even where the two sizes are one: drawn together, a resample's fewer distinct runs would rank by their
+    own flips more often than the data do.
+    """
+
+    def __init__(self, pairs: DrawnPairs, uncertainty_size: SizeRuns):
+        self._pairs, self._resampling, self._size = pairs, pairs.resampling, uncertainty_size
+        self._pooled = np.zeros((len(CUT_PERCENT) - 1, self._resampling.resamples))
 
     def add(self, run: int, deferral: DeferralOrder) -> None:
         """Adds what a run of the uncertainty size ranks by its margin."""
-        whole = self.resampling.of_run(self.uncertainty_size.name, run, ranking=True)
-        blocks = self.resampling.micro_blocks(deferral)
-        for drawn, sums in self.resampling.block_sums(whole, blocks, self._values):  # [G, 1 + P, b]
-            weight = self._pair_weights[:, drawn.index].astype(np.float32)
-            churning = np.stack([sums[:, 0], np.einsum("gpb,pb->gb", sums[:, 1:], weight)], axis=1)
+        whole = self._resampling.of_run(self._size.name, run, ranking=True)
+        for drawn, churning in self._pairs.block_sums(whole, self._resampling.micro_blocks(deferral)):
             # deferral is most uncertain first; the buckets' cuts are in ascending order
             at_cuts = ResampledRanks.of(churning).at((100 - CUT_PERCENT[::-1]) / 100).astype(np.float64)
             examples = at_cuts[-1, 0]
             in_bucket = np.diff(at_cuts[:, 1], axis=0)[::-1] / (np.diff(CUT_PERCENT)[:, None] / 100 * examples)
-            counts = self.resampling.ranking_seeds[self.uncertainty_size.name][drawn.index, run]
-            self._pooled[:, drawn.index] += counts / len(self.uncertainty_size.seeds) * in_bucket
+            counts = self._resampling.ranking_seeds[self._size.name][drawn.index, run]
+            self._pooled[:, drawn.index] += counts / len(self._size.seeds) * in_bucket
 
     @property
     def churn(self) -> np.ndarray:
         """[5, B]."""
-        pairs = self._pair_weights.sum(axis=0)
+        pairs = self._pairs.count
         return self._pooled / np.where(pairs > 0, pairs, np.nan)
 
 
