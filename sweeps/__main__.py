@@ -13,6 +13,7 @@ from sweeps.cell import run_job
 from sweeps.grid import abandon_sweep, finish_sweep
 from sweeps.launchers import register_launchers
 from sweeps.sweeper import register_sweeper
+from train.stopping import Stopped
 
 
 def main(config: Config) -> None:
@@ -30,8 +31,9 @@ if __name__ == "__main__":
         exit_with(error)
     try:
         command(main, config_name="sweeps")()
-    except BaseException:
-        abandon_sweep()
+    except BaseException as error:
+        signalled = isinstance(error, (Stopped, KeyboardInterrupt))
+        abandon_sweep("stopped by a signal" if signalled else "ended before its last cell")
         raise
     status = finish_sweep()
     sys.exit(1 if _FAILED else status)

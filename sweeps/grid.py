@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from contextlib import suppress
 from typing import Any
 
 import hydra
@@ -21,7 +22,7 @@ from conf.errors import SwitchyardError
 from conf.schema import Config
 from sweeps.status import Cell, cell_states, print_grid
 from tracking import open_tracker
-from tracking.interface import Run, Tracker
+from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
 from train.pretrained.find import resolved
 
@@ -133,10 +134,11 @@ def _cell(config: Config) -> Cell:
     return Cell(config.dataset.name, config.size.name, config.seed, config.infer.split, run_id)
 
 
-def abandon_sweep() -> None:
-    """Ends the sweep's run where a signal ended the sweep; the cells keep what they have saved."""
+def abandon_sweep(reason: str) -> None:
+    """Ends the run of a sweep that did not come to its end; the cells keep what they have saved."""
     if _STARTED:
-        _STARTED.pop().run.finish("stopped", "stopped by a signal; the same command goes on")
+        with suppress(TrackingError):  # of a full disk has been said already that it is full
+            _STARTED.pop().run.finish("stopped", f"{reason}; the same command goes on")
 
 
 def finish_sweep() -> int:

@@ -1,6 +1,8 @@
-"""Checkpoints: what a long sweep in one process must not gather."""
+"""Checkpoints: what a long sweep in one process must not gather, and a disk that takes no more."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.conftest import REPO
 from train.checkpoint import Checkpoints
 
 
@@ -37,3 +40,37 @@ def test_saving_and_restoring_leave_no_thread_and_no_file_open(tmp_path):
         checkpoints.close()
         after.append(held())
     assert after[1:] == after[:1] * 2, after  # the first opens what the process keeps
+
+
+SAVES = """
+import resource, sys
+import jax.numpy as jnp
+from pathlib import Path
+from conf.errors import SwitchyardError
+from train.checkpoint import Checkpoints
+
+folder = Path(sys.argv[1])
+checkpoints = Checkpoints(folder, keep=1)
+checkpoints.save({"params": jnp.zeros(100)}, 1)
+checkpoints.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+checkpoints = Checkpoints(folder, keep=1)
+checkpoints.save({"params": jnp.arange(100_000.0)}, 2)
+for close in (checkpoints.close, Checkpoints(folder, keep=1).close):
+    try:
+        close()
+        print("closed")
+    except SwitchyardError as error:
+        print(error)
+print(Checkpoints(folder, keep=1).latest)
+"""
+
+
+def test_a_file_that_cannot_be_written_is_told_once_and_leaves_the_checkpoint_before(tmp_path):
+    command = [sys.executable, "-c", SAVES, str(tmp_path / "cell")]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    told, closed, latest = result.stdout.splitlines()
+    assert f"the checkpoint of step 2 in {tmp_path / 'cell'} can't be written" in told and "too large" in told
+    assert "Free some disk space" in told
+    assert (closed, latest) == ("closed", "1")
+    assert "Traceback" not in result.stderr

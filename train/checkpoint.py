@@ -1,6 +1,9 @@
 """The training checkpoints of one run, by Orbax v1: asynchronous, the last K and the final one. Its only import."""
 
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orbax.checkpoint import v1 as ocp
@@ -11,6 +14,8 @@ from train.step import TrainState
 # Orbax numbers its operations for the whole process, and what belongs to one reads the last number as it starts. Where
 # seeds train side by side, one of them starts a save or a load at a time: else saves wait for each other, and time out.
 _STARTING = threading.Lock()
+
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs an error thread by thread, besides raising it
 
 
 class Checkpoints:
@@ -27,6 +32,7 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise SwitchyardError(self._broken(error)) from error
         self._saving: ocp.AsyncResponse[bool] | None = None  # holds a thread and three file descriptors until asked
+        self._step: int | None = None  # of the last save
 
     @property
     def latest(self) -> int | None:
@@ -46,23 +52,40 @@ class Checkpoints:
             raise SwitchyardError(self._broken(error)) from error
 
     def save(self, state: TrainState, step: int) -> None:
-        """Starts to save; returns when the arrays are copied, before they are written. Waits for the save before it."""
+        """Starts to save; returns when the arrays are copied, before they are written.
+
+        Waits for the save before it, and raises SwitchyardError when that one, or this one's start, has failed.
+        """
         if self.latest != step:
             self._wait()
-            with _STARTING:
+            self._step = step
+            with _STARTING, self._writing():
                 self._saving = self._checkpointer.save_async(step, state, force=True)  # else it may be skipped
 
     def close(self) -> None:
-        """Waits until everything that was saved is on disk."""
+        """Waits until everything that was saved is on disk; raises SwitchyardError when it can't be."""
         try:
             self._wait()
         finally:
-            self._checkpointer.close()
+            with self._writing():
+                self._checkpointer.close()
 
     def _wait(self) -> None:
         saving, self._saving = self._saving, None
         if saving is not None:
-            saving.result()
+            with self._writing():
+                saving.result()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # orbax and tensorstore raise many kinds for a file that can't be written
+            raise SwitchyardError(
+                f"the checkpoint of step {self._step} in {self.directory} can't be written ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}). Free some disk space or give another "
+                "tracking.root; the same command goes on from the last checkpoint that is complete"
+            ) from error
 
     def _broken(self, error: Exception) -> str:
         reason = str(error).strip().splitlines()
