@@ -19,11 +19,11 @@ from train.compilation import keep_compiled
 from train.data.batches import TrainBatches, plan_batches
 from train.data.prefetch import ahead
 from train.label_tree import Labels
-from train.labels import label_budget, score_examples
+from train.labels import score_examples, scoring_budget
 from train.loop import put, row_cost
 from train.pretrained.find import find
 from train.pretrained.load import load
-from train.sharding import make_mesh, scoring_tokens
+from train.sharding import make_mesh
 from train.step import StepConfig, compile_train_step
 
 
@@ -73,7 +73,7 @@ class Work:
         return {"loss": float(sums["nll"] / sums["tokens"])}
 
     def score(self) -> dict:
-        budget = label_budget(scoring_tokens(self.config.infer, self.mesh), self.labels)
+        budget = scoring_budget(self.config.infer, self.labels, self.mesh)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
         scores = np.empty((len(self.scored), len(self.labels)), np.float32)
         setting = (self.labels, self.size, self.dtype, self.mesh, batches)

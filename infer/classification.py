@@ -14,10 +14,9 @@ from train.data.encodings import encode_split
 from train.data.sources import Split
 from train.data.tokens import Encoded, check_targets
 from train.identity import cell_name
-from train.labels import as_labels, label_budget, score_examples
+from train.labels import as_labels, score_examples, scoring_budget
 from train.model_artifact import Model
 from train.progress import progress
-from train.sharding import scoring_tokens, whole_rows
 from train.step import dtype_of
 from train.stopping import Stop
 
@@ -35,7 +34,7 @@ def classify(
     inputs = encode_split(model.vocabulary, split, config.dataset.max_input_length, cache)
     encoded_classes = model.vocabulary.encode(classes, max_length=1 << 20)
     labels = as_labels(encoded_classes)
-    budget = label_budget(scoring_tokens(config.infer, mesh), labels, whole_rows(mesh, 1))
+    budget = scoring_budget(config.infer, labels, mesh)
     batches = plan_batches(config.infer, inputs.lengths, budget)
     dtype = dtype_of(config)
 

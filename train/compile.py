@@ -128,8 +128,8 @@ def compile_steps(config: Config, devices: list["jax.Device"]) -> list[StepRepor
     from jax.sharding import NamedSharding, PartitionSpec
 
     from train import t5
-    from train.labels import compile_label_scoring, label_budget, label_room
-    from train.sharding import BATCH, make_mesh, scoring_tokens, whole_rows
+    from train.labels import compile_label_scoring, label_room, scoring_budget
+    from train.sharding import BATCH, make_mesh, whole_rows
     from train.step import StepConfig, compile_train_step
 
     if config.train.dtype == "auto":
@@ -161,7 +161,7 @@ def compile_steps(config: Config, devices: list["jax.Device"]) -> list[StepRepor
         lower = functools.partial(compiled.eval_sums.lower, compiled.abstract.params, batch)  # type: ignore[attr-defined]
         reports.append(compile_step("teacher forcing", lower, shapes, hbm, forward_flops(rows, target)))
     elif config.compile.step in ("all", "score") and labels is not None:
-        rows = label_budget(scoring_tokens(config.infer, mesh), labels, whole_rows(mesh, 1)).rows(length)
+        rows = scoring_budget(config.infer, labels, mesh).rows(length)
         tree = labels.tree(label_room(size, (rows, length)))
         shapes = {"inputs": [rows, length], "labels": list(labels.padded.shape), "positions": list(tree.tokens.shape)}
         scoring = compile_label_scoring(size, config.train.dtype, mesh)

@@ -25,13 +25,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conf.schema import Size
+from conf.schema import Infer, Size
 from train import hosts, t5
 from train.data.batches import Budget, ScoringBatch
 from train.data.tokens import Encoded
 from train.head import over_positions
 from train.label_tree import Labels, LabelTree
-from train.sharding import BATCH, on_mesh, scan
+from train.sharding import BATCH, on_mesh, scan, scoring_tokens, whole_rows
 
 CALL_POSITIONS = 64  # what a decoder call may take of a row, where its input has no more
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one slice of positions may take
@@ -84,6 +84,11 @@ def label_budget(tokens: int, labels: Labels, row_multiple: int = 1) -> Budget:
     many labels don't add up.
     """
     return Budget(tokens, lambda length: labels.positions(max(length, CALL_POSITIONS)), row_multiple)
+
+
+def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Budget:
+    """`label_budget` of what is scored on `mesh`, whose devices share a batch by whole rows."""
+    return label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
 
 
 def compile_label_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:

@@ -21,12 +21,12 @@ from train.data.batches import TrainBatches, plan_batches
 from train.data.packing import Batch, Packer
 from train.data.prefetch import ahead
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
-from train.labels import accuracy, label_budget
+from train.labels import accuracy, scoring_budget
 from train.model_artifact import model_artifact
 from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
 from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
-from train.sharding import BATCH, make_mesh, scoring_tokens, whole_rows
+from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
 
@@ -180,7 +180,7 @@ def evaluate(
         sums = jax.device_get([compiled.eval_sums(state.params, put(batch, mesh)) for batch in batches])
         nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
         return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
-    budget = label_budget(scoring_tokens(config.infer, mesh), data.labels, whole_rows(mesh, 1))
+    budget = scoring_budget(config.infer, data.labels, mesh)
     plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
     inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
     value = accuracy(state.params, inputs, truth, data.labels, size, dtype, mesh, plan)
