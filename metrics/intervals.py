@@ -117,9 +117,7 @@ class Resampling:
                 yield part, _sums_one_by_one(part.weights, pieces, first, values)
             return
         count, q = blocks.count, values.shape[1]
-        block = np.full(len(values), count, dtype=np.int32)  # a last block for what is in none
-        block[blocks.order[: blocks.bounds[-1]]] = np.repeat(np.arange(count, dtype=np.int32), np.diff(blocks.bounds))
-        cells = grouped_sums(block * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
+        cells = grouped_sums(blocks.of_each() * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
         cells = (
             cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1).reshape(-1, self.units)
         )  # [G · Q, units]
@@ -211,6 +209,12 @@ class Blocks:
     @property
     def count(self) -> int:
         return len(self.bounds) - 1
+
+    def of_each(self) -> np.ndarray:
+        """Which block each example is in: [n] int32, `count` for none."""
+        block = np.full(len(self.order), self.count, dtype=np.int32)
+        block[self.order[: self.bounds[-1]]] = np.repeat(np.arange(self.count, dtype=np.int32), np.diff(self.bounds))
+        return block
 
     def pieces(self) -> tuple[np.ndarray, np.ndarray]:
         """[P, m] int, examples by rank in pieces of equal length, filled up with n; [G] int, each block's first."""

@@ -141,14 +141,14 @@ def size_risks(
     correct = size.correct
     assert correct is not None
 
-    def of_score(of_runs: Sequence[DeferralOrder]) -> tuple[list[RiskCoverage], dict[str, np.ndarray]]:
+    def risks_of(of_runs: Sequence[DeferralOrder]) -> tuple[list[RiskCoverage], dict[str, np.ndarray]]:
         samples = {key: np.zeros(resampling.resamples) for key in ("error", *STATISTICS)}
         for run, order in enumerate(of_runs):
             _add_samples(samples, size, run, order, resampling)
         return [risk_coverage(order, right) for order, right in zip(of_runs, correct, strict=True)], samples
 
     risks = SizeRisks({}, {})
-    for score, found in zip(orders, each(of_score, orders.values()), strict=True):
+    for score, found in zip(orders, each(risks_of, orders.values()), strict=True):
         risks.runs[score], risks.samples[score] = found
     return risks
 

@@ -89,9 +89,7 @@ class DrawnPairs:
     def _sums(self, blocks: Blocks) -> np.ndarray:
         """[G, B] float32: of the examples on which runs differ, the others add nothing."""
         sums = np.zeros((blocks.count, self._differing.shape[1]), dtype=np.float32)
-        rank = np.empty(len(blocks.order), dtype=np.int64)
-        rank[blocks.order] = np.arange(len(rank))
-        block = np.searchsorted(blocks.bounds, rank[self._rows], side="right") - 1
+        block = blocks.of_each()[self._rows]
         by_block = np.argsort(block, kind="stable")
         some, first = np.unique(block[by_block], return_index=True)
         if len(some):
