@@ -83,15 +83,14 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds for a file that can't be written
             raise SwitchyardError(
                 f"the checkpoint of step {self._step} in {self.directory} can't be written ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}). Free some disk space or give another "
+                f"{_first_line(error)}). Free some disk space or give another "
                 "tracking.root; the same command goes on from the last checkpoint that is complete"
             ) from error
 
     def _broken(self, error: Exception) -> str:
-        reason = str(error).strip().splitlines()
         return (
             f"the checkpoint of step {self.latest_on_disk()} in {self.directory} can't be read "
-            f"({type(error).__name__}: {reason[0][:200] if reason else ''}). Expected a complete Orbax checkpoint of "
+            f"({type(error).__name__}: {_first_line(error)[:200]}). Expected a complete Orbax checkpoint of "
             "this cell: delete that step's folder to go on from an earlier one, or give force=true to train anew"
         )
 
@@ -99,3 +98,8 @@ class Checkpoints:
         """The highest step that has a folder."""
         steps = [int(path.name) for path in self.directory.glob("*") if path.name.isdigit()]
         return max(steps, default=None)
+
+
+def _first_line(error: Exception) -> str:
+    """Of what it says; empty where it says nothing."""
+    return str(error).strip().partition("\n")[0]
