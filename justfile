@@ -53,7 +53,7 @@ test-slow *FLAGS: setup
 # one test against a real W&B server; needs WANDB_API_KEY
 test-wandb *FLAGS: setup
     : "${WANDB_API_KEY:?set it to the key of an account that the test may use}"
-    SWITCHYARD_TEST_WANDB=1 {{ python }} -m pytest -m slow tests/test_tracking_real_wandb.py "$@"
+    EDGEWISE_TEST_WANDB=1 {{ python }} -m pytest -m slow tests/test_tracking_real_wandb.py "$@"
 
 # ruff and mypy
 lint: setup

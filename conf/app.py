@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -19,15 +19,15 @@ CONF = str(Path(__file__).parent)
 
 
 def to_config(composed: DictConfig) -> Config:
-    """The typed config; SwitchyardError for a missing value or one that its schema refuses."""
+    """The typed config; EdgewiseError for a missing value or one that its schema refuses."""
     try:
         if missing := sorted(OmegaConf.missing_keys(composed)):
-            raise SwitchyardError(f"{', '.join(missing)} not set: give {' '.join(f'{key}=VALUE' for key in missing)}")
+            raise EdgewiseError(f"{', '.join(missing)} not set: give {' '.join(f'{key}=VALUE' for key in missing)}")
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         message = str(error).splitlines()[0]
-        raise SwitchyardError(f"{key}: {message}" if key else message) from None
+        raise EdgewiseError(f"{key}: {message}" if key else message) from None
     assert isinstance(config, Config)
     config.check()
     return config
@@ -40,14 +40,14 @@ def exit_with(error: Exception) -> None:
 
 
 def command(main: Callable[[Config], Any], config_name: str = "config") -> Callable[[], Any]:
-    """A Hydra app around `main`. A SwitchyardError ends it with its message and status 1, without a traceback."""
+    """A Hydra app around `main`. An EdgewiseError ends it with its message and status 1, without a traceback."""
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)
     @functools.wraps(main)
     def app(composed: DictConfig) -> Any:
         try:
             return main(to_config(composed))
-        except SwitchyardError as error:
+        except EdgewiseError as error:
             exit_with(error)
 
     return app

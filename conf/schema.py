@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 
 TASKS = ("classification", "span_qa", "translation")
 CONTEXTS = ("gold", "self")
@@ -18,12 +18,12 @@ SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn",
 
 def _one_of(key: str, value: Any, allowed: tuple) -> None:
     if value not in allowed:
-        raise SwitchyardError(f"{key}={value}: expected one of {', '.join(map(str, allowed))}")
+        raise EdgewiseError(f"{key}={value}: expected one of {', '.join(map(str, allowed))}")
 
 
 def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
-        raise SwitchyardError(f"{key}={value}: expected {least} or more")
+        raise EdgewiseError(f"{key}={value}: expected {least} or more")
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Dataset:
         _one_of("dataset.task", self.task, TASKS)
         if self.task == "classification":
             if not isinstance(self.classes, dict):
-                raise SwitchyardError(
+                raise EdgewiseError(
                     f"dataset.classes={self.classes}: expected a mapping of label to target string, such as "
                     "'dataset.classes={0: negative, 1: positive}'"
                 )
@@ -97,11 +97,11 @@ class Dataset:
         _at_least("dataset.beams", self.beams, 1)
         for key in ("hub_files", "columns", "expected_rows", "splits"):
             if not isinstance(getattr(self, key), (dict, type(None))):
-                raise SwitchyardError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
+                raise EdgewiseError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
         if not isinstance(self.drop_labels, (list, type(None))):
-            raise SwitchyardError(f"dataset.drop_labels={self.drop_labels}: expected a list such as [-1], or null")
+            raise EdgewiseError(f"dataset.drop_labels={self.drop_labels}: expected a list such as [-1], or null")
         if self.test_share is not None and not 0 < self.test_share < 1:
-            raise SwitchyardError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
+            raise EdgewiseError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Size:
         for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
             _at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
         if not 0 <= self.dropout < 1:
-            raise SwitchyardError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
+            raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
 
 
 @dataclass
@@ -205,12 +205,12 @@ class Hosts:
     def check(self) -> None:
         given = [self.coordinator, self.processes, self.process]
         if any(value is not None for value in given) and (self.auto or None in given):
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"hosts.auto={self.auto} hosts.coordinator={self.coordinator} hosts.processes={self.processes} "
                 f"hosts.process={self.process}: expected all of the last three, or hosts.auto=true alone"
             )
         if self.process is not None and self.processes is not None and not 0 <= self.process < self.processes:
-            raise SwitchyardError(f"hosts.process={self.process}: expected a number below hosts.processes, from 0")
+            raise EdgewiseError(f"hosts.process={self.process}: expected a number below hosts.processes, from 0")
         _at_least("hosts.timeout", self.timeout, 1)
 
 
@@ -219,7 +219,7 @@ class Tracking:
     """Where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
 
     Where `entity`, `project` or `base_url` is null, W&B's own environment says it (WANDB_ENTITY, WANDB_PROJECT,
-    WANDB_BASE_URL), else the API key's entity, the project switchyard and W&B's own server.
+    WANDB_BASE_URL), else the API key's entity, the project edgewise and W&B's own server.
     """
 
     backend: str = "local"
@@ -269,7 +269,7 @@ class Train:
             except ValueError:
                 ok = False
             if not ok:
-                raise SwitchyardError(
+                raise EdgewiseError(
                     f"train.loss_normalizer={self.loss_normalizer}: expected none, tokens or a number above 0"
                 )
 
@@ -304,7 +304,7 @@ class Infer:
         _at_least("infer.length_penalty", self.length_penalty, 0)
         _one_of("infer.bleu_tokenizer", self.bleu_tokenizer, ("intl", "13a", "char", "none"))
         if not 0 <= self.max_padding < 1:
-            raise SwitchyardError(f"infer.max_padding={self.max_padding}: expected a share in [0, 1)")
+            raise EdgewiseError(f"infer.max_padding={self.max_padding}: expected a share in [0, 1)")
 
 
 @dataclass
@@ -339,11 +339,11 @@ class Metrics:
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
         if not 0 < self.confidence < 1:
-            raise SwitchyardError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
+            raise EdgewiseError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
         if not 0 <= self.epsilon < 1:
-            raise SwitchyardError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
+            raise EdgewiseError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
         if not 0 < self.delta < 1:
-            raise SwitchyardError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
+            raise EdgewiseError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
 
 
 @dataclass
@@ -405,11 +405,11 @@ class Config:
     force: bool = False
 
     def check(self) -> None:
-        """Raises SwitchyardError for the first value outside its range, with its key."""
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("seed", self.seed, 0)
         for part in vars(self).values():
             if hasattr(part, "check"):
                 part.check()
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
-            raise SwitchyardError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
+            raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from tracking.interface import Artifact, NotFound, Tracker
 from train.identity import cell_name, dataset_identity, file_sha256, identity_hash, trained_model
@@ -27,7 +27,7 @@ class ModelSource:
 def find_model(config: Config, tracker: Tracker) -> ModelSource:
     """`infer.checkpoint` where it is given, else the model that this config trains, else the cell's latest model.
 
-    Raises SwitchyardError when there is none, saying what to run.
+    Raises EdgewiseError when there is none, saying what to run.
     """
     given = config.infer.checkpoint
     if given is not None:
@@ -40,7 +40,7 @@ def find_model(config: Config, tracker: Tracker) -> ModelSource:
         latest = tracker.artifact(f"{name}:latest")
     except NotFound:
         overrides = f"dataset={config.dataset.name} size={config.size.name} seed={config.seed}"
-        raise SwitchyardError(f"there is no artifact {name}: run `python -m train {overrides}` first") from None
+        raise EdgewiseError(f"there is no artifact {name}: run `python -m train {overrides}` first") from None
     note = f"{latest.ref} was trained with other settings than this command's; its own are kept with the scores"
     return ModelSource(latest.digest, latest, note=note)
 

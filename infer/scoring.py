@@ -35,7 +35,7 @@ def score(
 ) -> Artifact:
     """Scores one split by one model and logs `scores-D-S-sN-SPLIT`.
 
-    The mesh lies over `devices`, or over all. Raises SwitchyardError for rows, classes or a model that can't be used,
+    The mesh lies over `devices`, or over all. Raises EdgewiseError for rows, classes or a model that can't be used,
     and Stopped where a signal was noted in `stop`, for who takes the signals itself: nothing is kept of the scores.
     """
     stop = stop or Stop()
@@ -82,7 +82,7 @@ def score_split(
 def outside_model(config: Config, source: ModelSource, mesh: jax.sharding.Mesh) -> Model:
     """A model from outside, laid over `mesh`; its vocabulary is `tokenizer.path`, or its own spiece.model.
 
-    Raises SwitchyardError for an architecture other than the config's, and for a vocabulary that doesn't fit.
+    Raises EdgewiseError for an architecture other than the config's, and for a vocabulary that doesn't fit.
     """
     checkpoint = source.checkpoint
     assert checkpoint is not None

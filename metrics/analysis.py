@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import CONTEXTS, SCORES, Metrics
 from metrics.bleu import bleu_bounds
 from metrics.by_uncertainty import BucketQuality, Outcomes, outcomes
@@ -115,10 +115,10 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
     """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
 
     `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
-    SwitchyardError if nothing at all can be said.
+    EdgewiseError if nothing at all can be said.
     """
     if len(grid.sizes) < 2 and len(grid.sizes[0].seeds) < 2:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )

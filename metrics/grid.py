@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from metrics.scores import (
     Columns,
     Scores,
@@ -31,7 +31,7 @@ from metrics.text import corpus_bleu, normalized
 Source = Scores | Path  # one run's scores, or the file that holds them
 
 
-class GridError(SwitchyardError):
+class GridError(EdgewiseError):
     """Scores that don't fit together, or too few of them for any table."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Metrics
 from metrics.analysis import Analysis, analyse, near_gap, other_context
 from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
@@ -24,7 +24,7 @@ from metrics.tables import table_rows, write_tables
 MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
 
 
-class OutputError(SwitchyardError):
+class OutputError(EdgewiseError):
     """The output directory can't be written, or holds something else."""
 
 
@@ -46,7 +46,7 @@ def write_metrics(
     """Tables, curves, figures, report and summary of some runs' scores, or of the files with them; returns the summary.
 
     Files are read one at a time, and in part once more for each size. The same scores, inputs and config give the same
-    bytes. `say` is told what is going on. Raises SwitchyardError for scores that don't fit together or say nothing, and
+    bytes. `say` is told what is going on. Raises EdgewiseError for scores that don't fit together or say nothing, and
     OutputError for an `out` that isn't to be replaced.
     """
     runs = [read_metadata(source) if isinstance(source, Path) else source.metadata for source in sources]

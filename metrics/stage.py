@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from metrics.media import log_output
 from metrics.output import Input, check_replaceable, replaced, write_metrics
@@ -30,20 +30,20 @@ def _silent(text: str) -> None:
 def metrics_from_files(config: Config, say: Say = _silent) -> Path:
     """Makes the tables of the Parquet files that `metrics.scores` matches, in `metrics.out`; touches no store.
 
-    Raises SwitchyardError if nothing matches, if `metrics.out` isn't given or holds one of the files, and as
+    Raises EdgewiseError if nothing matches, if `metrics.out` isn't given or holds one of the files, and as
     `read_scores` and `write_metrics` do.
     """
     pattern = config.metrics.scores or ""
     paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
     if not paths:
-        raise SwitchyardError(f"metrics.scores={pattern}: no file matches; expected a glob of scores files (Parquet)")
+        raise EdgewiseError(f"metrics.scores={pattern}: no file matches; expected a glob of scores files (Parquet)")
     if config.metrics.out is None:
-        raise SwitchyardError("metrics.scores is given but metrics.out is not; say where to write: metrics.out=DIR")
+        raise EdgewiseError("metrics.scores is given but metrics.out is not; say where to write: metrics.out=DIR")
     out = Path(config.metrics.out)
     check_replaceable(out)
     inside = [path for path in paths if out.resolve() in path.resolve().parents]
     if inside:
-        raise SwitchyardError(f"metrics.out={out} would replace the scores file {inside[0]} in it; write elsewhere")
+        raise EdgewiseError(f"metrics.out={out} would replace the scores file {inside[0]} in it; write elsewhere")
     say(f"reading {len(paths)} scores files")
     # Names only as long as it takes to tell files apart: where they lay is not part of a result.
     root = paths[0].parent
@@ -58,7 +58,7 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
     """Makes the tables of a dataset's latest scores artifacts, logs them as `metrics-D`, and returns `metrics.out`.
 
     The run's id follows from its inputs' digests and the config that can change a number. A run that finished is not
-    done again unless `force`: files missing from `metrics.out` are restored from its artifact. Raises SwitchyardError
+    done again unless `force`: files missing from `metrics.out` are restored from its artifact. Raises EdgewiseError
     if the dataset has no scores artifacts, and as `read_scores` and `write_metrics` do.
     """
     dataset, split = config.dataset.name, config.metrics.split
@@ -66,7 +66,7 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
     check_replaceable(out)
     used = scores_artifacts(tracker, dataset, split)
     if not used:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"no artifact scores-{dataset}-SIZE-sSEED-{split} to make tables of; score a cell first: "
             f"python -m infer dataset={dataset} size=SIZE seed=SEED"
         )

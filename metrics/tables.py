@@ -140,7 +140,7 @@ def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> 
     )
     return "|".join(
         (
-            "switchyard:1",
+            "edgewise:1",
             "ties:expected",
             *dict.fromkeys(part for task, parts in of_tasks.items() if task in tasks for part in parts),
             f"committee:{config.committee}",
@@ -282,7 +282,7 @@ def _latex(name: str, caption: str, header: list[str], body: list[list[str]], fo
         "\\bottomrule",
         "\\end{tabular}",
         f"\\caption{{{escape_latex(f'{caption} {foot}')} \\texttt{{{escape_latex(sign)}}}}}",
-        f"\\label{{tab:switchyard-{name}}}",
+        f"\\label{{tab:edgewise-{name}}}",
         "\\end{table*}",
     ]
     return "\n".join(lines) + "\n"

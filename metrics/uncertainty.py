@@ -7,7 +7,7 @@ at 0), churn as integer counts (as ratios, rounding would break ties). Definitio
 
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
 from metrics.grid import SizeRuns
 from metrics.scores import TokenScores
@@ -16,7 +16,7 @@ _LOG_2 = float(np.log(2.0))
 _EXAMPLES_AT_A_TIME = 16_384  # of all runs: what is computed on the way should fit a core's cache
 
 
-class UncertaintyError(SwitchyardError):
+class UncertaintyError(EdgewiseError):
     """A switch in `metrics.*` asks for something that the scores files don't hold."""
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from metrics.output import MARK
 from metrics.tables import TITLES
@@ -33,7 +33,7 @@ def main(config: Config) -> None:
 
 
 def save_report(dataset: str, place: Place) -> tuple["Report", bool]:
-    """The saved page, and whether it is new. Raises SwitchyardError where W&B holds no metrics of the dataset."""
+    """The saved page, and whether it is new. Raises EdgewiseError where W&B holds no metrics of the dataset."""
     from tracking.wandb.server import Server
 
     if place.base_url is not None:
@@ -42,7 +42,7 @@ def save_report(dataset: str, place: Place) -> tuple["Report", bool]:
     try:
         artifact = server.artifact(f"metrics-{dataset}:latest")
     except NotFound:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{place} holds no artifact metrics-{dataset}: make it there (python -m metrics dataset={dataset} "
             f"tracking.backend=wandb), or send it there (python -m tracking push metrics-{dataset})"
         ) from None
@@ -63,7 +63,7 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
     [result] = summary["datasets"].values()
     made_by = [record for record in server.logged_by(artifact) if record.job_type == "metrics"]
     if not made_by:
-        raise SwitchyardError(f"{artifact.ref} in {server.place}: no metrics run logged it, so there is none to show")
+        raise EdgewiseError(f"{artifact.ref} in {server.place}: no metrics run logged it, so there is none to show")
     record = made_by[-1]
     run = server.current(record.id)
     assert run is not None
@@ -114,7 +114,7 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
     return wr.Report(
         entity=server.entity,
         project=server.place.project,
-        title=f"Switchyard: {dataset}",
+        title=f"Edgewise: {dataset}",
         description=f"Made of {artifact.ref}, digest {artifact.digest}.",
         blocks=blocks,
         width="fluid",

@@ -7,7 +7,7 @@ Every Hydra job is one cell: train, then infer. Finished cells are skipped; a fa
 import sys
 
 from conf.app import command, exit_with
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from sweeps.cell import run_job
 from sweeps.grid import abandon_sweep, finish_sweep
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     try:
         register_launchers(sys.argv[1:])
         register_sweeper()
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         exit_with(error)
     try:
         command(main, config_name="sweeps")()

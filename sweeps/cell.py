@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from infer.identity import ModelSource, finished_scores, quality
 from tracking import is_alive, open_tracker
@@ -42,7 +42,7 @@ def run_job(config: Config) -> bool:
         keep_compiled()
         try:
             device_groups(config.mesh.seed)
-        except SwitchyardError as error:
+        except EdgewiseError as error:
             for cell in missing:
                 keep_failure(cell, open_tracker(cell.tracking), error, since=time.time())
                 print(f"{cell_name(cell)}: failed: {error}", file=sys.stderr)
@@ -55,7 +55,7 @@ def is_done(config: Config) -> bool:
     """Whether nothing is missing of a cell."""
     try:
         return finished_cell(resolved(config), open_tracker(config.tracking))[1] is not None
-    except SwitchyardError:  # the cell will fail and say so
+    except EdgewiseError:  # the cell will fail and say so
         return False
 
 
@@ -114,7 +114,7 @@ def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:
     """Whether another living process trains this cell now."""
     try:
         record = tracker.run(train_run_id(config))
-    except SwitchyardError:
+    except EdgewiseError:
         return False
     mine = record is not None and (record.host, record.pid) == (socket.gethostname(), os.getpid())
     return record is not None and not mine and is_alive(record)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conf.app import exit_with, to_config
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from sweeps.status import Cell, cell_states, print_grid
 from tracking import open_tracker
@@ -26,7 +26,7 @@ from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
 from train.pretrained.find import resolved
 
-GROUP_VARIABLE = "SWITCHYARD_SWEEP"
+GROUP_VARIABLE = "EDGEWISE_SWEEP"
 
 
 @dataclasses.dataclass
@@ -54,7 +54,7 @@ class AroundSweep(Callback):
                 list_cells(configs)
                 sys.exit(0)
             _STARTED.append(start_sweep(configs))
-        except (SwitchyardError, HydraException, OmegaConfBaseException) as error:
+        except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
 
 
@@ -73,7 +73,7 @@ def grid_configs(multirun: DictConfig) -> list[Config]:
             composed[rest] = to_config(hydra.compose(multirun.hydra.job.config_name, hydra_overrides + list(rest)))
         seeds = [override.removeprefix("seed=") for override in job if override.startswith("seed=")]
         if seeds and not seeds[0].isdigit():
-            raise SwitchyardError(f"seed={seeds[0]}: expected whole numbers from 0, such as seed='range(10)'")
+            raise EdgewiseError(f"seed={seeds[0]}: expected whole numbers from 0, such as seed='range(10)'")
         configs.append(dataclasses.replace(composed[rest], seed=int(seeds[0])) if seeds else composed[rest])
     return configs
 
@@ -104,14 +104,14 @@ def start_sweep(configs: list[Config]) -> Sweep:
     """Opens the store and keeps the grid in a run of its own, where `sweeps.status` finds it."""
     first = configs[0]
     if (n := max(config.mesh.seed for config in configs)) > 1:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"mesh.seed={n} in a grid: expected 1, because the grid's own seeds say which there are; "
             f"sweeps.seeds_per_job={n} puts {n} of them into one job"
         )
     cells = [_cell(config) for config in configs]
     names = [(cell.dataset, cell.size, cell.seed) for cell in cells]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"the grid holds {'-'.join(map(str, sorted(twice)[0]))} more than once: a cell is (dataset, size, seed), "
             "so other keys can't be swept in one multirun; give each value of theirs its own tracking.root"
         )
@@ -129,7 +129,7 @@ def _cell(config: Config) -> Cell:
     try:
         config = resolved(config)
         run_id = train_run_id(config)
-    except SwitchyardError:  # its data or checkpoint is not there: the cell will fail and say so
+    except EdgewiseError:  # its data or checkpoint is not there: the cell will fail and say so
         run_id = None
     return Cell(config.dataset.name, config.size.name, config.seed, config.infer.split, run_id)
 
@@ -162,7 +162,7 @@ def finish_sweep() -> int:
                     continue
                 try:
                     tell(compute_metrics(config, sweep.tracker, console.print), console)
-                except SwitchyardError as error:
+                except EdgewiseError as error:
                     failed += 1
                     print(f"error: metrics of {dataset}: {error}", file=sys.stderr)
         sweep.run.set_summary({"cells": len(states), "not_done": failed})

@@ -11,7 +11,7 @@ import warnings
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 
 # name: the module and class of the plugin's config, and the extra of pyproject.toml that installs it
 LAUNCHERS = {
@@ -23,7 +23,7 @@ LAUNCHERS = {
 
 
 def register_launchers(arguments: list[str]) -> None:
-    """Makes the installed launchers known to Hydra. SwitchyardError where `arguments` ask for another of LAUNCHERS."""
+    """Makes the installed launchers known to Hydra. EdgewiseError where `arguments` ask for another of LAUNCHERS."""
     # Hydra 1.3 also merges ours with the plugin's of the same name, which changes nothing, and warns of its end.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
     wanted = {match[1] for argument in arguments if (match := re.fullmatch(r"\+?hydra/launcher=(\w+)", argument))}
@@ -32,11 +32,11 @@ def register_launchers(arguments: list[str]) -> None:
             schema = getattr(importlib.import_module(module), config)
         except ImportError:
             if name in wanted:
-                raise SwitchyardError(
+                raise EdgewiseError(
                     f"hydra/launcher={name}: its plugin is not installed. Install it with: "
                     f"uv pip install --python .venv -r pyproject.toml --extra {extra}"
                 ) from None
             continue
         # As plain values: Hydra imports a plugin's module again, and its class is another one then.
         node = OmegaConf.to_container(OmegaConf.structured(schema))
-        ConfigStore.instance().store(group="hydra/launcher", name=f"{name}_plugin", node=node, provider="switchyard")
+        ConfigStore.instance().store(group="hydra/launcher", name=f"{name}_plugin", node=node, provider="edgewise")

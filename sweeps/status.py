@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tracking import is_alive
 from tracking.interface import RunRecord, Tracker
 from tracking.store import Store
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tracker = Store(options.root, create=False)
         states = cell_states(tracker, known_cells(tracker))
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.json:

@@ -9,7 +9,7 @@ REPO = Path(__file__).parents[1]
 
 def shared_data() -> Path | None:
     """The folder of real text for slow tests, where there is one."""
-    folder = Path(os.environ.get("SWITCHYARD_SHARED", REPO.parent / "shared")) / "data"
+    folder = Path(os.environ.get("EDGEWISE_SHARED", REPO.parent / "shared")) / "data"
     return folder if folder.is_dir() else None
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from metrics.scores import METADATA_KEY, write_scores
 from tests.conftest import REPO
 from tests.synthetic_scores import synthetic_grid
@@ -47,7 +47,7 @@ def data(tmp_path, compose):
     def train(*overrides):
         """The message that ends the command; in this process, which has JAX already."""
         given = (*OWN, f"dataset.path={folder}", f"tracking.root={tmp_path / 'runs'}", "tokenizer.vocabulary_size=60")
-        with pytest.raises(SwitchyardError) as error:
+        with pytest.raises(EdgewiseError) as error:
             train_here(compose(*given, *overrides))
         assert not list((tmp_path / "runs" / "blobs").rglob("*.*"))
         assert Store(tmp_path / "runs").artifacts() == []

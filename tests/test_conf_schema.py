@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conf.app import CONF
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tests.conftest import REPO
 
 NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
@@ -67,7 +67,7 @@ def test_values_come_as_documented(compose):
     ],
 )
 def test_a_value_out_of_range_is_named(override, message, compose):
-    with pytest.raises(SwitchyardError, match=message):
+    with pytest.raises(EdgewiseError, match=message):
         compose(override)
 
 

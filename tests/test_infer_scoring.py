@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size
 from infer.identity import find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
@@ -180,7 +180,7 @@ def test_infer_takes_the_cell_s_latest_model_where_its_settings_differ(trained, 
 
 def test_a_missing_model_says_what_to_run(compose, tmp_path):
     config = config_in(compose, tmp_path / "runs", "seed=3")
-    with pytest.raises(SwitchyardError, match=r"python -m train dataset=demo size=nano seed=3"):
+    with pytest.raises(EdgewiseError, match=r"python -m train dataset=demo size=nano seed=3"):
         find_model(config, Store(tmp_path / "runs"))
 
 
@@ -201,7 +201,7 @@ def test_a_checkpoint_from_outside_scores_like_the_artifact_it_was_copied_from(t
 )
 def test_a_checkpoint_that_is_not_there_is_named(trained, given, message):
     config, store = trained
-    with pytest.raises(SwitchyardError, match=message):
+    with pytest.raises(EdgewiseError, match=message):
         find_model(dataclasses.replace(config, infer=dataclasses.replace(config.infer, checkpoint=given)), store)
 
 
@@ -217,7 +217,7 @@ def test_an_altered_model_is_noticed(trained, tmp_path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(SwitchyardError, match="model-demo-nano-s0:v0"):
+    with pytest.raises(EdgewiseError, match="model-demo-nano-s0:v0"):
         score(other, store, source)
     assert store.artifacts("scores-*") == []
 

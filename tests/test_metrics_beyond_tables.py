@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Metrics
 from metrics.beyond import Beyond, Column, Table, empty_tables, write_beyond_tables
 from metrics.beyond.table import MOST_SHOWN, interval_of
@@ -58,7 +58,7 @@ def test_every_table_in_every_form(out):
             rows = list(csv.DictReader(file))
         assert rows and list(rows[0]) == table.keys
         kept = summary[table.name]
-        assert kept["reading"] == table.reading and kept["signature"].startswith("switchyard:1|")
+        assert kept["reading"] == table.reading and kept["signature"].startswith("edgewise:1|")
         assert [[str("" if v is None else v) for v in row.values()] for row in kept["rows"]] == [
             list(row.values()) for row in rows
         ]
@@ -118,7 +118,7 @@ def test_grids_that_say_little(tmp_path, sizes, seeds, examples):
 def test_epsilon_and_delta_are_checked():
     Metrics(epsilon=0.0, delta=0.5).check()
     for wrong in ({"epsilon": -0.01}, {"epsilon": 1.0}, {"delta": 0.0}, {"delta": 1.0}):
-        with pytest.raises(SwitchyardError, match=next(iter(wrong))):
+        with pytest.raises(EdgewiseError, match=next(iter(wrong))):
             Metrics(**wrong).check()
 
 

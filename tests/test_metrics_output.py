@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import SCORES, Config, Metrics
 from metrics.analysis import analyse
 from metrics.beyond import empty_tables
@@ -134,7 +134,7 @@ def test_curves(out, scores):
 
 def test_summary(out, scores):
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert summary["signature"].startswith("switchyard:1|ties:expected|")
+    assert summary["signature"].startswith("edgewise:1|ties:expected|")
     assert {one["digest"] for one in summary["inputs"]} == {f"digest-{k}" for k in range(len(scores))}
     assert summary["tables"]["table3"][0]["mean"] == float(rows(out / "tables" / "table3.csv")[0]["mean"])
     sizes = summary["datasets"]["imdb"]["sizes"]
@@ -254,7 +254,7 @@ def test_one_size(tmp_path):
 
 
 def test_one_run_says_nothing(tmp_path):
-    with pytest.raises(SwitchyardError, match="one run only"):
+    with pytest.raises(EdgewiseError, match="one run only"):
         write(synthetic_grid({"small": (10, 1.5)}, seeds=1), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -384,17 +384,17 @@ def test_files_of_one_name_keep_their_folders(tmp_path):
 
 
 def test_from_files_errors(tmp_path):
-    with pytest.raises(SwitchyardError, match="no file matches"):
+    with pytest.raises(EdgewiseError, match="no file matches"):
         metrics_from_files(config(tmp_path / "*.parquet", tmp_path / "out"))
     paths = write_grid(synthetic_grid(seeds=2, examples=20), tmp_path / "in")
     no_out = config(tmp_path / "in" / "*", tmp_path / "out")
     no_out.metrics.out = None
-    with pytest.raises(SwitchyardError, match=r"metrics\.out=DIR"):
+    with pytest.raises(EdgewiseError, match=r"metrics\.out=DIR"):
         metrics_from_files(no_out)
     with pytest.raises(OutputError, match=r"holds files but no summary\.json"):
         metrics_from_files(config(tmp_path / "in" / "*.parquet", tmp_path / "in"))
     (tmp_path / "in" / "summary.json").write_text("{}")
-    with pytest.raises(SwitchyardError, match="would replace the scores file"):
+    with pytest.raises(EdgewiseError, match="would replace the scores file"):
         metrics_from_files(config(tmp_path / "in" / "*.parquet", tmp_path / "in"))
     assert all(path.exists() for path in paths)
 

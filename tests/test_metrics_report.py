@@ -345,7 +345,7 @@ class Further:
         {"dataset": "d", "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
     )
     notes: tuple = ("one seed & no more",)
-    signature: str = "switchyard:1|table:cost"
+    signature: str = "edgewise:1|table:cost"
 
 
 def test_further_tables_show_themselves():
@@ -355,7 +355,7 @@ def test_further_tables_show_themselves():
     assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
     assert "a&lt;b" in html and "What a point &lt;costs&gt;" in html and "one seed &amp; no more" in html
     assert "Lower is cheaper. Brackets: 90 % interval. File: tables/cost.csv." in html
-    assert "<code>switchyard:1|table:cost</code>" in html and "tall" not in html
+    assert "<code>edgewise:1|table:cost</code>" in html and "tall" not in html
 
 
 def test_long_further_tables_are_cut_and_say_so():

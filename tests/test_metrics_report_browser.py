@@ -218,7 +218,7 @@ def test_every_name_is_text_and_never_markup(tab):
     tab.locator("#curves").scroll_into_view_if_needed()
     expect(tab.locator("#curve-title")).to_contain_text(NASTY)
     assert NASTY in tab.locator("#overview").inner_text()
-    assert tab.title().startswith("Switchyard: ") and tab.locator("main img, main b b, u").count() == 0
+    assert tab.title().startswith("Edgewise: ") and tab.locator("main img, main b b, u").count() == 0
     assert tab.locator("script").count() == 2 + 3 + 3
 
 

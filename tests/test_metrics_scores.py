@@ -169,7 +169,7 @@ def test_wrong_metadata(path, metadata, message):
 
 def test_no_metadata(path):
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
-    with pytest.raises(ScoresError, match="lacks the key 'switchyard'"):
+    with pytest.raises(ScoresError, match="lacks the key 'edgewise'"):
         read_scores(path)
 
 
@@ -251,6 +251,14 @@ def test_metadata_that_is_no_json_is_not_written(scores, tmp_path):
 
 def test_metadata_survives_as_json(path, scores):
     assert json.loads(pq.read_schema(path).metadata[METADATA_KEY]) == asdict(scores.metadata)
+
+
+def test_metadata_under_the_former_name_is_refused_with_what_to_do(path):
+    table = pq.read_table(path)
+    former = {b"switchyard": table.schema.metadata[METADATA_KEY]}
+    pq.write_table(table.replace_schema_metadata(former), path)
+    with pytest.raises(ScoresError, match="'switchyard'.*before 0.2.0; expected 'edgewise'.*Score it again"):
+        read_scores(path)
 
 
 # ---- span QA and translation

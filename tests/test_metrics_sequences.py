@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
 from metrics.analysis import analyse
 from metrics.audit.finding import violated
@@ -347,7 +347,7 @@ def test_few_examples(task, examples, tmp_path):
 
 def test_switches_are_checked():
     for wrong in ({"context": "silver"}, {"churn_normalization": "lower"}):
-        with pytest.raises(SwitchyardError, match=rf"metrics\.{next(iter(wrong))}="):
+        with pytest.raises(EdgewiseError, match=rf"metrics\.{next(iter(wrong))}="):
             Metrics(**wrong).check()
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics
 from metrics.stage import compute_metrics
 from tests.synthetic_scores import synthetic_grid, write_grid
@@ -108,14 +108,14 @@ def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_p
 
 
 def test_no_scores(store, out):
-    with pytest.raises(SwitchyardError, match=r"python -m infer dataset=imdb"):
+    with pytest.raises(EdgewiseError, match=r"python -m infer dataset=imdb"):
         compute_metrics(config(out), store)
     assert not out.exists() and store.runs() == []
 
 
 def test_a_failure_leaves_nothing_half_done(store, out, tmp_path):
     log_scores(store, synthetic_grid({"small": (10, 1.5)}, seeds=1, examples=40, dataset="imdb"), tmp_path / "a")
-    with pytest.raises(SwitchyardError, match="one run only"):
+    with pytest.raises(EdgewiseError, match="one run only"):
         compute_metrics(config(out), store)
     assert [run.state for run in store.runs(job_type="metrics")] == ["failed"]
     assert not out.exists() and store.artifacts("metrics-*") == []
@@ -124,6 +124,6 @@ def test_a_failure_leaves_nothing_half_done(store, out, tmp_path):
 def test_out_that_is_no_metrics_output_is_left_alone(store, digests, out):
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(SwitchyardError, match="holds files but no"):
+    with pytest.raises(EdgewiseError, match="holds files but no"):
         compute_metrics(config(out), store)
     assert files(out) == {"notes.txt": b"mine"} and store.runs(job_type="metrics") == []

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics
 from metrics.stage import compute_metrics
 from metrics.wandb_report import save_report
@@ -53,7 +53,7 @@ def test_the_page_says_what_was_asked_and_where_the_numbers_come_from(store, wan
     report, is_new = save_report("imdb", PLACE)
     assert is_new and report.url.startswith(wandb_server.url)
     [view] = wandb_server.project("report").views
-    assert view.display_name == "Switchyard: imdb" and view.type == "runs"
+    assert view.display_name == "Edgewise: imdb" and view.type == "runs"
     spec = json.loads(view.spec)
     kinds = [block["type"] for block in spec["blocks"]]
     assert kinds.count("panel-grid") == 3 and kinds.count("markdown-block") == 3
@@ -98,5 +98,5 @@ def test_the_same_command_updates_the_page(store, wandb_server, tmp_path):
 
 
 def test_without_metrics_at_wandb_it_says_how_to_get_them_there(store):
-    with pytest.raises(SwitchyardError, match="holds no artifact metrics-other.*tracking push metrics-other"):
+    with pytest.raises(EdgewiseError, match="holds no artifact metrics-other.*tracking push metrics-other"):
         save_report("other", PLACE)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from conf.app import CONF
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from sweeps.launchers import LAUNCHERS, register_launchers
 from tests import slurm
 from tests.conftest import REPO
@@ -84,7 +84,7 @@ def test_a_launcher_that_is_not_installed_says_how_to_get_it(launcher, monkeypat
     monkeypatch.setattr(importlib, "import_module", without_plugins)
     register_launchers([])  # nobody asks for one
     extra = LAUNCHERS[launcher][2]
-    with pytest.raises(SwitchyardError, match=rf"hydra/launcher={launcher}: .*--extra {extra}"):
+    with pytest.raises(EdgewiseError, match=rf"hydra/launcher={launcher}: .*--extra {extra}"):
         register_launchers(["-m", f"hydra/launcher={launcher}"])
 
 

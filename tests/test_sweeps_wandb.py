@@ -66,7 +66,7 @@ def test_the_sweep_is_on_wandb_whole(swept, wandb_server):
         assert run.tags[0] == "demo" and run.tags[1] in ("nano", "micro")
     train = runs[next(record.id for record in store.runs(job_type="train"))]
     assert train.config["train"]["value"]["steps"] == 10 and train.config["settings"]["value"]["mesh"]["fsdp"] == 1
-    assert train.config["switchyard"]["value"]["code_version"] == store.run(train.name).code_version
+    assert train.config["edgewise"]["value"]["code_version"] == store.run(train.name).code_version
     assert [point["_step"] for point in train.history] == [point["step"] for point in store.history(train.name)]
 
 

@@ -77,7 +77,7 @@ SLOW = ("breaks the connection", "loses the stream mid-run", "refuses uploads")
 def test_nothing_is_lost_and_the_job_says_how_to_deliver_it(server, case, tmp_path, monkeypatch, capsys):
     before, halfway = CASES[case]
     project, root = case.replace(" ", "-"), tmp_path / "runs"
-    environment = {**os.environ, "SWITCHYARD_WANDB_PATIENCE": "6" if before else "10"}
+    environment = {**os.environ, "EDGEWISE_WANDB_PATIENCE": "6" if before else "10"}
     environment["WANDB_ENTITY"] = ENTITY
     if before:
         before(server)

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.skipif(
-    not (os.environ.get("SWITCHYARD_TEST_WANDB") and os.environ.get("WANDB_API_KEY")),
+    not (os.environ.get("EDGEWISE_TEST_WANDB") and os.environ.get("WANDB_API_KEY")),
     reason="only by `just test-wandb`, with WANDB_API_KEY set",
 )
 def test_a_cell_is_delivered_found_elsewhere_and_resumed(tmp_path):
-    exercise(Place.of(project=os.environ.get("WANDB_PROJECT", "switchyard-smoke")), tmp_path)
+    exercise(Place.of(project=os.environ.get("WANDB_PROJECT", "edgewise-smoke")), tmp_path)
 
 
 def test_the_smoke_test_itself(wandb_server, tmp_path):

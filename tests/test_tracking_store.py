@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Tracking
 from tracking import is_alive, open_tracker
 from tracking.interface import ArtifactDraft, NotFound, TrackingError
@@ -415,7 +415,7 @@ def test_open_tracker(tmp_path, monkeypatch):
 def test_a_root_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     for root in ("/dev/null/x", tmp_path / "file", tmp_path / "file/below"):
-        with pytest.raises(SwitchyardError, match="cannot keep runs in .*tracking.root=DIR"):
+        with pytest.raises(EdgewiseError, match="cannot keep runs in .*tracking.root=DIR"):
             Store(root)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -434,27 +434,27 @@ def test_a_store_db_that_is_no_store_is_refused_and_left_as_it_is(tmp_path):
     (folder / "store.db").mkdir(parents=True)
     for root, message in (
         (text, "not a database"),
-        (database, "not a Switchyard store"),
+        (database, "not an Edgewise store"),
         (newer, "schema version 99.*update the checkout"),
     ):
         before = {path: path.read_bytes() for path in root.glob("store*")}
         for create in (True, False):
-            with pytest.raises(SwitchyardError, match=message):
+            with pytest.raises(EdgewiseError, match=message):
                 Store(root, create=create)
         assert {path: path.read_bytes() for path in root.glob("store*")} == before
-    with pytest.raises(SwitchyardError, match="not a writable file"):
+    with pytest.raises(EdgewiseError, match="not a writable file"):
         Store(folder)
 
 
 def test_opening_to_read_makes_nothing(tmp_path):
-    with pytest.raises(SwitchyardError, match="no store at .*nothing"):
+    with pytest.raises(EdgewiseError, match="no store at .*nothing"):
         Store(tmp_path / "nothing", create=False)
     assert not (tmp_path / "nothing").exists()
 
 
 def test_an_empty_store_db_counts_as_a_store_still_to_be_made(tmp_path):
     (tmp_path / "store.db").touch()  # what a kill right after SQLite opened the file leaves
-    with pytest.raises(SwitchyardError, match="empty"):
+    with pytest.raises(EdgewiseError, match="empty"):
         Store(tmp_path, create=False)
     assert (tmp_path / "store.db").stat().st_size == 0
     assert Store(tmp_path).runs() == []

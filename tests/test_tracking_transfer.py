@@ -187,8 +187,7 @@ def test_nothing_of_this_machine_is_sent(pushed, wandb_server):
     config = wandb_server.project(PROJECT).runs["train-demo-nano-s0"].config
     assert config["notes"]["value"] == "from …/somewhere by [secret]"
     assert (
-        wandb_server.project(PROJECT).runs["train-failed"].summary["switchyard"]["error"]
-        == "OSError: …/rows.csv is gone"
+        wandb_server.project(PROJECT).runs["train-failed"].summary["edgewise"]["error"] == "OSError: …/rows.csv is gone"
     )
 
 

@@ -46,7 +46,7 @@ SAVES = """
 import resource, sys
 import jax.numpy as jnp
 from pathlib import Path
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from train.checkpoint import Checkpoints
 
 folder = Path(sys.argv[1])
@@ -60,7 +60,7 @@ for close in (checkpoints.close, Checkpoints(folder, keep=1).close):
     try:
         close()
         print("closed")
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(error)
 print(Checkpoints(folder, keep=1).latest)
 """

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tests.conftest import REPO
 from train import compile as ahead
 
@@ -48,7 +48,7 @@ def test_without_a_topology_the_command_says_what_to_give():
 
 def test_without_the_compiler_it_says_how_to_get_it(compose, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SwitchyardError, match="uv pip install .*--extra tpu"):
+    with pytest.raises(EdgewiseError, match="uv pip install .*--extra tpu"):
         ahead.main(compose("topology=v5e:4x4"))
 
 
@@ -91,7 +91,7 @@ def test_label_shapes_are_counted_or_said(compose, tmp_path):
 
 
 def test_a_size_without_shapes_is_refused(compose):
-    with pytest.raises(SwitchyardError, match="size=auto"):
+    with pytest.raises(EdgewiseError, match="size=auto"):
         ahead.full_size(compose("size=auto"))
 
 

@@ -191,7 +191,7 @@ def test_little_of_the_demo_is_padding() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(SHARED is None, reason="needs SWITCHYARD_SHARED, the folder of real text")
+@pytest.mark.skipif(SHARED is None, reason="needs EDGEWISE_SHARED, the folder of real text")
 def test_little_of_sst2_is_padding() -> None:
     sst2 = Dataset(name="sst2", path=str(SHARED / "sst2"), classes={0: "negative", 1: "positive"})
     test = load_split(sst2, "test")

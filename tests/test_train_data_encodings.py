@@ -99,7 +99,7 @@ def test_truncation_is_counted_and_said(vocabulary, tmp_path, capsys) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(SHARED is None, reason="needs SWITCHYARD_SHARED, the folder of real text")
+@pytest.mark.skipif(SHARED is None, reason="needs EDGEWISE_SHARED, the folder of real text")
 def test_25000_reviews_are_encoded_in_seconds(tmp_path: Path) -> None:
     lines = (SHARED / "imdb/sample.csv").read_text().split("\n", 1)
     (tmp_path / "train.csv").write_text(f"{lines[0]}\n{lines[1]}")

@@ -20,7 +20,7 @@ from tests.hub_server import HubServer
 CLIENT = """
 import json, sys
 from omegaconf import OmegaConf
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from train.data.sources import load_split, source_digest, source_record, split_names
 for name, changes in json.loads(sys.argv[1]):
@@ -32,7 +32,7 @@ for name, changes in json.loads(sys.argv[1]):
         rows = {split: list(map(list, zip(s.example_id, s.inputs, s.targets))) for split, s in splits.items()}
         shown = {"digest": source_digest(dataset), "record": source_record(dataset), "rows": rows}
         shown["skipped"] = {split: s.skipped for split, s in splits.items()}
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         shown = {"error": str(error)}
     print(json.dumps(shown))
 """

@@ -23,7 +23,7 @@ from train.pretrained import hf
 SHARED = shared_data()
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(SHARED is None, reason="needs SWITCHYARD_SHARED, the folder of real text"),
+    pytest.mark.skipif(SHARED is None, reason="needs EDGEWISE_SHARED, the folder of real text"),
 ]
 
 TINY = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from tests.conftest import REPO
 from train.data.sources import Split, load_split, say, source_digest, source_record, split_names
@@ -82,7 +82,7 @@ def test_labels_that_don_t_fit_are_said(tmp_path, labels: str | None, said: str)
     (tmp_path / "test_labels.csv").unlink()
     if labels is not None:
         (tmp_path / "test_labels.csv").write_text(labels)
-    with pytest.raises(SwitchyardError, match=said):
+    with pytest.raises(EdgewiseError, match=said):
         load_split(dataset("wiki_toxicity", tmp_path), "test")
 
 
@@ -107,7 +107,7 @@ def test_one_file_is_drawn_into_two(tmp_path) -> None:
     assert test.example_id == [f"test-{i}" for i in range(20)]
     # The file itself does as well as its folder; there is no validation split.
     assert load_split(dataset("amazon_video_games", next(tmp_path.iterdir())), "test") == test
-    with pytest.raises(SwitchyardError, match="validation"):
+    with pytest.raises(EdgewiseError, match="validation"):
         load_split(games, "validation")
 
 
@@ -140,7 +140,7 @@ def test_train_and_test_files_are_not_drawn_again(tmp_path) -> None:
 
 def test_too_few_rows_to_draw_are_said(tmp_path) -> None:
     games = dataset("amazon_video_games", tsv(tmp_path, REVIEWS[:2]))
-    with pytest.raises(SwitchyardError, match=r"dataset\.test_share=0\.2: none of 2 rows is left for test"):
+    with pytest.raises(EdgewiseError, match=r"dataset\.test_share=0\.2: none of 2 rows is left for test"):
         load_split(games, "test")
 
 
@@ -181,5 +181,5 @@ def test_columns_of_other_names_are_renamed(tmp_path) -> None:
     ],
 )
 def test_settings_of_the_wrong_kind_are_said(tmp_path, changes: dict, said: str) -> None:
-    with pytest.raises(SwitchyardError, match=said):
+    with pytest.raises(EdgewiseError, match=said):
         dataset("text_classification", tmp_path, name="own", classes={0: "a", 1: "b"}, **changes)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from tests.conftest import REPO
 from train.cell_data import data_record
@@ -84,7 +84,7 @@ def test_answers_in_a_csv_are_one_or_a_json_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["{'text': ['Ann']}", "['Ann']", '{"text": ["Ann"]}', "[1, 2]", "[[]]"])
 def test_python_s_own_notation_is_no_answer(tmp_path: Path, value: str) -> None:
     (tmp_path / "test.csv").write_text('question,context,answers\nq,c,a\nq,c,"' + value.replace('"', '""') + '"\n')
-    with pytest.raises(SwitchyardError, match=r"test\.csv: row 2: answers is .* expected one answer, or a JSON list"):
+    with pytest.raises(EdgewiseError, match=r"test\.csv: row 2: answers is .* expected one answer, or a JSON list"):
         load_split(dataset("span_qa", tmp_path, name="mine"), "test")
 
 
@@ -123,7 +123,7 @@ def test_a_validation_file_is_one_where_there_is_a_test_file_too(tmp_path: Path)
     assert load_split(wmt, "test").targets == ["test"]
     (tmp_path / "test.jsonl").unlink()
     assert split_names(wmt) == ["train", "test"] and load_split(wmt, "test").targets == ["validation"]
-    with pytest.raises(SwitchyardError, match="no file for the validation split"):
+    with pytest.raises(EdgewiseError, match="no file for the validation split"):
         load_split(wmt, "validation")
 
 
@@ -138,11 +138,11 @@ def test_a_validation_file_is_one_where_there_is_a_test_file_too(tmp_path: Path)
 )
 def test_pairs_that_can_t_be_used(tmp_path: Path, rows: list[dict], said: str) -> None:
     write(tmp_path / "train.jsonl", rows)
-    with pytest.raises(SwitchyardError, match=said):
+    with pytest.raises(EdgewiseError, match=said):
         load_split(dataset("wmt_ende", tmp_path), "train")
 
 
 def test_answers_of_other_things_than_text(tmp_path: Path) -> None:
     write(tmp_path / "test.jsonl", [{**QUESTIONS[0], "answers": {"text": [1]}}])
-    with pytest.raises(SwitchyardError, match="row 1: answers.text is a list, expected text or a number"):
+    with pytest.raises(EdgewiseError, match="row 1: answers.text is a list, expected text or a number"):
         load_split(dataset("squad", tmp_path), "test")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from train.data.sources import load_split, source_digest, split_names, template_fields
 
@@ -119,7 +119,7 @@ def test_large_file_crosses_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert load_split(dataset(tmp_path), "train").inputs[99] == "line 99\nmore"
     with (tmp_path / "train.csv").open("a") as stream:
         stream.write("x,y,z\n")
-    with pytest.raises(SwitchyardError, match=r"row 101 has 3 values"):
+    with pytest.raises(EdgewiseError, match=r"row 101 has 3 values"):
         load_split(dataset(tmp_path), "train")
 
 
@@ -197,7 +197,7 @@ CSV = "text,label\ngood,1\nbad,0\n"
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(SwitchyardError, match=said) as raised:
+    with pytest.raises(EdgewiseError, match=said) as raised:
         load_split(dataset(tmp_path), "train")
     assert name in str(raised.value)
 
@@ -206,31 +206,31 @@ def test_parquet_with_repeated_or_null_or_nested_columns(tmp_path: Path) -> None
     file = tmp_path / "train.parquet"
     text, label = pa.array(["a", None]), pa.array([1, 0])
     pyarrow.parquet.write_table(pa.Table.from_arrays([text, label], ["text", "label"]), file)
-    with pytest.raises(SwitchyardError, match="row 2 has no text"):
+    with pytest.raises(EdgewiseError, match="row 2 has no text"):
         load_split(dataset(tmp_path), "train")
     pyarrow.parquet.write_table(pa.Table.from_arrays([text, text, label], ["text", "text", "label"]), file)
-    with pytest.raises(SwitchyardError, match="two columns are named 'text'"):
+    with pytest.raises(EdgewiseError, match="two columns are named 'text'"):
         load_split(dataset(tmp_path), "train")
     nested = pa.array([{"en": "a"}, {"en": "b"}])
     pyarrow.parquet.write_table(pa.Table.from_arrays([nested, label], ["text", "label"]), file)
-    with pytest.raises(SwitchyardError, match="row 1: text is a dict"):
+    with pytest.raises(EdgewiseError, match="row 1: text is a dict"):
         load_split(dataset(tmp_path), "train")
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SwitchyardError, match=r"nowhere does not exist; expected a folder"):
+    with pytest.raises(EdgewiseError, match=r"nowhere does not exist; expected a folder"):
         load_split(dataset(tmp_path / "nowhere"), "train")
-    with pytest.raises(SwitchyardError, match=r"no file for the train split; expected train\..*found an empty folder"):
+    with pytest.raises(EdgewiseError, match=r"no file for the train split; expected train\..*found an empty folder"):
         load_split(dataset(tmp_path), "train")
     file = write(tmp_path, "csv")
-    with pytest.raises(SwitchyardError, match=r"train\.csv is a file; expected a folder"):
+    with pytest.raises(EdgewiseError, match=r"train\.csv is a file; expected a folder"):
         split_names(dataset(file))
-    with pytest.raises(SwitchyardError, match=r"validation\.\{.*\} or dev\.\{.*found train\.csv"):
+    with pytest.raises(EdgewiseError, match=r"validation\.\{.*\} or dev\.\{.*found train\.csv"):
         load_split(dataset(tmp_path), "validation")
-    with pytest.raises(SwitchyardError, match="split 'tset': expected one of train, validation, test"):
+    with pytest.raises(EdgewiseError, match="split 'tset': expected one of train, validation, test"):
         load_split(dataset(tmp_path), "tset")
     write(tmp_path, "jsonl")
-    with pytest.raises(SwitchyardError, match=r"train\.csv and train\.jsonl could each be the train split"):
+    with pytest.raises(EdgewiseError, match=r"train\.csv and train\.jsonl could each be the train split"):
         source_digest(dataset(tmp_path))
 
 
@@ -254,12 +254,12 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_with_the_config_is_said(tmp_path: Path, changes: dict, said: str) -> None:
     write(tmp_path, "csv")
-    with pytest.raises(SwitchyardError, match=said):
+    with pytest.raises(EdgewiseError, match=said):
         load_split(dataset(**{"path": tmp_path, **changes}), "train")
 
 
 def test_long_names_and_values_are_cut_short(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(f"{'word ' * 500},1\nb,0\n")  # no header row
-    with pytest.raises(SwitchyardError, match="is there a header row") as raised:
+    with pytest.raises(EdgewiseError, match="is there a header row") as raised:
         load_split(dataset(tmp_path), "train")
     assert len(str(raised.value)) < 300 + len(os.fspath(tmp_path))

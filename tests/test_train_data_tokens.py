@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Tokenizer
 from tests.conftest import shared_data
 from train.data.sources import Split
@@ -41,21 +41,21 @@ def test_training_takes_fewer_pieces_where_the_text_has_no_more() -> None:
 
 def test_training_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     Vocabulary.train(TEXTS, 60)
-    with pytest.raises(SwitchyardError):
+    with pytest.raises(EdgewiseError):
         Vocabulary.train(TEXTS, 5)
-    with pytest.raises(SwitchyardError):
+    with pytest.raises(EdgewiseError):
         Vocabulary.from_bytes(b"junk" * 100)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("size", [-1, 0, 1, 5])
 def test_a_size_too_small_is_said(size: int) -> None:
-    with pytest.raises(SwitchyardError, match=rf"tokenizer\.vocabulary_size={size}: "):
+    with pytest.raises(EdgewiseError, match=rf"tokenizer\.vocabulary_size={size}: "):
         Vocabulary.train(TEXTS, size)
 
 
 def test_training_without_text_is_said() -> None:
-    with pytest.raises(SwitchyardError, match="every text is empty"):
+    with pytest.raises(EdgewiseError, match="every text is empty"):
         Vocabulary.train(["", " \n"], 60)
 
 
@@ -106,11 +106,11 @@ def test_padded() -> None:
 
 
 def test_from_file_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(SwitchyardError, match=r"tokenizer\.path=.*nothing\.model: No such file"):
+    with pytest.raises(EdgewiseError, match=r"tokenizer\.path=.*nothing\.model: No such file"):
         Vocabulary.from_file(tmp_path / "nothing.model")
     for content in (b"", b"not a model"):
         (tmp_path / "bad.model").write_bytes(content)
-        with pytest.raises(SwitchyardError, match=r"bad\.model: not a SentencePiece model"):
+        with pytest.raises(EdgewiseError, match=r"bad\.model: not a SentencePiece model"):
             Vocabulary.from_file(tmp_path / "bad.model")
 
 
@@ -121,7 +121,7 @@ def test_from_file_refuses_other_ids(tmp_path: Path) -> None:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS), model_prefix=str(prefix), vocab_size=60, hard_vocab_limit=False, minloglevel=3
     )
-    with pytest.raises(SwitchyardError, match=r"ids \(-1, 2, 0\); expected T5's \(0, 1, 2\)"):
+    with pytest.raises(EdgewiseError, match=r"ids \(-1, 2, 0\); expected T5's \(0, 1, 2\)"):
         Vocabulary.from_file(prefix.with_suffix(".model"))
 
 
@@ -146,14 +146,14 @@ def test_get_vocabulary_trains_once_and_caches(tmp_path: Path, monkeypatch: pyte
 
 def test_check_targets(vocabulary: Vocabulary) -> None:
     check_targets(vocabulary, {0: "negative", 1: "positive"})
-    with pytest.raises(SwitchyardError, match=r"label 1, target string 'ζ': the vocabulary has no pieces"):
+    with pytest.raises(EdgewiseError, match=r"label 1, target string 'ζ': the vocabulary has no pieces"):
         check_targets(vocabulary, {0: "negative", 1: "ζ"})
-    with pytest.raises(SwitchyardError, match=r"label 'b'.*as it does label 'a'"):
+    with pytest.raises(EdgewiseError, match=r"label 'b'.*as it does label 'a'"):
         check_targets(vocabulary, {"a": "good", "b": "ｇｏｏｄ"})  # full-width letters are normalised
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(SHARED is None, reason="needs SWITCHYARD_SHARED, the folder of real text")
+@pytest.mark.skipif(SHARED is None, reason="needs EDGEWISE_SHARED, the folder of real text")
 def test_t5s_vocabulary_gives_t5s_ids() -> None:
     t5 = Vocabulary.from_file(SHARED / "t5/spiece.model")
     assert t5.size == 32_000

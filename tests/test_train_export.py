@@ -10,7 +10,7 @@ import tensorstore
 from flax import serialization
 from safetensors.numpy import load_file
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size, Tracking
 from tests.conftest import REPO
 from tracking.interface import ArtifactDraft
@@ -124,7 +124,7 @@ def test_arrays_that_flax_cut_into_chunks_are_put_together(model, tmp_path, monk
 
 
 def faults(folder, size):
-    with pytest.raises(SwitchyardError) as error:
+    with pytest.raises(EdgewiseError) as error:
         load(find.find(str(folder), "train.init", Tracking(root=str(folder.parent / "runs"))), size, None)
     return str(error.value)
 
@@ -214,7 +214,7 @@ def test_an_artifact_that_is_no_model_is_refused(tmp_path):
     store = Store(tmp_path / "runs")
     with store.start_run("x", job_type="data", name="x", config={}) as run:
         run.log_artifact(ArtifactDraft("data-x", "data", files={"a": REPO / "pyproject.toml"}))
-    with pytest.raises(SwitchyardError, match="data-x:v0 holds no model.safetensors, config.json"):
+    with pytest.raises(EdgewiseError, match="data-x:v0 holds no model.safetensors, config.json"):
         find.find("data-x:v0", "train.init", Tracking(root=str(store.root)))
 
 

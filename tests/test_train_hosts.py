@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tests.conftest import REPO
 from tests.slurm import free_port
 from tests.test_train_loop import SMALL
@@ -150,7 +150,7 @@ def wait_until(condition, processes):
     ],
 )
 def test_hosts_that_make_no_sense_are_refused(compose, overrides, said):
-    with pytest.raises(SwitchyardError, match=said):
+    with pytest.raises(EdgewiseError, match=said):
         compose(*overrides)
 
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tests.conftest import REPO
 from tracking.store import Store
 from train.identity import train_run_id, trained_model
@@ -83,7 +83,7 @@ def test_a_run_logs_what_it_should(compose, tmp_path):
     assert all(wanted | {"examples_per_second", "target_tokens_per_second"} <= set(point) for point in history)
     assert [point["step"] for point in history if "validation_accuracy" in point] == [10, 20, 30]
     assert model.name == "model-demo-nano-s0"
-    assert set(model.files) == {"model.safetensors", "config.json", "spiece.model", "switchyard.json"}
+    assert set(model.files) == {"model.safetensors", "config.json", "spiece.model", "edgewise.json"}
     assert [a.name for a in store.inputs(record.id)] == ["data-demo"]
     assert trained_model(config, store).digest == model.digest
 
@@ -154,11 +154,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(compose, tmp_path
     config = config_in(
         compose, tmp_path / "runs", "optimizer=adamw", "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0"
     )
-    with pytest.raises(SwitchyardError, match=r"step [1-9]\d*: loss is .*(nan|inf)"):
+    with pytest.raises(EdgewiseError, match=r"step [1-9]\d*: loss is .*(nan|inf)"):
         train_here(config)
     store = Store(config.tracking.root)
     record = store.run(train_run_id(config))
-    assert record.state == "failed" and "SwitchyardError" in record.error
+    assert record.state == "failed" and "EdgewiseError" in record.error
     assert store.artifacts(type="model") == []
     assert not list((tmp_path / "runs").glob("checkpoints/*/[0-9]*"))
 
@@ -180,7 +180,7 @@ def test_a_checkpoint_cut_short_is_named(compose, tmp_path):
     store = Store(config.tracking.root)
     with store.start_run(train_run_id(config), job_type="train", config={}, restart=True):
         pass  # forgets the model, so that training has to go on from the checkpoint
-    with pytest.raises(SwitchyardError, match="checkpoint of step 30"):
+    with pytest.raises(EdgewiseError, match="checkpoint of step 30"):
         train_here(config)
     model = train_here(config_in(compose, tmp_path / "runs", "train.checkpoint_every=10", "force=true"))
     assert model.metadata["parameters"] > 0
@@ -188,7 +188,7 @@ def test_a_checkpoint_cut_short_is_named(compose, tmp_path):
 
 def test_a_vocabulary_larger_than_the_model_s_is_refused(compose, tmp_path):
     config = config_in(compose, tmp_path / "runs", "size.vocabulary_size=100")
-    with pytest.raises(SwitchyardError, match="128 pieces, but size.vocabulary_size=100"):
+    with pytest.raises(EdgewiseError, match="128 pieces, but size.vocabulary_size=100"):
         train_here(config)
 
 

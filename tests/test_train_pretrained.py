@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size, Tracking
 from train import t5
 from train.pretrained import find, hf, load
@@ -85,7 +85,7 @@ def test_a_shard_that_is_not_there_is_named(saved):
     folder, *_ = saved
     shard(folder)
     (folder / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(SwitchyardError, match=r"index.json names model-00002-of-00003.safetensors, which is not there"):
+    with pytest.raises(EdgewiseError, match=r"index.json names model-00002-of-00003.safetensors, which is not there"):
         load_folder(folder)
 
 
@@ -97,7 +97,7 @@ def test_a_file_cut_short_is_refused(saved, name, kept):
         shard(folder)
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(SwitchyardError, match=f"{name} is damaged"):
+    with pytest.raises(EdgewiseError, match=f"{name} is damaged"):
         load_folder(folder)
 
 
@@ -117,7 +117,7 @@ def test_integers_are_refused(saved):
     tensors = load_file(folder / "model.safetensors")
     tensors["shared.weight"] = tensors["shared.weight"].astype(np.int32)
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(SwitchyardError, match="shared.weight has the dtype I32"):
+    with pytest.raises(EdgewiseError, match="shared.weight has the dtype I32"):
         load_folder(folder)
 
 
@@ -140,7 +140,7 @@ def test_every_tensor_at_fault_is_named(saved):
     tensors["shared.weight"] = tensors["shared.weight"][:-1].copy()
     tensors["encoder.block.7.layer.0.layer_norm.weight"] = np.ones(8, np.float32)
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(SwitchyardError) as error:
+    with pytest.raises(EdgewiseError) as error:
         load_folder(folder)
     message = str(error.value)
     assert "encoder.final_layer_norm.weight is missing" in message
@@ -162,20 +162,20 @@ def test_another_model_s_config_is_refused(saved, change, message):
     folder, *_ = saved
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SwitchyardError, match=message):
+    with pytest.raises(EdgewiseError, match=message):
         load_folder(folder)
 
 
 def test_torch_pickles_are_refused_by_name(saved):
     folder, *_ = saved
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(SwitchyardError, match=r"only as torch pickles \(pytorch_model.bin\).*never read"):
+    with pytest.raises(EdgewiseError, match=r"only as torch pickles \(pytorch_model.bin\).*never read"):
         load_folder(folder)
 
 
 def test_a_folder_without_a_checkpoint_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(SwitchyardError, match="it holds notes.txt; expected config.json"):
+    with pytest.raises(EdgewiseError, match="it holds notes.txt; expected config.json"):
         found(tmp_path)
 
 
@@ -221,26 +221,26 @@ def test_size_auto_is_the_checkpoint_s(saved, compose):
 
 def test_a_named_size_that_contradicts_shows_both(saved, compose):
     folder, *_ = saved
-    with pytest.raises(SwitchyardError) as error:
+    with pytest.raises(EdgewiseError) as error:
         find.resolved(compose("size=small", f"train.init={folder}", "tokenizer.path=x"))
     message = str(error.value)
     assert "size=small has d_model=512" in message and f"train.init={folder} has d_model=8" in message
-    with pytest.raises(SwitchyardError, match="layers=3, but .* has layers=2"):
+    with pytest.raises(EdgewiseError, match="layers=3, but .* has layers=2"):
         find.resolved(compose("size=auto", "size.layers=3", f"train.init={folder}", "tokenizer.path=x"))
 
 
 def test_size_auto_needs_a_checkpoint(compose):
-    with pytest.raises(SwitchyardError, match="size=auto takes the architecture from a checkpoint: give train.init"):
+    with pytest.raises(EdgewiseError, match="size=auto takes the architecture from a checkpoint: give train.init"):
         find.resolved(compose("size=auto"))
 
 
 def test_a_checkpoint_without_a_vocabulary_asks_for_one(saved, compose):
     folder, *_ = saved
-    with pytest.raises(SwitchyardError, match="has no spiece.model: .*tokenizer.path=FILE"):
+    with pytest.raises(EdgewiseError, match="has no spiece.model: .*tokenizer.path=FILE"):
         find.resolved(compose("size=auto", f"train.init={folder}", "tokenizer=t5"))
 
 
 def test_what_is_nowhere_is_named(compose, tmp_path):
     config = compose("size=auto", "train.init=model-demo-nano-s7:latest", f"tracking.root={tmp_path}")
-    with pytest.raises(SwitchyardError, match="train.init=model-demo-nano-s7:latest is neither a folder nor an artif"):
+    with pytest.raises(EdgewiseError, match="train.init=model-demo-nano-s7:latest is neither a folder nor an artif"):
         find.resolved(config)

@@ -103,7 +103,7 @@ def environment(hub, home, **more):
 
 FIND = """
 import dataclasses, json, sys
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Tracking
 from train.pretrained.find import find
 for given in sys.argv[1:]:
@@ -113,7 +113,7 @@ for given in sys.argv[1:]:
         part = weights.read(size, ("embedding",), None, (slice(2, 4), slice(None)))
         has = checkpoint.vocabulary is not None and checkpoint.vocabulary.is_file()
         print(json.dumps([checkpoint.content, size.name, size.d_model, has, weights.faults(size), part.tolist()]))
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(json.dumps(str(error)))
 assert "jax" not in sys.modules
 """

@@ -11,7 +11,7 @@ import time
 import jax
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tests.conftest import REPO
 from tests.test_train_loop import SMALL, config_in, train_here
 from tracking.store import Store
@@ -151,12 +151,12 @@ def test_a_seed_that_fails_is_said_at_once_and_stops_no_other(compose, two_group
 
     def work(cell, devices, stop):
         if cell.seed == 3:
-            raise SwitchyardError("no good")
+            raise EdgewiseError("no good")
         while "no good" not in (said := capsys.readouterr().err):
             time.sleep(0.01)
         through.append((cell.seed, said))
 
-    with pytest.raises(SwitchyardError, match="1 of 2 seeds failed: 3"):
+    with pytest.raises(EdgewiseError, match="1 of 2 seeds failed: 3"):
         side_by_side(config, seeds_of(config), work)
     assert through == [(4, "error: demo-nano-s3: no good\n")]
 
@@ -208,14 +208,14 @@ def test_the_groups_are_disjoint_and_hold_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: list(range(8)))
     assert device_groups(2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert device_groups(8) == [[i] for i in range(8)]
-    with pytest.raises(SwitchyardError, match="mesh.seed=3 does not fit 8 devices"):
+    with pytest.raises(EdgewiseError, match="mesh.seed=3 does not fit 8 devices"):
         device_groups(3)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(SwitchyardError, match="mesh.seed=2 with several processes: expected 1; start a job for each"):
+    with pytest.raises(EdgewiseError, match="mesh.seed=2 with several processes: expected 1; start a job for each"):
         device_groups(2)
 
 
 @pytest.mark.parametrize("override", ["mesh.seed=0", "sweeps.seeds_per_job=0"])
 def test_a_count_below_one_is_refused(compose, override):
-    with pytest.raises(SwitchyardError, match=f"{override}: expected 1 or more"):
+    with pytest.raises(EdgewiseError, match=f"{override}: expected 1 or more"):
         compose(override)

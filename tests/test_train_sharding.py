@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Mesh
 from tests.conftest import REPO
 from tests.test_train_loop import SMALL, config_in, train_here
@@ -85,7 +85,7 @@ def test_no_loop_of_several_cpus_holds_a_collective(on_eight):
 
 @pytest.mark.parametrize("mesh", [Mesh(data=3), Mesh(data=-1, fsdp=-1), Mesh(data=0), Mesh(data=1, fsdp=2)])
 def test_a_mesh_that_does_not_fit_is_refused(mesh):
-    with pytest.raises(SwitchyardError, match="mesh data="):
+    with pytest.raises(EdgewiseError, match="mesh data="):
         make_mesh(mesh)
 
 

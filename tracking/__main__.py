@@ -11,7 +11,7 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from tracking.printing import at_time, in_bytes, in_hours, open_console, print_json, print_table, strict
 from tracking.process import is_alive
 from tracking.store import Store
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             return status
         finally:
             shelf.close()
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `| head`: whoever read has what they wanted
@@ -52,7 +52,7 @@ def _open(options: argparse.Namespace) -> "Shelf":
 
         return Server(_place(options), remember=True)
     if options.backend == "wandb" and options.command not in (_push, _pull):
-        raise SwitchyardError("this command looks after the embedded store alone: leave out --backend wandb")
+        raise EdgewiseError("this command looks after the embedded store alone: leave out --backend wandb")
     return Store(options.root, create=options.command is _pull)
 
 
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--json", action="store_true", help="print JSON")
     shared.add_argument("--backend", choices=("local", "wandb"), help="where to look: the store (default), or W&B")
     shared.add_argument("--entity", help="of W&B; default: WANDB_ENTITY, else the API key's own")
-    shared.add_argument("--project", help="of W&B; default: WANDB_PROJECT, else switchyard")
+    shared.add_argument("--project", help="of W&B; default: WANDB_PROJECT, else edgewise")
     shared.add_argument("--base-url", metavar="URL", help="W&B's server; default: WANDB_BASE_URL, else the SDK's")
     parser = argparse.ArgumentParser(prog="python -m tracking", description=__doc__, parents=[shared])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -51,7 +51,7 @@ class CheckedArtifact(Artifact):
         try:
             directory.mkdir(parents=True, exist_ok=True)
             # Every file is copied and checked aside before the first one is renamed to its place.
-            with tempfile.TemporaryDirectory(prefix=".switchyard-", dir=directory, ignore_cleanup_errors=True) as aside:
+            with tempfile.TemporaryDirectory(prefix=".edgewise-", dir=directory, ignore_cleanup_errors=True) as aside:
                 self._copy(directory.resolve(), Path(aside))
         except BaseException as error:
             for path in made:

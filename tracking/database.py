@@ -23,7 +23,7 @@ Connection = sqlite3.Connection
 Row = sqlite3.Row
 
 SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x53575944  # "SWYD" in the file's header: this database is a Switchyard store
+_APPLICATION_ID = 0x45444757  # "EDGW" in the file's header: this database is an Edgewise store
 _LOCK_TIMEOUT = 60.0  # seconds
 
 _SCHEMA = """
@@ -155,7 +155,7 @@ class Database:
     def _check_identity(self) -> None:
         elsewhere = "keep runs in another directory (tracking.root=DIR; python -m tracking --root DIR)"
         if self._pragma("application_id") != _APPLICATION_ID:
-            raise TrackingError(f"{self.path} is a database, but not a Switchyard store: move it away, or {elsewhere}")
+            raise TrackingError(f"{self.path} is a database, but not an Edgewise store: move it away, or {elsewhere}")
         version = self._pragma("user_version")
         if version != SCHEMA_VERSION:
             raise TrackingError(
@@ -199,7 +199,7 @@ class Database:
                     f"another process held its lock for {_LOCK_TIMEOUT:.0f} s; find it (fuser {self.path}) and stop it"
                 )
             elif "not a database" in text:
-                advice = "the file is no Switchyard store: move it away, or keep runs elsewhere (tracking.root=DIR)"
+                advice = "the file is no Edgewise store: move it away, or keep runs elsewhere (tracking.root=DIR)"
             elif "full" in text:
                 advice = "free some disk space and run the same command again"
             elif "readonly" in text or "unable to open" in text:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 
 RUN_STATES = ("running", "finished", "failed", "stopped")  # stopped: by a signal, after saving; may be resumed
 
 
-class TrackingError(SwitchyardError):
+class TrackingError(EdgewiseError):
     """A run, an artifact or the store itself is not what the caller needs it to be."""
 
 

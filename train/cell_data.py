@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Recipe, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
@@ -133,11 +133,11 @@ def _repeat(labels: dict[str, np.ndarray], targets: list[str]) -> Encoded:
 
 
 def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
-    """The cell's architecture with its vocabulary filled in; SwitchyardError where the tokenizer's does not fit."""
+    """The cell's architecture with its vocabulary filled in; EdgewiseError where the tokenizer's does not fit."""
     size = t5.with_vocabulary(config.size, vocabulary.size)
     assert size.vocabulary_size is not None
     if vocabulary.size > size.vocabulary_size:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"the tokenizer has {vocabulary.size} pieces, but size.vocabulary_size={size.vocabulary_size} of size "
             f"{size.name}: expected a model vocabulary at least as large. Take a smaller tokenizer "
             "(tokenizer.path or tokenizer.vocabulary_size) or a larger size.vocabulary_size"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orbax.checkpoint import v1 as ocp
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from train.step import TrainState
 
 # Orbax numbers its operations for the whole process, and what belongs to one reads the last number as it starts. Where
@@ -30,7 +30,7 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             )
         except (OSError, ValueError) as error:
-            raise SwitchyardError(self._broken(error)) from error
+            raise EdgewiseError(self._broken(error)) from error
         self._saving: ocp.AsyncResponse[bool] | None = None  # holds a thread and three file descriptors until asked
         self._step: int | None = None  # of the last save
 
@@ -43,18 +43,18 @@ class Checkpoints:
     def restore(self, abstract: TrainState) -> TrainState:
         """The newest checkpoint, in the shapes, dtypes and shardings of `abstract`.
 
-        Raises SwitchyardError when it is damaged or is another model's.
+        Raises EdgewiseError when it is damaged or is another model's.
         """
         try:
             with _STARTING:
                 return self._checkpointer.load(self.latest, abstract)  # type: ignore[return-value]
         except Exception as error:  # orbax and tensorstore raise many kinds for a file cut short
-            raise SwitchyardError(self._broken(error)) from error
+            raise EdgewiseError(self._broken(error)) from error
 
     def save(self, state: TrainState, step: int) -> None:
         """Starts to save; returns when the arrays are copied, before they are written.
 
-        Waits for the save before it, and raises SwitchyardError when that one, or this one's start, has failed.
+        Waits for the save before it, and raises EdgewiseError when that one, or this one's start, has failed.
         """
         if self.latest != step:
             self._wait()
@@ -63,7 +63,7 @@ class Checkpoints:
                 self._saving = self._checkpointer.save_async(step, state, force=True)  # else it may be skipped
 
     def close(self) -> None:
-        """Waits until everything that was saved is on disk; raises SwitchyardError when it can't be."""
+        """Waits until everything that was saved is on disk; raises EdgewiseError when it can't be."""
         try:
             self._wait()
         finally:
@@ -81,7 +81,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # orbax and tensorstore raise many kinds for a file that can't be written
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"the checkpoint of step {self._step} in {self.directory} can't be written ({type(error).__name__}: "
                 f"{_first_line(error)}). Free some disk space or give another "
                 "tracking.root; the same command goes on from the last checkpoint that is complete"

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conf.app import command
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config, Size
 
 if TYPE_CHECKING:  # JAX starts only once the environment says that there is no TPU to look for
@@ -80,14 +80,14 @@ class StepReport:
 def main(config: Config) -> None:
     """Compiles, prints, and exits with status 1 where a step does not fit."""
     if config.topology is None:
-        raise SwitchyardError("topology is not set: give topology=v5e:4x4, or another TPU slice by its compiler's name")
+        raise EdgewiseError("topology is not set: give topology=v5e:4x4, or another TPU slice by its compiler's name")
     if config.mesh.seed > 1:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"mesh.seed={config.mesh.seed}: expected 1. Each seed compiles for its own part of the devices: give the "
             "topology of one part"
         )
     if importlib.util.find_spec("libtpu") is None:
-        raise SwitchyardError(f"libtpu, the TPU's compiler, is not installed. Install it with: {INSTALL}")
+        raise EdgewiseError(f"libtpu, the TPU's compiler, is not installed. Install it with: {INSTALL}")
     devices = topology_devices(config.topology)
     reports = compile_steps(config, devices)
     if config.compile.json:
@@ -105,7 +105,7 @@ def prepare_environment() -> None:
 
 
 def topology_devices(name: str) -> list["jax.Device"]:
-    """The devices of a TPU slice, one a chip. Raises SwitchyardError for a name that libtpu doesn't know."""
+    """The devices of a TPU slice, one a chip. Raises EdgewiseError for a name that libtpu doesn't know."""
     import jax
     from jax.experimental import topologies
 
@@ -114,7 +114,7 @@ def topology_devices(name: str) -> list["jax.Device"]:
     try:
         return list(topologies.get_topology_desc(name, "tpu", **options).devices)
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"topology={name}: {str(error).splitlines()[0]}; expected a TPU's name and its chips in each direction, "
             "such as v4:2x2x1 (v4-8), v5e:4x4 (v5e-16), v5p:2x2x1 (v5p-8) or v6e:2x4 (v6e-8)"
         ) from None
@@ -215,7 +215,7 @@ def full_size(config: Config) -> Size:
     from train import t5
 
     if config.size.d_model == 0:
-        raise SwitchyardError("size=auto takes its shapes from a checkpoint: give size=base or another")
+        raise EdgewiseError("size=auto takes its shapes from a checkpoint: give size=base or another")
     return t5.with_vocabulary(config.size, config.tokenizer.vocabulary_size)
 
 

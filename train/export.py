@@ -11,7 +11,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Tracking
 from train.pretrained import find, hf
 
@@ -21,12 +21,10 @@ FORMATS = ("hf", "t5x")
 def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
     """Writes the checkpoint and returns its folder, which appears whole or not at all.
 
-    Raises SwitchyardError for a model that can't be read, and for a folder that is there already and not empty.
+    Raises EdgewiseError for a model that can't be read, and for a folder that is there already and not empty.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise SwitchyardError(
-            f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one"
-        )
+        raise EdgewiseError(f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one")
     checkpoint = find.find(given, "REF", tracking)
     from train.pretrained.load import load  # JAX starts here
 
@@ -73,9 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     form = options.format.removeprefix("format=")
     try:
         if form not in FORMATS:
-            raise SwitchyardError(f"{options.format}: expected format=hf or format=t5x")
+            raise EdgewiseError(f"{options.format}: expected format=hf or format=t5x")
         folder = export(options.ref, options.directory, form, Tracking(root=options.root))
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"wrote {folder}")

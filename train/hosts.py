@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Hosts
 from tracking.interface import Artifact, ArtifactDraft, Run, RunRecord, Tracker
 
@@ -21,7 +21,7 @@ from tracking.interface import Artifact, ArtifactDraft, Run, RunRecord, Tracker
 def join(hosts: Hosts) -> None:
     """Joins the other processes, before JAX looks at its devices; does nothing where `hosts` names none.
 
-    Raises SwitchyardError when they can't be found or reached.
+    Raises EdgewiseError when they can't be found or reached.
     """
     if not (hosts.auto or hosts.coordinator) or jax.distributed.is_initialized():
         return
@@ -34,7 +34,7 @@ def join(hosts: Hosts) -> None:
         )
     except (RuntimeError, ValueError) as error:
         found = f"hosts.coordinator={hosts.coordinator}" if hosts.coordinator else "hosts.auto=true"
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{found}: {str(error).splitlines()[0]}. Expected as many processes as hosts.processes says, started with "
             "the same command and a hosts.process of their own; hosts.auto=true works on Slurm, TPU pods, Open MPI"
         ) from error

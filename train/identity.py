@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from tracking.interface import Artifact, Tracker
 from train.data.sources import source_digest
@@ -86,9 +86,9 @@ def trained_model(config: Config, tracker: Tracker) -> Artifact | None:
 
 
 def file_sha256(path: Path, key: str) -> str:
-    """The hex sha256 of a file named by config key `key`; SwitchyardError where there is none."""
+    """The hex sha256 of a file named by config key `key`; EdgewiseError where there is none."""
     try:
         with path.expanduser().open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise SwitchyardError(f"{key}={path}: {error.strerror}; expected a file") from None
+        raise EdgewiseError(f"{key}={path}: {error.strerror}; expected a file") from None

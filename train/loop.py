@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config, Size
 from tracking.interface import Artifact, ArtifactDraft, Run, Tracker
 from train import hosts, t5
@@ -38,7 +38,7 @@ def train(
 
     The mesh lies over `devices`, or over all. Who takes the signals itself hands in the `stop` where it notes them.
 
-    Raises SwitchyardError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
+    Raises EdgewiseError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
     and Stopped when SIGTERM or SIGINT arrives, after a checkpoint.
     """
     config = resolved(config)
@@ -210,12 +210,12 @@ class Window:
         self._input_seconds += seconds
 
     def check(self) -> None:
-        """Waits for the steps; SwitchyardError names the first whose loss or gradient is not finite."""
+        """Waits for the steps; EdgewiseError names the first whose loss or gradient is not finite."""
         self._values = jax.device_get(self._metrics)
         self._seconds = time.monotonic() - self._since
         for step, values in enumerate(self._values, self._last - len(self._values) + 1):
             if not np.isfinite(values["loss"]) or not np.isfinite(values["gradient_norm"]):
-                raise SwitchyardError(
+                raise EdgewiseError(
                     f"step {step}: loss is {values['loss']}, gradient norm {values['gradient_norm']}: expected finite "
                     "numbers. Lower optimizer.learning_rate, add optimizer.warmup_steps, or check the inputs"
                 )

@@ -44,7 +44,7 @@ def model_artifact(
 def load_model(artifact: Artifact, mesh: jax.sharding.Mesh | None) -> Model:
     """Reads a model artifact; `params` lie over `mesh`, or are numpy without one.
 
-    Raises TrackingError where a file was altered, SwitchyardError where one is not a model's.
+    Raises TrackingError where a file was altered, EdgewiseError where one is not a model's.
     """
     checkpoint = find.of_artifact(artifact)
     cell = json.loads(artifact.file(CELL).read_text())

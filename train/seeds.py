@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config
 from train.identity import cell_name
 from train.stopping import Stop, Stopped, stop_signals
@@ -40,7 +40,7 @@ def side_by_side(config: Config, cells: Sequence[Config], work: Work[T]) -> list
 
     The i-th seed has the i-th group of devices whichever the others are. Where `mesh.seed` is 1, `work` is called here
     with None and None. A signal is for all seeds: `work` raises Stopped when it sees one in `stop`, and Stopped is
-    raised here when all are through. Raises SwitchyardError where the devices can't be grouped, and, when all are
+    raised here when all are through. Raises EdgewiseError where the devices can't be grouped, and, when all are
     through, where `work` has failed for some; why is said on stderr at once.
     """
     if config.mesh.seed == 1:
@@ -62,7 +62,7 @@ def side_by_side(config: Config, cells: Sequence[Config], work: Work[T]) -> list
             pass
         except BaseException as error:
             failed.append(cell.seed)
-            if not isinstance(error, SwitchyardError):
+            if not isinstance(error, EdgewiseError):
                 traceback.print_exception(error)
             print(f"error: {cell_name(cell)}: {error}", file=sys.stderr, flush=True)
 
@@ -80,7 +80,7 @@ def side_by_side(config: Config, cells: Sequence[Config], work: Work[T]) -> list
         raise Stopped(stop.received)
     if failed:
         seeds = ", ".join(map(str, sorted(failed)))
-        raise SwitchyardError(f"{len(failed)} of {len(cells)} seeds failed: {seeds}; the same command runs them again")
+        raise EdgewiseError(f"{len(failed)} of {len(cells)} seeds failed: {seeds}; the same command runs them again")
     return [results[cell.seed] for cell in cells]
 
 

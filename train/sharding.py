@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Infer, Mesh
 
 AXES = ("data", "fsdp", "tensor")
@@ -32,13 +32,13 @@ def make_mesh(config: Mesh, over: Sequence[jax.Device] | None = None) -> jax.sha
     devices = jax.device_count() if over is None else len(over)
     shape = [config.data, config.fsdp, config.tensor]
     if shape.count(-1) > 1 or any(n == 0 or n < -1 for n in shape):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"mesh data={shape[0]} fsdp={shape[1]} tensor={shape[2]}: expected sizes ≥ 1, one may be -1"
         )
     known = int(np.prod([n for n in shape if n != -1]))
     shape = [devices // known if n == -1 else n for n in shape]
     if int(np.prod(shape)) != devices:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {devices} devices: "
             "their product must be the number of devices; one of them may be -1"
         )
@@ -48,15 +48,15 @@ def make_mesh(config: Mesh, over: Sequence[jax.Device] | None = None) -> jax.sha
 def device_groups(n: int) -> list[list[jax.Device]]:
     """All devices, in order, cut into `n` equal groups: one for each seed of mesh.seed=n.
 
-    Raises SwitchyardError where they can't be cut so, and where there are several processes.
+    Raises EdgewiseError where they can't be cut so, and where there are several processes.
     """
     if jax.process_count() > 1:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"mesh.seed={n} with several processes: expected 1; start a job for each seed instead (seed=N)"
         )
     devices = jax.devices()
     if len(devices) % n:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"mesh.seed={n} does not fit {len(devices)} devices: each seed gets an equal group of them, so expected a "
             "number that divides theirs"
         )

@@ -1,6 +1,6 @@
 """python -m metrics.audit paper, or python -m metrics.audit DIR: the relations that tables of this kind must keep.
 
-`paper` checks the published Tables 1-3 (Narayan et al. 2022, shipped with Switchyard), each number ± half a unit of its
+`paper` checks the published Tables 1-3 (Narayan et al. 2022, shipped with Edgewise), each number ± half a unit of its
 last digit. DIR checks a metrics output directory (metrics.out) at full precision.
 """
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from metrics.audit.finding import as_json, as_text, violated
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             findings = audit_output(Path(options.what))
             status = 1 if violated(findings) else 0
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(json.dumps(as_json(findings), indent=1, ensure_ascii=False) if options.json else as_text(findings))

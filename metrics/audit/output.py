@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from metrics.audit.beyond import audit_beyond
 from metrics.audit.finding import Finding, checked, same_rows
 from metrics.churn import BUCKETS
@@ -21,10 +21,10 @@ _STEP = 0.01  # of the stored curves
 def audit_output(directory: Path) -> list[Finding]:
     """Every check on `summary.json`, `tables/*.csv` and `curves/switcher.parquet`.
 
-    Raises SwitchyardError if one isn't there or isn't laid out as metrics writes it.
+    Raises EdgewiseError if one isn't there or isn't laid out as metrics writes it.
     """
     if not (directory / "summary.json").is_file():
-        raise SwitchyardError(f"{directory} holds no summary.json; expected a directory that `python -m metrics` wrote")
+        raise EdgewiseError(f"{directory} holds no summary.json; expected a directory that `python -m metrics` wrote")
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
         findings = [*_tables_agree(directory, summary)]
@@ -42,7 +42,7 @@ def audit_output(directory: Path) -> list[Finding]:
         return findings
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{directory} isn't laid out as this version of metrics writes it ({message}); make it again"
         ) from error
 

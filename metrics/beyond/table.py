@@ -159,7 +159,7 @@ def _latex(table: Table, confidence: float) -> str:
         "\\bottomrule",
         "\\end{tabular}",
         f"\\caption{{{caption} \\texttt{{{escape_latex(table.signature)}}}}}",
-        f"\\label{{tab:switchyard-{table.name}}}",
+        f"\\label{{tab:edgewise-{table.name}}}",
         "\\end{table*}",
     ]
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import TASKS
 from metrics.convert.examples import ConvertError, RunInfo, build_scores, save
 from metrics.convert.harness import harness_examples, is_harness_row
@@ -59,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for run in runs_of({key: value for key, value in vars(options).items() if value is not None}):
             convert(run)
-    except SwitchyardError as error:
+    except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def convert(run: Mapping[str, Any]) -> Path:
-    """Converts one file by its settings, as in flags, and returns where the scores are. Raises SwitchyardError."""
+    """Converts one file by its settings, as in flags, and returns where the scores are. Raises EdgewiseError."""
     if missing := [f"--{key}" for key in _REQUIRED if key not in run]:
         raise ConvertError(f"{run['file']}: {', '.join(missing)} not given")
     path = Path(run["file"])

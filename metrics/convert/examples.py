@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
 from metrics.text import corpus_bleu
 
@@ -17,7 +17,7 @@ _ABOUT_ONE = 0.02  # a file's decimals may be few: ten classes at three digits a
 Say = Callable[[str], None]
 
 
-class ConvertError(SwitchyardError):
+class ConvertError(EdgewiseError):
     """A file, a flag or a row that can't become scores; the message names the file and the row."""
 
 

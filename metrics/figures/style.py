@@ -48,7 +48,7 @@ def styled() -> Iterator[None]:
             "legend.frameon": False,
             "legend.fontsize": 8,
             "lines.linewidth": 1.6,
-            "svg.hashsalt": "switchyard",
+            "svg.hashsalt": "edgewise",
             "svg.fonttype": "none",
             "path.simplify": True,
         }

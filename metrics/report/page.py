@@ -92,7 +92,7 @@ def _page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<link rel="icon" href="data:,">'
-        f"<title>Switchyard: {escape(names)}</title>"
+        f"<title>Edgewise: {escape(names)}</title>"
         f"<style>{(_FOLDER / 'style.css').read_text(encoding='utf-8')}</style><script>{theme}</script></head><body>"
         '<a class="skip" href="#overview">Skip to the overview</a>'
         f'<nav aria-label="Sections">{links}'

@@ -77,7 +77,7 @@ def provenance(
         "<p>Every number on this page is a function of the scores listed below, of the choices in the signature, and "
         "of the code. The same three give the same page, byte for byte.</p>",
         f'<dl class="facts"><dt>Signature</dt><dd><code>{escape(signature)}</code></dd>',
-        f"<dt>Code</dt><dd>Switchyard {escape(version)}, sources of {' and '.join(_CODE)} "
+        f"<dt>Code</dt><dd>Edgewise {escape(version)}, sources of {' and '.join(_CODE)} "
         f"<code>sha256:{digest}</code></dd>{scores}</dl>",
         table(
             "trails",

@@ -99,7 +99,7 @@ def require_version(version: Any, where: str) -> None:
     if version != SCHEMA_VERSION:
         raise ScoresError(
             f"{where}: schema_version {version!r}, expected {SCHEMA_VERSION}; "
-            "score it again, or read it with the version of Switchyard that wrote it"
+            "score it again, or read it with the version of Edgewise that wrote it"
         )
 
 

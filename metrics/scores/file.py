@@ -1,4 +1,4 @@
-"""Scores to Parquet and back: one row an example, the run's metadata as JSON in the file's, under `switchyard`.
+"""Scores to Parquet and back: one row an example, the run's metadata as JSON in the file's, under `edgewise`.
 
 A file holds its own task's columns alone. Files by other programs are welcome: strings may be large or
 dictionary-encoded, lists large or of fixed size, numbers float32 or float64, and columns of other tasks may be there,
@@ -22,7 +22,8 @@ from metrics.scores.check import TASK_FIELDS, check, require_version, validate, 
 from metrics.scores.columns import Columns, encoded, numbers
 from metrics.scores.schema import BLEU_STATISTICS, SLICE_PREFIX, Scores, ScoresError, ScoresMetadata, TokenScores
 
-METADATA_KEY = b"switchyard"
+METADATA_KEY = b"edgewise"
+_FORMER_KEY = b"switchyard"  # what the product was called before 0.2.0
 
 _STRINGS = ("example_id", "target", "prediction")
 _TOKEN_PARTS = {"log_probs": "token_log_probs", "margins": "token_margins", "entropies": "token_entropies"}
@@ -189,7 +190,13 @@ def _lists(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
 
 
 def _metadata(schema: pa.Schema, where: str) -> ScoresMetadata:
-    raw = (schema.metadata or {}).get(METADATA_KEY)
+    metadata = schema.metadata or {}
+    raw = metadata.get(METADATA_KEY)
+    if raw is None and _FORMER_KEY in metadata:
+        raise ScoresError(
+            f"{where}: the metadata stands under {_FORMER_KEY.decode()!r}, this project's name before 0.2.0; expected "
+            f"{METADATA_KEY.decode()!r}. Score it again with `python -m infer force=true`, or move the JSON to the new key"
+        )
     if raw is None:
         raise ScoresError(f"{where}: the file's metadata lacks the key {METADATA_KEY.decode()!r}; not a scores file")
     try:

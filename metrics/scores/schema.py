@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 
 SCHEMA_VERSION = 1
 SLICE_PREFIX = "slice_"
 BLEU_STATISTICS = 10  # hypothesis length, reference length, matches of 1- to 4-grams, totals of 1- to 4-grams
 
 
-class ScoresError(SwitchyardError):
+class ScoresError(EdgewiseError):
     """A scores file, or scores about to be written, break the schema; the message names the file and the first row."""
 
 

@@ -169,7 +169,7 @@ def scratch(store: Store) -> Iterator[Path]:
     named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started
     here too.
     """
-    with tempfile.TemporaryDirectory(prefix="switchyard-wandb-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="edgewise-wandb-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "blobs").symlink_to(store.blobs.folder)
         (folder / "staging").mkdir()

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-PROJECT = "switchyard"  # where neither the config nor WANDB_PROJECT names one
+PROJECT = "edgewise"  # where neither the config nor WANDB_PROJECT names one
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from tracking.wandb.sdk import plain
 if TYPE_CHECKING:
     from wandb.apis.public import Run as ApiRun
 
-OWN = "switchyard"  # under this key of a run's config and summary stands what W&B itself has no place for
-SUPERSEDED = "switchyard:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
-RELOGGED = "switchyard:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
+OWN = "edgewise"  # under this key of a run's config and summary stands what W&B itself has no place for
+SUPERSEDED = "edgewise:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
+RELOGGED = "edgewise:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
 
 
 def attempt(run_id: str, number: int) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Seconds that a job waits for W&B at its end, uploads apart. One that hangs longer than 60 s is broken.
-PATIENCE = float(os.environ.get("SWITCHYARD_WANDB_PATIENCE", "45"))
+PATIENCE = float(os.environ.get("EDGEWISE_WANDB_PATIENCE", "45"))
 REQUEST_TIMEOUT = max(1, round(PATIENCE / 3))  # seconds for a request
 RUN_TIMEOUT = max(1, round(PATIENCE / 2))  # seconds for the start or the end of a run, uploads apart
 UPLOAD_RATE = 2e6  # bytes a second: an upload that is slower is given up, and is then still to be pushed

@@ -66,7 +66,7 @@ class ServerArtifact(CheckedArtifact):
         if name not in self.files:
             raise NotFound(f"{self.ref} holds no file {name!r}; it holds {', '.join(sorted(self.files)) or 'none'}")
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="switchyard-")
+            self._folder = tempfile.TemporaryDirectory(prefix="edgewise-")
         path = Path(self._folder.name) / name
         if not path.is_file():
             self._fetch(self.files[name].size, name)
@@ -80,7 +80,7 @@ class ServerArtifact(CheckedArtifact):
             return self.held.download(directory)
         self.check_entries()
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="switchyard-")
+            self._folder = tempfile.TemporaryDirectory(prefix="edgewise-")
             self._fetch(self.size)  # all at once
         return super().download(directory)
 

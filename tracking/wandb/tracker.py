@@ -73,7 +73,7 @@ class WandbTracker(Tracker):
         if not isinstance(artifact, ServerArtifact):
             return self.store.artifact(artifact.ref)
         if artifact.held is None:
-            with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
                 files = fetch_all(artifact, Path(folder))
                 artifact.held = self.store.adopt_artifact(artifact, files, artifact.aliases)
             self.ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)

@@ -101,7 +101,7 @@ def pull(store: Store, place: Place, refs: Iterable[str] = (), *, say: Say = pri
 def _bring(store: Store, ledger: Ledger, artifact: ServerArtifact, kind: str, run_id: str, result: Pull) -> None:
     held = next((twin for twin in store.versions(artifact.name) if twin.digest == artifact.digest), None)
     if held is None:
-        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+        with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
             held = store.adopt_artifact(artifact, fetch_all(artifact, Path(folder)), artifact.aliases)
         result.artifacts.append(held.ref)
     ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)

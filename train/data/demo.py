@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 
 VERSION = 1  # goes up with every change to the rows; it is part of a cell's identity
@@ -59,12 +59,12 @@ def rows(split: str, dataset: Dataset) -> list[dict[str, str]]:
     """The rows of `train`, `validation` or `test`: text, label (negative or positive), slice_kind, example_id.
 
     Each split has its own stream: a smaller split is the beginning of a larger one. No text is in two splits, and
-    none is twice in validation or test. Raises SwitchyardError for more examples than there are texts.
+    none is twice in validation or test. Raises EdgewiseError for more examples than there are texts.
     """
     sizes = parameters(dataset)
     count = {"train": sizes["train_examples"], "validation": VALIDATION_EXAMPLES, "test": sizes["test_examples"]}[split]
     if count < 1:
-        raise SwitchyardError(f"dataset.{split}_examples={count}: expected 1 or more, or 0 for the default")
+        raise EdgewiseError(f"dataset.{split}_examples={count}: expected 1 or more, or 0 for the default")
     draw = _Draw(f"{dataset.generator_seed} {split}")
     first, end = _TENTHS[split]
     seen: set[str] = set()
@@ -79,9 +79,7 @@ def rows(split: str, dataset: Dataset) -> list[dict[str, str]]:
             if first <= zlib.crc32(text.encode()) % 10 < end and not (split != "train" and text in seen):
                 break
         else:
-            raise SwitchyardError(
-                f"dataset.{split}_examples={count}: out of new texts after {len(table)}; ask for fewer"
-            )
+            raise EdgewiseError(f"dataset.{split}_examples={count}: out of new texts after {len(table)}; ask for fewer")
         seen.add(text)
         label = "positive" if positive else "negative"
         table.append({"text": text, "label": label, "slice_kind": kind, "example_id": f"{split}-{len(table)}"})

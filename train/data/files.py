@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 
 ENDINGS = ("csv", "tsv", "json", "jsonl", "parquet")
 _CSV_BLOCK = 1 << 25  # bytes; a row has to fit into one block
@@ -47,7 +47,7 @@ def is_carried(name: str) -> bool:
 def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
     """The names of all columns, and the values of the wanted ones, read as the file's ending says.
 
-    Raises SwitchyardError for a file that can't be read so.
+    Raises EdgewiseError for a file that can't be read so.
     """
     return _READERS[file.suffix[1:]](file, wanted)
 
@@ -91,20 +91,20 @@ def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) ->
         )
     except pa.ArrowInvalid as error:
         if bad:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{file}: row {bad[0].number - 1} has {bad[0].actual_columns} values, but the header has "
                 f"{bad[0].expected_columns} columns: {short(bad[0].text)}"
                 + (". Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
             ) from None
         if "straddling" in str(error) and file.stat().st_size < _CSV_BLOCK:  # a header without a line end
             return names, {name: [] for name in kept.values()}
-        raise SwitchyardError(f"{file}: can't be read as {file.suffix}: {error}") from None
+        raise EdgewiseError(f"{file}: can't be read as {file.suffix}: {error}") from None
     if duplicated := first_duplicate(list(kept.values())):
-        raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
+        raise EdgewiseError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
     # pyarrow closes an open quote at the end of the file, and the rows in between are lost in one value.
     last = table.column(keys[-1])[-1].as_py() if quoted and table.num_rows else b""
     if b"\n" in last and not _end(file).rstrip().endswith(b'"'):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{file}: row {table.num_rows}: a quote is opened and never closed; the value starts with "
             f"{short(repr(last[:80])[2:-1])}"
         )
@@ -118,12 +118,12 @@ def _header(file: Path, delimiter: str, quoted: bool) -> list[str]:
             rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
             names = next((row for row in rows if row), None)
         if names is None:
-            raise SwitchyardError(f"{file}: the file is empty; expected a header row and examples")
+            raise EdgewiseError(f"{file}: the file is empty; expected a header row and examples")
         "".join(names).encode()
     except UnicodeEncodeError:
-        raise SwitchyardError(f"{file}: the header is not UTF-8; save the file as UTF-8") from None
+        raise EdgewiseError(f"{file}: the header is not UTF-8; save the file as UTF-8") from None
     except csv.Error as error:
-        raise SwitchyardError(f"{file}: the header can't be read: {error}") from None
+        raise EdgewiseError(f"{file}: the header can't be read: {error}") from None
     return names
 
 
@@ -135,7 +135,7 @@ def _decoded(file: Path, name: str, column: pa.ChunkedArray) -> list[str | None]
             try:
                 value.decode()
             except UnicodeDecodeError as error:
-                raise SwitchyardError(_not_utf8(file, row, name, error)) from None
+                raise EdgewiseError(_not_utf8(file, row, name, error)) from None
         raise
 
 
@@ -147,17 +147,17 @@ def _read_json(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
         rows = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{file}: line {line}: not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
         ) from None
     except json.JSONDecodeError as error:
         hint = "; one object a line goes by the ending .jsonl" if error.msg == "Extra data" else ""
-        raise SwitchyardError(f"{file}: line {error.lineno}: not JSON ({error.msg}){hint}") from None
+        raise EdgewiseError(f"{file}: line {error.lineno}: not JSON ({error.msg}){hint}") from None
     if isinstance(rows, dict):
         rows = rows.get("data", rows)
     if not isinstance(rows, list):
         found = f"an object with the keys {listed(list(rows))}" if isinstance(rows, dict) else type(rows).__name__
-        raise SwitchyardError(f'{file}: expected a list of objects or {{"data": [...]}}, found {found}')
+        raise EdgewiseError(f'{file}: expected a list of objects or {{"data": [...]}}, found {found}')
     return _from_objects(file, rows, wanted)
 
 
@@ -173,14 +173,12 @@ def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
             try:
                 row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                raise SwitchyardError(
+                raise EdgewiseError(
                     f"{file}: line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
                     "save the file as UTF-8"
                 ) from None
             except json.JSONDecodeError as error:
-                raise SwitchyardError(
-                    f"{file}: line {number}: not JSON ({error.msg}): {short(line.decode())}"
-                ) from None
+                raise EdgewiseError(f"{file}: line {number}: not JSON ({error.msg}): {short(line.decode())}") from None
             if isinstance(row, dict):  # a review has ten times more in it than its text and stars
                 row = _flat(row, wanted)
                 names.update(dict.fromkeys(row))
@@ -193,7 +191,7 @@ def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str
     names: dict[str, None] = {}
     for i, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise SwitchyardError(f"{file}: row {i}: expected an object with named values, found {short(repr(row))}")
+            raise EdgewiseError(f"{file}: row {i}: expected an object with named values, found {short(repr(row))}")
         rows[i - 1] = row = _flat(row, wanted)
         names.update(dict.fromkeys(row))
     return list(names), {
@@ -215,16 +213,16 @@ def _flat(row: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
 def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
     start = _start(file)
     if start[:4] != b"PAR1":
-        raise SwitchyardError(f"{file}: not a Parquet file; it starts with {short(repr(start[:40])[2:-1])}")
+        raise EdgewiseError(f"{file}: not a Parquet file; it starts with {short(repr(start[:40])[2:-1])}")
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
             kept = [name for name in parquet.schema_arrow.names if wanted(name) or wanted.inside(name)]
             if duplicated := first_duplicate(kept):
-                raise SwitchyardError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
+                raise EdgewiseError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
             table = parquet.read(columns=kept)
             return from_arrow(file, parquet.schema_arrow, table, wanted)
     except (pa.ArrowInvalid, OSError) as error:
-        raise SwitchyardError(f"{file}: can't be read as Parquet: {error}") from None
+        raise EdgewiseError(f"{file}: can't be read as Parquet: {error}") from None
 
 
 def from_arrow(where: Path | str, schema: pa.Schema, table: pa.Table, wanted: Wanted) -> tuple[list[str], Columns]:
@@ -278,13 +276,13 @@ def _end(file: Path) -> bytes:
 def _check_is_text(file: Path) -> None:
     start = _start(file)
     if start[:4] == b"PAR1":
-        raise SwitchyardError(f"{file}: a Parquet file by its content; name it {file.stem}.parquet")
+        raise EdgewiseError(f"{file}: a Parquet file by its content; name it {file.stem}.parquet")
     if b"\0" in start:
-        raise SwitchyardError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
+        raise EdgewiseError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
 
 
 def texts(where: Path | str, name: str, values: list[Any], wanted: Wanted) -> list[str | None]:
-    """A column's values as text; SwitchyardError, with the row (from 1), for one that is none."""
+    """A column's values as text; EdgewiseError, with the row (from 1), for one that is none."""
     lists = name in wanted.lists
     return [
         value if value is None or isinstance(value, str) else _as_text(where, row, name, value, lists)
@@ -297,7 +295,7 @@ def _as_text(where: Path | str, row: int, name: str, value: Any, lists: bool) ->
     if lists and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (list, dict, bytes)):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{where}: row {row}: {name} is a {type(value).__name__}, expected text or a number: {short(repr(value))}"
         )
     return str(value)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from train.data.files import Columns, Wanted, from_arrow, listed, read_columns
 
@@ -24,7 +24,7 @@ _ROWS = ["README.md", "*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.csv
 def revision(dataset: Dataset) -> str:
     """The commit (40 hex digits) that `dataset.hub_revision` stands for now, or stood for when there was a network.
 
-    Raises SwitchyardError for an unknown id or revision, and where neither the Hub nor the cache knows.
+    Raises EdgewiseError for an unknown id or revision, and where neither the Hub nor the cache knows.
     """
     if re.fullmatch(r"[0-9a-f]{40}", dataset.hub_revision):
         return dataset.hub_revision
@@ -47,7 +47,7 @@ def split_names(dataset: Dataset) -> list[str]:
 def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str], Columns]:
     """The names of all columns of one split, and the values of the wanted ones as text; None is a missing value.
 
-    Raises SwitchyardError where the Hub and its cache don't have it, or it can't be read.
+    Raises EdgewiseError where the Hub and its cache don't have it, or it can't be read.
     """
     with _explained(dataset):
         folder = _snapshot(dataset)
@@ -57,7 +57,7 @@ def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str],
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = [name for name in found if fnmatch(name, pattern)]
     if not files:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"dataset.hub_files: {dataset.hub_id} at {revision(dataset)[:7]} has no file {pattern} for {split}; "
             f"found {listed(found) or 'none of the files named there'}"
         )
@@ -65,7 +65,7 @@ def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str],
     for more in files[1:]:
         more_names, more_columns = read_columns(folder / more, wanted)
         if more_names != names:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{dataset.hub_id}: {files[0]} has the columns {listed(names)}, but {more} has {listed(more_names)}"
             )
         for name, values in more_columns.items():
@@ -103,13 +103,13 @@ def _by_datasets(dataset: Dataset, folder: Path, split: str, wanted: Wanted) -> 
 
 @contextmanager
 def _explained(dataset: Dataset) -> Iterator[None]:
-    """Turns what the Hub's and `datasets`' code raise into SwitchyardErrors that say what to do."""
+    """Turns what the Hub's and `datasets`' code raise into EdgewiseErrors that say what to do."""
     try:
         yield
-    except SwitchyardError:
+    except EdgewiseError:
         raise
     except Exception as error:
-        raise SwitchyardError(_explanation(dataset, error)) from error
+        raise EdgewiseError(_explanation(dataset, error)) from error
 
 
 def _explanation(dataset: Dataset, error: Exception) -> str:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from train.data import demo, hub
 from train.data.files import ENDINGS, Columns, Wanted, listed, read_columns
@@ -36,7 +36,7 @@ class Origin(ABC):
 
     @abstractmethod
     def table(self, part: str, wanted: Wanted) -> Table:
-        """The rows of one part. Raises SwitchyardError for one that isn't there, and for unreadable files."""
+        """The rows of one part. Raises EdgewiseError for one that isn't there, and for unreadable files."""
 
     @abstractmethod
     def digest_parts(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def is_generated(dataset: Dataset) -> bool:
 
 
 def origin_of(dataset: Dataset) -> Origin:
-    """The dataset's origin: `dataset.path` before the Hub. Raises SwitchyardError for a folder that can't be used."""
+    """The dataset's origin: `dataset.path` before the Hub. Raises EdgewiseError for a folder that can't be used."""
     if is_generated(dataset):
         return Generator(dataset)
     return HubRepository(dataset) if dataset.path is None else Folder(dataset)
@@ -100,7 +100,7 @@ class HubRepository(Origin):
         there = hub.split_names(self._dataset)
         name = self._there(part)
         if name not in there:
-            raise SwitchyardError(f"{self._dataset.hub_id} has no {name or part} split; found {listed(there)}")
+            raise EdgewiseError(f"{self._dataset.hub_id} has no {name or part} split; found {listed(there)}")
         return Table(f"{self._dataset.hub_id}, {name}", *hub.read_split(self._dataset, name, wanted))
 
     def _there(self, part: str) -> str | None:
@@ -161,7 +161,7 @@ class Folder(Origin):
             return {ALL: folder}, {}
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"dataset.path={dataset.path} {what}; expected a folder with train and test files "
                 f"({', '.join('.' + ending for ending in ENDINGS)})" + (", or one file" if splits_itself else "")
             )
@@ -186,7 +186,7 @@ class Folder(Origin):
     def _one(self, split: str, stems: tuple[str, ...]) -> Path | None:
         found = [file for stem in stems for ending in ENDINGS if (file := self._folder / f"{stem}.{ending}").is_file()]
         if len(found) > 1:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self._folder}: {' and '.join(file.name for file in found)} could each be the {split} split; keep one"
             )
         return found[0] if found else None
@@ -195,7 +195,7 @@ class Folder(Origin):
         if part not in self._files:
             expected = " or ".join(f"{stem}.{{{','.join(ENDINGS)}}}" for stem in SPLITS[part])
             there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in self._folder.iterdir())
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self._folder}: no file for the {part} split; expected {expected}, "
                 f"found {listed(there) or 'an empty folder'}"
             )

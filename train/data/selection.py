@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from train.data.answers import gold_answers
 from train.data.files import Columns, Wanted, first_duplicate, is_carried, listed, short
@@ -28,7 +28,7 @@ class Selected:
 def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) -> Selected:
     """The rows of a split with the columns `fields` (the template's), the label, example_id and slices.
 
-    Raises SwitchyardError where the source lacks a column, or no row is left.
+    Raises EdgewiseError where the source lacks a column, or no row is left.
     """
     aliases = dict(dataset.columns or {})
     required = list(dict.fromkeys([*fields, dataset.label_column]))
@@ -48,7 +48,7 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
     _check_names(table, required, dataset.join_column)
     columns = {name: values for name, values in table.columns.items() if name in required or is_carried(name)}
     if not rows:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{table.where}: no rows; expected at least one example under the columns {listed(table.names)}"
         )
     numbers = rows
@@ -61,7 +61,7 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
         skipped.update(reasons.values())
         kept = [i for i in range(len(rows)) if i not in reasons]
         if not kept:
-            raise SwitchyardError(f"{table.where}: every row is left out ({counts(skipped)}); expected labelled rows")
+            raise EdgewiseError(f"{table.where}: every row is left out ({counts(skipped)}); expected labelled rows")
         columns = _rows_of(columns, kept)
         rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]
     return Selected(table.where, columns, rows, numbers, dict(skipped))
@@ -122,12 +122,12 @@ def _joined(dataset: Dataset, table: Table, labels: Table, skipped: Counter[str]
     label_of = dict(zip(keys, labels.columns[label], strict=True))
     if len(label_of) < len(keys):
         twice = next(name for name, count in Counter(keys).items() if count > 1)
-        raise SwitchyardError(f"{labels.where}: two rows have the same {key} {short(repr(twice))}")
+        raise EdgewiseError(f"{labels.where}: two rows have the same {key} {short(repr(twice))}")
     rows = [i for i, name in enumerate(table.columns[key]) if name in label_of]
     if absent := len(table.columns[key]) - len(rows):
         skipped["no label"] += absent
     if not rows:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{table.where}: none of its {absent:,} rows has a label in {labels.where}; the two are joined on {key}"
         )
     columns = _rows_of(table.columns, rows)
@@ -154,7 +154,7 @@ def _drawn(dataset: Dataset, columns: Columns, split: str) -> list[int]:
     cut = round(dataset.test_share * len(order))
     chosen = order[:cut] if split == "test" else order[cut:]
     if not chosen:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"dataset.test_share={dataset.test_share}: none of {len(order)} rows is left for {split}; give more rows"
         )
     return chosen
@@ -214,12 +214,12 @@ def _check_names(table: Table, required: Sequence[str], join_column: str | None 
     where, names = table.where, table.names
     # pandas writes its index as a first column without a name: nobody can ask for it, so it does no harm.
     if "" in names[1:]:
-        raise SwitchyardError(f"{where}: column {names.index('', 1) + 1} has no name; found {listed(names)}")
+        raise EdgewiseError(f"{where}: column {names.index('', 1) + 1} has no name; found {listed(names)}")
     if duplicated := first_duplicate(names):
-        raise SwitchyardError(f"{where}: two columns are named {duplicated!r}; rename or drop one")
+        raise EdgewiseError(f"{where}: two columns are named {duplicated!r}; rename or drop one")
     missing = [name for name in required if name not in names]
     if missing:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{where}: no column {listed(missing)}; found {listed(names) or 'none'}. "
             "Name the columns in dataset.template and dataset.label_column (is there a header row?)"
             + (f", or put the labels beside it, in a SPLIT_labels file with {join_column}" if join_column else "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from train.data.answers import gold_answers
 from train.data.files import ENDINGS, listed, short
@@ -45,7 +45,7 @@ class Split:
 def load_split(dataset: Dataset, split: str) -> Split:
     """Reads one split: `train`, `validation` or `test`.
 
-    Raises SwitchyardError for a dataset config that can't be used, and for files with rows that can't be.
+    Raises EdgewiseError for a dataset config that can't be used, and for files with rows that can't be.
     """
     targets_of = _check(dataset)
     _check_split_name(split)
@@ -77,7 +77,7 @@ def load_split(dataset: Dataset, split: str) -> Split:
 
 
 def split_names(dataset: Dataset) -> list[str]:
-    """Which of train, validation and test there are. Raises SwitchyardError as `load_split` does for the config."""
+    """Which of train, validation and test there are. Raises EdgewiseError as `load_split` does for the config."""
     _check(dataset)
     parts = origin_of(dataset).parts()
     return ["train", "test"] if parts == [ALL] else parts
@@ -87,7 +87,7 @@ def source_digest(dataset: Dataset) -> str:
     """sha256 over the bytes of the split files, the Hub's commit, or the generator's version; parses nothing.
 
     Neither the folder nor the file endings count, the splits' names do, and so does every setting that chooses or
-    renames rows. Raises SwitchyardError where there is nothing to read from.
+    renames rows. Raises EdgewiseError where there is nothing to read from.
     """
     _check(dataset)
     parts = origin_of(dataset).digest_parts()
@@ -107,12 +107,10 @@ def expected_rows(dataset: Dataset, split: str) -> int | None:
 
 
 def template_fields(template: str) -> list[str]:
-    """The column names in a template, each once, in order. Raises SwitchyardError unless each is a plain name."""
+    """The column names in a template, each once, in order. Raises EdgewiseError unless each is a plain name."""
     fields = list(dict.fromkeys(field for _, field in _template_parts(template) if field is not None))
     if not fields:
-        raise SwitchyardError(
-            f"dataset.template={template!r}: expected at least one column in braces, such as {{text}}"
-        )
+        raise EdgewiseError(f"dataset.template={template!r}: expected at least one column in braces, such as {{text}}")
     return fields
 
 
@@ -120,22 +118,22 @@ def template_fields(template: str) -> list[str]:
 
 
 def _check(dataset: Dataset) -> dict[str, str]:
-    """Returns label (as a string) -> target string, of classes. SwitchyardError for a config that can't be used."""
+    """Returns label (as a string) -> target string, of classes. EdgewiseError for a config that can't be used."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset.name):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"dataset.name={dataset.name}: expected letters, digits, '_', '.' and '-' alone, "
             "because the name becomes part of artifact names"
         )
     if dataset.path is None and dataset.hub_id is None and not is_generated(dataset):
         columns = listed([*template_fields(dataset.template), dataset.label_column])
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"dataset={dataset.name}: nothing to read from. Give dataset.path=DIR, a folder with train and test files "
             f"({', '.join('.' + ending for ending in ENDINGS)}) that have the columns {columns}"
         )
     if dataset.task != "classification":
         return {}
     if len(dataset.classes) < 2:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"dataset.classes={dict(dataset.classes)}: expected two classes or more, each as label: target string"
         )
     targets: dict[str, str] = {}
@@ -143,14 +141,14 @@ def _check(dataset: Dataset) -> dict[str, str]:
     for label, target in dataset.classes.items():
         words = " ".join(str(target).split())  # as the tokenizer sees it
         if not words:
-            raise SwitchyardError(f"dataset.classes: label {label!r} has an empty target string; give it a word to say")
+            raise EdgewiseError(f"dataset.classes: label {label!r} has an empty target string; give it a word to say")
         if words in owner:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"dataset.classes: labels {owner[words]!r} and {label!r} have the same target string {words!r}; "
                 "give each class its own"
             )
         if str(label) in targets:
-            raise SwitchyardError(f"dataset.classes: label {str(label)!r} is there twice; labels are compared as text")
+            raise EdgewiseError(f"dataset.classes: label {str(label)!r} is there twice; labels are compared as text")
         owner[words] = label
         targets[str(label)] = str(target)
     return targets
@@ -162,15 +160,13 @@ def _template_parts(template: str) -> list[tuple[str, str | None]]:
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise SwitchyardError(
-            f"{given}: {error}; expected text with column names in braces, such as {{text}}"
-        ) from None
+        raise EdgewiseError(f"{given}: {error}; expected text with column names in braces, such as {{text}}") from None
     parts: list[tuple[str, str | None]] = []
     for literal, column, spec, conversion in parsed:
         if column is not None and (column == "" or column.isdigit()):
-            raise SwitchyardError(f"{given}: {{{column}}} has no column name; write it as {{text}}")
+            raise EdgewiseError(f"{given}: {{{column}}} has no column name; write it as {{text}}")
         if spec or conversion:
-            raise SwitchyardError(f"{given}: expected a plain column name in the braces of {{{column}}}, no format")
+            raise EdgewiseError(f"{given}: expected a plain column name in the braces of {{{column}}}, no format")
         parts.append((literal, column))
     return parts
 
@@ -187,7 +183,7 @@ def _fill(template: str, columns: Mapping[str, Sequence[str]], n: int) -> list[s
 
 def _check_split_name(split: str) -> None:
     if split not in SPLITS:
-        raise SwitchyardError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+        raise EdgewiseError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
@@ -221,10 +217,10 @@ def say(line: str) -> None:
 def _check_text(where: str, name: str, values: list[str | None], rows: Sequence[int], nullable: bool) -> None:
     if not nullable and None in values:
         row = rows[values.index(None)] + 1
-        raise SwitchyardError(f"{where}: row {row} has no {name}; give it one or drop the row")
+        raise EdgewiseError(f"{where}: row {row} has no {name}; give it one or drop the row")
     for i, value in enumerate(values):
         if value is not None and not value.isascii() and (reason := surrogate(value)) is not None:
-            raise SwitchyardError(f"{where}: row {rows[i] + 1}: {name} is not valid Unicode text ({reason})")
+            raise EdgewiseError(f"{where}: row {rows[i] + 1}: {name} is not valid Unicode text ({reason})")
 
 
 def _targets(
@@ -236,7 +232,7 @@ def _targets(
     unknown = set(labels) - set(known)
     if unknown:
         i = next(i for i, label in enumerate(labels) if label in unknown)
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{where}: row {rows[i] + 1}: {column} is {short(repr(labels[i]))}, expected one of "
             f"{', '.join(map(repr, targets_of))}, the keys of dataset.classes"
         )
@@ -250,7 +246,7 @@ def _golds(where: str, column: str, labels: Sequence[str], rows: Sequence[int]) 
         try:
             golds.append(gold_answers(label))
         except ValueError as error:
-            raise SwitchyardError(f"{where}: row {row + 1}: {column} is {error}") from None
+            raise EdgewiseError(f"{where}: row {row + 1}: {column} is {error}") from None
     return golds
 
 
@@ -260,9 +256,7 @@ def _check_unique(where: str, example_id: list[str], rows: Sequence[int]) -> Non
     first: dict[str, int] = {}
     for i, name in zip(rows, example_id, strict=True):
         if name in first:
-            raise SwitchyardError(
-                f"{where}: rows {first[name]} and {i + 1} have the same example_id {short(repr(name))}"
-            )
+            raise EdgewiseError(f"{where}: rows {first[name]} and {i + 1} have the same example_id {short(repr(name))}")
         first[name] = i + 1
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Tokenizer
 from tracking.process import cores
 from train.data.sources import Split
@@ -70,7 +70,7 @@ class Vocabulary:
     """A SentencePiece model with pad 0, EOS 1 and UNK 2."""
 
     def __init__(self, model: bytes, source: str = "the vocabulary") -> None:
-        """Takes a serialized model. Raises SwitchyardError, naming `source`, for anything else or for other ids."""
+        """Takes a serialized model. Raises EdgewiseError, naming `source`, for anything else or for other ids."""
         self.model = model
         self.digest = hashlib.sha256(model).hexdigest()
         try:
@@ -78,31 +78,29 @@ class Vocabulary:
                 raise RuntimeError("it is empty")
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError:
-            raise SwitchyardError(
-                f"{source}: not a SentencePiece model; expected a file such as spiece.model"
-            ) from None
+            raise EdgewiseError(f"{source}: not a SentencePiece model; expected a file such as spiece.model") from None
         self.size: int = self._processor.get_piece_size()
         ids = tuple(getattr(self._processor, name)() for name in ("pad_id", "eos_id", "unk_id"))
         if ids != (PAD, EOS, UNK):
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{source}: pad, EOS and UNK have the ids {ids}; expected T5's {(PAD, EOS, UNK)}. "
                 "Train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1"
             )
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
-        """Reads a model file. Raises SwitchyardError where there is none, or it isn't one with T5's ids."""
+        """Reads a model file. Raises EdgewiseError where there is none, or it isn't one with T5's ids."""
         try:
             model = Path(path).expanduser().read_bytes()
         except OSError as error:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"tokenizer.path={path}: {error.strerror}; expected a SentencePiece model file"
             ) from None
         return cls(model, f"tokenizer.path={path}")
 
     @classmethod
     def from_bytes(cls, model: bytes) -> "Vocabulary":
-        """From a serialized model. Raises SwitchyardError as `from_file` does."""
+        """From a serialized model. Raises EdgewiseError as `from_file` does."""
         return cls(model)
 
     @classmethod
@@ -111,13 +109,13 @@ class Vocabulary:
 
         BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on text
         with few distinct words, as the demo's, it leaves the most frequent ones in letters. The same texts and size
-        give the same bytes. Every character of `required` gets a piece. Raises SwitchyardError for a size too small
+        give the same bytes. Every character of `required` gets a piece. Raises EdgewiseError for a size too small
         for the characters, and for texts without any.
         """
         sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
         sentences = _thinned([sentence for sentence in sentences if sentence])
         if not sentences:
-            raise SwitchyardError("no text to train a vocabulary on: every text is empty")
+            raise EdgewiseError("no text to train a vocabulary on: every text is empty")
         characters = "".join(sorted({character for text in required for character in "".join(text.split())}))
         written = io.BytesIO()
         try:
@@ -138,7 +136,7 @@ class Vocabulary:
                 minloglevel=3,
             )
         except RuntimeError as error:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"tokenizer.vocabulary_size={size}: SentencePiece can't train on this text: "
                 f"{str(error).rpartition('] ')[2].strip()} (the text's distinct characters and 3 more have to fit)"
             ) from None
@@ -182,7 +180,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     """The vocabulary at `tokenizer.path`; without one, trained on the training split and kept under `cache`.
 
     Two processes may train at once: they write the same bytes, each to a file of its own that then takes the name.
-    Raises SwitchyardError as `Vocabulary.from_file` and `Vocabulary.train` do.
+    Raises EdgewiseError as `Vocabulary.from_file` and `Vocabulary.train` do.
     """
     if tokenizer.path is not None:
         return Vocabulary.from_file(tokenizer.path)
@@ -191,7 +189,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     try:
         return Vocabulary.from_bytes(file.read_bytes())
-    except (FileNotFoundError, SwitchyardError):  # not there yet, or damaged
+    except (FileNotFoundError, EdgewiseError):  # not there yet, or damaged
         pass
     # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
     # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
@@ -208,7 +206,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
 
 
 def check_targets(vocabulary: Vocabulary, classes: Mapping[Any, str]) -> None:
-    """Raises SwitchyardError for a class that the vocabulary can't spell, and for two that it spells alike."""
+    """Raises EdgewiseError for a class that the vocabulary can't spell, and for two that it spells alike."""
     encoded = vocabulary.encode([str(target) for target in classes.values()], max_length=1 << 20)
     labels = list(classes)
     owner: dict[tuple[int, ...], Any] = {}
@@ -216,11 +214,11 @@ def check_targets(vocabulary: Vocabulary, classes: Mapping[Any, str]) -> None:
         ids = tuple(encoded[i].tolist())
         given = f"dataset.classes: label {label!r}, target string {classes[label]!r}"
         if UNK in ids or len(ids) == 1:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{given}: the vocabulary has no pieces for it; choose another target string or another tokenizer.path"
             )
         if ids in owner:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{given}: the vocabulary spells it as it does label {owner[ids]!r}; give each class its own"
             )
         owner[ids] = label

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Config, Size, Tracking
 from tracking import open_tracker
 from tracking.digest import hash_file, manifest_digest
@@ -22,7 +22,7 @@ from train.pretrained import hf, hub
 from train.pretrained.tensors import Weights, read_json
 
 SCRATCH = "scratch"
-CELL = "switchyard.json"  # in our own model artifacts: the cell that was trained
+CELL = "edgewise.json"  # in our own model artifacts: the cell that was trained
 REMEMBERED = 8 << 20  # bytes: the digest of a file at least this large is kept, and read anew when the file changes
 
 _ARCHITECTURE = (
@@ -60,7 +60,7 @@ class Checkpoint:
 def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
     """The checkpoint that config key `key` names: a folder, a `gs://` address, a Hub id or an artifact's REF.
 
-    A folder that exists wins over a Hub id of the same spelling. Raises SwitchyardError where it is none of them.
+    A folder that exists wins over a Hub id of the same spelling. Raises EdgewiseError where it is none of them.
     """
     if given.startswith("gs://"):
         return _remote(given)
@@ -72,7 +72,7 @@ def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
     try:
         return of_artifact(open_tracker(tracking).artifact(given))
     except NotFound:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{key}={given} is neither a folder nor an artifact here: expected a Hub id such as google-t5/t5-small, a "
             "folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// address, or a REF such "
             "as model-imdb-small-s0:latest"
@@ -82,13 +82,13 @@ def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
 def resolved(config: Config) -> Config:
     """The config with its checkpoint's architecture (`size=auto`) and, without `tokenizer.path`, its vocabulary.
 
-    Raises SwitchyardError where a named size contradicts the checkpoint, and where there is no vocabulary.
+    Raises EdgewiseError where a named size contradicts the checkpoint, and where there is no vocabulary.
     """
     key = "train.init" if config.infer.checkpoint is None else "infer.checkpoint"
     given = config.train.init if config.infer.checkpoint is None else config.infer.checkpoint
     if given == SCRATCH:
         if is_open(config.size):
-            raise SwitchyardError(
+            raise EdgewiseError(
                 "size=auto takes the architecture from a checkpoint: give train.init or infer.checkpoint, or name a "
                 "size, such as size=small"
             )
@@ -97,7 +97,7 @@ def resolved(config: Config) -> Config:
     tokenizer = config.tokenizer
     if tokenizer.path is None:
         if checkpoint.vocabulary is None:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{key}={given} has no {hf.VOCABULARY}: give the vocabulary that it was trained with, "
                 "tokenizer.path=FILE (T5's own is in every google-t5 model on the Hub)"
             )
@@ -111,7 +111,7 @@ def is_open(size: Size) -> bool:
 
 
 def agreed_size(size: Size, checkpoint: Checkpoint, key: str) -> Size:
-    """`size`, filled in from the checkpoint where it is open; SwitchyardError where the two disagree.
+    """`size`, filled in from the checkpoint where it is open; EdgewiseError where the two disagree.
 
     Dropout belongs to the training, not to the architecture: it stays the config's.
     """
@@ -124,7 +124,7 @@ def agreed_size(size: Size, checkpoint: Checkpoint, key: str) -> Size:
         def said(one: Size) -> str:
             return ", ".join(f"{field}={getattr(one, field)}" for field in differ)
 
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"size={size.name} has {said(size)}, but {key}={checkpoint.given} has {said(theirs)}: take size=auto, "
             "which is whatever the checkpoint is, or another checkpoint"
         )
@@ -143,10 +143,10 @@ def initial_content(config: Config) -> str:
 
 
 def of_artifact(artifact: Artifact) -> Checkpoint:
-    """One of our own models. Raises SwitchyardError where the artifact is not a model's."""
+    """One of our own models. Raises EdgewiseError where the artifact is not a model's."""
     wanted = (hf.WEIGHTS, hf.CONFIG, hf.VOCABULARY, CELL)
     if missing := [name for name in wanted if name not in artifact.files]:
-        raise SwitchyardError(f"{artifact.ref} holds no {', '.join(missing)}: expected a model artifact")
+        raise EdgewiseError(f"{artifact.ref} holds no {', '.join(missing)}: expected a model artifact")
     name = read_json(artifact.file(CELL), "a cell's record")["size"]["name"]
     return Checkpoint(
         given=artifact.ref,
@@ -176,7 +176,7 @@ def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
         size = opened.size(_t5x_name(str(folder.absolute())))
         return Checkpoint(given, content, size, vocabulary, lambda: opened, unsaid=_UNSAID_BY_T5X)
     present = sorted(path.name for path in folder.iterdir())
-    raise SwitchyardError(
+    raise EdgewiseError(
         f"{given} is no checkpoint: it holds {', '.join(present[:8]) or 'nothing'}; expected config.json with "
         "model.safetensors (Hugging Face), or a file named checkpoint (T5X)"
     )
@@ -238,7 +238,7 @@ def _hashed(file: Path, memory: Path) -> ArtifactFile:
             pass  # never seen, or damaged: read the file
         found = hash_file(file)
     except OSError as error:
-        raise SwitchyardError(f"{file}: {error.strerror}; expected a file that can be read") from None
+        raise EdgewiseError(f"{file}: {error.strerror}; expected a file that can be read") from None
     memory.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
     temporary.write_text(json.dumps({"stamp": stamp, "md5": found.md5}))

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size
 from train.pretrained.tensors import (
     SUBLAYERS,
@@ -89,19 +89,19 @@ def hf_config(size: Size) -> dict[str, Any]:
 
 
 def read_size(file: Path, name: str) -> Size:
-    """The size that a `config.json` describes; SwitchyardError when it is not a T5 that this project runs."""
+    """The size that a `config.json` describes; EdgewiseError when it is not a T5 that this project runs."""
     config = read_json(file, "a T5 config.json")
     if config.get("model_type") != "t5":
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{file} says model_type={config.get('model_type')!r}: expected 't5', the only network that runs here"
         )
     keys = ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size")
     if bad := [key for key in keys if not isinstance(config.get(key), int) or config[key] < 1]:
         said = ", ".join(f"{key}={config.get(key)!r}" for key in bad)
-        raise SwitchyardError(f"{file} says {said}: expected numbers above 0")
+        raise EdgewiseError(f"{file} says {said}: expected numbers above 0")
     forward = config.get("feed_forward_proj", "relu")
     if forward not in ("relu", "gated-gelu") or config.get("num_decoder_layers") not in (None, config["num_layers"]):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{file} says feed_forward_proj={forward!r}, {config['num_layers']} encoder and "
             f"{config.get('num_decoder_layers')} decoder layers: expected relu or gated-gelu, and as many of both"
         )
@@ -141,7 +141,7 @@ class SafetensorsWeights:
     """
 
     def __init__(self, where: str, files: list[Path]):
-        """Reads the headers. SwitchyardError for a file that is no safetensors file or is cut short."""
+        """Reads the headers. EdgewiseError for a file that is no safetensors file or is cut short."""
         self.where = where
         self._entries: dict[str, _Entry] = {}
         for file in files:
@@ -192,11 +192,11 @@ def _header(file: Path) -> dict[str, _Entry]:
             for name, entry in header.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{file} is damaged or is no safetensors file ({error}): download or train it again"
         ) from None
     if present != expected:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{file} is damaged: it has {present:,} bytes where its header says {expected:,}; download it again"
         )
     return entries
@@ -207,11 +207,11 @@ def index_shards(index: Path) -> list[str]:
     try:
         return sorted(set(read_json(index, "an index of shards")["weight_map"].values()))
     except (KeyError, AttributeError, TypeError):
-        raise SwitchyardError(f"{index} has no weight_map: expected one of tensor name to file name") from None
+        raise EdgewiseError(f"{index} has no weight_map: expected one of tensor name to file name") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with the tensors of a folder. SwitchyardError where there are none, or an index names absent ones."""
+    """The files with the tensors of a folder. EdgewiseError where there are none, or an index names absent ones."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
@@ -219,22 +219,22 @@ def weight_files(folder: Path) -> list[Path]:
         raise no_safetensors(str(folder), pickles)
     files = [folder / name for name in index_shards(folder / INDEX)]
     if absent := [file.name for file in files if not file.is_file()]:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{folder} is incomplete: {INDEX} names {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} "
             "not there; download it again"
         )
     return files
 
 
-def no_safetensors(where: str, pickles: list[str]) -> SwitchyardError:
+def no_safetensors(where: str, pickles: list[str]) -> EdgewiseError:
     """What to say where a checkpoint has no safetensors."""
     if pickles:
-        return SwitchyardError(
+        return EdgewiseError(
             f"{where} has its weights only as torch pickles ({', '.join(pickles)}), which run code when they are "
             "loaded and are never read here: expected model.safetensors. Convert it with transformers "
             "(model.save_pretrained), or take a revision with safetensors (ORG/NAME@REVISION)"
         )
-    return SwitchyardError(f"{where} holds neither {WEIGHTS} nor {INDEX}: expected one of them")
+    return EdgewiseError(f"{where} holds neither {WEIGHTS} nor {INDEX}: expected one of them")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

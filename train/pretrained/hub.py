@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from train.pretrained import hf
 
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -25,7 +25,7 @@ class HubCheckpoint:
     files: frozenset[str] | None
 
     def file(self, name: str) -> Path:
-        """The local path of a file, downloaded where it is not yet. SwitchyardError where that can't be done."""
+        """The local path of a file, downloaded where it is not yet. EdgewiseError where that can't be done."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -34,7 +34,7 @@ class HubCheckpoint:
         except LocalEntryNotFoundError as error:
             raise _unreachable(f"{name} of {self.id}", error) from None
         except EntryNotFoundError:
-            raise SwitchyardError(f"{self.id}@{self.commit[:12]} on the Hub has no file {name}") from None
+            raise EdgewiseError(f"{self.id}@{self.commit[:12]} on the Hub has no file {name}") from None
         except Exception as error:  # httpx's, OSError's and the Hub's own kinds
             raise _unreachable(f"{name} of {self.id}", error) from None
 
@@ -62,7 +62,7 @@ class HubCheckpoint:
 def resolve(id: str, revision: str | None) -> HubCheckpoint:
     """The commit that a revision (a branch, a tag, a commit) is now; from the local cache where there is no network.
 
-    Raises SwitchyardError for a repository or revision that isn't there, and where neither knows it.
+    Raises EdgewiseError for a repository or revision that isn't there, and where neither knows it.
     """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -70,12 +70,12 @@ def resolve(id: str, revision: str | None) -> HubCheckpoint:
     try:
         info = HfApi().model_info(id, revision=revision, timeout=10)
     except (RepositoryNotFoundError, HFValidationError):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{id} is no folder here and no model on the Hub that can be read: expected an id such as "
             "google-t5/t5-small, or an existing folder. A private model needs `hf auth login` or HF_TOKEN"
         ) from None
     except RevisionNotFoundError:
-        raise SwitchyardError(f"{id} on the Hub has no revision {revision}: expected a branch, tag or commit") from None
+        raise EdgewiseError(f"{id} on the Hub has no revision {revision}: expected a branch, tag or commit") from None
     except Exception as error:  # httpx's, OSError's and the Hub's own kinds, offline mode's among them
         config = _cached(id, hf.CONFIG, revision)
         if config is None:
@@ -96,9 +96,9 @@ def _cached(id: str, name: str, revision: str | None) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _unreachable(what: str, error: Exception) -> SwitchyardError:
+def _unreachable(what: str, error: Exception) -> EdgewiseError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return SwitchyardError(
+    return EdgewiseError(
         f"{what} can't be fetched from the Hub and is not in the local cache ({reason}). Without a network, copy the "
         "model's folder (config.json, model.safetensors, spiece.model) and give its path: train.init=PATH or "
         "infer.checkpoint=PATH; HF_ENDPOINT names a mirror"

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size
 from train import t5
 from train.data.tokens import Vocabulary
@@ -17,12 +17,12 @@ from train.sharding import state_shardings
 def load(checkpoint: Checkpoint, size: Size, mesh: jax.sharding.Mesh | None) -> t5.Params:
     """The parameters, float32 and stacked: laid over `mesh` by the table of `train.sharding`, or numpy without one.
 
-    bfloat16 and float16 tensors are widened. Raises SwitchyardError naming every tensor that is missing, misshaped or
+    bfloat16 and float16 tensors are widened. Raises EdgewiseError naming every tensor that is missing, misshaped or
     not part of the model, and for files cut short.
     """
     weights = checkpoint.open()
     if wrong := weights.faults(size):
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"{weights.where} is not the model that its description says it is: {'; '.join(wrong)}. Expected exactly "
             f"the tensors of {described(size)}; download or copy it again"
         )
@@ -86,13 +86,13 @@ def described(size: Size) -> str:
 
 
 def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
-    """Raises SwitchyardError for a vocabulary with another number of pieces than the checkpoint's own, where it has
+    """Raises EdgewiseError for a vocabulary with another number of pieces than the checkpoint's own, where it has
     one; that it fits into the embedding is `cell_size`'s to say."""
     if checkpoint.vocabulary is None:
         return
     own = Vocabulary.from_file(checkpoint.vocabulary)
     if own.size != vocabulary.size:
-        raise SwitchyardError(
+        raise EdgewiseError(
             f"tokenizer.path holds {vocabulary.size} pieces, but {checkpoint.given} was trained with {own.size} "
             "(its own spiece.model): leave tokenizer.path out, or give the vocabulary that goes with the checkpoint"
         )

@@ -14,7 +14,7 @@ import msgpack
 import numpy as np
 import tensorstore
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size
 from train.pretrained.tensors import (
     SUBLAYERS,
@@ -55,19 +55,19 @@ class T5XWeights:
     """The tensors of a T5X checkpoint in a local folder or at a `gs://` address. `message` is its msgpack file."""
 
     def __init__(self, where: str):
-        """Reads the msgpack file. SwitchyardError where there is none, or it is another version's."""
+        """Reads the msgpack file. EdgewiseError where there is none, or it is another version's."""
         self.where = where.rstrip("/")
         self._store = _key_value_store(self.where)
         self._arrays: dict[str, Any] = {}
         try:
             answer = tensorstore.KvStore.open(self._store).result().read(FILE).result()
         except _TENSORSTORE_ERRORS as error:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self.where} can't be read ({_first_line(error)}): expected a T5X checkpoint there. Without a "
                 "network, copy it and give the folder: train.init=PATH"
             ) from None
         if answer.state != "value":
-            raise SwitchyardError(f"{self.where} has no file named {FILE}: expected a T5X checkpoint's folder")
+            raise EdgewiseError(f"{self.where} has no file named {FILE}: expected a T5X checkpoint's folder")
         self.message: bytes = answer.value
         self._leaves = self._target()
 
@@ -75,17 +75,17 @@ class T5XWeights:
         try:
             content = msgpack.unpackb(self.message, ext_hook=_decode, raw=False, strict_map_key=False)
         except Exception as error:  # msgpack raises many kinds
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self.where}/{FILE} is damaged or is no msgpack file ({_first_line(error)}): copy it again"
             ) from None
         version = content.get("version") if isinstance(content, dict) else None
         if version != VERSION:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self.where}/{FILE} is a T5X checkpoint of version {version}: expected version {VERSION}"
             )
         target = content.get("optimizer", {}).get("target")
         if not isinstance(target, dict):
-            raise SwitchyardError(f"{self.where}/{FILE} holds no optimizer/target: expected the parameters there")
+            raise EdgewiseError(f"{self.where}/{FILE} holds no optimizer/target: expected the parameters there")
         return dict(_flatten(target, ()))
 
     @property
@@ -111,7 +111,7 @@ class T5XWeights:
             "out": "encoder/layers_0/mlp/wo/kernel",
         }
         if absent := [tensor for tensor in needed.values() if len(shapes.get(tensor, ())) != 2]:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self.where} is not a T5 that this project runs: {', '.join(absent)} "
                 f"{'is' if len(absent) == 1 else 'are'} missing or no matrix (scanned layers are not read)"
             )
@@ -154,7 +154,7 @@ class T5XWeights:
         try:
             part = leaf[stored] if isinstance(leaf, np.ndarray) else self._array(tensor.name)[stored].read().result()
         except _TENSORSTORE_ERRORS as error:
-            raise SwitchyardError(
+            raise EdgewiseError(
                 f"{self.where}: {tensor.name} can't be read ({_first_line(error)}): copy the checkpoint again"
             ) from None
         part = np.asarray(part).astype(np.float32, copy=False)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from conf.errors import SwitchyardError
+from conf.errors import EdgewiseError
 from conf.schema import Size
 
 Index = tuple[slice, ...]
@@ -105,13 +105,13 @@ def put_leaf(params: dict[str, Any], path: LeafPath, leaf: Any) -> None:
 
 
 def read_json(file: Path, expected: str) -> dict[str, Any]:
-    """A JSON object; SwitchyardError where the file can't be read or holds something else."""
+    """A JSON object; EdgewiseError where the file can't be read or holds something else."""
     try:
         described = json.loads(file.read_text())
         if not isinstance(described, dict):
             raise ValueError("it is not an object")
     except (OSError, ValueError) as error:
-        raise SwitchyardError(f"{file} can't be read as JSON ({error}): expected {expected}") from None
+        raise EdgewiseError(f"{file} can't be read as JSON ({error}): expected {expected}") from None
     return described
 
 

@@ -3,7 +3,7 @@ const root = document.documentElement;
 root.classList.add("scripted"); // what stands in for the scripts' work goes
 const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 try {
-  const kept = localStorage.getItem("switchyard-theme");
+  const kept = localStorage.getItem("edgewise-theme");
   if (kept === "light" || kept === "dark") root.dataset.theme = kept;
 } catch { /* a page opened from a file may have no storage */ }
 document.addEventListener("DOMContentLoaded", () => {
@@ -15,7 +15,7 @@ document.addEventListener("DOMContentLoaded", () => {
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
     try {
-      localStorage.setItem("switchyard-theme", root.dataset.theme);
+      localStorage.setItem("edgewise-theme", root.dataset.theme);
     } catch { /* then it is not kept */ }
     name();
   });
