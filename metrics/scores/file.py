@@ -195,7 +195,7 @@ def _metadata(schema: pa.Schema, where: str) -> ScoresMetadata:
     if raw is None and _FORMER_KEY in metadata:
         raise ScoresError(
             f"{where}: the metadata stands under {_FORMER_KEY.decode()!r}, this project's name before 0.2.0; expected "
-            f"{METADATA_KEY.decode()!r}. Score it again with `python -m infer force=true`, or move the JSON to the new key"
+            f"{METADATA_KEY.decode()!r}. Score it again with `python -m infer force=true`, or move its JSON there"
         )
     if raw is None:
         raise ScoresError(f"{where}: the file's metadata lacks the key {METADATA_KEY.decode()!r}; not a scores file")
