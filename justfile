@@ -68,7 +68,7 @@ fmt: setup
 
 # measure: the demo, a finished sweep, the commands that must be instant, the metrics on a large grid
 bench *FLAGS: setup
-    {{ python }} -m tests.bench "$@"
+    {{ python }} -m bench.commands "$@"
 
 # training and label scoring beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small train.batch_size=32
 bench-torch *OVERRIDES: setup
@@ -84,14 +84,14 @@ bench-attention: setup
 
 # the README's picture of the demo's report (needs Chromium and a finished demo)
 screenshot: setup
-    {{ python }} -m tests.screenshot out/demo/report/index.html docs/report.png
+    {{ python }} -m bench.screenshot out/demo/report/index.html docs/report.png
 
 # docs/results.md again: DATA holds trec/, sst2/ and multi30k/, VOCABULARY is T5's spiece.model (two hours on two cores)
 results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=trec_scratch dataset.path="$1/trec" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
-    {{ python }} -m tests.results docs out/trec out/sst2 out/multi30k
+    {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
 # docs/scale.md's tables again, by the TPU's own compiler, in a virtual environment of their own (an hour on two cores)
 scale *FLAGS:
@@ -100,7 +100,7 @@ scale *FLAGS:
     uv venv --quiet --allow-existing .venv-tpu
     uv pip install --quiet --python .venv-tpu --require-hashes -r requirements.lock
     uv pip install --quiet --python .venv-tpu -r pyproject.toml --extra tpu
-    .venv-tpu/bin/python -m tests.scale "$@"
+    .venv-tpu/bin/python -m bench.scale_page "$@"
 
 # pin the newest versions that pyproject.toml allows
 lock:

@@ -15,7 +15,7 @@ import numpy as np
 from bench.work import composed, read_encoded
 from bench.workers import serve
 from conf.schema import Config
-from train.compilation import keep_compiled
+from train.compilation_cache import keep_compiled
 from train.data.batches import TrainBatches, plan_batches
 from train.data.prefetch import ahead
 from train.label_tree import Labels

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Config
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -26,7 +26,7 @@ def to_config(composed: DictConfig) -> Config:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        message = str(error).splitlines()[0]
+        message = first_line(error)
         raise EdgewiseError(f"{key}: {message}" if key else message) from None
     assert isinstance(config, Config)
     config.check()

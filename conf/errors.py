@@ -1,4 +1,4 @@
-"""The one exception whose message is written for the person at the terminal."""
+"""The one exception whose message is written for the person at the terminal, and one line of others."""
 
 
 class EdgewiseError(Exception):
@@ -6,3 +6,18 @@ class EdgewiseError(Exception):
 
     A command prints the message alone, without a traceback, and exits with status 1.
     """
+
+
+def first_line(error: BaseException | str, most: int = 300) -> str:
+    """Returns the first line with text of an error's message, cut at `most` characters.
+
+    An exception without a message gives its type's name.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:most] if lines else type(error).__name__
+
+
+def last_line(traceback: str | None) -> str | None:
+    """Returns the last line with text of a traceback, which says what it came to; None where there is no text."""
+    lines = [line for line in (traceback or "").splitlines() if line.strip()]
+    return lines[-1] if lines else None

@@ -31,7 +31,7 @@ def main(config: Config) -> None:
         return
     from infer.scoring import score  # JAX starts here
     from train import hosts
-    from train.compilation import keep_compiled
+    from train.compilation_cache import keep_compiled
 
     hosts.join(config.hosts)
     keep_compiled()

@@ -12,7 +12,7 @@ from infer.decode import as_encoded, decode_examples
 from infer.identity import decoding_settings
 from infer.metadata import scores_metadata
 from metrics.scores import Scores, TokenScores
-from metrics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
+from metrics.statistics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
 from train import hosts, t5
 from train.data.batches import Budget, padding_share, plan_batches
 from train.data.encodings import encode_split

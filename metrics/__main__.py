@@ -6,7 +6,7 @@ From a dataset's scores artifacts (or from plain Parquet files) to `metrics.out`
 from rich.console import Console
 
 from conf.schema import Config
-from metrics.headline import tell
+from metrics.output.headline import tell
 from metrics.stage import compute_metrics, metrics_from_files
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from metrics.media import log_output
-from metrics.output import Input, check_replaceable, replaced, write_metrics
-from metrics.summary import NUMBERS
+from metrics.output.directory import Input, check_replaceable, replaced, write_metrics
+from metrics.output.previews import log_output
+from metrics.output.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
 # Part of a run's identity: raise it when the same scores give other numbers or files than before.

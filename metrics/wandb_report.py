@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from metrics.output import MARK
-from metrics.tables import TITLES
+from metrics.output.directory import MARK
+from metrics.tables.paper import TITLES
 from tracking.interface import NotFound
 from tracking.wandb.place import Place
 

@@ -35,7 +35,7 @@ def run_job(config: Config) -> bool:
     went = [run_cell(cell) for cell in cells if cell not in missing]  # they say that they are done
     if missing:
         from train import hosts  # JAX starts here, in one thread
-        from train.compilation import keep_compiled
+        from train.compilation_cache import keep_compiled
         from train.sharding import device_groups
 
         hosts.join(config.hosts)
@@ -99,7 +99,7 @@ def finish_cell(
         return scores, False
     from infer.scoring import score  # JAX starts here, not for a cell that is done
     from train import hosts
-    from train.compilation import keep_compiled
+    from train.compilation_cache import keep_compiled
     from train.loop import train
 
     hosts.join(config.hosts)

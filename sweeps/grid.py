@@ -152,7 +152,7 @@ def finish_sweep() -> int:
         failed = sum(state.state != "done" for state in states)
         by_dataset = {config.dataset.name: config for config in sweep.configs}
         if sweep.configs[0].sweeps.metrics:
-            from metrics.headline import tell
+            from metrics.output.headline import tell
             from metrics.stage import compute_metrics
 
             console = Console(highlight=False, soft_wrap=True)

@@ -38,7 +38,7 @@ def tracker(tmp_path):
 @pytest.fixture(autouse=True, scope="session")
 def compilation_cache():
     """What one test compiled, the next and the processes it starts need not."""
-    from train.compilation import keep_compiled
+    from train.compilation_cache import keep_compiled
 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(keep_compiled())
 

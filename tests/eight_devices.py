@@ -19,9 +19,9 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from conf.schema import Mesh, Size  # noqa: E402
-from train import hlo  # noqa: E402
 from train.checkpoint import Checkpoints  # noqa: E402
-from train.compilation import keep_compiled  # noqa: E402
+from train.compilation_cache import keep_compiled  # noqa: E402
+from train.compile import hlo  # noqa: E402
 from train.sharding import BATCH, make_mesh  # noqa: E402
 from train.step import StepConfig, TrainState, compile_train_step  # noqa: E402
 

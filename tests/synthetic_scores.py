@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metrics.scores import Scores, ScoresMetadata, TokenScores, write_scores
-from metrics.text import bleu_signature, bleu_statistics, exact_match
+from metrics.statistics.text import bleu_signature, bleu_statistics, exact_match
 
 DEFAULT_SIZES = {"small": (60_000_000, 1.5), "base": (220_000_000, 2.2)}  # name -> (parameters, skill in logits)
 KINDS = ("easy", "composition", "noise")

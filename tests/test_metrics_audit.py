@@ -18,7 +18,7 @@ from metrics.audit.finding import CANNOT, HOLDS, UNDECIDED, Finding, as_json, vi
 from metrics.audit.output import audit_output
 from metrics.audit.paper import audit_paper, least_gap, overall_churn
 from metrics.audit.published import datasets, gain, printed, tables
-from metrics.output import Input, write_metrics
+from metrics.output.directory import Input, write_metrics
 from tests.synthetic_scores import synthetic_grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,8 +158,8 @@ def test_a_changed_digit_is_caught(monkeypatch):
 def write_without_pictures(scores, resamples, directory):
     """The audit reads none, and drawing takes seconds."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.output.write_figures", lambda *given: {})
-        patched.setattr("metrics.output.write_report", lambda *given: None)
+        patched.setattr("metrics.output.directory.write_figures", lambda *given: {})
+        patched.setattr("metrics.output.directory.write_report", lambda *given: None)
         inputs = [Input(str(k), "digest") for k in range(len(scores))]
         write_metrics(scores, inputs, Metrics(resamples=resamples), directory)
 

@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import beta, binom
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.certified import certify, natural_units, no_worse
-from metrics.grid import collect_grids
-from metrics.uncertainty import uncertainties
+from metrics.grid.runs import collect_grids
+from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
 

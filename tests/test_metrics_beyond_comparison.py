@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
+from metrics.analysis.size import distinct_scores
 from metrics.beyond.comparison import holm, score_comparison, two_sided_p
-from metrics.deferral import distinct_scores
-from metrics.grid import collect_grids
+from metrics.grid.runs import collect_grids
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -81,10 +81,10 @@ def test_scores_that_order_alike_are_compared_once():
 
 def test_scores_of_one_quality_are_seldom_told_apart():
     """The null: two scores that are margins with noise of the same size; p < 0.05 in about one world in twenty."""
-    from metrics.intervals import Resampling
-    from metrics.resampled import switcher_samples
-    from metrics.switcher import deferral_order
-    from metrics.uncertainty import uncertainties
+    from metrics.bootstrap import switcher_samples
+    from metrics.bootstrap.resampling import Resampling
+    from metrics.statistics.switcher import deferral_order
+    from metrics.statistics.uncertainty import uncertainties
 
     rejected, worlds = 0, 60
     for world in range(worlds):

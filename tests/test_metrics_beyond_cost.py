@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.cost import BUDGETS, at_fraction, cost_notes, passes, relative_cost
 from metrics.beyond.ensemble import (
@@ -18,10 +18,10 @@ from metrics.beyond.ensemble import (
     mean_probability,
     member_counts,
 )
-from metrics.grid import collect_grids
-from metrics.intervals import Resampling
+from metrics.bootstrap.resampling import Resampling
+from metrics.grid.runs import collect_grids
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_intervals import draws
+from tests.test_metrics_bootstrap_resampling import draws
 
 B = 10
 

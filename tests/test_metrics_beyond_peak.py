@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.peak import held_out_gains, random_peak, resampled_means, splits
-from metrics.grid import collect_grids
-from metrics.intervals import Resampling
-from metrics.switcher import INTERIOR, deferral_order, switcher_statistics
+from metrics.bootstrap.resampling import Resampling
+from metrics.grid.runs import collect_grids
+from metrics.statistics.switcher import INTERIOR, deferral_order, switcher_statistics
 from tests.synthetic_scores import synthetic_grid
 
 

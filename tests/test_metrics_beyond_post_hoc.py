@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.post_hoc import COMMITTEE, _powers, cross_fitted, features
-from metrics.grid import collect_grids
-from metrics.switcher import deferral_order, switcher_statistics
-from metrics.uncertainty import uncertainties
+from metrics.grid.runs import collect_grids
+from metrics.statistics.switcher import deferral_order, switcher_statistics
+from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.quality import _apgr, perfect_samples
-from metrics.grid import collect_grids
-from metrics.intervals import Estimate, Resampling
-from metrics.switcher import deferral_order, switcher_statistics
+from metrics.bootstrap.resampling import Estimate, Resampling
+from metrics.grid.runs import collect_grids
+from metrics.statistics.switcher import deferral_order, switcher_statistics
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_intervals import draws
+from tests.test_metrics_bootstrap_resampling import draws
 
 B = 12
 

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond.few import first_few
 from metrics.beyond.selective import STATISTICS, risk_coverage, selective, size_risks
-from metrics.grid import collect_grids
-from metrics.intervals import Resampling
-from metrics.switcher import deferral_order
-from metrics.uncertainty import uncertainties
+from metrics.bootstrap.resampling import Resampling
+from metrics.grid.runs import collect_grids
+from metrics.statistics.switcher import deferral_order
+from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_intervals import draws
+from tests.test_metrics_bootstrap_resampling import draws
 
 
 def in_order(wrong):

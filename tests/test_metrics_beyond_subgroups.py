@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
+from metrics.analysis.slices import quartiles, slice_groups
 from metrics.beyond import Collector
 from metrics.beyond.subgroups import simultaneous, subgroups_of, uncertainty_buckets
-from metrics.grid import collect_grids
+from metrics.grid.runs import collect_grids
 from metrics.scores import Strings
-from metrics.slices import quartiles, slice_groups
-from metrics.switcher import deferral_order
+from metrics.statistics.switcher import deferral_order
 from tests.synthetic_scores import synthetic_grid
 
 

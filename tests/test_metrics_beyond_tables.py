@@ -10,8 +10,8 @@ from conf.errors import EdgewiseError
 from conf.schema import Metrics
 from metrics.beyond import Beyond, Column, Table, empty_tables, write_beyond_tables
 from metrics.beyond.table import MOST_SHOWN, interval_of
-from metrics.intervals import Estimate
-from metrics.output import Input, write_metrics
+from metrics.bootstrap.resampling import Estimate
+from metrics.output.directory import Input, write_metrics
 from tests.synthetic_scores import synthetic_grid
 
 CONFIG = Metrics(resamples=20)
@@ -20,8 +20,8 @@ CONFIG = Metrics(resamples=20)
 def written(scores, directory, config=CONFIG):
     """The audit reads no pictures, and drawing takes seconds."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.output.write_figures", lambda *given: {})
-        patched.setattr("metrics.output.write_report", lambda *given: None)
+        patched.setattr("metrics.output.directory.write_figures", lambda *given: {})
+        patched.setattr("metrics.output.directory.write_report", lambda *given: None)
         return write_metrics(scores, [Input(str(k), "digest") for k in range(len(scores))], config, directory)
 
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.tokens import QUANTILES, sequence_quantiles, token_values
-from metrics.grid import collect_grids
-from metrics.switcher import deferral_order, switcher_statistics
+from metrics.grid.runs import collect_grids
+from metrics.statistics.switcher import deferral_order, switcher_statistics
 from tests.synthetic_scores import synthetic_grid
 
 

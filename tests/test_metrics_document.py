@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector, empty_tables
 from metrics.beyond.peak import random_peak
-from metrics.bleu import bleu_bounds, bleu_statistics_of_switchers, switcher_bleu
 from metrics.convert.__main__ import main
-from metrics.grid import collect_grids
+from metrics.grid.runs import collect_grids
 from metrics.scores import Scores, ScoresMetadata, TokenScores, read_scores
-from metrics.switcher import deferral_order
-from metrics.tables import COLUMNS, signature, table_rows
-from metrics.text import bleu_statistics, corpus_bleu, exact_match, f1, normalized, sentence_bleu
-from metrics.uncertainty import sequence_margin, uncertainties
+from metrics.statistics.bleu_switcher import bleu_bounds, bleu_statistics_of_switchers, switcher_bleu
+from metrics.statistics.switcher import deferral_order
+from metrics.statistics.text import bleu_statistics, corpus_bleu, exact_match, f1, normalized, sentence_bleu
+from metrics.statistics.uncertainty import sequence_margin, uncertainties
+from metrics.tables.paper import COLUMNS, signature, table_rows
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 CLASSES = ["yes", "no"]

@@ -14,23 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis import analyse
-from metrics.grid import collect_grids
-from metrics.intervals import Estimate
-from metrics.output import Input, write_metrics
-from metrics.report import curves, examples
-from metrics.report.curves import curve_blocks, perfect_router
+from metrics.analysis.dataset import analyse
+from metrics.analysis.shown_examples import chosen, dispute
+from metrics.bootstrap.resampling import Estimate
+from metrics.grid.runs import collect_grids
+from metrics.output.directory import Input, write_metrics
+from metrics.report import curve_chart as curves
+from metrics.report import examples
+from metrics.report.curve_chart import curve_blocks, perfect_router
 from metrics.report.examples import example_blocks
+from metrics.report.measure import ACCURACY, BLEU
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import code_version
-from metrics.report.quality import ACCURACY, BLEU
 from metrics.report.results import further_table
 from metrics.report.tables import Cell, Column, table
 from metrics.report.words import answer, cost, passages, saving, within
-from metrics.shown import chosen, dispute
-from metrics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
-from metrics.text import sentence_bleu
-from metrics.uncertainty import uncertainties
+from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
+from metrics.statistics.text import sentence_bleu
+from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 
 CONFIG = Metrics(resamples=40)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
 from metrics.figures import TITLES
-from metrics.grid import collect_grids
-from metrics.output import Input, write_metrics
+from metrics.grid.runs import collect_grids
+from metrics.output.directory import Input, write_metrics
 from metrics.report import examples
-from metrics.text import sentence_bleu
+from metrics.statistics.text import sentence_bleu
 from tests.chromium import installed, launched, url
 from tests.synthetic_scores import synthetic_grid
 
@@ -579,7 +579,7 @@ def test_an_example_in_full_by_keyboard(listed, analysis):
 def test_a_part_of_the_examples_says_so(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "_BUDGET", 3_000)
     scores = synthetic_grid(seeds=2, examples=300)
-    monkeypatch.setattr("metrics.output.write_figures", no_figures)
+    monkeypatch.setattr("metrics.output.directory.write_figures", no_figures)
     write_metrics(scores, [Input(str(k), "d") for k in range(4)], QUICK, tmp_path / "out")
     tab = opened(browser, tmp_path / "out" / "report" / "index.html")
     tab.locator("#examples").scroll_into_view_if_needed()
@@ -599,7 +599,7 @@ def test_answers_and_sentences(browser, tmp_path, monkeypatch):
         *synthetic_grid(seeds=2, examples=50, dataset="answers", task="span_qa"),
         *synthetic_grid(seeds=2, examples=60, dataset="sentences", task="translation", seed=1),
     ]
-    monkeypatch.setattr("metrics.output.write_figures", no_figures)
+    monkeypatch.setattr("metrics.output.directory.write_figures", no_figures)
     write_metrics(scores, [Input(f"scores-{k}", "d") for k in range(8)], QUICK, tmp_path / "out")
     grids = {grid.dataset: grid for grid in collect_grids(scores)}
     tab = opened(browser, tmp_path / "out" / "report" / "index.html")

@@ -11,18 +11,18 @@ from sacrebleu.metrics.bleu import BLEU
 
 from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
-from metrics.analysis import analyse
+from metrics.analysis.dataset import analyse
+from metrics.analysis.outcomes import OutcomeCodes
 from metrics.audit.finding import violated
 from metrics.audit.output import audit_output
-from metrics.bleu import bleu_statistics_of_switchers
-from metrics.grid import GridError, collect_grids
-from metrics.intervals import Resampling
-from metrics.outcomes import OutcomeCodes
-from metrics.output import Input, write_metrics
-from metrics.resampled import GroupSamples, OutcomeSamples, quality_samples, switcher_samples
-from metrics.switcher import deferral_order
-from metrics.text import corpus_bleu, normalized
-from metrics.uncertainty import uncertainties
+from metrics.bootstrap import GroupSamples, OutcomeSamples, quality_samples, switcher_samples
+from metrics.bootstrap.resampling import Resampling
+from metrics.grid.runs import GridError, collect_grids
+from metrics.output.directory import Input, write_metrics
+from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
+from metrics.statistics.switcher import deferral_order
+from metrics.statistics.text import corpus_bleu, normalized
+from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid, write_grid
 
 SIZES = {"small": (10, 1.4), "base": (20, 1.6), "large": (30, 2.0)}

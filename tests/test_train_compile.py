@@ -7,7 +7,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from tests.conftest import REPO
-from train import compile as ahead
+from train.compile import __main__ as ahead
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason=f"libtpu is not installed: {ahead.INSTALL}"

@@ -1,4 +1,4 @@
-"""Which process runs a run, whether it still lives, which code it runs, and how many cores there are for it."""
+"""Which process runs a run, whether it still lives, and which code it runs."""
 
 import functools
 import os
@@ -10,11 +10,6 @@ from pathlib import Path
 from tracking.interface import RunRecord
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_alive(record: RunRecord, *, stale_after: float = 300.0) -> bool:

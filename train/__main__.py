@@ -26,7 +26,7 @@ def main(config: Config) -> None:
     if not missing:
         return
     from train import hosts  # JAX starts here, not for a cell that is done
-    from train.compilation import keep_compiled
+    from train.compilation_cache import keep_compiled
     from train.loop import train
 
     hosts.join(config.hosts)

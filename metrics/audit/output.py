@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from conf.errors import EdgewiseError
 from metrics.audit.beyond import audit_beyond
 from metrics.audit.finding import Finding, checked, same_rows
-from metrics.churn import BUCKETS
-from metrics.switcher import FRACTIONS, INTERIOR
+from metrics.statistics.churn import BUCKETS
+from metrics.statistics.switcher import FRACTIONS, INTERIOR
 
 _STEP = 0.01  # of the stored curves
 

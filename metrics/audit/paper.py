@@ -14,7 +14,7 @@ import numpy as np
 from metrics.audit import published
 from metrics.audit.finding import CANNOT, HOLDS, UNDECIDED, Finding
 from metrics.audit.published import BINARY, LARGER, SCORES, SIZES, Printed, buckets, datasets, gain, gain_se
-from metrics.churn import BUCKETS
+from metrics.statistics.churn import BUCKETS
 
 SHARES = np.array([upper - lower for _, lower, upper in BUCKETS])
 _FLOAT = 1e-9  # slack for sums of decimals in binary

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conf.schema import Metrics
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.certified import certified_runs_table, certified_table
 from metrics.beyond.collect import Collector
 from metrics.beyond.comparison import score_comparison_table
@@ -25,7 +25,7 @@ from metrics.beyond.selective import selective_runs_table, selective_table
 from metrics.beyond.subgroups import subgroups_table
 from metrics.beyond.table import Column, Table, write_beyond_tables
 from metrics.beyond.tokens import token_quantiles_table
-from metrics.tables import signature
+from metrics.tables.paper import signature
 
 __all__ = ["Beyond", "Collector", "Column", "Table", "beyond_tables", "empty_tables", "write_beyond_tables"]
 

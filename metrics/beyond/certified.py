@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, of_pair, of_score
-from metrics.grid import SizeRuns
-from metrics.switcher import FRACTIONS, sums_before
-from metrics.tables import Row
+from metrics.grid.runs import SizeRuns
+from metrics.statistics.switcher import FRACTIONS, sums_before
+from metrics.tables.paper import Row
 
 FEWEST = 20  # examples, to calibrate a threshold on one half and look at it on the other
 

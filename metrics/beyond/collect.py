@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis import Analysis, SizeView
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.size import distinct_scores
 from metrics.beyond import (
     certified,
     comparison,
@@ -20,12 +21,11 @@ from metrics.beyond import (
     tokens,
 )
 from metrics.beyond.few import first_few
-from metrics.deferral import distinct_scores
-from metrics.grid import Grid, SizeRuns
-from metrics.intervals import Resampling
-from metrics.resampled import SwitcherSamples
-from metrics.switcher import DeferralOrder, deferral_order
-from metrics.tables import Row
+from metrics.bootstrap import SwitcherSamples
+from metrics.bootstrap.resampling import Resampling
+from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.switcher import DeferralOrder, deferral_order
+from metrics.tables.paper import Row
 
 Found = dict[str, tuple[list[Row], list[str]]]  # table name -> rows and notes
 

@@ -5,11 +5,11 @@ from itertools import combinations
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
-from metrics.intervals import estimate
-from metrics.resampled import SwitcherSamples
-from metrics.tables import Row
+from metrics.bootstrap import SwitcherSamples
+from metrics.bootstrap.resampling import estimate
+from metrics.tables.paper import Row
 
 STATISTICS = (("table1", "peak_gain"), ("table3", "area"))
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, QUALITY, SCORE, Column, Table, interval_of, of_pair, of_score
-from metrics.grid import Grid
-from metrics.intervals import Estimate, estimate
-from metrics.resampled import SwitcherSamples
-from metrics.switcher import FRACTIONS
-from metrics.tables import Row
+from metrics.bootstrap import SwitcherSamples
+from metrics.bootstrap.resampling import Estimate, estimate
+from metrics.grid.runs import Grid
+from metrics.statistics.switcher import FRACTIONS
+from metrics.tables.paper import Row
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of one pass of the larger model
 ONE_RUN = ("margin", "entropy")  # the other scores need every run of the size

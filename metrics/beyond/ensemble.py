@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis, Each
+from metrics.analysis.dataset import Analysis, Each
 from metrics.beyond.cost import at_cost, at_fraction, relative_cost
 from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
-from metrics.grid import Grid, SizeRuns
-from metrics.intervals import Resampling, estimate
-from metrics.resampled import SwitcherSamples
-from metrics.tables import Row
+from metrics.bootstrap import SwitcherSamples
+from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.grid.runs import Grid, SizeRuns
+from metrics.tables.paper import Row
 
 MEAN_PROBABILITY, MAJORITY = "mean_probability", "majority_vote"
 _TITLES = {MEAN_PROBABILITY: "Mean probability", MAJORITY: "Majority vote"}

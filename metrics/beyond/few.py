@@ -2,7 +2,7 @@
 
 from copy import copy
 
-from metrics.intervals import Drawn, Resampling
+from metrics.bootstrap.resampling import Drawn, Resampling
 
 FEW = 200  # enough for an interval
 

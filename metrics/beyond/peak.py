@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
-from metrics.grid import SizeRuns
-from metrics.intervals import Resampling, estimate
-from metrics.switcher import FRACTIONS, INTERIOR, DeferralOrder, sums_before
-from metrics.tables import Row
+from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.grid.runs import SizeRuns
+from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder, sums_before
+from metrics.tables.paper import Row
 
 FEWEST = 4  # examples
 _MOST_HALVES, _LEAST_HALVES = 20, 2

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis, Each
+from metrics.analysis.dataset import Analysis, Each
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair
-from metrics.grid import SizeRuns
-from metrics.intervals import Estimate, Resampling, estimate
-from metrics.resampled import SwitcherSamples, switcher_samples
-from metrics.switcher import (
+from metrics.bootstrap import SwitcherSamples, switcher_samples
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.grid.runs import SizeRuns
+from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
     SwitcherStatistics,
@@ -27,8 +27,8 @@ from metrics.switcher import (
     pair_statistics,
     switcher_statistics,
 )
-from metrics.tables import Row
-from metrics.uncertainty import log_probabilities
+from metrics.statistics.uncertainty import log_probabilities
+from metrics.tables.paper import Row
 
 FOLDS = 5
 FEWEST = 100  # examples: below it there is nothing to learn from

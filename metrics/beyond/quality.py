@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, QUALITY, SCORE, Column, Table, interval_of, of_pair, of_score
-from metrics.grid import SizeRuns
-from metrics.intervals import Estimate, Resampling, estimate
-from metrics.resampled import SwitcherSamples
-from metrics.tables import Row
+from metrics.bootstrap import SwitcherSamples
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.grid.runs import SizeRuns
+from metrics.tables.paper import Row
 
 SMALL_GAP = 0.01  # below it, or with 0 in its interval, APGR says nothing
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis, Each
+from metrics.analysis.dataset import Analysis, Each
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_dataset, of_score
-from metrics.grid import SizeRuns
-from metrics.intervals import ResampledRanks, Resampling, estimate
-from metrics.switcher import DeferralOrder, sums_at_knots
-from metrics.tables import Row
+from metrics.bootstrap.resampling import ResampledRanks, Resampling, estimate
+from metrics.grid.runs import SizeRuns
+from metrics.statistics.switcher import DeferralOrder, sums_at_knots
+from metrics.tables.paper import Row
 
 STATISTICS = ("aurc", "e_aurc", "augrc", "auroc")
 

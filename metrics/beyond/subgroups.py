@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.slices import quality_inside, quartiles, slice_groups
 from metrics.beyond.table import PAIR, QUALITY, Column, Table, interval_of, of_pair
-from metrics.churn import BUCKETS
-from metrics.grid import Grid
-from metrics.intervals import Resampling, estimate
-from metrics.resampled import GroupSamples
+from metrics.bootstrap import GroupSamples
+from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.grid.runs import Grid
 from metrics.scores import Strings
-from metrics.slices import quality_inside, quartiles, slice_groups
-from metrics.switcher import DeferralOrder
-from metrics.tables import Row
+from metrics.statistics.churn import BUCKETS
+from metrics.statistics.switcher import DeferralOrder
+from metrics.tables.paper import Row
 
 _MOST_LENGTHS = 8  # each by itself; of more, quartiles
 FEWEST = 10  # examples of a subgroup; percentiles of fewer say nothing

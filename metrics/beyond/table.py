@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metrics.analysis import Analysis
-from metrics.intervals import Estimate
-from metrics.tables import SCORE_TITLES, Row, escape_latex, write_csv
+from metrics.analysis.dataset import Analysis
+from metrics.bootstrap.resampling import Estimate
+from metrics.tables.paper import SCORE_TITLES, Row, escape_latex, write_csv
 
 MOST_SHOWN = 200  # rows of a table for reading; its CSV has all
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.size import statistics_of
 from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
-from metrics.deferral import statistics_of
-from metrics.grid import SizeRuns
-from metrics.intervals import Estimate, Resampling, estimate
-from metrics.resampled import SwitcherSamples, switcher_samples
+from metrics.bootstrap import SwitcherSamples, switcher_samples
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.grid.runs import SizeRuns
 from metrics.scores import TokenScores
-from metrics.switcher import SwitcherStatistics, deferral_order
-from metrics.tables import Row
+from metrics.statistics.switcher import SwitcherStatistics, deferral_order
+from metrics.tables.paper import Row
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 MEASURES = ("margin", "entropy", "log_prob")

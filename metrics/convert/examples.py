@@ -10,7 +10,7 @@ import numpy as np
 
 from conf.errors import EdgewiseError
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
-from metrics.text import corpus_bleu
+from metrics.statistics.text import corpus_bleu
 
 _ABOUT_ONE = 0.02  # a file's decimals may be few: ten classes at three digits are off by up to 0.005
 

@@ -16,7 +16,7 @@ import numpy as np
 from metrics.convert.examples import ConvertError, RunInfo, Say, slices_of
 from metrics.convert.rows import Row, cell_of, optional_text, text_of
 from metrics.scores import Scores, ScoresMetadata, TokenScores
-from metrics.text import bleu_signature, bleu_statistics, exact_match
+from metrics.statistics.text import bleu_signature, bleu_statistics, exact_match
 
 TOKENS = tuple(
     f"{prefix}{name}" for prefix in ("", "self_") for name in ("token_log_probs", "token_margins", "token_entropies")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 
 TITLES = {
     "fig1": "How uncertain the smaller model is where it does well and where it doesn't",
@@ -35,18 +35,18 @@ def write_figures(analyses: Sequence[Analysis], confidence: float, directory: Pa
 
     mpl.use("Agg")  # figures are files: no window, whatever the machine has
 
-    from metrics.figures import by_uncertainty, switchers
+    from metrics.figures import deferral, uncertainty
     from metrics.figures.style import saved, styled
-    from metrics.tables import write_csv
+    from metrics.tables.paper import write_csv
 
     directory.mkdir(parents=True)
     draw = {
-        "fig1": by_uncertainty.second_likeliest,
-        "fig2": by_uncertainty.outcomes,
-        "fig3": by_uncertainty.percentiles,
-        "fig4": switchers.mean_curves,
-        "fig5": switchers.all_curves,
-        "fig6": switchers.humps,
+        "fig1": uncertainty.second_likeliest,
+        "fig2": uncertainty.outcomes,
+        "fig3": uncertainty.percentiles,
+        "fig4": deferral.mean_curves,
+        "fig5": deferral.all_curves,
+        "fig6": deferral.humps,
     }
     drawn = {}
     with styled():

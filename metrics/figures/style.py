@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metrics.grid import Grid
+from metrics.grid.runs import Grid
 
 # Okabe and Ito (2008): told apart by all common kinds of colour vision. Line styles tell sizes apart once more.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (

@@ -1,6 +1,6 @@
 """The examples for the page's browser: what each run said about each, as columns small enough to travel with the page.
 
-All examples if they fit; else those that `metrics/shown.py` chooses.
+All examples if they fit; else those that `metrics/analysis/shown_examples.py` chooses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from metrics.analysis import Analysis
-from metrics.churn import differing_pairs
-from metrics.grid import Grid
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.shown_examples import chosen, dispute, example_quality
+from metrics.grid.runs import Grid
+from metrics.report.measure import quality_of
 from metrics.report.packing import Pack, json_block
-from metrics.report.quality import quality_of
 from metrics.report.words import score_title, slice_name
 from metrics.scores import Strings, indices
-from metrics.shown import chosen, dispute, example_quality
+from metrics.statistics.churn import differing_pairs
 
 Names = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the name of the run's scores
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.figures import TITLES
-from metrics.report.quality import quality_of
+from metrics.report.measure import quality_of
 from metrics.report.words import context_note
 
 # what each figure's reader should know beyond its axes

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from metrics.analysis import Analysis, SizePair
-from metrics.intervals import Estimate
-from metrics.report.quality import quality_of
+from metrics.analysis.dataset import Analysis, SizePair
+from metrics.bootstrap.resampling import Estimate
+from metrics.report.measure import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
 from metrics.report.words import MATCHED, answer, context_note, passages, percent, points
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from conf.schema import Metrics
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
 from metrics.figures import TITLES
-from metrics.report.curves import curve_blocks, curve_section
+from metrics.report.curve_chart import curve_blocks, curve_section
 from metrics.report.examples import example_blocks, example_section
 from metrics.report.figures import figure
 from metrics.report.overview import overview
 from metrics.report.provenance import provenance
 from metrics.report.results import FurtherTable, result_tables, slice_tables
 from metrics.scores import ScoresMetadata
-from metrics.tables import Rows
+from metrics.tables.paper import Rows
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "browser", "start")  # in this order

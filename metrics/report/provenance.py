@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from conf.schema import Metrics
-from metrics.analysis import Analysis
+from metrics.analysis.dataset import Analysis
+from metrics.grid.mismatch import OWN_TO_A_RUN
+from metrics.output.summary import NUMBERS
 from metrics.report.tables import Cell, Column, count_cell, table
 from metrics.scores import ScoresMetadata
-from metrics.settings import OWN_TO_A_RUN
-from metrics.summary import NUMBERS
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CODE = ("conf", "metrics")  # the rooms whose sources can change a number once the scores are there
@@ -25,19 +25,19 @@ _TRAILS = (
         "Tables 1 and 3, the curves, Figures 4 to 6",
         "tables/table1.csv, tables/table3.csv, curves/switcher.parquet",
         "every run of the two sizes in a row",
-        "metrics/switcher.py, metrics/bleu.py, metrics/uncertainty.py",
+        "metrics/statistics/switcher.py, metrics/statistics/bleu_switcher.py, metrics/statistics/uncertainty.py",
     ),
     (
         "Table 2",
         "tables/table2.csv",
         "every run of the size that churns and of the size that ranks",
-        "metrics/churn.py",
+        "metrics/statistics/churn.py",
     ),
     (
         "Figures 1 to 3",
         "figures/fig1.csv to fig3.csv",
         "every run of the smallest and of the shown sizes",
-        "metrics/by_uncertainty.py",
+        "metrics/analysis/buckets.py",
     ),
     (
         "Past the paper",
@@ -45,12 +45,12 @@ _TRAILS = (
         "every run of the sizes in a row",
         "metrics/beyond/",
     ),
-    ("Slices", "summary.json, under slices", "every run of every size", "metrics/slices.py"),
+    ("Slices", "summary.json, under slices", "every run of every size", "metrics/analysis/slices.py"),
     (
         "Intervals",
         "ci_low and ci_high, beside each number",
         "the same runs, resampled",
-        "metrics/intervals.py, metrics/resampled/",
+        "metrics/bootstrap/",
     ),
 )
 _KEY_VALUE = [Column("Key", text=True), Column("Value", text=True)]

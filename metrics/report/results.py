@@ -6,13 +6,13 @@ from html import escape
 from typing import Any, Protocol
 
 from conf.schema import SCORES
-from metrics.analysis import Analysis
-from metrics.churn import BUCKETS
-from metrics.intervals import Estimate
-from metrics.report.quality import quality_of
+from metrics.analysis.dataset import Analysis
+from metrics.bootstrap.resampling import Estimate
+from metrics.report.measure import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, number_cell, table
 from metrics.report.words import context_note, slice_name
-from metrics.tables import CAPTIONS, SCORE_TITLES, TITLES, Rows
+from metrics.statistics.churn import BUCKETS
+from metrics.tables.paper import CAPTIONS, SCORE_TITLES, TITLES, Rows
 
 _READING = {
     "table1": "Above 0, interval included, and above the random floor: the mix beats both models.",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from metrics.intervals import Estimate
+from metrics.bootstrap.resampling import Estimate
 
 _MANY_ROWS = 24  # more than that scroll in a box of their own, below their heads
 _LONG_TITLE = 24  # characters; a longer one gets a wider column, so that it takes few lines

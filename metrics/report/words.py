@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from metrics.analysis import WHOSE_TOKENS, Analysis, SizePair
-from metrics.churn import BUCKETS
-from metrics.grid import SizeRuns
-from metrics.intervals import Estimate
-from metrics.report.quality import Quality, quality_of
-from metrics.slices import SliceRow
-from metrics.tables import SCORE_TITLES
+from metrics.analysis.dataset import WHOSE_TOKENS, Analysis, SizePair
+from metrics.analysis.slices import SliceRow
+from metrics.bootstrap.resampling import Estimate
+from metrics.grid.runs import SizeRuns
+from metrics.report.measure import Quality, quality_of
+from metrics.statistics.churn import BUCKETS
+from metrics.tables.paper import SCORE_TITLES
 
 Passage = tuple[str, list[str]]  # a heading and its sentences
 

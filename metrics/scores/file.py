@@ -6,8 +6,6 @@ filled with nulls.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, replace
@@ -18,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from conf.errors import first_line
 from metrics.scores.check import TASK_FIELDS, check, require_version, validate, validate_metadata
 from metrics.scores.columns import Columns, encoded, numbers
 from metrics.scores.schema import BLEU_STATISTICS, SLICE_PREFIX, Scores, ScoresError, ScoresMetadata, TokenScores
+from tracking.files import written_whole
 
 METADATA_KEY = b"edgewise"
 _FORMER_KEY = b"switchyard"  # what the product was called before 0.2.0
@@ -71,16 +71,8 @@ def write_scores(scores: Scores, path: Path | str) -> None:
     except (TypeError, ValueError) as error:
         raise ScoresError(f"{path}: the metadata can't be written as JSON: {error}") from error
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: metadata.encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with written_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        os.chmod(partial, 0o666 & ~_umask())  # mkstemp's 0600 would lock out whoever shares the folder
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def read_scores(path: Path | str) -> Scores:
@@ -135,7 +127,7 @@ def _opened(path: Path | str) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise ScoresError(f"{path}: not a Parquet file, or cut short ({_first_line(error)}); score it again") from error
+        raise ScoresError(f"{path}: not a Parquet file, or cut short ({first_line(error)}); score it again") from error
 
 
 def _fields(table: pa.Table, held: tuple[str, ...], metadata: ScoresMetadata, where: str) -> dict[str, Any]:
@@ -333,13 +325,3 @@ def _of_equal_length(
     if len(wrong):
         raise ScoresError(f"{where}: row {wrong[0]} has {lengths[wrong[0]]} {name}, expected {width}: {what}")
     return values.reshape(len(lengths), width)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

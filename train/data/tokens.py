@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +13,9 @@ import numpy as np
 import sentencepiece
 
 from conf.errors import EdgewiseError
+from conf.machine import cores
 from conf.schema import Tokenizer
-from tracking.process import cores
+from tracking.files import written_whole
 from train.data.sources import Split
 
 PAD, EOS, UNK = 0, 1, 2
@@ -195,13 +194,8 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
     required = set() if free_text else set(train_split.targets)
     vocabulary = Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(vocabulary.model)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(file) as partial:
+        partial.write_bytes(vocabulary.model)
     return vocabulary
 
 

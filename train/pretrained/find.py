@@ -7,9 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Config, Size, Tracking
 from tracking import open_tracker
 from tracking.digest import hash_file, manifest_digest
+from tracking.files import written_whole
 from tracking.interface import Artifact, ArtifactFile, NotFound
 from train.pretrained import hf, hub
 from train.pretrained.tensors import Weights, read_json
@@ -239,8 +238,6 @@ def _hashed(file: Path, memory: Path) -> ArtifactFile:
         found = hash_file(file)
     except OSError as error:
         raise EdgewiseError(f"{file}: {error.strerror}; expected a file that can be read") from None
-    memory.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps({"stamp": stamp, "md5": found.md5}))
-    os.replace(temporary, kept)
+    with written_whole(kept) as partial:
+        partial.write_text(json.dumps({"stamp": stamp, "md5": found.md5}))
     return found

@@ -1,0 +1,77 @@
+"""The report at 100,000 examples: how large it is, and in Chromium, how soon it shows and how soon it answers.
+
+python -m bench.report_page [--examples N] measures it alone; `just bench` has it among the rest.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from conf.schema import Metrics
+from metrics.output.directory import Input, write_metrics
+from tests.chromium import installed, launched, url
+from tests.synthetic_scores import synthetic_grid
+
+SIZES = {"small": (60_000_000, 1.5), "base": (220_000_000, 1.9), "large": (770_000_000, 2.2), "xl": (3 * 10**9, 2.5)}
+
+# What a reader does, as (what, script); each is timed until the browser has painted what came of it.
+ACTIONS = (
+    ("filter: only the larger right", "set('#example-controls', 'who', 'large')"),
+    ("another score", "set('#example-controls', 'score', 'churn')"),
+    ("no filter, sort by gain", "set('#example-controls', 'who', ''); set('#example-controls', 'sort', 'gain:down')"),
+    ("first search", "set('#example-controls', 'search', 'test-99')"),
+    ("second search", "set('#example-controls', 'search', 'class 3')"),
+    ("scroll to the middle", "list().scrollTop = list().scrollHeight / 2"),
+    ("open an example", "list().querySelector('tr[data-place]').click()"),
+    ("every pair of runs' curve", "set('#curve-controls', 'runs', 'every')"),
+)
+_SCRIPT = """async () => {
+  const list = () => document.querySelector('#example-list');
+  const set = (form, name, value) => {
+    const control = document.querySelector(form).elements[name];
+    control.value = value;
+    control.dispatchEvent(new Event('change', { bubbles: true }));
+  };
+  const start = performance.now();
+  %s;
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  return performance.now() - start;
+}"""
+
+
+def report_rows(folder: Path, examples: int = 100_000) -> list[tuple[str, str, str]]:
+    """(what, measured, limit) of each; the size alone where no Chromium is installed."""
+    grid = synthetic_grid(SIZES, seeds=10, examples=examples, classes=10)
+    inputs = [Input(f"scores-{k}", "digest") for k in range(len(grid))]
+    write_metrics(grid, inputs, Metrics(resamples=0, beyond=False), folder / "report")
+    page = folder / "report" / "report" / "index.html"
+    what = f"report of 4 sizes × 10 seeds × {examples:,} examples"
+    rows = [(what, f"{page.stat().st_size / 1e6:.1f} MB", "15 MB")]
+    if installed() is None:
+        return [*rows, ("its first paint", "no Chromium", "2 s")]
+    with launched() as browser:
+        tab = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True).new_page()
+        tab.goto(url(page))
+        paint = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        rows.append(("its first paint", f"{paint / 1000:.2f} s", "2 s"))
+        tab.locator("#curves").scroll_into_view_if_needed()
+        tab.locator("#curve-readout tbody tr").first.wait_for(state="attached")
+        tab.locator("#examples").scroll_into_view_if_needed()
+        tab.locator("#example-list tbody tr[data-place]").first.wait_for()
+        for name, script in ACTIONS:
+            took = tab.evaluate(_SCRIPT % script)
+            rows.append((f"  {name}", f"{took:.0f} ms", "200 ms"))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.report_page", description=__doc__)
+    parser.add_argument("--examples", type=int, default=100_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for what, measured, limit in report_rows(Path(folder), options.examples):
+            print(f"{what:62} {measured:>12}  must stay under {limit}")
+
+
+if __name__ == "__main__":
+    main()

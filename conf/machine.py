@@ -1,0 +1,8 @@
+"""What the machine lends this process."""
+
+import os
+
+
+def cores() -> int:
+    """Returns how many CPU cores this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,299 @@
+"""The multi-bootstrap: on the same draws it must give what repeating the drawn seeds and examples gives."""
+
+import numpy as np
+import pytest
+
+from conf.schema import Metrics
+from metrics.analysis.dataset import _first_reaching, analyse
+from metrics.analysis.outcomes import OutcomeCodes
+from metrics.bootstrap import (
+    ChurnSamples,
+    DrawnPairs,
+    GroupSamples,
+    OutcomeSamples,
+    disagreement_samples,
+    quality_samples,
+    switcher_samples,
+)
+from metrics.bootstrap.resampling import Resampling, interval, micro_blocks
+from metrics.grid.runs import collect_grids
+from metrics.statistics.churn import CUT_PERCENT, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics
+from metrics.statistics.uncertainty import uncertainties
+from tests.synthetic_scores import synthetic_grid
+
+B = 24
+# sums are of whole numbers below 2^24 in float32, exactly; what is interpolated between them rounds at about 1e-7
+ROUNDING = 2e-6
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def grid(request):
+    sizes = {"small": (10, 1.4), "base": (20, 1.9), "large": (30, 2.3)}
+    seeds = {"small": [0, 1, 5], "base": [0, 1], "large": [2, 3, 4, 5]}
+    return collect_grids(synthetic_grid(sizes, seeds, examples=150, classes=request.param, seed_noise=1.0))[0]
+
+
+@pytest.fixture(scope="module")
+def scores(grid):
+    return {size.name: uncertainties(size, Metrics()) for size in grid.sizes}
+
+
+@pytest.fixture(scope="module", params=["one by one", "in groups"])
+def resampling(grid, request):
+    return resampled(grid, B, request.param == "in groups")
+
+
+def resampled(grid, resamples, in_groups):
+    runs = {size.name: len(size.seeds) for size in grid.sizes}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("metrics.bootstrap.resampling.MOST_DRAWN_ONE_BY_ONE", 10 if in_groups else 10_000)
+        patched.setattr("metrics.bootstrap.resampling.GROUPS", 19)
+        return Resampling(runs, grid.examples, resamples, seed=3)
+
+
+def switchers(small, larger, scores, resampling):
+    """Samples of every score of the small size."""
+    samples = switcher_samples(small, larger, resampling)
+    for run in range(len(small.seeds)):
+        drawn = samples.run(run)
+        for score, values in scores.items():
+            drawn.add(score, deferral_order(values[run]))
+    return samples
+
+
+def draws(resampling):
+    """(b, drawn examples, size -> drawn runs, size -> runs drawn for ranking), one by one."""
+    weights = resampling.everything.weights
+    for b in range(resampling.resamples):
+        examples = np.repeat(np.arange(len(weights) - 1), weights[:-1, b])
+        if resampling.unit is not None:
+            examples = np.concatenate([np.flatnonzero(resampling.unit == unit) for unit in examples])
+        runs, ranking = (
+            {size: np.repeat(np.arange(counts.shape[1]), counts[b].astype(int)) for size, counts in drawn.items()}
+            for drawn in (resampling.seeds, resampling.ranking_seeds)
+        )
+        yield b, examples, runs, ranking
+
+
+def test_draws(resampling, grid):
+    for _, examples, runs, _ in draws(resampling):
+        in_groups = resampling.unit is not None
+        assert abs(len(examples) - grid.examples) <= (19 if in_groups else 0)  # of 150, groups have 7 or 8
+        assert all(len(runs[size.name]) == len(size.seeds) for size in grid.sizes)
+
+
+def test_sums_do_not_depend_on_how_many_resamples_are_held(grid, scores, resampling, monkeypatch):
+    small, larger, margins = grid.sizes[0], grid.sizes[1:], {"margin": scores["small"]["margin"]}
+    whole = switchers(small, larger, margins, resampling)
+    monkeypatch.setattr("metrics.bootstrap.resampling._NUMBERS_HELD", 20_000)
+    parts = switchers(small, larger, margins, resampling)
+    for kind in ("peak_gain", "area", "curve"):
+        for key, values in getattr(whole, kind).items():
+            np.testing.assert_array_equal(values, getattr(parts, kind)[key])
+
+
+def test_switchers(grid, scores, resampling):
+    small, larger = grid.sizes[0], grid.sizes[1:]
+    fast = switchers(small, larger, scores["small"], resampling)
+    for b, examples, runs, _ in draws(resampling):
+        for large in larger:
+            drawn_large = large.correct[runs[large.name]][:, examples]
+            for score, values in scores["small"].items():
+                slow = [
+                    switcher_statistics(deferral_order(values[i][examples]), small.correct[i][examples], drawn_large)
+                    for i in runs["small"]
+                ]
+                key = large.name, score
+                assert fast.peak_gain[key][b] == pytest.approx(np.mean([s.peak_gain for s in slow]), abs=ROUNDING)
+                assert fast.area[key][b] == pytest.approx(np.mean([s.area for s in slow]), abs=ROUNDING)
+                expected = np.mean([s.curve.mean(axis=0) for s in slow], axis=0)
+                np.testing.assert_allclose(fast.curve[key][:, b], expected, atol=ROUNDING)
+            for i in set(runs["small"].tolist()):
+                order = deferral_order(scores["small"]["margin"][i][examples])
+                hump = switcher_statistics(order, small.correct[i][examples], large.correct[:, examples]).hump
+                np.testing.assert_allclose(fast.hump[large.name][i, :, b], hump, atol=ROUNDING)
+
+
+def test_churn(grid, scores, resampling):
+    churning = grid.sizes[-1]
+    for uncertain in grid.sizes:
+        margins = scores[uncertain.name]["margin"]
+        fast = ChurnSamples(DrawnPairs(churning, resampling), uncertain)
+        for run, margin in enumerate(margins):
+            fast.add(run, deferral_order(margin))
+        for b, examples, runs, ranking in draws(resampling):
+            of = runs[churning.name]
+            # copies of a run make no pair, so the mean is over pairs of different runs alone
+            different = sum(one != other for k, one in enumerate(of) for other in of[k + 1 :])
+            if not different:
+                assert np.isnan(fast.churn[:, b]).all()
+                continue
+            drawn = differing_pairs(churning.prediction[of][:, examples])
+            ranked = [deferral_order(margins[run][examples]) for run in ranking[uncertain.name]]
+            in_buckets = np.array([differing_in_buckets(order, drawn) for order in ranked])
+            slow = bucket_churn(in_buckets, len(of), len(examples))
+            expected = slow.churn * slow.pairs / different
+            np.testing.assert_allclose(fast.churn[:, b], expected, atol=20 * ROUNDING)
+
+
+def test_groups(grid, resampling):
+    group = np.arange(grid.examples) % 4 - 1
+    fast = GroupSamples(grid.sizes, group, 3, resampling)
+    overall = {size.name: quality_samples(size, resampling) for size in grid.sizes}
+    for b, examples, runs, _ in draws(resampling):
+        for size in grid.sizes:
+            for value in range(3):
+                right = size.correct[runs[size.name]][:, examples[group[examples] == value]]
+                assert fast.quality[size.name][value, b] == pytest.approx(right.mean(), abs=1e-12)
+            right = size.correct[runs[size.name]][:, examples]
+            assert overall[size.name][b] == pytest.approx(right.mean(), abs=1e-12)
+
+
+def test_outcomes(grid, scores, resampling):
+    small, large = grid.sizes[0], grid.sizes[-1]
+    margins = scores["small"]["margin"]
+    thresholds = np.quantile(margins, [0.99, 0.8, 0.5, 0.1])
+    fast = OutcomeSamples(small, large, OutcomeCodes(small, large), len(thresholds), resampling)
+    for run, margin in enumerate(margins):
+        reached = margin[:, None] >= thresholds
+        fast.add(run, np.where(reached.any(axis=1), reached.argmax(axis=1), -1))
+    for b, examples, runs, _ in draws(resampling):
+        for t, threshold in enumerate(thresholds):
+            counts = np.zeros(4)
+            for i in runs["small"]:
+                some = examples[margins[i][examples] >= threshold]
+                for j in runs["large"]:
+                    s, r = small.correct[i][some], large.correct[j][some]
+                    counts += [(s & r).sum(), (~s & ~r).sum(), (~s & r).sum(), (s & ~r).sum()]
+            if counts.sum():
+                np.testing.assert_allclose(fast.fraction[t, :, b], counts / counts.sum(), atol=1e-9)
+
+
+def test_disagreements(grid, resampling):
+    small, large = grid.sizes[0], grid.sizes[1]
+    samples = disagreement_samples(small, large, resampling)
+    means = resampling.mean_over_pairs("small", "base", samples)
+    kept = np.zeros((3, 2), bool)
+    kept[0, 1] = True
+    of_one = resampling.mean_over_pairs("small", "base", samples, kept)
+    for b, examples, runs, _ in draws(resampling):
+        one, other = small.prediction[runs["small"]][:, examples], large.prediction[runs["base"]][:, examples]
+        assert means[b] == pytest.approx((one[:, None] != other[None]).mean(), abs=ROUNDING)
+        drawn = 0 in runs["small"] and 1 in runs["base"]
+        assert np.isnan(of_one[b]) != drawn
+
+
+def test_micro_blocks_respect_ties():
+    rng = np.random.default_rng(0)
+    for score in (rng.random(5000), rng.integers(0, 7, 5000), np.round(rng.random(5000) ** 8, 3), np.zeros(5000)):
+        deferral = deferral_order(score)
+        blocks = micro_blocks(deferral, target=100)
+        assert set(blocks.bounds) <= set(deferral.knots)  # no tie block is cut
+        sizes = np.diff(blocks.bounds)
+        assert sorted(blocks.pieces()[0][blocks.pieces()[0] < 5000]) == list(range(5000))
+        several = [np.ptp(score[deferral.order[a:b]]) != 0 for a, b in zip(blocks.bounds, blocks.bounds[1:])]
+        assert sizes.sum() == 5000 and (sizes[several] <= 2 * 50).all()
+
+
+def test_micro_blocks_are_far_below_an_interval():
+    """With more examples than blocks, the piece inside a block is taken for linear: what does that change?"""
+    close = {"small": (10, 1.5), "base": (20, 1.6)}
+    sizes = collect_grids(synthetic_grid(close, seeds=2, examples=6000))[0].sizes
+    margins = uncertainties(sizes[0], Metrics())["margin"]
+    resampling = Resampling({"small": 2, "base": 2}, 6000, 40, seed=0)
+    fast = switchers(sizes[0], sizes[1:], {"margin": margins}, resampling)
+    peak, area = np.zeros(40), np.zeros(40)
+    for b, examples, runs, _ in draws(resampling):
+        drawn = sizes[1].correct[runs["base"]][:, examples]
+        slow = [
+            switcher_statistics(deferral_order(margins[i][examples]), sizes[0].correct[i][examples], drawn)
+            for i in runs["small"]
+        ]
+        peak[b], area[b] = np.mean([s.peak_gain for s in slow]), np.mean([s.area for s in slow])
+    for samples, exact in ((fast.peak_gain["base", "margin"], peak), (fast.area["base", "margin"], area)):
+        assert np.abs(samples - exact).max() < 0.05 * np.ptp(exact)
+
+
+def test_percentiles():
+    samples = np.vstack([np.arange(101.0), np.full(101, np.nan), np.r_[np.arange(100.0), np.nan]])
+    low, high = interval(samples, 0.9)
+    assert (low[0], high[0]) == pytest.approx((5, 95))
+    assert np.isnan(low[1]) and low[2] == pytest.approx(4.95)
+    assert np.isnan(interval(np.zeros((2, 0)), 0.95)[0]).all()
+
+
+def test_intervals_hold_their_estimates_and_cover():
+    """Table 3 of fresh draws of the same world falls into its 95 % interval about as often as it should."""
+    truth = analyse(collect_grids(synthetic_grid(seeds=6, examples=20000, seed=99))[0], Metrics(resamples=0))
+    expected, inside = truth.pairs[0].area["margin"].value, 0
+    for seed in range(40):
+        world = synthetic_grid(seeds=3, examples=300, seed=seed, slices=False)
+        area = analyse(collect_grids(world)[0], Metrics(resamples=200)).pairs[0].area["margin"]
+        assert area.low <= area.value <= area.high
+        inside += area.low <= expected <= area.high
+    # 38 expected; each world also draws its own examples' noise, and three seeds make intervals a little narrow
+    assert inside >= 33
+
+
+def test_a_single_seed_resamples_its_examples_alone():
+    grid = collect_grids(synthetic_grid(seeds={"small": [0], "base": [0, 1]}, examples=200))[0]
+    result = analyse(grid, Metrics(resamples=50))
+    gap = result.pairs[0].gap
+    assert gap.low < gap.value < gap.high
+    assert any("One seed only of small" in note for note in result.notes)
+
+
+def test_resampled_churn_in_the_middle_is_unbiased():
+    """The mean of the samples is the estimate: ranking and churning runs of one size don't drag it up."""
+    grid = collect_grids(synthetic_grid(seeds=6, examples=2000, seed_noise=1.0))[0]
+    result = analyse(grid, Metrics(resamples=300))
+    for uncertainty_size, _, point, (low, high) in result.churn:
+        assert ((low <= point.churn) & (point.churn <= high)).all(), uncertainty_size
+    assert CUT_PERCENT[-1] == 100
+
+
+def test_buckets_of_figure_3():
+    """100 buckets by hand, cuts falling through examples and ties."""
+    grid = collect_grids(synthetic_grid(seeds=2, examples=130))[0]
+    result = analyse(grid, Metrics(resamples=20))
+    margins = uncertainties(grid.sizes[0], Metrics())["margin"]
+    for size in grid.sizes:
+        expected = np.zeros(100)
+        for i, margin in enumerate(margins):
+            order = np.argsort(margin, kind="stable")
+            right = (grid.sizes[0].correct[i] if size is grid.sizes[0] else size.correct.mean(axis=0))[order]
+            for k in range(100):
+                low, high = 1.3 * k, 1.3 * (k + 1)
+                share = np.clip(np.minimum(np.arange(1, 131), high) - np.maximum(np.arange(130), low), 0, None)
+                expected[k] += (share * right).sum() / 1.3 / len(margins)
+        np.testing.assert_allclose(result.buckets.quality[size.name], expected, atol=1e-10)
+        low, high = result.buckets.band[size.name]
+        assert (low <= high + 1e-9).all()
+    deferral = deferral_order(margins[0])
+    assert sums_at(deferral, sums_at_knots(deferral, np.ones((1, 130), int)), np.array([65.0]))[0, 0] == 65
+
+
+def test_outcomes_of_figure_2():
+    grid = collect_grids(synthetic_grid(seeds=2, examples=60))[0]
+    result = analyse(grid, Metrics(resamples=0)).outcomes
+    margins = np.exp(uncertainties(grid.sizes[0], Metrics())["margin"])
+    for t in (0, 20, 40, 60):
+        counts = np.zeros(4)
+        for margin, s in zip(margins, grid.sizes[0].correct):
+            some = margin >= result.thresholds[t]
+            for r in grid.sizes[1].correct:
+                counts += [(s & r)[some].sum(), (~s & ~r)[some].sum(), (~s & r)[some].sum(), (s & ~r)[some].sum()]
+        if counts.sum():
+            np.testing.assert_allclose(result.fraction[t], counts / counts.sum(), atol=1e-12)
+        assert result.examples[t] * 2 * 2 == pytest.approx(counts.sum())
+
+
+def test_the_deferral_that_matches():
+    """The first crossing, between grid points; none where the larger model isn't better."""
+    rise = np.interp(FRACTIONS, [0, 0.3, 1], [0.5, 0.8, 0.705])
+    fall = np.interp(FRACTIONS, [0, 1], [0.7, 0.6])
+    flat_end = np.interp(FRACTIONS, [0, 0.5, 1], [0.5, 0.7, 0.7])
+    curves = np.stack([rise, fall, flat_end], axis=1)
+    np.testing.assert_allclose(_first_reaching(curves, 1.0), [0.205, np.nan, 0.5], atol=1e-9)
+    np.testing.assert_allclose(_first_reaching(curves, 0.5), [0.1025, np.nan, 0.25], atol=1e-9)

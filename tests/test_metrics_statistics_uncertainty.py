@@ -1,0 +1,140 @@
+"""The six scores, against the definitions written out slowly, and the identities they must keep."""
+
+from decimal import Decimal, getcontext
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conf.schema import Metrics
+from metrics.grid.runs import collect_grids
+from metrics.statistics.uncertainty import (
+    UncertaintyError,
+    churn_counts,
+    log_entropy,
+    log_margin,
+    log_probabilities,
+    log_softmax,
+    uncertainties,
+)
+from tests.synthetic_scores import synthetic_grid
+
+getcontext().prec = 320  # 1 - p₁ is as small as e^-600 below
+CERTAIN = np.array([[0.0, -np.inf], [-0.1, -200.0], [-1e-6, -103.0], [-0.5, -0.9], [-1.0, -1.0]])
+
+
+def slow_probabilities(row):
+    weights = [Decimal(0) if np.isneginf(v) else Decimal(float(v)).exp() for v in row]
+    return [w / sum(weights) for w in weights]
+
+
+def slow_margin(row):
+    first, second, *_ = sorted(slow_probabilities(row), reverse=True)
+    return 1 - (first - second)
+
+
+def slow_entropy(row):
+    return -sum((p * p.ln() for p in slow_probabilities(row) if p > 0), Decimal(0))
+
+
+def sizes(seeds=3, classes=3, examples=60, **kwargs):
+    return collect_grids(synthetic_grid(seeds=seeds, classes=classes, examples=examples, **kwargs))[0].sizes
+
+
+def log_p(values):
+    return log_softmax(values)
+
+
+rows_of_likelihoods = st.integers(2, 5).flatmap(
+    lambda k: st.lists(st.lists(st.floats(-600, 0, width=32), min_size=k, max_size=k), min_size=1, max_size=8)
+)
+
+
+@given(rows_of_likelihoods)
+@settings(max_examples=60, deadline=None)
+def test_margin_and_entropy_keep_their_digits(rows):
+    values = np.array(rows)
+    for slow, fast in ((slow_margin, log_margin), (slow_entropy, log_entropy)):
+        expected = [float(slow(row).ln()) for row in values]
+        # float64 log space: a few roundings of numbers up to 600
+        np.testing.assert_allclose(fast(log_p(values)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_certain_examples_do_not_tie():
+    for fast in (log_margin, log_entropy):
+        got = fast(log_p(CERTAIN))
+        assert np.isneginf(got[0]) and (np.diff(got) > 0).all()
+    assert log_margin(log_p(CERTAIN))[-1] == pytest.approx(0.0, abs=1e-15)  # classes alike: margin 1
+    assert np.exp(log_entropy(log_p(CERTAIN)))[-1] == pytest.approx(np.log(2), abs=1e-15)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5, 3.0]), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_two_classes_rank_alike_by_margin_and_entropy(seed, spread, coarse):
+    grid = synthetic_grid(seeds=2, classes=2, examples=50)
+    rng = np.random.default_rng(seed)
+    for one in grid:
+        values = rng.normal(-1, spread, one.class_log_likelihoods.shape).clip(None, 0).astype(np.float32)
+        one.class_log_likelihoods = np.round(values, 1) if coarse else values
+    scores = uncertainties(collect_grids(grid)[0].sizes[0], Metrics())
+    for margin, entropy in zip(scores["margin"], scores["entropy"]):
+        assert np.array_equal(np.unique(margin, return_inverse=True)[1], np.unique(entropy, return_inverse=True)[1])
+
+
+def test_committee_is_the_mean_of_the_others():
+    runs = sizes(examples=12)[0]
+    slow = {"committee_margin": slow_margin, "committee_entropy": slow_entropy}
+    scores = uncertainties(runs, Metrics())
+    averaged = uncertainties(runs, Metrics(committee="mean_probability"))
+    for i in range(3):
+        others = [run for k, run in enumerate(runs.log_likelihoods) if k != i]
+        for x in range(12):
+            mean = [sum(ps) / 2 for ps in zip(*(slow_probabilities(run[x]) for run in others))]
+            mean_logs = [float(p.ln()) for p in mean]
+            for name, function in slow.items():
+                expected = float((sum(function(run[x]) for run in others) / 2).ln())
+                assert scores[name][i, x] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+                assert averaged[name][i, x] == pytest.approx(float(function(mean_logs).ln()), rel=1e-11, abs=1e-11)
+
+
+def test_churn_against_pairs():
+    runs = sizes(seeds=4)[0]
+    scores = uncertainties(runs, Metrics())
+    apart = uncertainties(runs, Metrics(committee_churn_includes_self=False))
+    p = runs.prediction
+    for i in range(4):
+        for x in range(60):
+            assert scores["churn"][i, x] == sum(p[k, x] != p[i, x] for k in range(4) if k != i)
+            of_others = [[p[m, x] != p[k, x] for m in range(4) if m != k] for k in range(4) if k != i]
+            assert scores["committee_churn"][i, x] == sum(map(sum, of_others))
+            without = [[p[m, x] != p[k, x] for m in range(4) if m not in (k, i)] for k in range(4) if k != i]
+            assert apart["committee_churn"][i, x] == sum(map(sum, without))
+
+
+@given(st.integers(2, 9), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_binary_churn_is_r_minus_m(runs, seed):
+    prediction = np.random.default_rng(seed).integers(0, 2, (runs, 20))
+    agreeing = (prediction[:, None] == prediction[None]).sum(axis=1)  # m, itself included
+    assert np.array_equal(churn_counts(prediction), runs - agreeing)
+
+
+def test_what_few_seeds_allow():
+    assert list(uncertainties(sizes(seeds=1)[0], Metrics())) == ["margin", "entropy"]
+    assert len(uncertainties(sizes(seeds=2)[0], Metrics())) == 6
+    assert "committee_churn" not in uncertainties(sizes(seeds=2)[0], Metrics(committee_churn_includes_self=False))
+
+
+def test_length_normalized():
+    runs = sizes(label_tokens=(2, 1, 4))[0]
+    got = log_probabilities(runs, 0, length_normalized=True)[0]
+    expected = slow_probabilities(runs.log_likelihoods[0, 0].astype(float) / [2, 1, 4])
+    np.testing.assert_allclose(got, [float(p.ln()) for p in expected], rtol=1e-12)
+    assert uncertainties(runs, Metrics(length_normalized=True))["margin"].shape == (3, 60)
+
+
+@pytest.mark.parametrize("tokens", [None, (1, 2), (1, 2, 0), (1, 2, 2.5)])
+def test_length_normalized_without_lengths(tokens):
+    with pytest.raises(UncertaintyError, match="label_tokens"):
+        uncertainties(sizes(label_tokens=tokens)[0], Metrics(length_normalized=True))
