@@ -127,7 +127,8 @@ class Work:
     @torch.no_grad()
     def score_encoding_once(self, model, keep_keys: bool) -> dict:
         """One encoder pass by sorted length, then all classes at once; `keep_keys` also makes each example's keys and
-        values of the cross-attention once, by a first pass over one token, and repeats them."""
+        values of the cross-attention once, by a first pass over one token, and repeats them.
+        """
         self.model.eval()
         encoder = model.get_encoder() if model is self.model else self.compiled_encoder
         k, t = self.labels.shape

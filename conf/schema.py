@@ -137,7 +137,8 @@ class Size:
 @dataclass
 class Tokenizer:
     """A SentencePiece vocabulary: the file at `path`, or the checkpoint's that the cell starts from; without either,
-    one is trained on the training split's text."""
+    one is trained on the training split's text.
+    """
 
     source: str = "trained"
     path: Optional[str] = None

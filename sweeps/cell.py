@@ -1,5 +1,6 @@
 """One job of a sweep: a cell is trained, then scored, unless that is done already; or several seeds of a cell, side by
-side (`mesh.seed`). Starts without JAX."""
+side (`mesh.seed`). Starts without JAX.
+"""
 
 import os
 import socket

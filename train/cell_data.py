@@ -31,7 +31,8 @@ _SPLITS: weakref.WeakValueDictionary[tuple[str, str, str], Split] = weakref.Weak
 @dataclass(frozen=True)
 class CellData:
     """A dataset as a model of one vocabulary sees it. Classes have `labels`, and `eval_truth` [n] indexes them;
-    both are None in the other tasks."""
+    both are None in the other tasks.
+    """
 
     vocabulary: Vocabulary
     inputs: Encoded

@@ -51,7 +51,8 @@ def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
 
 def write_tokenizer_config(folder: Path, checkpoint: find.Checkpoint) -> None:
     """What transformers' T5 tokenizer has to know: as many sentinels as there is room for in the embedding, up to 100,
-    for it would add ids beyond a small model's embedding by itself."""
+    for it would add ids beyond a small model's embedding by itself.
+    """
     from train.data.tokens import Vocabulary
 
     assert checkpoint.vocabulary is not None and checkpoint.size.vocabulary_size is not None

@@ -64,7 +64,7 @@ def agreed(value: int) -> int:
 
 
 def laid(arrays: Any, sharding: jax.sharding.Sharding) -> Any:
-    """numpy arrays that every process has whole, on the devices: each process feeds its own devices their parts."""
+    """Numpy arrays that every process has whole, on the devices: each process feeds its own devices their parts."""
     if alone():
         return jax.device_put(arrays, sharding)
     return jax.tree.map(

@@ -39,7 +39,7 @@ ATTENTION_BYTES = 256 * 2**20  # what a layer's float32 attention between the po
 
 
 def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree, size: Size, dtype: str) -> jax.Array:
-    """log p(label string + EOS | input), summed over tokens, unnormalised: [B, K] float32.
+    """Log p(label string + EOS | input), summed over tokens, unnormalised: [B, K] float32.
 
     inputs [B, S] int32; `tree` holds the K labels: see `label_room` for how large a call's may be.
     """
@@ -64,7 +64,7 @@ def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree,
 
 
 def log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """log p of each of several tokens: logits [B, T, V] float32, targets [B, T, E] int32 -> [B, T, E] float32."""
+    """Log p of each of several tokens: logits [B, T, V] float32, targets [B, T, E] int32 -> [B, T, E] float32."""
     chosen = jnp.take_along_axis(logits, targets, axis=-1)
     return chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 

@@ -82,7 +82,8 @@ def spec_of(path: str) -> PartitionSpec:
 
 def state_shardings(mesh: jax.sharding.Mesh, abstract_state: Any) -> Any:
     """A sharding for every leaf of a train state: a leaf whose path ends in a parameter's, and whose rank is the
-    parameter's, is laid out like it (Adam's moments, Adafactor's unfactored ones); every other leaf is replicated."""
+    parameter's, is laid out like it (Adam's moments, Adafactor's unfactored ones); every other leaf is replicated.
+    """
 
     def sharding(path: tuple, leaf: Any) -> NamedSharding:
         names = [str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", "")))) for entry in path]

@@ -132,7 +132,7 @@ class Attention(nnx.Module):
         segments: Segments,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """x [B, T, D], memory [B, S, D] -> [B, T, D]; bias and segments as `train.attention` takes them."""
+        """X [B, T, D], memory [B, S, D] -> [B, T, D]; bias and segments as `train.attention` takes them."""
         return self.attend(self.queries(x), *self.keys_values(memory), bias, segments, key)
 
     def few(self, t: int, s: int) -> bool:
@@ -221,7 +221,7 @@ class EncoderLayer(nnx.Module):
         self.rate = size.dropout
 
     def __call__(self, x: jax.Array, bias: jax.Array, segments: jax.Array, key: jax.Array | None) -> jax.Array:
-        """x [B, S, D], bias [B or 1, H, S, S], segments [B, S] -> [B, S, D]"""
+        """X [B, S, D], bias [B or 1, H, S, S], segments [B, S] -> [B, S, D]"""
         k = split_key(key, 4)
         h = self.pre_attention_layer_norm(x)
         h = self.attention(h, h, bias, (segments, segments), k[0])
@@ -250,8 +250,9 @@ class DecoderLayer(nnx.Module):
         memory_segments: jax.Array,
         key: jax.Array | None,
     ) -> jax.Array:
-        """x [B, T, D], memory [B, S, D], bias [B or 1, H, T, T], segments [B, T] of the targets and [B, S] of the
-        memory -> [B, T, D]"""
+        """X [B, T, D], memory [B, S, D], bias [B or 1, H, T, T], segments [B, T] of the targets and [B, S] of the
+        memory -> [B, T, D]
+        """
         across = (segments, memory_segments)
         k = split_key(key, 6)
         h = self.pre_self_attention_layer_norm(x)
@@ -346,7 +347,8 @@ class Decoder(nnx.Module):
         seen: jax.Array | None = None,
     ) -> jax.Array:
         """Embedded targets [B, T, D], their segments [B, T] and positions [B or 1, T] int32, and the encoder's output
-        [B, S, D] -> [B, T, D]; `seen` as `T5.hidden_states` takes it."""
+        [B, S, D] -> [B, T, D]; `seen` as `T5.hidden_states` takes it.
+        """
         k = split_key(key, 3)
         if seen is None:
             seen = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]

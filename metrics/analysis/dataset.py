@@ -13,14 +13,22 @@ from conf.machine import cores
 from conf.schema import CONTEXTS, SCORES, Metrics
 from metrics.analysis.buckets import BucketQuality, Outcomes, outcomes
 from metrics.analysis.shown_examples import shown_rows
-from metrics.analysis.size import Orders, Table2
+from metrics.analysis.size import Orders, Table2, distinct_scores
 from metrics.analysis.slices import SliceRow, slice_rows
 from metrics.bootstrap import SwitcherSamples, disagreement_samples, quality_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval, one_thread_a_product
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.bleu_switcher import bleu_bounds
 from metrics.statistics.churn import BucketChurn
-from metrics.statistics.switcher import FRACTIONS, Bounds, PairStatistics, bounds, disagreement
+from metrics.statistics.switcher import (
+    FRACTIONS,
+    Bounds,
+    DeferralOrder,
+    PairStatistics,
+    bounds,
+    deferral_order,
+    disagreement,
+)
 from metrics.statistics.uncertainty import uncertainties
 
 _SECONDS_BETWEEN_WORDS = 5.0
@@ -42,6 +50,8 @@ class SizeView:
     size: SizeRuns
     larger: list[SizeRuns]
     scores: dict[str, np.ndarray]  # [R, n] each
+    distinct: dict[str, list[str]]  # score -> the scores that order as it does, itself first
+    orders: dict[str, list[DeferralOrder]]  # each of `distinct` -> a deferral order a run
     samples: SwitcherSamples | None  # filled in; None of the largest size
     quality: dict[str, np.ndarray]  # size -> [B]
     resampling: Resampling
@@ -193,7 +203,9 @@ def _analyse(
         if place == 0:
             _add_bands(buckets, grid, samples, config.confidence)
         if watch is not None:
-            watch(SizeView(context, small, larger, scores, samples, quality, resampling, pool.map))
+            groups = distinct_scores(scores)
+            made = {score: list(pool.map(deferral_order, scores[score])) for score in groups}
+            watch(SizeView(context, small, larger, scores, groups, made, samples, quality, resampling, pool.map))
         orders.let_go()
         del scores
     assert shown is not None and rows is not None

@@ -80,7 +80,7 @@ class Percentiles:
             self._sums[score] = other._sums[score]
 
     def means(self, distinct: Mapping[str, list[str]]) -> dict[str, np.ndarray]:
-        """score -> [m] uint16, hundredths of a percentile, 0-10000; scores that order alike share the array."""
+        """Score -> [m] uint16, hundredths of a percentile, 0-10000; scores that order alike share the array."""
         of = {score: np.rint(sums * (100 / self._runs)).astype(np.uint16) for score, sums in self._sums.items()}
         alike = {other: of[score] for score, others in distinct.items() for other in others}
         return {score: alike[score] for score in SCORES if score in alike}

@@ -198,7 +198,7 @@ def certify(
 
 
 def _gains(small: np.ndarray, large: np.ndarray, examples: np.ndarray) -> np.ndarray:
-    """d = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
+    """D = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
     return large.take(examples, axis=1).view(np.int8) - small.take(examples).view(np.int8)
 
 

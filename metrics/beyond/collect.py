@@ -7,7 +7,6 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
-from metrics.analysis.size import distinct_scores
 from metrics.beyond import (
     certified,
     comparison,
@@ -24,7 +23,7 @@ from metrics.beyond.few import first_few
 from metrics.bootstrap import SwitcherSamples
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.runs import Grid, SizeRuns
-from metrics.statistics.switcher import DeferralOrder, deferral_order
+from metrics.statistics.switcher import DeferralOrder
 from metrics.tables.paper import Row
 
 Found = dict[str, tuple[list[Row], list[str]]]  # table name -> rows and notes
@@ -70,9 +69,8 @@ class Collector:
         context = self._contexts.setdefault(view.context, _Context(view.resampling, view.quality))
         if view.samples is not None:
             context.samples[size.name] = view.samples
-        groups = distinct_scores(view.scores)
+        groups, orders = view.distinct, view.orders
         context.distinct[size.name] = groups
-        orders = {score: list(view.each(deferral_order, view.scores[score])) for score in groups}
         if size is self.grid.sizes[0]:
             context.columns = subgroups.subgroups_of(self.grid, orders["margin"], context.notes)
         few = first_few(view.resampling)

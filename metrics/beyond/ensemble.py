@@ -66,7 +66,8 @@ class Ensembles:
 
 def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each = map) -> Ensembles:
     """Ensembles of a size with two runs or more and with `correct`; resampled, one counts as often as the run that it
-    starts with was drawn."""
+    starts with was drawn.
+    """
     assert size.correct is not None
     runs, n = size.correct.shape
     members = member_counts(runs)

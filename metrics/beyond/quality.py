@@ -64,6 +64,7 @@ def deferral_quality(
         samples: by small size.
         quality: size -> [B].
         perfect: (small, large) -> [B], `perfect_samples`; of accuracy alone.
+
     """
     rows: list[Row] = []
     means = {size.name: float(size.quality.mean()) for size in analysis.grid.sizes}

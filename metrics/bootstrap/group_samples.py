@@ -76,7 +76,8 @@ class DrawnPairs:
 
     def block_sums(self, drawn: Drawn, blocks: Blocks) -> Iterator[tuple[Drawn, np.ndarray]]:
         """Sums over each block's drawn examples of 1 and of the drawn pairs that differ: as `Resampling.block_sums`,
-        [G, 2, b]."""
+        [G, 2, b].
+        """
         if self.resampling.unit is None:
             differing = self._sums(blocks)  # [G, B]
             for part, examples in self.resampling.block_sums(drawn, blocks, self._ones):

@@ -55,6 +55,7 @@ class Resampling:
         ranking_seeds: a second, independent draw: of the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
         units: how many there are to draw from, groups or examples.
+
     """
 
     def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
@@ -154,7 +155,7 @@ def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarr
 
 
 def _draw_seeds(runs: Mapping[str, int], resamples: int, stream: np.random.SeedSequence) -> dict[str, np.ndarray]:
-    """size -> [B, R] float64."""
+    """Size -> [B, R] float64."""
     rng = np.random.default_rng(stream)
     return {
         size: rng.multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(np.float64)

@@ -29,7 +29,7 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.72, 0.52, 0.34
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """matplotlib's settings for the time of drawing."""
+    """Matplotlib's settings for the time of drawing."""
     with mpl.rc_context(
         {
             "font.size": 9,

@@ -48,6 +48,7 @@ def write_report(
         inputs: `summary.json`'s, in the order of `metadata`.
         signature: which choices the tables and figures rest on.
         further: tables past the paper's.
+
     """
     confidence = config.confidence
     sections = [("overview", "Overview", overview(analyses, confidence))]

@@ -31,6 +31,7 @@ def switcher_bleu(
         positions: [F], 0 … n, need not be whole; 0, 1 … n if not given.
 
     Returns: [F] float64.
+
     """
     positions = np.arange(deferral.examples + 1) if positions is None else positions
     differences = large.T.astype(np.int64) - small.T  # [10, n]
@@ -73,7 +74,7 @@ def bleu_bounds(small: np.ndarray, large: np.ndarray) -> Bounds:
 
 
 def _shares(small: np.ndarray, large: np.ndarray) -> np.ndarray:
-    """n × the change of corpus BLEU / 100 that each sentence makes, to first order: [n, 10] twice -> [n] float64.
+    """N × the change of corpus BLEU / 100 that each sentence makes, to first order: [n, 10] twice -> [n] float64.
 
     log BLEU = min(0, 1 - r/h) + ¼ Σ (log m - log t); NaN where an order has no match.
     """

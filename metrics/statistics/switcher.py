@@ -188,7 +188,7 @@ def pair_statistics(small: str, large: str, score: str, runs: Sequence[SwitcherS
 
 
 def disagreement(small_prediction: np.ndarray, large_prediction: np.ndarray) -> np.ndarray:
-    """mean 1[ŷ_S ≠ ŷ_L]: predictions [R_small, n], [R_large, n] -> [R_small, R_large] float64, fractions."""
+    """Mean 1[ŷ_S ≠ ŷ_L]: predictions [R_small, n], [R_large, n] -> [R_small, R_large] float64, fractions."""
     return np.array([[np.mean(one != other) for other in large_prediction] for one in small_prediction])
 
 

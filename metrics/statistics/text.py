@@ -120,7 +120,7 @@ def sentence_bleu(stats: np.ndarray) -> np.ndarray:
 
 
 def bleu_signature(tokenize: str = TOKENIZE) -> str:
-    """sacreBLEU's signature of the numbers that `bleu_statistics` and `corpus_bleu` make, its version included."""
+    """SacreBLEU's signature of the numbers that `bleu_statistics` and `corpus_bleu` make, its version included."""
     from sacrebleu.metrics.bleu import BLEU
 
     # a signature says how many references there are, so it wants to have seen them

@@ -81,12 +81,12 @@ def _of_sequences(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
 
 
 def sequence_margin(tokens: TokenScores) -> np.ndarray:
-    """log of the mean over a sequence's tokens of 1 - (p₁ - p₂): [n] float64, -inf where every margin is 1."""
+    """Log of the mean over a sequence's tokens of 1 - (p₁ - p₂): [n] float64, -inf where every margin is 1."""
     return _log_mean(1.0 - tokens.margins.astype(np.float64), tokens.offsets)
 
 
 def sequence_entropy(tokens: TokenScores) -> np.ndarray:
-    """log of the mean over a sequence's tokens of the entropy over the vocabulary, nats: [n] float64."""
+    """Log of the mean over a sequence's tokens of the entropy over the vocabulary, nats: [n] float64."""
     return _log_mean(tokens.entropies.astype(np.float64), tokens.offsets)
 
 
@@ -141,7 +141,7 @@ def log_margin(log_p: np.ndarray) -> np.ndarray:
 
 
 def log_second(log_p: np.ndarray) -> np.ndarray:
-    """log p₂, of the second most likely class: [n, K] float64 -> [n] float64."""
+    """Log p₂, of the second most likely class: [n, K] float64 -> [n] float64."""
     return _descending(log_p)[..., 1]
 
 
@@ -173,7 +173,7 @@ def _descending(values: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_others(logs: np.ndarray) -> np.ndarray:
-    """log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...]."""
+    """Log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...]."""
     count = len(logs)
     before, after = np.full_like(logs, -np.inf), np.full_like(logs, -np.inf)  # sums over the runs before and after each
     for run in range(1, count):
@@ -183,7 +183,7 @@ def _mean_of_others(logs: np.ndarray) -> np.ndarray:
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:
-    """log Σ exp over the last axis, -inf where every term is: [..., K] -> [...]."""
+    """Log Σ exp over the last axis, -inf where every term is: [..., K] -> [...]."""
     top = values.max(axis=-1, keepdims=True)
     finite = np.where(np.isneginf(top), 0.0, top)
     with np.errstate(divide="ignore"):

@@ -221,7 +221,8 @@ def full_size(config: Config) -> Size:
 
 def labels_of(config: Config) -> "Labels | None":
     """The label strings, or, where no tokenizer says, made-up ones without a common beginning: as many, and as long as
-    `compile.label_length` or LABEL_LENGTH says. None in a task without labels."""
+    `compile.label_length` or LABEL_LENGTH says. None in a task without labels.
+    """
     import numpy as np
 
     from train import label_tree

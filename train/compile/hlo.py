@@ -29,7 +29,8 @@ class Instruction:
 @dataclass
 class Module:
     """`runs` says how often each computation runs; `open_loops` are loops whose number of turns the text hides: their
-    bodies are counted once."""
+    bodies are counted once.
+    """
 
     computations: dict[str, list[Instruction]]
     entry: str
@@ -133,7 +134,8 @@ def _called(instruction: Instruction) -> list[str]:
 
 def _turns(module: Module, loop: Instruction) -> int | None:
     """How often a loop turns: as XLA says, or as follows from a counter that starts at a constant, goes up by one, and
-    is compared to a third (JAX's `scan`, `map` and `fori_loop`, and the loops that XLA makes of them)."""
+    is compared to a third (JAX's `scan`, `map` and `fori_loop`, and the loops that XLA makes of them).
+    """
     known = re.search(r'known_trip_count"?[:=]\s*\{"?n"?:"?(\d+)', loop.attributes)
     if known:
         return int(known[1])
@@ -300,7 +302,8 @@ def _dot(module: Module, instruction: Instruction) -> float:
 
 def _convolution(module: Module, instruction: Instruction) -> float:
     """The TPU's matrix products are convolutions. Of a window's places only those on an input element count, not those
-    on padding or between dilated elements: a product with batch dimensions is written with many of them."""
+    on padding or between dilated elements: a product with batch dimensions is written with many of them.
+    """
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
     if labels is None:
         return 0.0

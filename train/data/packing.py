@@ -58,7 +58,8 @@ class Packer:
         row_multiple: int = 1,
     ) -> None:
         """`row_cost` is what a row of so many input and target positions costs; row counts are whole multiples of
-        `row_multiple`, the devices that share a batch."""
+        `row_multiple`, the devices that share a batch.
+        """
         self._inputs, self._targets = inputs, targets
         sizes = np.stack([inputs.lengths, targets.lengths], axis=1)  # [n, 2]
         rng = np.random.default_rng(0)

@@ -185,7 +185,8 @@ def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence
 
 def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence[str]) -> dict[int, str]:
     """The same where the target is text: questions nobody answered and sentences nobody translated are common, in files
-    as on the Hub, and say nothing about a model."""
+    as on the Hub, and say nothing about a model.
+    """
     label = dataset.label_column
     translation = dataset.task == "translation"
     reasons: dict[int, str] = {}

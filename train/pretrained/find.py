@@ -184,7 +184,8 @@ def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
 @functools.lru_cache(maxsize=8)
 def _remote(given: str) -> Checkpoint:
     """A T5X checkpoint in a bucket. Its content is its address and the digest of its msgpack file, which holds every
-    array's description and the small ones themselves: the arrays are not read to tell a finished cell."""
+    array's description and the small ones themselves: the arrays are not read to tell a finished cell.
+    """
     from train.pretrained import t5x
 
     opened = t5x.T5XWeights(given)
@@ -222,7 +223,8 @@ def _digest(folder: Path, files: Iterable[Path], memory: Path) -> str:
 
 def _hashed(file: Path, memory: Path) -> ArtifactFile:
     """Size and MD5 of a file. A large one is read once: its digest is kept beside its size, time of change and inode,
-    by which it is known to be the same file, as git knows it."""
+    by which it is known to be the same file, as git knows it.
+    """
     try:
         before = file.stat()
         if before.st_size < REMEMBERED:

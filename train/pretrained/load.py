@@ -87,7 +87,8 @@ def described(size: Size) -> str:
 
 def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
     """Raises EdgewiseError for a vocabulary with another number of pieces than the checkpoint's own, where it has
-    one; that it fits into the embedding is `cell_size`'s to say."""
+    one; that it fits into the embedding is `cell_size`'s to say.
+    """
     if checkpoint.vocabulary is None:
         return
     own = Vocabulary.from_file(checkpoint.vocabulary)
