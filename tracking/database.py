@@ -1,4 +1,4 @@
-"""The store's SQLite file: how it is created, opened, locked and written. The only import of sqlite3.
+"""Creates, opens, locks and writes the store's SQLite file. No other module imports sqlite3.
 
 Several processes share the file. Each write is one transaction that takes the write lock at its start and waits its
 turn for up to a minute, so that none is lost and none is half done. The journal is a write-ahead log; on a network
@@ -24,7 +24,7 @@ Row = sqlite3.Row
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x45444757  # "EDGW" in the file's header: this database is an Edgewise store
-_LOCK_TIMEOUT = 60.0  # seconds
+LOCK_TIMEOUT = 60.0  # seconds
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -80,7 +80,7 @@ _LAST_ADDITION = "delivered_edges"
 
 
 class Database:
-    """One process's way to the file at `path`; threads may share it, and a forked child gets its own connection.
+    """Gives one process access to the file at `path`; threads share it, and a forked child gets its own connection.
 
     Raises TrackingError when the file is missing (and `create` is false), is not a store, was written by a newer
     version of this program, or cannot be written (and `create` is true).
@@ -113,7 +113,7 @@ class Database:
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?{options}",
             uri=True,
-            timeout=_LOCK_TIMEOUT,
+            timeout=LOCK_TIMEOUT,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -148,38 +148,36 @@ class Database:
                     connection.execute(statement)
 
     def has(self, table: str) -> bool:
-        """Whether there is a table of that name: in an older store, one that came later may be missing."""
+        """Returns whether there is a table of that name: in an older store, one that came later may be missing."""
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         return self._connection.execute(query, (table,)).fetchone() is not None
 
     def _check_identity(self) -> None:
         elsewhere = "keep runs in another directory (tracking.root=DIR; python -m tracking --root DIR)"
-        if self._pragma("application_id") != _APPLICATION_ID:
+        if self.pragma("application_id") != _APPLICATION_ID:
             raise TrackingError(f"{self.path} is a database, but not an Edgewise store: move it away, or {elsewhere}")
-        version = self._pragma("user_version")
+        version = self.pragma("user_version")
         if version != SCHEMA_VERSION:
             raise TrackingError(
                 f"{self.path} has schema version {version}, and this checkout knows version {SCHEMA_VERSION}: update "
                 f"the checkout, or {elsewhere}"
             )
 
-    def _pragma(self, name: str) -> Any:
+    def pragma(self, name: str) -> Any:
+        """Returns the value of one of SQLite's settings, such as `journal_mode`."""
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     def _is_blank(self) -> bool:
         # Another process may make the tables between two of these queries; the answer is no then, and rightly so.
-        return (
-            self._pragma("user_version") == 0
-            and self._pragma("application_id") == 0
-            and self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        )
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return (self.pragma("user_version"), self.pragma("application_id"), tables) == (0, 0, 0)
 
     def _set_journal(self, mode: str) -> None:
         # SQLite does not wait for its lock when the journal mode changes, as it does everywhere else.
-        deadline = time.monotonic() + _LOCK_TIMEOUT
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
-                if self._pragma("journal_mode").upper() != mode:
+                if self.pragma("journal_mode").upper() != mode:
                     self._connection.execute(f"PRAGMA journal_mode = {mode}")
                 return
             except sqlite3.OperationalError as error:
@@ -196,7 +194,7 @@ class Database:
             text = str(error)
             if "locked" in text or "busy" in text:
                 advice = (
-                    f"another process held its lock for {_LOCK_TIMEOUT:.0f} s; find it (fuser {self.path}) and stop it"
+                    f"another process held its lock for {LOCK_TIMEOUT:.0f} s; find it (fuser {self.path}) and stop it"
                 )
             elif "not a database" in text:
                 advice = "the file is no Edgewise store: move it away, or keep runs elsewhere (tracking.root=DIR)"
@@ -220,7 +218,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One snapshot for several queries."""
+        """Yields a connection that shows one snapshot of the store to all queries of the block."""
         connection = self._current()
         with self._lock, self._explained():
             connection.execute("BEGIN")
@@ -231,10 +229,10 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
-        """One transaction under the write lock: kept whole, or not at all if anything is raised inside.
+        """Yields a connection in a transaction under the write lock: kept whole, or not at all if the block raises.
 
-        A durable one is on the disk when this returns. Another survives the death of the process, but the last ones
-        may be lost when the machine loses power.
+        A durable transaction is on the disk when the block has ended. One that is not survives the death of the
+        process, but the last ones may be lost when the machine loses power.
         """
         connection = self._current()
         with self._lock, self._explained():
@@ -250,7 +248,7 @@ class Database:
                 raise
 
     def damage(self) -> list[str]:
-        """What SQLite's own check finds wrong with the file; empty if nothing."""
+        """Returns what SQLite's own check finds wrong with the file; empty if nothing."""
         try:
             with self.read() as connection:
                 found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
@@ -259,24 +257,25 @@ class Database:
         return [] if found == ["ok"] else found
 
     def close(self) -> None:
+        """Closes this process's connection."""
         with self._lock:
             if self._pid == os.getpid():
                 self._connection.close()
 
 
-# ---- how values are written into a column
+# ---- values as the text of a column
 
 
 def encode(value: Any, what: str) -> str:
-    """JSON text of a value. NaN and infinities, which JSON lacks, are tagged; numpy scalars and paths are made plain.
+    """Returns the JSON text of a value; NaN and infinities are tagged, numpy scalars and paths become plain values.
 
     Mapping keys become strings, as in JSON. Raises TrackingError naming `what` for a value that JSON cannot hold.
     """
     try:
         try:
-            return json.dumps(value, allow_nan=False, default=_plain)
+            return json.dumps(value, allow_nan=False, default=_plain_value)
         except ValueError:
-            return json.dumps(_tagged(value), allow_nan=False, default=_plain)
+            return json.dumps(_tagged(value), allow_nan=False, default=_plain_value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TrackingError(
             f"{what} cannot be written as JSON ({error}): expected numbers, strings, lists and mappings"
@@ -284,11 +283,11 @@ def encode(value: Any, what: str) -> str:
 
 
 def decode(text: str) -> Any:
-    """The value that `encode` wrote."""
+    """Returns the value that `encode` wrote."""
     return json.loads(text, object_hook=_untagged) if '"$float"' in text else json.loads(text)
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):  # numpy and JAX scalars and arrays
@@ -305,20 +304,20 @@ def _tagged(value: Any) -> Any:
         return [_tagged(item) for item in value]
     if value is None or isinstance(value, (str, int)):
         return value
-    return _tagged(_plain(value))
+    return _tagged(_plain_value(value))
 
 
 def _untagged(value: dict[str, Any]) -> Any:
     return float(value["$float"]) if value.keys() == {"$float"} else value
 
 
-# ---- where a write-ahead log works
+# ---- file systems on which a write-ahead log works
 
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs", "pvfs")
 
 
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether `path` lies on a file system that hosts share, by Linux's mount table; False where there is none."""
+    """Returns whether `path` lies on a file system that hosts share, by Linux's mount table; False without one."""
     try:
         lines = mounts.read_text().splitlines()
     except OSError:

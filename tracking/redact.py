@@ -1,4 +1,4 @@
-"""What must not leave this machine: absolute paths and secrets, taken out of what a run says of itself.
+"""Takes out of what a run says of itself what must not leave this machine: absolute paths and secrets.
 
 Artifacts' contents are not touched: they are made without paths, and their digests are their identity.
 """
@@ -18,7 +18,7 @@ _SHORTEST_SECRET = 8  # characters: a shorter value of such a variable is likeli
 
 
 def redacted(value: Any) -> Any:
-    """The value, with each absolute path cut to its last part and each secret replaced, at any depth.
+    """Returns the value with each absolute path cut to its last part and each secret replaced, at any depth.
 
     Secrets are what this process's environment holds in variables that are named like one, and strings under keys that
     are. Mapping keys become strings, as in JSON.

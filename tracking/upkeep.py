@@ -1,4 +1,4 @@
-"""Checking a store against its digests, and collecting the files that no version names."""
+"""Checks a store against its digests, and collects the files that no version names."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tracking.store import Store
 
 @dataclass
 class Problem:
-    """Something in a store that is not what was logged. `file` is None where it concerns no single file."""
+    """Names something in a store that is not what was logged. `file` is None where it concerns no single file."""
 
     artifact: str | None
     file: str | None
@@ -26,7 +26,7 @@ class Problem:
 
 @dataclass
 class Verification:
-    """What `verify` read and what it found wrong."""
+    """Holds how much `verify` read and what it found wrong."""
 
     artifacts: int = 0
     files: int = 0
@@ -36,7 +36,7 @@ class Verification:
 
 @dataclass
 class Collection:
-    """What `collect` removed: temporary files of dead writers, blobs that no version names, and their bytes."""
+    """Counts what `collect` removed: temporary files of dead writers, blobs that no version names, and their bytes."""
 
     temporary: int = 0
     blobs: int = 0
