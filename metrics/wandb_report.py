@@ -50,7 +50,7 @@ def save_report(dataset: str, project: WandbProject) -> tuple["Report", bool]:
     there = server.report_ids(report.title)
     if there:
         report.id = there[0]
-    with server.asking("the report page"):
+    with server.explained("the report page"):
         report.save()
     return report, not there
 
