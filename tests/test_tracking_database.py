@@ -53,13 +53,13 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path):
 
     def interrupted():
         with base.write() as connection:
-            connection.execute("INSERT INTO collections VALUES ('a', 'b')")
+            connection.execute("INSERT INTO collections (name, type) VALUES ('a', 'b')")
             raise KeyboardInterrupt
 
     def refused():
         with base.write() as connection:
-            connection.execute("INSERT INTO collections VALUES ('c', 'd')")
-            connection.execute("INSERT INTO aliases VALUES ('a', 'b', 17)")
+            connection.execute("INSERT INTO collections (name, type) VALUES ('c', 'd')")
+            connection.execute("INSERT INTO aliases (name, alias, artifact) VALUES ('a', 'b', 17)")
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -98,7 +98,7 @@ def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypa
 def test_a_damaged_file_is_reported_not_crashed_on(tmp_path):
     base = Database(tmp_path / "store.db", create=True)
     with base.write() as connection:
-        connection.executemany("INSERT INTO collections VALUES (?, 'x')", [(f"n{i:060}",) for i in range(2000)])
+        connection.executemany("INSERT INTO collections (name, type) VALUES (?, 'x')", [(f"n{i:060}",) for i in range(2000)])
     assert base.damage() == []
     base.close()
     with open(tmp_path / "store.db", "r+b") as file:

@@ -1,5 +1,6 @@
 """Many processes at one store, and processes that are killed while they write."""
 
+import itertools
 import json
 import os
 import random
@@ -279,7 +280,9 @@ def test_logging_costs_the_same_few_statements_at_every_step_and_keeps_the_heart
         run.log({"loss": 1.0 / step, "rate": 1e-3, "tokens": step * 512}, step)
     connection.set_trace_callback(None)
     # No PRAGMA: nothing is forced to the disk, which is what would take milliseconds.
-    assert all(each == ["BEGIN", "INSERT", "UPDATE", "COMMIT"] for each in statements)
+    own = [[word for word, _ in itertools.groupby(each)] for each in statements]  # one with its triggers counts once
+    assert all(each == ["BEGIN", "INSERT", "UPDATE", "COMMIT"] for each in own)
+    assert len({len(each) for each in statements}) == 1
     assert store.run("r").heartbeat >= before
     store.close()
 

@@ -39,7 +39,7 @@ class Ledger:
 
     def __init__(self, store: Store, project: str) -> None:
         self._store, self._project = store, project
-        store.database.add_tables()
+        store.database.upgrade()
 
     # ---- runs
 

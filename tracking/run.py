@@ -45,7 +45,8 @@ class StoredRun(Run):
         with self._database.write(durable=False) as connection:
             if point:
                 connection.execute(
-                    "INSERT INTO history VALUES (?, ?, ?) ON CONFLICT (run, step) DO UPDATE SET point = excluded.point",
+                    "INSERT INTO history (run, step, point) VALUES (?, ?, ?) "
+                    "ON CONFLICT (run, step) DO UPDATE SET point = excluded.point",
                     point,
                 )
             connection.execute(
@@ -86,7 +87,10 @@ class StoredRun(Run):
                 if file is not None and not self._blobs.holds(file):  # `gc` took it: see log_artifact
                     continue
                 values = (self.id, key, kind, encoded, *((file.size, file.md5) if file else (None, None)))
-                connection.execute("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?)", values)
+                connection.execute(
+                    "INSERT OR REPLACE INTO media (run, key, kind, content, size, md5) VALUES (?, ?, ?, ?, ?, ?)",
+                    values,
+                )
                 return
 
     def use_artifact(self, artifact: Artifact | str) -> StoredArtifact:
@@ -124,7 +128,7 @@ class StoredRun(Run):
                 id = insert_version(connection, draft, files, metadata)
                 move_aliases(connection, draft.name, moved, id)
                 add_edge(connection, "logged", self.id, id)
-                return self._versions.load(connection, [id])[0]
+                return self._versions.load(connection, [id])[id]
 
     def finish(self, state: str = "finished", error: str | None = None) -> None:
         """Ends the run as `Run` says. Raises TrackingError for a state in which a run cannot end."""

@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tracking.interface import (
     Tracker,
     TrackingError,
 )
-from tracking.process import code_version, is_alive
+from tracking.process import code_version, is_alive_process
 from tracking.run import StoredRun
 from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
 
@@ -99,14 +100,15 @@ class Store(Tracker):
         version = f"{product_version()}+{code_version()}"
         now = time.time()
         with self.database.write() as connection:
-            row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-            old = _record(row) if row else None
-            if old:
-                _check_free(old)
-            if old and restart:
+            row = connection.execute(f"{self._select_runs()} WHERE id = ?", (run_id,)).fetchone()
+            old = self._record(row) if row else None  # a damaged row is written anew
+            if row:
+                _check_free(row)
+            if row and restart:
                 connection.execute("DELETE FROM history WHERE run = ?", (run_id,))
                 connection.execute("DELETE FROM edges WHERE run = ?", (run_id,))
                 connection.execute("DELETE FROM media WHERE run = ?", (run_id,))
+                connection.execute("UPDATE runs SET edges = '' WHERE id = ?", (run_id,))  # their sum, if damaged
             kept = old if old and not restart else None  # what a resumed run keeps unless the caller gives it anew
             summary = kept.summary if kept else {}
             values: dict[str, Any] = {
@@ -132,8 +134,8 @@ class Store(Tracker):
     def run(self, run_id: str) -> RunRecord | None:
         """Returns the run's record, or None if there is no such run."""
         with self.database.read() as connection:
-            row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return _record(row) if row else None
+            row = connection.execute(f"{self._select_runs()} WHERE id = ?", (run_id,)).fetchone()
+        return self._record(row) if row else None
 
     def runs(
         self, *, job_type: str | None = None, group: str | None = None, state: str | None = None
@@ -143,31 +145,66 @@ class Store(Tracker):
         wanted = {column: value for column, value in wanted.items() if value is not None}
         where = "".join(f" AND {column} = :{column}" for column in wanted)
         with self.database.read() as connection:
-            rows = connection.execute(f"SELECT * FROM runs WHERE 1{where} ORDER BY started, rowid", wanted).fetchall()
-        return [_record(row) for row in rows]
+            query = f"{self._select_runs()} WHERE 1{where} ORDER BY started, rowid"
+            rows = connection.execute(query, wanted).fetchall()
+        return self._records(rows)
+
+    def _select_runs(self) -> str:
+        return f"SELECT *, {self.database.is_sound('runs')} AS is_sound FROM runs"
+
+    def _records(self, rows: Iterable[Row]) -> list[RunRecord]:
+        return [record for row in rows if (record := self._record(row)) is not None]
+
+    def _record(self, row: Row) -> RunRecord | None:
+        """Returns the record of a run's row with `is_sound`; None, reported, where the row is damaged."""
+        values = {field.name: row[_COLUMNS.get(field.name, field.name)] for field in fields(RunRecord)}
+        try:
+            if not row["is_sound"]:
+                raise ValueError
+            for name, kind in (("config", dict), ("summary", dict), ("tags", list)):
+                values[name] = decode(values[name])
+                if not isinstance(values[name], kind):
+                    raise ValueError
+        except ValueError:
+            self.database.report_damage(f"the row of run {row['id']} is damaged")
+            return None
+        return RunRecord(**values)
 
     def history(self, run_id: str, *, start: int = -(1 << 62)) -> list[dict[str, float]]:
         """Returns a run's points in order of step, from `start` on. Raises NotFound if there is no such run."""
         with self.database.read() as connection:
             _check_run(connection, run_id)
-            query = "SELECT step, point FROM history WHERE run = ? AND step >= ? ORDER BY step"
-            return [{"step": step, **decode(point)} for step, point in connection.execute(query, (run_id, start))]
+            sound = self.database.is_sound("history")
+            query = f"SELECT step, point, {sound} FROM history WHERE run = ? AND step >= ? ORDER BY step"
+            rows = connection.execute(query, (run_id, start)).fetchall()
+        points = []
+        for step, point, is_sound in rows:
+            try:
+                if not is_sound:
+                    raise ValueError
+                points.append({"step": step, **decode(point)})
+            except (ValueError, TypeError):
+                self.database.report_damage(f"step {step} of run {run_id} is damaged")
+        return points
 
     def media(self, run_id: str) -> list[Media]:
         """Returns what a run logged to look at, by key."""
         if not self.database.has("media"):
             return []
         with self.database.read() as connection:
-            rows = connection.execute("SELECT * FROM media WHERE run = ? ORDER BY key", (run_id,)).fetchall()
-        return [
-            Media(
-                row["key"],
-                row["kind"],
-                decode(row["content"]),
-                None if row["md5"] is None else ArtifactFile(row["size"], row["md5"]),
-            )
-            for row in rows
-        ]
+            sound = self.database.is_sound("media")
+            query = f"SELECT *, {sound} AS is_sound FROM media WHERE run = ? ORDER BY key"
+            rows = connection.execute(query, (run_id,)).fetchall()
+        found = []
+        for row in rows:
+            try:
+                if not row["is_sound"]:
+                    raise ValueError
+                file = None if row["md5"] is None else ArtifactFile(row["size"], row["md5"])
+                found.append(Media(row["key"], row["kind"], decode(row["content"]), file))
+            except ValueError:
+                self.database.report_damage(f"{row['kind']} {row['key']} of run {run_id} is damaged")
+        return found
 
     def adopt_run(self, record: RunRecord, history: Iterable[Mapping[str, float]]) -> None:
         """Takes over a run as another store kept it; one that is here with this id is replaced, not its edges."""
@@ -182,7 +219,7 @@ class Store(Tracker):
                 (record.id, int(point["step"]), encode({k: v for k, v in point.items() if k != "step"}, "the metrics"))
                 for point in history
             ]
-            connection.executemany("INSERT INTO history VALUES (?, ?, ?)", points)
+            connection.executemany("INSERT INTO history (run, step, point) VALUES (?, ?, ?)", points)
 
     # ---- artifacts
 
@@ -205,7 +242,7 @@ class Store(Tracker):
                 check_type(connection, draft)
                 id = insert_version(connection, draft, put, metadata, wanted=artifact.version)
                 move_aliases(connection, draft.name, aliases, id)
-                return self._versions.load(connection, [id])[0]
+                return self._versions.load(connection, [id])[id]
 
     def adopt_edge(self, kind: str, run_id: str, artifact: StoredArtifact) -> None:
         """Records that a run `logged` or `used` a version, as another store did."""
@@ -231,13 +268,28 @@ class Store(Tracker):
         """Returns what `artifacts` does, as this backend's class: with the size and the time of creation."""
         return self._versions.matching(name, type=type)
 
+    def version_rows(self) -> list[tuple[int, str, int]]:
+        """Returns the row id, name and number of every version, damaged or not."""
+        with self.database.read() as connection:
+            return [tuple(row) for row in connection.execute("SELECT id, name, version FROM versions")]
+
+    def undecodable_rows(self) -> list[tuple[str, str, str]]:
+        """Returns the table, the name and the fault of each row that holds what was never written there."""
+        found = []
+        with self.database.read() as connection:
+            for table, (name, columns) in _JSON_COLUMNS.items():
+                if self.database.has(table):
+                    for row in connection.execute(f"SELECT {name} AS name, {', '.join(columns)} FROM {table}"):
+                        found += [(table, str(row["name"]), fault) for c in columns if (fault := _fault(row[c], c))]
+        return found
+
     def logged_by(self, artifact: Artifact) -> list[RunRecord]:
         """Returns the runs that logged this version, in the order in which they did."""
-        return [_record(row) for row in self._versions.run_rows("logged", artifact)]
+        return self._records(self._versions.run_rows("logged", artifact))
 
     def used_by(self, artifact: Artifact) -> list[RunRecord]:
         """Returns the runs that used this version, in the order in which they did."""
-        return [_record(row) for row in self._versions.run_rows("used", artifact)]
+        return self._records(self._versions.run_rows("used", artifact))
 
     def inputs(self, run_id: str) -> list[Artifact]:
         """Returns the versions a run used, in order of use. Raises NotFound if there is no such run."""
@@ -255,13 +307,25 @@ class Store(Tracker):
 
 # ---- rows
 
+# The columns that hold JSON, and an expression that names a row of the table.
+_JSON_COLUMNS = {
+    "runs": ("id", ("config", "summary", "tags")),
+    "history": ("run || ' step ' || step", ("point",)),
+    "versions": ("name || ':v' || version", ("metadata",)),
+    "media": ("run || ' ' || key", ("content",)),
+}
 
-def _record(row: Row) -> RunRecord:
-    values = dict(row)
-    values["group"] = values.pop("group_name")
-    for column in ("config", "summary", "tags"):
-        values[column] = decode(values[column])
-    return RunRecord(**values)
+
+def _fault(text: Any, column: str) -> str | None:
+    try:
+        value = decode(text)
+    except ValueError as error:
+        return f"{column} is no JSON ({error})"
+    wanted = list if column == "tags" else dict
+    return None if isinstance(value, wanted) else f"{column} is no {wanted.__name__}"
+
+
+_COLUMNS = {"group": "group_name"}  # of a record's fields that have another name in the table
 
 
 def _put_run(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -273,14 +337,17 @@ def _put_run(connection: Connection, values: Mapping[str, Any]) -> None:
     )
 
 
-def _check_free(record: RunRecord) -> None:
-    mine = record.host == socket.gethostname() and record.pid == os.getpid()
-    if mine or not is_alive(record, stale_after=TAKEOVER_AFTER):
+def _check_free(row: Row) -> None:
+    """Raises TrackingError while another living process runs the run of a row, which may be damaged elsewhere."""
+    id, state, host, pid, heartbeat = (row[column] for column in ("id", "state", "host", "pid", "heartbeat"))
+    mine = (host, pid) == (socket.gethostname(), os.getpid())
+    if mine or not isinstance(pid, int) or not isinstance(heartbeat, float):
         return
-    raise TrackingError(
-        f"run {record.id} is being run now by process {record.pid} on {record.host} (last sign of life "
-        f"{max(0.0, time.time() - record.heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
-    )
+    if is_alive_process(state, host, pid, heartbeat, stale_after=TAKEOVER_AFTER):
+        raise TrackingError(
+            f"run {id} is being run now by process {pid} on {host} (last sign of life "
+            f"{max(0.0, time.time() - heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
+        )
 
 
 def _check_run(connection: Connection, run_id: str) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
@@ -22,6 +23,7 @@ from tracking.interface import (
     TrackingError,
     is_digest_prefix,
 )
+from tracking.row_checksums import checksum_sql
 
 
 class Versions:
@@ -47,11 +49,12 @@ class Versions:
                 query = "SELECT id FROM versions WHERE name = ? AND version = ?"
                 row = connection.execute(query, (name, int(number[1]))).fetchone()
             else:
-                query = "SELECT artifact FROM aliases WHERE name = ? AND alias = ?"
+                sound = self._database.is_sound("aliases")
+                query = f"SELECT artifact FROM aliases WHERE name = ? AND alias = ? AND {sound}"
                 row = connection.execute(query, (name, alias)).fetchone()
             if not row:
                 raise _unknown_alias(connection, ref, name)
-            return self.load(connection, [row[0]])[0]
+            return self._load_one(connection, row[0], ref)
 
     def matching(self, name: str = "*", *, type: str | None = None) -> list[StoredArtifact]:
         """Returns every version whose name matches the glob, by name and version."""
@@ -60,53 +63,75 @@ class Versions:
                 "SELECT v.id, v.name FROM versions v JOIN collections c USING (name) WHERE ?1 IS NULL OR c.type = ?1"
             )
             rows = connection.execute(query + " ORDER BY v.name, v.version", (type,)).fetchall()
-            return self.load(connection, [row["id"] for row in rows if fnmatchcase(row["name"], name)])
+            ids = [row["id"] for row in rows if fnmatchcase(row["name"], name)]
+            found = self.load(connection, ids)
+        return [found[id] for id in ids if id in found]
 
     def edges(self, run_id: str) -> list[tuple[str, StoredArtifact]]:
         """Returns what a run logged and used, as (`logged` or `used`, version), in the order in which it did."""
         with self._database.read() as connection:
-            query = "SELECT kind, artifact FROM edges WHERE run = ? ORDER BY rowid"
+            sound = self._database.is_sound("edges")
+            query = f"SELECT kind, artifact FROM edges WHERE run = ? AND {sound} ORDER BY rowid"
             rows = connection.execute(query, (run_id,)).fetchall()
-            artifacts = self.load(connection, [row["artifact"] for row in rows])
-        return [(row["kind"], artifact) for row, artifact in zip(rows, artifacts, strict=True)]
+            found = self.load(connection, [row["artifact"] for row in rows])
+        return [(row["kind"], found[row["artifact"]]) for row in rows if row["artifact"] in found]
 
     def run_rows(self, kind: str, artifact: Artifact) -> list[Row]:
         """Returns the rows of the runs that `logged` or `used` a version, in the order in which they did."""
-        query = (
-            "SELECT r.* FROM runs r JOIN edges e ON e.run = r.id JOIN versions v ON e.artifact = v.id "
-            "WHERE e.kind = ? AND v.name = ? AND v.digest = ? ORDER BY e.rowid"
-        )
         with self._database.read() as connection:
+            query = (
+                f"SELECT r.*, {self._database.is_sound('runs', 'r.')} AS is_sound FROM runs r "
+                "JOIN edges e ON e.run = r.id JOIN versions v ON e.artifact = v.id WHERE e.kind = ? AND v.name = ? "
+                f"AND v.digest = ? AND {self._database.is_sound('edges', 'e.')} ORDER BY e.rowid"
+            )
             return connection.execute(query, (kind, artifact.name, artifact.digest)).fetchall()
 
-    def load(self, connection: Connection, ids: list[int]) -> list[StoredArtifact]:
-        """Returns the versions with these row ids, in that order."""
+    def load(self, connection: Connection, ids: list[int]) -> dict[int, StoredArtifact]:
+        """Returns the versions with these row ids, by id; those whose row is damaged are reported and left out."""
         among = encode(ids, "row ids")
         query = (
-            "SELECT v.*, c.type FROM versions v JOIN collections c USING (name) "
-            "WHERE v.id IN (SELECT value FROM json_each(?))"
+            f"SELECT v.*, c.type, {self._database.is_sound('versions', 'v.')} "
+            f"AND {self._database.is_sound('collections', 'c.')} AS is_sound FROM versions v "
+            "JOIN collections c USING (name) WHERE v.id IN (SELECT value FROM json_each(?))"
         )
-        found = {
-            row["id"]: StoredArtifact(
-                name=row["name"],
-                type=row["type"],
-                version=row["version"],
-                digest=row["digest"],
-                aliases=[],
-                metadata=decode(row["metadata"]),
-                files={},
-                created=row["created"],
-                blobs=self._blobs,
-            )
-            for row in connection.execute(query, (among,))
-        }
+        found = {}
+        for row in connection.execute(query, (among,)):
+            try:
+                if not row["is_sound"]:
+                    raise ValueError
+                found[row["id"]] = StoredArtifact(
+                    name=row["name"],
+                    type=row["type"],
+                    version=row["version"],
+                    digest=row["digest"],
+                    aliases=[],
+                    metadata=_mapping(decode(row["metadata"])),
+                    files={},
+                    created=row["created"],
+                    blobs=self._blobs,
+                )
+            except ValueError:
+                self._database.report_damage(f"the row of artifact {row['name']}:v{row['version']} is damaged")
         query = "SELECT * FROM files WHERE artifact IN (SELECT value FROM json_each(?)) ORDER BY artifact, name"
         for row in connection.execute(query, (among,)):
-            found[row["artifact"]].files[row["name"]] = ArtifactFile(row["size"], row["md5"])
-        query = "SELECT artifact, alias FROM aliases WHERE artifact IN (SELECT value FROM json_each(?))"
+            if row["artifact"] in found:  # an altered MD5 shows by the digest; a size must only be a number
+                size = row["size"] if isinstance(row["size"], int) else -1
+                found[row["artifact"]].files[str(row["name"])] = ArtifactFile(size, str(row["md5"]))
+        sound = self._database.is_sound("aliases")
+        query = f"SELECT artifact, alias FROM aliases WHERE artifact IN (SELECT value FROM json_each(?)) AND {sound}"
         for row in connection.execute(query + " ORDER BY alias != 'latest', alias", (among,)):
-            found[row["artifact"]].aliases.append(row["alias"])
-        return [found[id] for id in ids]
+            if row["artifact"] in found:
+                found[row["artifact"]].aliases.append(row["alias"])
+        return found
+
+    def _load_one(self, connection: Connection, id: int, ref: str) -> StoredArtifact:
+        found = self.load(connection, [id])
+        if id not in found:
+            raise TrackingError(
+                f"artifact {ref!r}: its row in {self._database.path} was altered; restore the file from a copy, or run "
+                "the run that logged it again with force=true, which writes the row anew"
+            )
+        return found[id]
 
     def _by_digest(self, connection: Connection, prefix: str) -> StoredArtifact:
         query = "SELECT id, name, version, digest FROM versions WHERE digest GLOB ? ORDER BY name, version"
@@ -116,7 +141,7 @@ class Versions:
         if len(rows) > 1:
             matches = ", ".join(f"{row['name']}:v{row['version']} ({row['digest']})" for row in rows)
             raise TrackingError(f"digest prefix {prefix} fits several versions, name one of them: {matches}")
-        return self.load(connection, [rows[0]["id"]])[0]
+        return self._load_one(connection, rows[0]["id"], prefix)
 
 
 # ---- steps of a transaction
@@ -147,8 +172,11 @@ def insert_version(
     digest = manifest_digest(files)
     query = "SELECT id FROM versions WHERE name = ? AND digest = ?"
     if row := connection.execute(query, (draft.name, digest)).fetchone():
+        _mend_version(connection, row["id"], files, metadata)
         return int(row["id"])
-    connection.execute("INSERT INTO collections VALUES (?, ?) ON CONFLICT DO NOTHING", (draft.name, draft.type))
+    connection.execute(
+        "INSERT INTO collections (name, type) VALUES (?, ?) ON CONFLICT DO NOTHING", (draft.name, draft.type)
+    )
     query = "SELECT coalesce(max(version) + 1, 0) FROM versions WHERE name = ?"
     version = connection.execute(query, (draft.name,)).fetchone()[0]
     if wanted is not None:
@@ -159,16 +187,45 @@ def insert_version(
         (draft.name, version, digest, metadata, time.time()),
     ).lastrowid
     assert id is not None
-    connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?)", [(id, name, file.size, file.md5) for name, file in files.items()]
-    )
+    _insert_files(connection, id, files)
     return id
+
+
+def _mend_version(connection: Connection, id: int, files: Mapping[str, ArtifactFile], metadata: str) -> None:
+    """Writes the rows of a version anew where they are damaged; sound ones stay as they are."""
+    query = f"SELECT metadata, {checksum_sql('versions')} IS checksum AS is_sound FROM versions WHERE id = ?"
+    row = connection.execute(query, (id,)).fetchone()
+    try:
+        if not row["is_sound"]:
+            raise ValueError
+        _mapping(decode(row["metadata"]))
+    except ValueError:
+        values = (metadata, time.time(), id)
+        connection.execute("UPDATE versions SET metadata = ?, created = ? WHERE id = ?", values)
+    query = f"SELECT count(*), total({checksum_sql('files')} IS checksum) FROM files WHERE artifact = ?"
+    if tuple(connection.execute(query, (id,)).fetchone()) != (len(files), len(files)):
+        connection.execute("DELETE FROM files WHERE artifact = ?", (id,))
+        _insert_files(connection, id, files)
+
+
+def _insert_files(connection: Connection, id: int, files: Mapping[str, ArtifactFile]) -> None:
+    connection.executemany(
+        "INSERT INTO files (artifact, name, size, md5) VALUES (?, ?, ?, ?)",
+        [(id, name, file.size, file.md5) for name, file in files.items()],
+    )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a mapping, found {value!r}")
+    return value
 
 
 def move_aliases(connection: Connection, name: str, aliases: Iterable[str], artifact: int) -> None:
     """Gives aliases of the artifact `name` to the version with this row id; another version that had one loses it."""
     connection.executemany(
-        "INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT (name, alias) DO UPDATE SET artifact = excluded.artifact",
+        "INSERT INTO aliases (name, alias, artifact) VALUES (?, ?, ?) "
+        "ON CONFLICT (name, alias) DO UPDATE SET artifact = excluded.artifact",
         [(name, alias, artifact) for alias in aliases],
     )
 
@@ -181,7 +238,8 @@ def row_id(connection: Connection, artifact: Artifact) -> int:
 
 def add_edge(connection: Connection, kind: str, run_id: str, artifact: int, *, heartbeat: bool = True) -> None:
     """Records once that a run `logged` or `used` the version with this row id, as its sign of life if `heartbeat`."""
-    connection.execute("INSERT INTO edges VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (kind, run_id, artifact))
+    query = "INSERT INTO edges (kind, run, artifact) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+    connection.execute(query, (kind, run_id, artifact))
     if heartbeat:
         connection.execute("UPDATE runs SET heartbeat = ? WHERE id = ?", (time.time(), run_id))
 
