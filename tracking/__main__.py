@@ -106,8 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--uses", metavar="REF", help="only runs that used this artifact, and what they logged")
     push = command("push", _push, "sends to W&B what it has not confirmed; exit status 1 if something is left")
     push.add_argument("refs", nargs="*", metavar="REF", help="only these artifacts and all upstream of them")
-    push.add_argument("--again", action="store_true", help="ask W&B for all of it anew, and send what is gone there")
-    pull = command("pull", _pull, "brings runs and artifacts from W&B into the store")
+    push.add_argument(
+        "--again",
+        action="store_true",
+        help="ask W&B for all of it anew, also for content, and send what is gone or damaged there",
+    )
+    pull = command(
+        "pull", _pull, "brings runs and artifacts from W&B into the store; exit status 1 if something failed"
+    )
     pull.add_argument("refs", nargs="*", metavar="REF", help="only these artifacts and all upstream of them")
     command("verify", _verify, "hashes every file of every version again; exit status 1 if anything is wrong")
     gc = command("gc", _gc, "removes the files that dead writers left; no version is ever removed")
@@ -297,14 +303,16 @@ def _push(store: Store, options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(result))
     elif result.pending:
-        print(f"not delivered to {project}: {result.pending}; the same command goes on from there")
+        reason = result.problem or next(iter(result.failed.values()), "")
+        because = f" ({reason})" if reason else ""
+        print(f"not delivered to {project}: {result.pending}{because}; the same command goes on from there")
     else:
         count = len(result.delivered)
         print(f"{project} has all of it, and showed it: {count or 'no'} run{'s' * (count != 1)} sent just now")
     return 1 if result.pending else 0
 
 
-def _pull(store: Store, options: argparse.Namespace) -> None:
+def _pull(store: Store, options: argparse.Namespace) -> int:
     from tracking.wandb.transfer import pull
 
     result = pull(store, _project(options), options.refs, report=_report)
@@ -312,6 +320,9 @@ def _pull(store: Store, options: argparse.Namespace) -> None:
         print_json(asdict(result))
     else:
         print(f"{len(result.runs)} runs and {len(result.artifacts)} artifact versions brought to {store.root}")
+        for name, text in result.failed.items():
+            print(f"not brought: {name}: {text}")
+    return 1 if result.failed else 0
 
 
 def _report(text: str) -> None:

@@ -76,9 +76,10 @@ CREATE TABLE IF NOT EXISTS delivered_artifacts (
 CREATE TABLE IF NOT EXISTS delivered_edges (
     place TEXT NOT NULL, kind TEXT NOT NULL, run TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (place, kind, run, name, digest)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, entity TEXT NOT NULL) WITHOUT ROWID
 """
-_LAST_ADDITION = "delivered_edges"
+_LAST_ADDITION = "accounts"
 
 
 class Database:

@@ -34,6 +34,27 @@ class Pending:
         return ", ".join(f"{n:,} {noun}{'s' * (n != 1)}" for noun, n in counts if n) or "nothing"
 
 
+class Accounts:
+    """Keeps which entity W&B named for an account, which a caller names by a text of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+
+    def entity(self, account: str) -> str | None:
+        """Returns the entity that was named last; None if there was none."""
+        if not self._database.has("accounts"):
+            return None
+        with self._database.read() as connection:
+            row = connection.execute("SELECT entity FROM accounts WHERE account = ?", (account,)).fetchone()
+        return row["entity"] if row else None
+
+    def remember(self, account: str, entity: str) -> None:
+        """Notes the entity."""
+        if self.entity(account) != entity:
+            with self._database.write() as connection:
+                connection.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (account, entity))
+
+
 class Ledger:
     """Reads and writes the delivery record of one store for one W&B project."""
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from conf.errors import first_line
 from tracking.interface import TrackingError
 from tracking.store import Store
 from tracking.wandb.deliverer import Deliverer, working_directory
@@ -34,8 +35,9 @@ _RETRY = 15.0  # seconds after which a run that could not be followed is tried a
 class Courier:
     """Starts the courier process, sends it commands, and waits for its end, though not for ever."""
 
-    def __init__(self, root: Path, project: WandbProject) -> None:
+    def __init__(self, root: Path, project: WandbProject, *, check_content: bool = False) -> None:
         command = [sys.executable, "-m", "tracking.wandb.courier", "--root", str(root), *project.flags]
+        command += ["--check-content"] * check_content
         # The SDK's service process of its own: one that it shared with the job would outlive it, and hold up the job.
         environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         self._pid = os.getpid()
@@ -68,7 +70,7 @@ class Courier:
             self._process.stdin.write(f"{command} {run_id}\n")
             self._process.stdin.flush()
         except OSError:
-            self.problems[run_id] = "the process that sends to W&B has died"
+            self.problems[run_id] = self._death()
 
     def wait(self, run_ids: set[str], seconds: float = math.inf) -> None:
         """Waits until the courier has ended each of these runs or failed to, or has died."""
@@ -88,9 +90,23 @@ class Courier:
             self.problems[""] = f"W&B had not taken it all {PATIENCE:.0f} s after the end"
             self.kill()
         else:
-            if status := self._process.returncode:
-                self.problems[""] = f"the process that sends to W&B has died (exit status {status})"
+            if self._process.returncode:
+                self.problems.setdefault("", self._death())
         self._listener.join(5.0)  # its last words
+
+    def _death(self) -> str:
+        try:
+            status = self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return "the process that sends to W&B takes no more commands"
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return self.problems.get("", f"the process that sends to W&B {how}")
+
+    def problem(self, run_id: str) -> str | None:
+        """Returns why a run was not delivered, as far as the courier knows."""
+        if run_id in self.problems:
+            return self.problems[run_id]
+        return None if run_id in self._answered or self._process.poll() is None else self._death()
 
     def kill(self) -> None:
         """Kills the courier at once."""
@@ -165,6 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--entity")
     parser.add_argument("--project", required=True)
     parser.add_argument("--base-url")
+    parser.add_argument("--check-content", action="store_true")
     options = parser.parse_args(arguments)
     project = WandbProject(options.entity, options.project, options.base_url)
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -177,9 +194,19 @@ def main(arguments: list[str] | None = None) -> None:
         commands.put(None)
 
     threading.Thread(target=read, daemon=True).start()
+    try:
+        _run(options, project, commands, out)
+    except Exception as error:  # whatever it is, the job is to hear of it
+        text = f"the process that sends to W&B failed: {type(error).__name__}: {first_line(error)}"
+        print(json.dumps({"run": "", "problem": text, "ended": False}), file=out, flush=True)
+        sys.exit(1)
+
+
+def _run(options: argparse.Namespace, project: WandbProject, commands: "queue.Queue[str | None]", out: IO[str]) -> None:
     store = Store(Path(options.root).absolute(), create=False)
     with working_directory(store) as folder:
-        schedule = _Schedule(Deliverer(store, Server(project), folder), out)
+        deliverer = Deliverer(store, Server(project), folder, check_content=options.check_content)
+        schedule = _Schedule(deliverer, out)
         while True:
             try:
                 command = commands.get(timeout=_POLL)
@@ -193,5 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
     os._exit(0)  # skips the SDK's own exit handler, which would wait for runs that were given up

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from conf.errors import first_line
 from tracking.artifact import StoredArtifact
 from tracking.delivery import Ledger
 from tracking.interface import TrackingError
 from tracking.store import Store
-from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, start_service
+from tracking.wandb.account import remember
+from tracking.wandb.causes import cause_of
+from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, restart_service, server_address, start_service
 from tracking.wandb.server import Server
 from tracking.wandb.session import Session, Undelivered
 
@@ -29,14 +30,24 @@ _LOCK_WAIT = 60.0  # seconds for which another process may be sending a run that
 class Deliverer:
     """Sends runs of one store to one project. Not for several threads."""
 
-    def __init__(self, store: Store, server: Server, folder: Path):
+    def __init__(self, store: Store, server: Server, folder: Path, *, check_content: bool = False):
+        """Prepares to send from `folder`; with `check_content` what W&B has is downloaded and, if damaged, replaced."""
         self.store, self.server = store, server
-        self.ledger = Ledger(store, server.project.key)
+        self._check_content = check_content
+        self._ledger: Ledger | None = None
         self._folder = folder
         self._open: dict[str, tuple[Session, IO[str]]] = {}  # with the lock that each holds
         self._abandoned: dict[str, threading.Thread] = {}
+        self._causes: dict[str, str] = {}  # of runs that could not be started
         self._problem: str | None = None
         self._down_until = 0.0
+
+    @property
+    def ledger(self) -> Ledger:
+        """Returns the delivery record of the project, for whose entity W&B is asked once. Raises Unreachable."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.store, remember(self.server.project, self.store, self.server.entity).key)
+        return self._ledger
 
     # ---- a run that goes on
 
@@ -56,7 +67,7 @@ class Deliverer:
 
     def finish(self, run_id: str) -> None:
         """Sends what is left of a run, ends it at W&B and has it confirmed. Raises Unreachable or Undelivered."""
-        if not self.ledger.pending([run_id]):
+        if self._ledger is not None and not self.ledger.pending([run_id]):
             self.drop(run_id)
             return
         self._check_reachable()
@@ -76,9 +87,18 @@ class Deliverer:
     def _begin(self, run_id: str, lock: IO[str]) -> None:
         if run_id in self._abandoned:  # the SDK holds a run only once
             self._abandoned.pop(run_id).join(2 * RUN_TIMEOUT)
-        session = Session(self.store, self.ledger, self.server, run_id, self._folder)
+        if run_id in self._causes and not self._open:  # the SDK's process would take the id for one in use
+            restart_service()
+            self.server.close()
+            del self._causes[run_id]
+        session = Session(self.store, self.ledger, self.server, run_id, self._folder, check_content=self._check_content)
         self._open[run_id] = session, lock
-        session.begin()
+        try:
+            session.begin()
+        except Exception as error:
+            if run_id not in self._causes:
+                self._causes[run_id] = cause_of(error, server_address(self.server.project), self._folder)
+            raise
 
     def _finish(self, run_id: str, above: set[str]) -> None:
         if run_id not in self._open:
@@ -141,8 +161,13 @@ class Deliverer:
         if isinstance(error, Undelivered):
             return error
         self._probe()
-        text = first_line(error)
-        return Unreachable(text if isinstance(error, TrackingError) else f"run {run_id}: {text}")
+        if self._problem is not None:
+            return Unreachable(self._problem)
+        address = server_address(self.server.project)
+        if isinstance(error, TrackingError):
+            return Unreachable(cause_of(error, address))
+        cause = self._causes.get(run_id) or cause_of(error, address, self._folder)
+        return Unreachable(f"run {run_id}: {cause}")
 
 
 def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:

@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from tracking.redact import without_credentials
+
 DEFAULT_NAME = "edgewise"  # where neither the config nor WANDB_PROJECT names one
 
 
@@ -35,4 +37,5 @@ class WandbProject:
         return [part for flag, value in values if value for part in (f"--{flag}", value)]
 
     def __str__(self) -> str:
-        return f"{self.entity or '(default entity)'}/{self.name}" + (f" at {self.base_url}" if self.base_url else "")
+        address = f" at {without_credentials(self.base_url)}" if self.base_url else ""
+        return f"{self.entity or '(default entity)'}/{self.name}{address}"

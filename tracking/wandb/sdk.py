@@ -38,7 +38,7 @@ def run_settings(project: WandbProject, folder: Path) -> "wandb.Settings":
         retries[f"x_{client}_retry_wait_min_seconds"] = 0.5
         retries[f"x_{client}_retry_wait_max_seconds"] = 5.0
     return wandb.Settings(
-        base_url=project.base_url or wandb.setup().settings.base_url,
+        base_url=server_address(project),
         root_dir=str(folder),
         # nothing of the machine, the checkout or the terminal
         x_disable_meta=True,
@@ -72,7 +72,28 @@ def start_service() -> None:
         import wandb
 
         # its service process too, which on a busy machine takes longer to start than a server may take to answer
-        wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
+        try:
+            wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
+        except Exception as error:  # of what WANDB_… variables say, too
+            raise Unreachable(f"the W&B SDK does not start: {type(error).__name__}: {first_line(error)}") from error
+
+
+def restart_service() -> None:
+    """Ends the SDK's service process, with all that it holds of runs, and starts another. Raises Unreachable."""
+    import wandb
+
+    with _STARTING:
+        call_with_timeout(RUN_TIMEOUT, wandb.teardown, "the end of the W&B SDK's process")
+    start_service()
+
+
+def server_address(project: WandbProject) -> str:
+    """Returns the base URL of the project's server; where it names none, the one that the SDK is set to."""
+    if project.base_url is not None:
+        return project.base_url
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
 
 
 def open_api(project: WandbProject) -> "wandb.Api":

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -20,6 +21,7 @@ from tracking.interface import (
     TrackingError,
     is_digest_prefix,
 )
+from tracking.wandb.causes import address_fault, ask_plainly, offline_mode
 from tracking.wandb.project import WandbProject
 from tracking.wandb.records import (
     RELOGGED,
@@ -36,6 +38,7 @@ from tracking.wandb.sdk import (
     call_with_timeout,
     json_value,
     open_api,
+    server_address,
     start_service,
     upload_seconds,
 )
@@ -168,7 +171,8 @@ class Server(Reader):
                 raise NotFound(f"no {subject} in {self.project}: {text}") from error
             raise Unreachable(f"W&B, {self.project}: {subject}: {text}") from error
 
-    def _forget_answers(self) -> None:
+    def forget_answers(self) -> None:
+        """Has the SDK ask anew for what it keeps of earlier answers."""
         self.api.flush()  # type: ignore[no-untyped-call]  # the SDK gives it no types
 
     # ---- runs
@@ -176,7 +180,7 @@ class Server(Reader):
     def fetch_run(self, remote: str) -> "ApiRun | None":
         """Returns a run as the SDK shows it, by its id there, as it is now; None if there is none."""
         with suppress(NotFound), self.explained(f"run {remote}"):
-            self._forget_answers()  # else it is the run of an earlier answer
+            self.forget_answers()  # else it is the run of an earlier answer
             return self.api.run(f"{self.path}/{remote}")
         return None
 
@@ -206,15 +210,18 @@ class Server(Reader):
 
     def _runs(self, filters: dict[str, Any]) -> list["ApiRun"]:
         with suppress(NotFound), self.explained("runs"):
-            self._forget_answers()
+            self.forget_answers()
             return list(self.api.runs(self.path, filters=filters, order="+created_at", per_page=100, lazy=False))
         return []  # a project comes with its first run
 
     def history(self, run_id: str) -> list[dict[str, float]]:
         """Returns the run's points in order of step. Raises NotFound or Unreachable."""
-        run = self._existing(run_id)
-        with self.explained(f"the history of {run_id}"):
-            rows = call_with_timeout(60, lambda: list(run.scan_history(use_cache=False)), f"the history of {run_id}")
+        return self.history_of(self._existing(run_id))
+
+    def history_of(self, run: "ApiRun") -> list[dict[str, float]]:
+        """Returns the points of a run as the SDK shows it, in order of step. Raises Unreachable."""
+        with self.explained(f"the history of {run.id}"):
+            rows = call_with_timeout(60, lambda: list(run.scan_history(use_cache=False)), f"the history of {run.id}")
         points = []
         for row in rows:
             values = {key: json_value(value) for key, value in row.items() if not key.startswith("_")}
@@ -257,7 +264,7 @@ class Server(Reader):
     def versions(self, name: str = "*", *, type: str | None = None) -> list[ServerArtifact]:
         """Returns what `artifacts` does, as this backend's class."""
         found: list[ServerArtifact] = []
-        self._forget_answers()
+        self.forget_answers()
         for kind in self._types() if type is None else [type]:
             if not re.search(r"[*?\[]", name) and type is not None:
                 collections = [name]
@@ -376,14 +383,25 @@ class Server(Reader):
 
     def problem(self) -> str | None:
         """Returns why the server cannot be asked anything now; None if it can. Waits no longer than one request may."""
+        if (mode := offline_mode()) is not None:
+            return mode
+        if self.project.base_url is not None and (fault := address_fault(self.project.base_url)) is not None:
+            return f"W&B, {self.project}: {fault}"
         start_service()
+        causes: list[str | None] = []  # of a request beside the SDK's, which says only that it has failed
+
+        def ask() -> None:
+            causes.append(ask_plainly(server_address(self.project), REQUEST_TIMEOUT))
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        subject = "the account of the API key"
         try:
-            with self.explained("the account of the API key"):
-                call_with_timeout(
-                    REQUEST_TIMEOUT + 1, lambda: open_api(self.project).default_entity, "the account of the API key"
-                )
+            with self.explained(subject):
+                call_with_timeout(REQUEST_TIMEOUT + 1, lambda: open_api(self.project).default_entity, subject)
         except TrackingError as error:
-            return str(error)
+            thread.join(1.0)
+            return f"W&B, {self.project}: {causes[0]}" if causes and causes[0] is not None else str(error)
         return None
 
 

@@ -3,6 +3,7 @@
 Everything is read from the store, so that following a run as it goes and pushing it later are the same thing.
 """
 
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,8 @@ from tracking.delivery import Ledger
 from tracking.interface import Media, RunRecord, TrackingError
 from tracking.redact import redacted
 from tracking.store import Store
-from tracking.wandb.records import OWN_KEY, RELOGGED, SUPERSEDED, attempt_id, media_keys, own_summary
+from tracking.wandb.causes import is_taken_id
+from tracking.wandb.records import OWN_KEY, RELOGGED, SUPERSEDED, attempt_id, media_keys, own_summary, record_of
 from tracking.wandb.sdk import (
     REQUEST_TIMEOUT,
     Unreachable,
@@ -39,9 +41,12 @@ class Undelivered(TrackingError):
 class Session:
     """Sends one run. Whatever a run used must be at W&B before `send_edge` is called for it."""
 
-    def __init__(self, store: Store, ledger: Ledger, server: Server, run_id: str, folder: Path) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, server: Server, run_id: str, folder: Path, *, check_content: bool = False
+    ) -> None:
         self.run_id = run_id
         self._store, self._ledger, self._server, self._folder = store, ledger, server, folder
+        self._check_content = check_content
         self._next_step = 0
         self._sent_edges: set[tuple[str, str, str]] = set()
         self._relogged: list[list[str]] = []
@@ -55,17 +60,22 @@ class Session:
         record = self._record()
         self.remote = self._begin_attempt()
         project, server = self._server.project, self._server
-        self._run = wandb.init(
-            entity=server.entity,
-            project=project.name,
-            id=self.remote,
-            name=redacted(record.name),
-            group=record.group,
-            job_type=record.job_type,
-            tags=[tag[:_LONGEST_TAG] for tag in record.tags],
-            resume="allow",
-            settings=run_settings(project, self._folder),
-        )
+        try:
+            self._run = wandb.init(
+                entity=server.entity,
+                project=project.name,
+                id=self.remote,
+                name=redacted(record.name),
+                group=record.group,
+                job_type=record.job_type,
+                tags=[tag[:_LONGEST_TAG] for tag in record.tags],
+                resume="allow",
+                settings=run_settings(project, self._folder),
+            )
+        except Exception as error:
+            if is_taken_id(error):  # for good: the next try takes the next id
+                self._ledger.begin_run(self.run_id, attempt_id(self.run_id, self._number + 1))
+            raise
         self._update_config(record)
         if self._run.resumed and (there := self._server.fetch_run(self.remote)) is not None:
             self._relogged = own_summary(there).get("relogged", [])
@@ -87,7 +97,9 @@ class Session:
                 old.tags = [*(tag for tag in old.tags if tag != SUPERSEDED), SUPERSEDED]  # type: ignore[attr-defined]
                 with self._server.explained(f"the tags of {remote}"):
                     old.update()
-                remote = attempt_id(self.run_id, number + 1)
+                number += 1
+                remote = attempt_id(self.run_id, number)
+        self._number = number
         self._ledger.begin_run(self.run_id, remote)
         return remote
 
@@ -132,6 +144,8 @@ class Session:
         import wandb
 
         artifact.check_entries()
+        if self._check_content:
+            self._delete_damaged(artifact)
         metadata = redacted(decode(encode(artifact.metadata, f"the metadata of {artifact.ref}")))
         draft = wandb.Artifact(artifact.name, artifact.type, metadata=metadata)
         for name, file in artifact.files.items():
@@ -150,6 +164,21 @@ class Session:
             self._ledger.confirm_edge("logged", self.run_id, artifact)
         elif (entry := [artifact.type, artifact.name, artifact.digest]) not in self._relogged:
             self._relogged.append(entry)  # another run, or this one before it was restarted, is its creator
+
+    def _delete_damaged(self, artifact: StoredArtifact) -> None:
+        """Deletes the version at W&B where its content is not what was logged, so that it is logged anew."""
+        found = self._server.find_version(artifact)
+        if found is None:
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="check-", dir=self._folder) as folder:
+                found.download(folder)
+        except Unreachable:
+            raise
+        except TrackingError:
+            with self._server.explained(f"the deletion of {artifact.ref}, which is damaged there"):
+                found.remote.delete(delete_aliases=True)
+            self._server.forget_answers()
 
     def _confirm_artifact(self, artifact: StoredArtifact) -> ServerArtifact:
         found = self._server.find_version(artifact)
@@ -222,9 +251,9 @@ class Session:
 
     def _confirm(self, record: RunRecord, media: list[Media]) -> None:
         found = self._server.fetch_run(self.remote)
-        shown = self._server.run(self.run_id)
-        if found is None or shown is None:
+        if found is None:
             raise Undelivered(f"run {self.run_id}: W&B does not show it")
+        shown = record_of(found)
         expected = {"state": record.state, "config": redacted(record.config), "summary": redacted(record.summary)}
         for key, value in expected.items():
             if not _equal(value, getattr(shown, key)):
@@ -232,7 +261,7 @@ class Session:
         if missing := {summary_key(item) for item in media} - media_keys(found):
             raise Undelivered(f"run {self.run_id}: W&B does not show {', '.join(sorted(missing))}")
         steps = {point["step"] for point in self._store.history(self.run_id) if len(point) > 1}
-        if lost := steps - {point["step"] for point in self._server.history(self.run_id)}:
+        if lost := steps - {point["step"] for point in self._server.history_of(found)}:
             raise Undelivered(
                 f"run {self.run_id}: W&B does not show {len(lost):,} of {len(steps):,} points of its history"
             )

@@ -23,6 +23,7 @@ from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, R
 from tracking.process import is_alive
 from tracking.run import StoredRun
 from tracking.store import Store
+from tracking.wandb.account import resolved
 from tracking.wandb.courier import Courier
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
@@ -39,9 +40,13 @@ class WandbTracker(Tracker):
     def __init__(self, root: Path | str, project: WandbProject) -> None:
         self.store = Store(root)
         self.project = project
-        self.ledger = Ledger(self.store, project.key)
         self.server = Server(project)
         self._offline_until = 0.0
+
+    @property
+    def ledger(self) -> Ledger:
+        """Returns the delivery record, of the entity that W&B last named where the project names none."""
+        return Ledger(self.store, resolved(self.project, self.store).key)
 
     # ---- writing
 
@@ -305,7 +310,7 @@ class _Delivery:
         if self._courier is not None:
             self._courier.wait(self._ended, seconds)
         store = Store(self._root)
-        pending = Ledger(store, self._project.key).pending(self._ended)
+        pending = Ledger(store, resolved(self._project, store).key).pending(self._ended)
         store.close()
         if pending and self._courier is not None:
             pending.reasons = list(dict.fromkeys(self._courier.problems.values()))
@@ -318,10 +323,9 @@ class _Delivery:
         courier, self._courier = self._courier, None
         runs, self._runs, self._ended = list(self._runs), {}, set()
         store = Store(self._root)  # its own connection: a tracker's may be closed by now
-        ledger = Ledger(store, self._project.key)
         if courier.is_mine:
-            courier.conclude(ledger.pending(runs).bytes)
-        pending = ledger.pending(runs)
+            courier.conclude(Ledger(store, resolved(self._project, store).key).pending(runs).bytes)
+        pending = Ledger(store, resolved(self._project, store).key).pending(runs)  # by the entity that it has learnt
         store.close()
         if pending:
             root = [] if self._root == Path("runs").absolute() else ["--root", str(self._root)]

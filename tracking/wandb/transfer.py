@@ -6,15 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracking.delivery import Ledger, Pending
-from tracking.interface import Reader, RunRecord
+from tracking.interface import Reader, RunRecord, TrackingError
 from tracking.lineage import lineage
 from tracking.process import is_alive
 from tracking.store import Store
+from tracking.wandb.account import remember, resolved
 from tracking.wandb.courier import Courier
 from tracking.wandb.project import WandbProject
+from tracking.wandb.sdk import Unreachable
 from tracking.wandb.server import Server, ServerArtifact, download_checked
 
 Report = Callable[[str], None]
+_UNSHOWN = "W&B did not show all of it when it was asked"
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Push:
     delivered: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None  # why nothing could be sent at all
     pending: Pending = field(default_factory=Pending)
 
 
@@ -35,31 +39,49 @@ def push(
     With `again` what the delivery record has as confirmed is asked for once more, and sent where it is gone. `report`
     is called with lines about the progress. Raises NotFound for an unknown REF.
     """
-    ledger = Ledger(store, project.key)
-    if again:
-        ledger.forget()
-    result = Push()
-    runs = _wanted(store, refs)
+    runs, result = _wanted(store, refs), Push()
     result.running = [record.id for record in runs if is_alive(record)]
     for run_id in result.running:
         report(f"{run_id}: still running; it is sent by its own process")
-    waiting = [record.id for record in runs if record.id not in result.running and ledger.pending([record.id])]
+    ended = [record.id for record in runs if record.id not in result.running]
+    result.problem = (server := Server(project)).problem()
+    if result.problem is not None:  # what is delivered is as the record knows it, for the entity that it knows
+        report(f"nothing was sent: {result.problem}")
+        result.pending = Ledger(store, resolved(project, store).key).pending(ended)
+        return result
+    ledger = Ledger(store, remember(project, store, server.entity).key)
+    if again:
+        ledger.forget()
+    waiting = [run_id for run_id in ended if ledger.pending([run_id])]
     if waiting:
         report(f"sending {len(waiting):,} run{'s' * (len(waiting) != 1)} to {project}")
-        courier = Courier(store.root, project)
-        try:
-            for run_id in waiting:
-                courier.send("finish", run_id)
-            for run_id in waiting:
-                courier.wait({run_id})
-                report(f"{run_id}: {courier.problems.get(run_id, 'delivered')}")
-            courier.conclude(ledger.pending(waiting).bytes)  # what failed is tried once more
-        finally:
-            courier.kill()
-        result.failed = {run_id: text for run_id, text in courier.problems.items() if run_id}
-        result.delivered = [run_id for run_id in waiting if not ledger.pending([run_id])]
-    result.pending = ledger.pending(record.id for record in runs if record.id not in result.running)
+        _send(store, project, waiting, ledger, result, again, report)
+    result.pending = ledger.pending(ended)
     return result
+
+
+def _send(
+    store: Store, project: WandbProject, runs: list[str], ledger: Ledger, result: Push, again: bool, report: Report
+) -> None:
+    """Has a courier send runs, and reports of each what the delivery record says in the end."""
+    courier = Courier(store.root, project, check_content=again)
+    try:
+        for run_id in runs:
+            courier.send("finish", run_id)
+        for run_id in runs:
+            courier.wait({run_id})
+            if not ledger.pending([run_id]):
+                report(f"{run_id}: delivered")
+            else:
+                report(f"{run_id}: not delivered: {courier.problem(run_id) or _UNSHOWN}")
+        courier.conclude(ledger.pending(runs).bytes)  # what failed is tried once more
+    finally:
+        courier.kill()
+    for run_id in runs:
+        if not ledger.pending([run_id]):
+            result.delivered.append(run_id)
+        else:
+            result.failed[run_id] = courier.problem(run_id) or courier.problems.get("") or _UNSHOWN
 
 
 @dataclass
@@ -69,6 +91,7 @@ class Pull:
     runs: list[str] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # by run id or reference: why it could not be brought
 
 
 def pull(store: Store, project: WandbProject, refs: Iterable[str] = (), *, report: Report = print) -> Pull:
@@ -77,27 +100,46 @@ def pull(store: Store, project: WandbProject, refs: Iterable[str] = (), *, repor
     A run that is here as it is there, or newer, stays; content is checked against its digest. Tables, charts and
     figures that W&B shows are in the artifacts; they are not brought back from the run's page.
     """
-    server, ledger, result = Server(project), Ledger(store, project.key), Pull()
+    server, result = Server(project), Pull()
+    ledger = Ledger(store, remember(project, store, server.entity).key)
     for record in _wanted(server, refs):
         if record.state == "running" and is_alive(record):
             result.running.append(record.id)
             report(f"{record.id}: still running; pull it when it is through")
             continue
-        here = store.run(record.id)
-        if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
-            store.adopt_run(record, server.history(record.id))
-            result.runs.append(record.id)
-            report(f"{record.id}: brought")
-        elif here.state != record.state:
-            continue  # what is here is newer
-        for kind, artifacts in (("used", server.inputs(record.id)), ("logged", server.outputs(record.id))):
-            for artifact in artifacts:
-                assert isinstance(artifact, ServerArtifact)
-                _bring(store, ledger, artifact, kind, record.id, result)
-        remote = server.last_attempt(record.id)
-        if remote is not None and record.id in result.runs:
-            ledger.confirm_run(record.id, remote.id, ledger.stamp(record.id))
+        try:
+            _pull_run(store, server, ledger, record, result, report)
+        except Unreachable:
+            raise
+        except TrackingError as error:  # what is damaged there must not keep back the rest
+            result.failed[record.id] = str(error)
+            report(f"{record.id}: not brought: {error}")
     return result
+
+
+def _pull_run(store: Store, server: Server, ledger: Ledger, record: RunRecord, result: Pull, report: Report) -> None:
+    here = store.run(record.id)
+    if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
+        store.adopt_run(record, server.history(record.id))
+        result.runs.append(record.id)
+        report(f"{record.id}: brought")
+    elif here.state != record.state:
+        return  # what is here is newer
+    for kind, artifacts in (("used", server.inputs(record.id)), ("logged", server.outputs(record.id))):
+        for artifact in artifacts:
+            assert isinstance(artifact, ServerArtifact)
+            if artifact.ref in result.failed:
+                continue
+            try:
+                _bring(store, ledger, artifact, kind, record.id, result)
+            except Unreachable:
+                raise
+            except TrackingError as error:
+                result.failed[artifact.ref] = str(error)
+                report(f"{artifact.ref}: not brought: {error}")
+    remote = server.last_attempt(record.id)
+    if remote is not None and record.id in result.runs:
+        ledger.confirm_run(record.id, remote.id, ledger.stamp(record.id))
 
 
 def _bring(store: Store, ledger: Ledger, artifact: ServerArtifact, kind: str, run_id: str, result: Pull) -> None:
