@@ -5,7 +5,6 @@ import pytest
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import _first_reaching, analyse
-from metrics.analysis.outcomes import OutcomeCodes
 from metrics.bootstrap import (
     ChurnSamples,
     DrawnPairs,
@@ -18,6 +17,7 @@ from metrics.bootstrap import (
 from metrics.bootstrap.resampling import Resampling, interval, micro_blocks
 from metrics.grid.runs import collect_grids
 from metrics.statistics.churn import CUT_PERCENT, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid

@@ -12,7 +12,6 @@ from sacrebleu.metrics.bleu import BLEU
 from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import analyse
-from metrics.analysis.outcomes import OutcomeCodes
 from metrics.audit.finding import violated
 from metrics.audit.output import audit_output
 from metrics.bootstrap import GroupSamples, OutcomeSamples, quality_samples, switcher_samples
@@ -20,6 +19,7 @@ from metrics.bootstrap.resampling import Resampling
 from metrics.grid.runs import GridError, collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.text import corpus_bleu, normalized
 from metrics.statistics.uncertainty import uncertainties
@@ -231,7 +231,7 @@ def test_samples_of_outcomes(translations):
         for i, times_i in enumerate(resampling.seeds["small"][b]):
             for j, times_j in enumerate(resampling.seeds["large"][b]):
                 for k in range(3):
-                    some = codes.of(i)[j][examples[(group[examples] >= 0) & (group[examples] <= k)]]
+                    some = codes.for_run(i)[j][examples[(group[examples] >= 0) & (group[examples] <= k)]]
                     counts[k] += times_i * times_j * np.bincount(some, minlength=3)
         np.testing.assert_allclose(fast.fraction[:, :, b], counts / counts.sum(axis=1, keepdims=True), atol=1e-9)
 

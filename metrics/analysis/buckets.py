@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.outcomes import OutcomeCodes
 from metrics.bootstrap import OutcomeSamples
 from metrics.bootstrap.resampling import Resampling, interval
 from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import DeferralOrder, sums_at, sums_at_knots
 from metrics.statistics.text import corpus_bleu
 from metrics.statistics.uncertainty import log_probabilities, log_second
@@ -76,7 +76,7 @@ def outcomes(grid: Grid, margins: np.ndarray, config: Metrics) -> Outcomes:
         log_uncertainty=log_second(log_probabilities(small, 0, config.length_normalized)) if classes else margins[0],
         of_second=classes,
         small_right=small.correct[0] if small.correct is not None else None,
-        outcome=codes.of(0)[0] if large is not small else None,
+        outcome=codes.for_run(0)[0] if large is not small else None,
         thresholds=10.0**thresholds,
         fraction=None,
         band=None,
@@ -92,7 +92,7 @@ def outcomes(grid: Grid, margins: np.ndarray, config: Metrics) -> Outcomes:
         first = np.searchsorted(-thresholds, -own, side="left")  # the first threshold each example reaches
         group = np.where(first < THRESHOLDS, first, -1)
         inside = group >= 0
-        for outcome in codes.of(run):
+        for outcome in codes.for_run(run):
             cell = group[inside] * len(codes.names) + outcome[inside]
             pooled += np.bincount(cell, minlength=pooled.size).reshape(pooled.shape)
         samples.add(run, group)

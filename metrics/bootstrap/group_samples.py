@@ -5,11 +5,11 @@ from itertools import combinations
 
 import numpy as np
 
-from metrics.analysis.outcomes import OutcomeCodes
 from metrics.bootstrap.resampling import Blocks, Drawn, ResampledRanks, Resampling, blocks_of_groups
 from metrics.grid.runs import SizeRuns
 from metrics.scores.schema import BLEU_STATISTICS
 from metrics.statistics.churn import CUT_PERCENT
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import DeferralOrder
 from metrics.statistics.text import corpus_bleu
 
@@ -162,7 +162,7 @@ class OutcomeSamples:
 
     def add(self, run: int, group: np.ndarray) -> None:
         """Adds a small run's part; `group` [n] is the first threshold an example reaches, or -1."""
-        outcomes = self.codes.of(run)  # [J, n]
+        outcomes = self.codes.for_run(run)  # [J, n]
         # one column an outcome and large run; what is in no other outcome is in the last
         known = [outcomes == k for k in range(len(self.codes.names) - 1)]
         ones = np.ones((1, outcomes.shape[1]))
