@@ -20,8 +20,8 @@ from metrics.beyond.ensemble import (
 )
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.runs import collect_grids
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_bootstrap_resampling import draws
 
 B = 10
 

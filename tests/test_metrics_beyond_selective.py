@@ -15,8 +15,8 @@ from metrics.bootstrap.resampling import Resampling
 from metrics.grid.runs import collect_grids
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.uncertainty import uncertainties
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_bootstrap_resampling import draws
 
 
 def in_order(wrong):
