@@ -12,7 +12,7 @@ from metrics.analysis.dataset import analyse
 from metrics.beyond.few import first_few
 from metrics.beyond.selective import STATISTICS, risk_coverage, selective, size_risks
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.uncertainty import uncertainties
 from tests.resamples import draws

@@ -17,7 +17,7 @@ from metrics.bootstrap import (
     switcher_samples,
 )
 from metrics.bootstrap.resampling import Resampling, interval, micro_blocks
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
 from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics

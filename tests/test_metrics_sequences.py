@@ -16,7 +16,7 @@ from metrics.audit.finding import violated
 from metrics.audit.output import audit_output
 from metrics.bootstrap import GroupSamples, OutcomeSamples, quality_samples, switcher_samples
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import GridError, collect_grids
+from metrics.grid.collect import GridError, collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
 from metrics.statistics.outcomes import OutcomeCodes

@@ -34,6 +34,12 @@ class ScoresMetadata:
     config: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def run_name(self) -> str:
+        """Names the run for messages: dataset, size and seed."""
+        return f"{self.dataset} {self.size} seed {self.seed}"
+
+
 
 @dataclass
 class TokenScores:
