@@ -358,5 +358,5 @@ def test_a_file_is_read_again_for_its_tokens(scores, tmp_path):
         one, other = (grid.sizes[0].tokens(context, 1) for grid in (from_files, in_memory))
         np.testing.assert_array_equal(one.margins, other.margins)
         np.testing.assert_array_equal(one.offsets, other.offsets)
-    said = from_files.sizes[0].runs[1].predictions().decoded()
-    assert list(said) == list(scores[1].prediction)
+    predicted = from_files.sizes[0].runs[1].predictions().decoded()
+    assert list(predicted) == list(scores[1].prediction)

@@ -209,11 +209,11 @@ def _analyse_in_contexts(
 
 
 def _analyse_size(
-    dataset: _Dataset, place: int, config: Metrics, rows: np.ndarray | None, known: Mapping[str, ScoreResult]
+    dataset: _Dataset, place: int, config: Metrics, rows: np.ndarray | None, computed: Mapping[str, ScoreResult]
 ) -> tuple[_SizePart, dict[str, ScoreResult]]:
     """Analyses the size at `place` in the grid in one context.
 
-    `rows` are the examples to show, None if they are yet to be chosen; `known` are results by scores that no context
+    `rows` are the examples to show, None if they are yet to be chosen; `computed` are results by scores that no context
     changes, from another context, if there was one. Returns what the size gives, and its results by those scores.
     """
     grid, execution = dataset.grid, dataset.execution
@@ -223,7 +223,7 @@ def _analyse_size(
     shown = outcomes(grid, margins, config) if smallest else None
     rows = shown_rows(grid, margins) if rows is None else rows
     ranked = bool(larger) or smallest  # the largest of several sizes defers to none, so its ranks are not shown
-    result = analyse_size(scored, rows if ranked else None, dataset.resampling, execution, known)
+    result = analyse_size(scored, rows if ranked else None, dataset.resampling, execution, computed)
     orders = result.margin_orders
     part = _SizePart(
         pairs=_pairs(dataset, scored, result, config.confidence),

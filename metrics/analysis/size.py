@@ -86,7 +86,7 @@ def analyse_size(
     rows: np.ndarray | None,
     resampling: Resampling,
     execution: Execution,
-    known: Mapping[str, ScoreResult],
+    computed: Mapping[str, ScoreResult],
 ) -> SizeResult:
     """Computes what follows from the orders in which a size's runs defer.
 
@@ -99,12 +99,12 @@ def analyse_size(
             then, unless orders are kept, the margin alone is sorted, which Table 2 needs of every size.
         resampling: the draws of the samples.
         execution: how to compute, and which orders to keep.
-        known: results of scores that have been computed already, in another context that doesn't change them.
+        computed: results by scores that no context changes, where another context has them already.
 
     """
     size, larger = scored.size, scored.larger
     distinct = scored.distinct if rows is not None or execution.keep_orders else {"margin": ["margin"]}
-    missing = [score for score in distinct if score not in known]
+    missing = [score for score in distinct if score not in computed]
     samples = switcher_samples(size, larger, resampling) if larger else None
     orders: dict[str, list[DeferralOrder]] = {score: [] for score in missing}
     sums = {score: np.zeros(len(rows)) for score in missing} if rows is not None else {}
@@ -119,7 +119,7 @@ def analyse_size(
                 sums[score] += result.percentiles
             statistics[score].append(result.statistics)
         execution.report_progress(f"{size.name} seed {seed} of {len(size.seeds)} seeds")
-    found = {score: known[score] for score in distinct if score in known}
+    found = {score: computed[score] for score in distinct if score in computed}
     for score in missing:
         found[score] = ScoreResult(
             orders=orders[score],

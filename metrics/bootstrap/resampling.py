@@ -302,13 +302,13 @@ class ResampledRanks:
         right = np.clip(found.reshape(-1, b) - np.arange(b) * knots, 1, knots - 1)  # [F, b]
         low_weight = np.take_along_axis(weight, right - 1, axis=0)
         step = np.take_along_axis(weight, right, axis=0) - low_weight
-        share = ((positions - low_weight) / np.where(step > 0, step, 1)).astype(np.float32)
+        fraction = ((positions - low_weight) / np.where(step > 0, step, 1)).astype(np.float32)
         # [F, Q, b] places in the flat array: several times faster than indexing by three axes
         place = (right[:, None] * q + np.arange(q)[:, None]) * b + np.arange(b)
         flat = self.cumulated.reshape(-1)
         low = flat.take(place - q * b)
         high: np.ndarray = flat.take(place)
         high -= low
-        high *= share[:, None]
+        high *= fraction[:, None]
         high += low
         return high

@@ -104,9 +104,9 @@ def sums_at(deferral: DeferralOrder, at_knots: np.ndarray, positions: np.ndarray
     """
     right = np.searchsorted(deferral.knots, positions, side="left").clip(1)
     left_knot, right_knot = deferral.knots[right - 1], deferral.knots[right]
-    share = (positions - left_knot) / (right_knot - left_knot)
+    fraction = (positions - left_knot) / (right_knot - left_knot)
     low, high = at_knots[:, right - 1], at_knots[:, right]
-    return np.where(share == 1.0, high, low + share * (high - low))
+    return np.where(fraction == 1.0, high, low + fraction * (high - low))
 
 
 @dataclass
