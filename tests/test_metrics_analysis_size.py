@@ -54,7 +54,7 @@ def test_each_score_is_sorted_once_and_its_orders_are_handed_on(task, classes, s
                 )
 
 
-def test_results_that_no_context_changes_are_passed_on(monkeypatch):
+def test_results_that_no_context_changes_are_passed_on():
     grid, views = the_grid("span_qa"), []
     analyse(grid, Metrics(resamples=5), watch=views.append)
     for gold, own in zip(views[::2], views[1::2]):

@@ -75,7 +75,7 @@ def test_draws(resampling, grid):
 def test_sums_do_not_depend_on_how_many_resamples_are_held(grid, scores, resampling, monkeypatch):
     small, larger, margins = grid.sizes[0], grid.sizes[1:], {"margin": scores["small"]["margin"]}
     whole = switchers(small, larger, margins, resampling)
-    monkeypatch.setattr("metrics.bootstrap.resampling._NUMBERS_HELD", 20_000)
+    monkeypatch.setattr("metrics.bootstrap.resampling.NUMBERS_HELD", 20_000)
     parts = switchers(small, larger, margins, resampling)
     for kind in ("peak_gain", "area", "curve"):
         for key, values in getattr(whole, kind).items():

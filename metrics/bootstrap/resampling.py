@@ -27,7 +27,7 @@ FEWER_BLOCKS = 200
 _CACHED_NUMBERS = 160_000  # numbers gathered and multiplied at a time, so that they fit a core's cache
 _ROWS_AT_A_TIME = 2048
 _DRAWN_AT_A_TIME = 16  # resamples drawn a call; more calls would wait more often for an import on another thread
-_NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
+NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Drawn:
 
     def parts(self, numbers: int) -> Iterator["Drawn"]:
         """Yields a few of the resamples at a time, so few that `numbers` float32 for each fit 16 MiB."""
-        at_a_time = max(1, _NUMBERS_HELD // max(numbers, 1))
+        at_a_time = max(1, NUMBERS_HELD // max(numbers, 1))
         for start in range(0, len(self.index), at_a_time):
             some = slice(start, start + at_a_time)
             yield Drawn(self.index[some], self.weights[:, some])
