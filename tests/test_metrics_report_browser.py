@@ -577,7 +577,7 @@ def test_an_example_in_full_by_keyboard(listed, analysis):
 
 
 def test_a_part_of_the_examples_says_so(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(examples, "_BUDGET", 3_000)
+    monkeypatch.setattr(examples, "BUDGET", 3_000)
     scores = synthetic_grid(seeds=2, examples=300)
     monkeypatch.setattr("metrics.output.directory.write_figures", no_figures)
     write_metrics(scores, [Input(str(k), "d") for k in range(4)], QUICK, tmp_path / "out")

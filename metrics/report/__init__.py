@@ -1,4 +1,4 @@
-"""Writes the report: one HTML file that says where the larger model helps, what deferral saves, and how sure that is."""
+"""Writes the report: one HTML file on where the larger model helps, what deferral saves, and how sure that is."""
 
 from metrics.report.page import ReportContent, write_report
 

@@ -1,4 +1,4 @@
-"""Writes where the larger model helps: the gap, on how many examples one model alone does better, and in which slices."""
+"""Writes where the larger model helps: the gap, the examples that one model alone gets right, and the slices."""
 
 import math
 from collections.abc import Sequence
