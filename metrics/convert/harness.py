@@ -1,4 +1,4 @@
-"""Sample logs of EleutherAI's lm-evaluation-harness: samples_TASK_DATE.jsonl, of multiple-choice tasks.
+"""Reads sample logs of EleutherAI's lm-evaluation-harness, samples_TASK_DATE.jsonl, of multiple-choice tasks.
 
 With --log_samples the harness writes one object a document and filter: `doc_id`, `doc`, `target` (as text: the index of
 the right choice, or the choice), `arguments` ({"gen_args_0": {"arg_0": context, "arg_1": continuation}, …}; lists of
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metrics.convert.examples import ConvertError, Example, Say
+from metrics.convert.examples import ConvertError, Example, Report
 from metrics.convert.rows import Row
 
 
@@ -28,14 +28,14 @@ class _Document:
 
 
 def is_harness_row(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a JSONL file is the harness's."""
+    """Tells whether a row of a JSONL file was written by the harness."""
     return {"doc_id", "target", "filtered_resps"} <= set(row)
 
 
 def harness_examples(
-    rows: Iterator[Row], chosen: str | None, slices: Sequence[str], say: Say
+    rows: Iterator[Row], chosen: str | None, slices: Sequence[str], report: Report
 ) -> tuple[list[Example], list[str]]:
-    """The examples in the order of their doc_id, and the classes.
+    """Returns the examples in the order of their doc_id, and the classes.
 
     Classes are the continuations where every document has the same, as with boolq; else the choices by position, `0`,
     `1`, …, and a document with fewer choices gives the rest likelihood 0. `slices` are fields of `doc`. Raises
@@ -59,9 +59,9 @@ def harness_examples(
     by_text = first is not None and len(set(first)) == len(first) and all(one.choices == first for one in documents)
     classes = list(first) if by_text and first is not None else [str(k) for k in range(most)]
     if not by_text:
-        say(f"choices differ from document to document, so classes are their positions, 0 to {most - 1}")
+        report(f"choices differ from document to document, so classes are their positions, 0 to {most - 1}")
     if fewer := sum(len(one.values) < most for one in documents):
-        say(f"{fewer:,} documents have fewer than {most} choices; what they lack has likelihood 0")
+        report(f"{fewer:,} documents have fewer than {most} choices; what they lack has likelihood 0")
     right = _right_choices(documents)
     examples = [
         Example(
@@ -106,7 +106,7 @@ def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Doc
 
 
 def _responses(where: str, filtered: Any, unfiltered: Any) -> list[Any]:
-    """One [log-likelihood, is greedy] a choice."""
+    """Returns one [log-likelihood, is greedy] a choice."""
     for responses in (filtered, unfiltered):
         if isinstance(responses, list) and responses:
             # unfiltered, each choice has a list of repeats
@@ -142,7 +142,7 @@ def _continuations(arguments: Any) -> list[str] | None:
 
 
 def _right_choices(documents: Sequence[_Document]) -> list[int]:
-    """The index of each document's right choice.
+    """Returns the index of each document's right choice.
 
     `target` is text either way, and "1" may be an index or a choice: the reading is taken that fits every document
     and, where it is logged, `acc` = (the likeliest choice is the right one).

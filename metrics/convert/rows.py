@@ -1,4 +1,4 @@
-"""Rows of CSV, TSV, JSONL and Parquet files, and the examples in them."""
+"""Reads rows of CSV, TSV, JSONL and Parquet files, and the examples in them."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.convert.examples import ConvertError, Example, Say
+from metrics.convert.examples import ConvertError, Example, Report
 
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SCALES = ("auto", "probability", "log_probability")
@@ -24,7 +24,7 @@ Row = tuple[str, Mapping[str, Any]]  # where, and the row
 
 @dataclass
 class Columns:
-    """Which columns hold what."""
+    """Names the columns that hold labels, predictions and the classes' values."""
 
     target: str
     classes: dict[str, str] = field(default_factory=dict)  # class -> column of its value, or
@@ -38,7 +38,7 @@ class Columns:
 
 
 def read_rows(path: Path, kind: str) -> Iterator[Row]:
-    """Rows with where they are. Raises ConvertError, with the line, for what isn't of that kind."""
+    """Yields rows with where they are. Raises ConvertError, with the line, for what isn't of that kind."""
     try:
         if kind in ("csv", "tsv"):
             yield from _csv_rows(path, "\t" if kind == "tsv" else ",")
@@ -51,6 +51,7 @@ def read_rows(path: Path, kind: str) -> Iterator[Row]:
 
 
 def json_lines(path: Path) -> Iterator[Row]:
+    """Yields the objects of a JSON Lines file; blank lines are left out."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -77,8 +78,8 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
             yield where, row
 
 
-def examples_of(rows: Iterator[Row], columns: Columns, say: Say) -> tuple[list[Example], list[str]]:
-    """The examples, and the classes in the order of their values.
+def examples_of(rows: Iterator[Row], columns: Columns, report: Report) -> tuple[list[Example], list[str]]:
+    """Returns the examples, and the classes in the order of their values.
 
     Raises ConvertError, naming file and line, for a missing column, a value that is no number, NaN, a row with other
     classes than the first, and values that are neither probabilities nor log-probabilities.
@@ -113,8 +114,10 @@ def examples_of(rows: Iterator[Row], columns: Columns, say: Say) -> tuple[list[E
             )
         )
     if columns.example_id is None:
-        say("no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order")
-    _to_logs(examples, columns.scale, say)
+        report(
+            "no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order"
+        )
+    _to_logs(examples, columns.scale, report)
     return examples, names or []
 
 
@@ -126,7 +129,7 @@ def _check_columns(where: str, row: Mapping[str, Any], columns: Columns) -> None
 
 
 def cell_of(where: str, row: Mapping[str, Any], column: str) -> Any:
-    """What the row holds there; ConvertError if it has no such column."""
+    """Returns what the row holds in a column; ConvertError if it has no such column."""
     if column not in row:
         raise ConvertError(f"{where}: lacks {column}; it has {', '.join(row) or 'nothing'}")
     return row[column]
@@ -158,7 +161,7 @@ def _by_class(where: str, cell: Any, column: str, names: Sequence[str]) -> dict[
         return dict(zip(names, cell, strict=True))
     if set(cell) != set(names):
         raise ConvertError(f"{where}: {column} has the classes {sorted(cell)}, expected {sorted(names)} as before")
-    return cell
+    return dict(cell)
 
 
 def _number(where: str, column: str, cell: Any) -> float:
@@ -174,7 +177,7 @@ def _number(where: str, column: str, cell: Any) -> float:
 
 
 def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
-    """Its text; ConvertError if it is empty."""
+    """Returns the text in a column; ConvertError if it is empty."""
     cell = optional_text(cell_of(where, row, column))
     if cell is None:
         raise ConvertError(f"{where}: {column} is empty")
@@ -182,7 +185,7 @@ def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
 
 
 def optional_text(cell: Any) -> str | None:
-    """Text as JSON would print it; a column of whole numbers with gaps holds 1.0 for 1."""
+    """Returns a value as JSON would print it, but 1.0 as `1`; None for empty text."""
     if cell is None or cell == "":
         return None
     if isinstance(cell, float) and cell.is_integer():
@@ -199,14 +202,14 @@ def _label(where: str, row: Mapping[str, Any], column: str, names: Sequence[str]
     return names[int(text)]
 
 
-def _to_logs(examples: list[Example], scale: str, say: Say) -> None:
-    """Values to natural logarithms, in place."""
+def _to_logs(examples: list[Example], scale: str, report: Report) -> None:
+    """Turns the examples' values into natural logarithms, in place."""
     if not examples:
         return
     values = np.array([one.values for one in examples], dtype=np.float64)
     if scale == "auto":
         scale = "log_probability" if (values < -_NOISE).any() else "probability"
-        say(f"values are taken as {_MANY[scale]}")
+        report(f"values are taken as {_MANY[scale]}")
     most = 1.0 if scale == "probability" else 0.0
     wrong = (values > most + _NOISE) | ((values < -_NOISE) & (scale == "probability"))
     rows = np.flatnonzero(wrong.any(axis=1))

@@ -1,8 +1,8 @@
-"""Other people's answers and translations: strings and per-token values into scores of span QA and translation.
+"""Turns other people's answers and translations, with their tokens' values, into scores.
 
-Tokens' values come as JSON lists, one entry a token, EOS included: natural log-probability, margin p₁ - p₂ and entropy
-in nats over the whole vocabulary, once in the gold answer's context and once in that of the model's own output. Columns
-are called as in the scores schema unless flags say otherwise.
+The tokens' values are JSON lists with one entry a token, EOS included: natural log-probability, margin p₁ - p₂ and
+entropy in nats over the whole vocabulary, once in the gold answer's context and once in that of the model's own output.
+Columns have the names of the scores schema unless flags say otherwise.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics.convert.examples import ConvertError, RunInfo, Say, slices_of
+from metrics.convert.examples import ConvertError, Report, RunInfo, slices_of
 from metrics.convert.rows import Row, cell_of, optional_text, text_of
 from metrics.scores import Scores, ScoresMetadata, TokenScores
 from metrics.statistics.text import bleu_signature, bleu_statistics, exact_match
@@ -25,7 +25,7 @@ TOKENS = tuple(
 
 @dataclass
 class SequenceColumns:
-    """Which columns hold what."""
+    """Names the columns that hold answers, predictions and the tokens' values."""
 
     target: str = "target"  # a string; of span QA a list of golds too, the first of which is the target
     prediction: str = "prediction"
@@ -36,8 +36,8 @@ class SequenceColumns:
     tokenize: str = "intl"  # sacreBLEU's tokenizer
 
 
-def sequence_scores(rows: Iterator[Row], columns: SequenceColumns, task: str, info: RunInfo, say: Say) -> Scores:
-    """Scores of one run of span_qa or translation.
+def sequence_scores(rows: Iterator[Row], columns: SequenceColumns, task: str, info: RunInfo, report: Report) -> Scores:
+    """Returns the scores of one run of span_qa or translation.
 
     Raises ConvertError, naming file and line, for no rows, a missing column, two rows with one id, and what is no
     string, no list of numbers, or no truth value where one is expected. What the numbers must satisfy is checked
@@ -63,7 +63,9 @@ def sequence_scores(rows: Iterator[Row], columns: SequenceColumns, task: str, in
     if not ids:
         raise ConvertError("the file holds no examples")
     if columns.example_id is None:
-        say("no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order")
+        report(
+            "no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order"
+        )
     target = [of[0] for of in golds]
     correct = bleu_stats = None
     if task == "span_qa":
