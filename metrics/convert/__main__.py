@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import EdgewiseError
+from metrics.convert.classification import examples_of
 from metrics.convert.examples import ConvertError, RunInfo, build_scores, save
 from metrics.convert.flags import parser
 from metrics.convert.harness import harness_examples
-from metrics.convert.rows import examples_of, read_rows
 from metrics.convert.sequences import sequence_scores
-from metrics.convert.settings import class_columns, file_format, run_info, runs_of, sequence_columns, task_of
+from metrics.convert.settings import (
+    columns_of_classes,
+    file_format,
+    harness_options,
+    run_info,
+    runs_of,
+    sequence_columns,
+    task_of,
+)
+from metrics.rows import read_records
 from metrics.scores import Scores
 
 
@@ -49,11 +58,13 @@ def _scores(path: Path, run: Mapping[str, Any], info: RunInfo) -> Scores:
 
     kind, task = file_format(path, run), task_of(run)
     if task != "classification":
-        return sequence_scores(read_rows(path, kind), sequence_columns(run), task, info, report)
+        columns = sequence_columns(run, task)
+        return sequence_scores(read_records(path, kind, columns.read), columns, task, info, report)
     if kind == "lm-eval":
-        examples, classes = harness_examples(read_rows(path, "jsonl"), run.get("filter"), run.get("slice", []), report)
+        examples, classes = harness_examples(read_records(path, "jsonl"), harness_options(run), report)
     else:
-        examples, classes = examples_of(read_rows(path, kind), class_columns(path, run), report)
+        class_columns = columns_of_classes(path, run)
+        examples, classes = examples_of(read_records(path, kind, class_columns.read), class_columns, report)
     return build_scores(examples, classes, info, kind, report)
 
 

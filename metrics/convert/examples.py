@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import EdgewiseError
+from metrics.rows import invalid_unicode
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
 from metrics.statistics.text import corpus_bleu
 
@@ -19,6 +20,13 @@ Report = Callable[[str], None]
 
 class ConvertError(EdgewiseError):
     """Reports a file, a flag or a row that can't become scores; the message names the file and the row."""
+
+
+def checked_unicode(where: str, what: str, text: str) -> str:
+    """Returns the text; ConvertError if it can't be written as UTF-8."""
+    if reason := invalid_unicode(text):
+        raise ConvertError(f"{where}: {what} is not valid Unicode text ({reason}): {text!r}")
+    return text
 
 
 @dataclass
@@ -32,6 +40,22 @@ class RunInfo:
     split: str = "test"
     flops: float = 0.0  # per example; 0 where unknown
     model: str = ""
+
+    def metadata(self, task: str, classes: Sequence[str], content: object, signature: str) -> ScoresMetadata:
+        """Returns the metadata of the run's scores, with a fingerprint of the data's `content`, JSON values."""
+        return ScoresMetadata(
+            dataset=self.dataset,
+            size=self.size,
+            seed=self.seed,
+            split=self.split,
+            task=task,
+            classes=list(classes),
+            parameters=self.parameters,
+            flops_per_example=self.flops,
+            model=self.model,
+            data=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+            signature=f"scores:converted|{signature}",
+        )
 
 
 @dataclass
@@ -61,11 +85,16 @@ def build_scores(
     class_index = {name: k for k, name in enumerate(classes)}
     if len(class_index) < len(classes) or len(classes) < 2:
         raise ConvertError(f"classes {list(classes)}: expected two or more different names")
+    for name in classes:
+        checked_unicode("classes", "a name", name)
     place_of_id: dict[str, str] = {}
     for one in examples:
         if one.example_id in place_of_id:
             raise ConvertError(f"{one.where}: id {one.example_id!r} is that of {place_of_id[one.example_id]} already")
         place_of_id[one.example_id] = one.where
+        checked_unicode(one.where, "id", one.example_id)
+        for column, value in one.slices.items():
+            checked_unicode(one.where, column, value or "")
         for what, name in (("label", one.target), ("prediction", one.prediction)):
             if name is not None and name not in class_index:
                 hint = "; give --labels index if labels count classes from 0" if name.isdecimal() else ""
@@ -84,19 +113,7 @@ def build_scores(
     columns = sorted(examples[0].slices)
     slices = slices_of(columns, [one.slices for one in examples])
     rows = [[one.example_id, one.target, [one.slices[name] for name in columns]] for one in examples]
-    metadata = ScoresMetadata(
-        dataset=info.dataset,
-        size=info.size,
-        seed=info.seed,
-        split=info.split,
-        task="classification",
-        classes=list(classes),
-        parameters=info.parameters,
-        flops_per_example=info.flops,
-        model=info.model,
-        data=hashlib.sha256(json.dumps([columns, rows]).encode()).hexdigest()[:16],
-        signature=f"scores:converted|from:{origin}",
-    )
+    metadata = info.metadata("classification", classes, [columns, rows], f"from:{origin}")
     ids = np.array([one.example_id for one in examples], dtype=object)
     return Scores(metadata, ids, target, prediction, prediction == target, values.astype(np.float32), slices)
 

@@ -4,8 +4,9 @@ import argparse
 
 from conf.schema import TASKS
 from metrics.convert.sequences import TOKENS
+from metrics.rows import FORMATS as RECORD_FORMATS
 
-FORMATS = ("auto", "csv", "tsv", "jsonl", "parquet", "lm-eval")
+FORMATS = ("auto", *RECORD_FORMATS, "lm-eval")
 
 EXAMPLES = """
 examples:
@@ -33,7 +34,9 @@ paths are relative to where the command runs:
 Values may be probabilities or natural log-probabilities, normalised over the classes or not (log-likelihoods of label
 strings); it says which it takes them for. Classes come in the order given; a directory's files of one dataset must name
 the same ones. Answers (--task span_qa) and translations come with six lists of numbers a row, one entry a token: see
-token_log_probs and the others in the scores schema. Exit status: 0, or 1 with a message that names file and line.
+token_log_probs and the others in the scores schema. A translation may have several references: a list of texts in the
+target's column (JSON, Parquet), or further columns, --reference. BLEU then is sacreBLEU's of all of them. TSV has no
+quoting: a quote in it is a character like others. Exit status: 0, or 1 with a message that names file and line.
 """
 
 
@@ -59,7 +62,7 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
     run.add_argument("--split", metavar="SPLIT", help="default: test")
     run.add_argument("--flops", metavar="N", help="floating-point operations an example, for the cost axis")
     run.add_argument("--model", metavar="TEXT", help="name or digest of the model")
-    columns = flags.add_argument_group("columns (not of lm-eval)")
+    columns = flags.add_argument_group("columns (of lm-eval: --labels alone)")
     columns.add_argument("--target", metavar="COLUMN", help="the right class (default: target)")
     columns.add_argument("--class", metavar="NAME=COLUMN", action="append", help="a class and its values; repeat")
     columns.add_argument("--values", metavar="COLUMN", help="one column of JSON lists, or objects class -> value")
@@ -67,8 +70,15 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
     columns.add_argument("--prediction", metavar="COLUMN", help="default: the class with the highest value")
     columns.add_argument("--id", metavar="COLUMN", help="names the example (default: the row's number)")
     columns.add_argument("--scale", metavar="SCALE", help="auto, probability or log_probability (default: auto)")
-    columns.add_argument("--labels", metavar="HOW", help="labels and predictions are a `name` or an `index` from 0")
+    columns.add_argument(
+        "--labels",
+        metavar="HOW",
+        help="labels and predictions are a `name` or an `index` from 0 (default: name; lm-eval: what fits the log)",
+    )
     sequences = flags.add_argument_group("columns of span_qa and translation (--target, --prediction and --id too)")
+    sequences.add_argument(
+        "--reference", metavar="COLUMN", action="append", help="translation: a further reference; repeat"
+    )
     sequences.add_argument("--correct", metavar="COLUMN", help="span_qa: true or false (default: exact match)")
     for name in TOKENS:
         flag = f"--{name.replace('_', '-')}"

@@ -8,13 +8,17 @@ from typing import Any
 import yaml
 
 from conf.schema import TASKS
+from metrics.convert.classification import SCALES, ClassColumns
 from metrics.convert.examples import ConvertError, RunInfo
 from metrics.convert.flags import FORMATS, parser
-from metrics.convert.harness import is_harness_row
-from metrics.convert.rows import SCALES, SUFFIXES, Columns, json_lines
+from metrics.convert.harness import HarnessOptions, is_harness_row
 from metrics.convert.sequences import TOKENS, SequenceColumns
+from metrics.rows import FORMATS as RECORD_FORMATS
+from metrics.rows import read_records
 
 _REQUIRED = ("dataset", "size", "seed", "parameters", "out")
+LABELS = ("name", "index")
+_FORMAT_OF_ENDING = {f".{name}": name for name in RECORD_FORMATS} | {".ndjson": "jsonl"}
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
@@ -38,8 +42,9 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
             raise ConvertError(f"{config}: {', '.join(unknown)}: no such setting; they are named as the flags are")
         if "file" not in run:
             raise ConvertError("no FILE given; give one, or `runs` in --config")
-        if isinstance(run.get("slice"), str):
-            run["slice"] = [run["slice"]]
+        for name in ("slice", "reference"):
+            if isinstance(run.get(name), str):
+                run[name] = [run[name]]
     return merged
 
 
@@ -63,11 +68,11 @@ def file_format(path: Path, run: Mapping[str, Any]) -> str:
     name = str(run.get("format", "auto"))
     if name != "auto":
         return _one_of("format", name, FORMATS)
-    kind = SUFFIXES.get(path.suffix.lower())
+    kind = _FORMAT_OF_ENDING.get(path.suffix.lower())
     if kind is None:
         raise ConvertError(f"{path}: can't tell the format by {path.suffix!r}; give --format {'|'.join(FORMATS[1:])}")
     if kind == "jsonl":
-        first = next(json_lines(path), None)
+        first = next(read_records(path, "jsonl"), None)
         if first is not None and is_harness_row(first[1]):
             return "lm-eval"
     return kind
@@ -78,9 +83,9 @@ def task_of(run: Mapping[str, Any]) -> str:
     return _one_of("task", run.get("task", "classification"), TASKS)
 
 
-def class_columns(path: Path, run: Mapping[str, Any]) -> Columns:
+def columns_of_classes(path: Path, run: Mapping[str, Any]) -> ClassColumns:
     """Returns which columns of a file hold labels and the classes' values."""
-    columns = Columns(
+    columns = ClassColumns(
         target=str(run.get("target", "target")),
         classes=_column_of_each_class(run.get("class", {})),
         values=run.get("values"),
@@ -89,17 +94,32 @@ def class_columns(path: Path, run: Mapping[str, Any]) -> Columns:
         example_id=run.get("id"),
         slices=list(run.get("slice", [])),
         scale=_one_of("scale", run.get("scale", "auto"), SCALES),
-        labels=_one_of("labels", run.get("labels", "name"), ("name", "index")),
+        labels=_one_of("labels", run.get("labels", "name"), LABELS),
     )
     if bool(columns.classes) == (columns.values is not None):
         raise ConvertError(f"{path}: give either --class NAME=COLUMN for each class, or --values COLUMN")
     return columns
 
 
-def sequence_columns(run: Mapping[str, Any]) -> SequenceColumns:
+def harness_options(run: Mapping[str, Any]) -> HarnessOptions:
+    """Returns how a sample log of lm-evaluation-harness is to be read."""
+    labels = run.get("labels")
+    return HarnessOptions(
+        filter_name=run.get("filter"),
+        slices=list(run.get("slice", [])),
+        labels=None if labels is None else _one_of("labels", labels, LABELS),
+    )
+
+
+def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
     """Returns which columns of a file hold answers or translations and their tokens' values."""
+    if task != "translation" and run.get("reference"):
+        raise ConvertError(
+            f"--reference is of translations, and the task is {task}; give several gold answers as a list in --target"
+        )
     return SequenceColumns(
         target=str(run.get("target", "target")),
+        references=list(run.get("reference", [])),
         prediction=str(run.get("prediction", "prediction")),
         correct=run.get("correct"),
         example_id=run.get("id"),
