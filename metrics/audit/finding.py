@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from metrics.tables.escape import text_of_spreadsheet
+
 # Sums of up to millions of counts, divided: far above float64's rounding and far below one example of 10 million.
 TOLERANCE = 1e-9
 
@@ -44,7 +46,7 @@ def same_rows(directory: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> 
     with (directory / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     differing = abs(len(read) - len(rows)) + sum(
-        any(one[key] != ("" if value is None else str(value)) for key, value in other.items())
+        any(text_of_spreadsheet(one[key]) != ("" if value is None else str(value)) for key, value in other.items())
         for one, other in zip(read, rows, strict=False)
     )
     return checked(

@@ -23,6 +23,7 @@ from metrics.figures.style import (
     band,
     colorbar_axes,
     panels,
+    plain,
     quality_label,
     quality_name,
     text_figure,
@@ -74,9 +75,9 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         ax.plot(_PERCENT, 100 * curve, color=BLUE, label="most uncertain first")
         ax.plot(_PERCENT, 100 * chord, color=GREY, linestyle="--", linewidth=1.2, label="at random")
         _mark_match(ax, analysis, pair)
-        _label_curve_axes(ax, analysis, pair, f"{pair.small} → {pair.large}")
+        _label_curve_axes(ax, analysis, pair, f"{plain(pair.small)} → {plain(pair.large)}")
         if curve[-1] > 0:
-            _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {pair.large} = 1")
+            _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {plain(pair.large)} = 1")
         ax.legend(loc="lower right", title=f"band: {100 * confidence:g} %, seeds and examples", title_fontsize=8)
         rows += [
             {
@@ -109,7 +110,7 @@ def _mark_match(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
     ax.plot([100 * fraction], [100 * quality], "o", color=ORANGE, markersize=5)
     far_left = fraction < 0.35
     ax.annotate(
-        f"{pair.large}'s {quality_name(analysis.grid)}\nat {100 * fraction:.0f} %",
+        f"{plain(pair.large)}'s {quality_name(analysis.grid)}\nat {100 * fraction:.0f} %",
         (100 * fraction, 100 * quality),
         # on the far left the text stands to the right, below the curve; elsewhere to the left, above it
         xytext=(6, -24) if far_left else (-6, 5),
@@ -121,8 +122,8 @@ def _mark_match(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
 
 def _label_curve_axes(ax: Axes, analysis: Analysis, pair: SizePair, what: str) -> None:
     ax.set(
-        title=f"{analysis.grid.dataset}: {what} (n = {analysis.grid.examples:,})",
-        xlabel=f"% of examples deferred to {pair.large}",
+        title=f"{plain(analysis.grid.dataset)}: {what} (n = {analysis.grid.examples:,})",
+        xlabel=f"% of examples deferred to {plain(pair.large)}",
         ylabel=quality_label(analysis.grid),
         xlim=(0, 100),
     )
@@ -164,7 +165,9 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         low, high = pair.band["margin"]
         band(ax, _PERCENT, 100 * low, 100 * high, VERMILLION)
         ax.plot(_PERCENT, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label="mean, with interval")
-        figure.colorbar(lines, cax=colorbar_axes(figure, ax), label=f"{pair.large} - {pair.small}, points")
+        figure.colorbar(
+            lines, cax=colorbar_axes(figure, ax), label=f"{plain(pair.large)} - {plain(pair.small)}, points"
+        )
         _label_curve_axes(ax, analysis, pair, f"{len(curves)} pairs")
         ax.autoscale_view()
         ax.legend(loc="lower right")
@@ -231,7 +234,8 @@ def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             rasterized=total > _MANY_POINTS,
         )
         if chosen.any():
-            label = f"{analysis.grid.dataset}: {pair.small} → {pair.large} ({int(chosen.sum())})"
+            names = f"{plain(analysis.grid.dataset)}: {plain(pair.small)} → {plain(pair.large)}"
+            label = f"{names} ({int(chosen.sum())})"
             legend.append(Line2D([], [], color=color, marker=marker, linestyle="", label=label))
         if near.any():
             _mark_mean_hump(ax, pair, color, marker)

@@ -92,6 +92,12 @@ def quality_label(grid: Grid) -> str:
     return quality_name(grid) + ("" if grid.task == "translation" else ", %")
 
 
+def plain(name: str) -> str:
+    """Returns a name as matplotlib draws it letter by letter: `$` starts no formula, `_` hides no legend entry."""
+    escaped = name.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
 def text_figure(text: str) -> Figure:
     """Returns a figure with nothing but a text, which says why there is nothing to show."""
     figure, (axes,) = panels(1)

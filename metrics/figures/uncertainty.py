@@ -19,6 +19,7 @@ from metrics.figures.style import (
     Row,
     band,
     panels,
+    plain,
     quality_label,
     text_figure,
 )
@@ -73,14 +74,14 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         lowest = max(np.floor(finite.min()) if len(finite) else -1.0, _LEAST_LOG10)
         most = np.log10(0.5) if outcomes.of_second else 0.0
         edges = np.linspace(min(lowest, most - 1.0), most, _BINS + 1)
-        run = f"{small.name} seed {small.seeds[0]}"
+        dataset, run = plain(grid.dataset), f"{plain(small.name)} seed {small.seeds[0]}"
         for name, member, color, panel in _groups(analysis):
             count = int(member.sum())
             counts = np.histogram(np.clip(log10[member], edges[0], edges[-1]), edges)[0]
             share = counts / max(count, 1)
             low, high = _wilson(counts, count, confidence)
             ax = axes[2 * i + panel]
-            ax.stairs(100 * share, edges, color=color, linewidth=1.6, label=f"{name} (n = {count:,})")
+            ax.stairs(100 * share, edges, color=color, linewidth=1.6, label=f"{plain(name)} (n = {count:,})")
             middle = (edges[1:] + edges[:-1]) / 2
             some = counts > 0
             ax.vlines(middle[some], 100 * low[some], 100 * high[some], color=color, linewidth=0.8, alpha=0.7)
@@ -102,11 +103,11 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 }
                 for b in range(_BINS)
             ]
-        titles = (f"{grid.dataset}: {run}, right and wrong", f"{grid.dataset}: where {run} is wrong")
+        titles = (f"{dataset}: {run}, right and wrong", f"{dataset}: where {run} is wrong")
         if grid.task == "translation":
             titles = (
-                f"{grid.dataset}: {run}, all sentences",
-                f"{grid.dataset}: {run} against {large.name} seed {large.seeds[0]}",
+                f"{dataset}: {run}, all sentences",
+                f"{dataset}: {run} against {plain(large.name)} seed {large.seeds[0]}",
             )
         label = (
             r"log$_{10}$ p$_2$, second most likely class" if outcomes.of_second else _margin_label(analysis, log=True)
@@ -146,7 +147,7 @@ def _groups(analysis: Analysis) -> list[tuple[str, np.ndarray, str, int]]:
 
 def _margin_label(analysis: Analysis, log: bool = False) -> str:
     """Returns the label of an axis of the margin score."""
-    small = analysis.grid.sizes[0].name
+    small = plain(analysis.grid.sizes[0].name)
     if analysis.context is None:
         return f"margin score of {small}, 1 - (p$_1$ - p$_2$)"
     context = "of the gold answer's tokens" if analysis.context == "gold" else "of its own output's tokens"
@@ -173,7 +174,7 @@ def outcomes(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         colors = (BLUE, ORANGE, GREEN, VERMILLION) if len(names) == 4 else _BETTER_ALIKE_WORSE
         for k, (name, color) in enumerate(zip(names, colors)):
             x = shares.thresholds[enough]
-            ax.plot(x, 100 * shares.fraction[enough, k], color=color, linestyle=STYLES[k], label=name)
+            ax.plot(x, 100 * shares.fraction[enough, k], color=color, linestyle=STYLES[k], label=plain(name))
             band(ax, x, 100 * low[enough, k], 100 * high[enough, k], color)
             rows += [
                 {
@@ -192,7 +193,7 @@ def outcomes(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(
-            title=f"{analysis.grid.dataset} (n = {analysis.grid.examples:,})",
+            title=f"{plain(analysis.grid.dataset)} (n = {analysis.grid.examples:,})",
             xlabel=_margin_label(analysis) + " at least",
             ylabel="% of those examples",
             ylim=(0, 100),
@@ -211,7 +212,7 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         for k, size in enumerate(grid.sizes):
             quality, (low, high) = analysis.buckets.quality[size.name], analysis.buckets.band[size.name]
             color, seeds = CYCLE[k % len(CYCLE)], len(size.seeds)
-            label = f"{size.name} ({seeds} seed{'s' if seeds > 1 else ''})"
+            label = f"{plain(size.name)} ({seeds} seed{'s' if seeds > 1 else ''})"
             ax.plot(middle, 100 * quality, color=color, linestyle=STYLES[k % len(STYLES)], linewidth=1.2, label=label)
             band(ax, middle, 100 * low, 100 * high, color, many=len(grid.sizes))
             rows += [
@@ -229,8 +230,8 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 for b in range(100)
             ]
         ax.set(
-            title=f"{grid.dataset} (n = {grid.examples:,})",
-            xlabel=f"percentile of {grid.sizes[0].name}'s margin (100: most uncertain)",
+            title=f"{plain(grid.dataset)} (n = {grid.examples:,})",
+            xlabel=f"percentile of {plain(grid.sizes[0].name)}'s margin (100: most uncertain)",
             ylabel=quality_label(grid),
             xlim=(0, 100),
         )
