@@ -1,9 +1,9 @@
 """Draws made-up models with a known truth, to check that intervals and tests hold what they claim.
 
-An example has a difficulty. A run of a size gets it right where its skill, minus the difficulty, plus noise, is above 0;
-the noise has a part that all runs of the size share and a part of the run's own. How uncertain a run is follows from how
-far its value is from 0. `skill_sd` spreads the skill of a size's runs: 0 is the regime in which runs differ example by
-example, larger ones make whole runs better or worse. Nothing here uses the statistics that it is to check.
+An example has a difficulty. A run of a size gets it right where its skill, minus the difficulty, plus noise, is above
+0; the noise has a part that all runs of the size share and a part of the run's own. How uncertain a run is follows from
+how far its value is from 0. `skill_sd` spreads the skill of a size's runs: 0 is the regime in which runs differ example
+by example, larger ones make whole runs better or worse. Nothing here uses the statistics that it is to check.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Regime:
 
 @dataclass
 class Draw:
-    """Holds one dataset's runs: correctness [R, n] bool, uncertainty [R, n] float64 and answers [R, n] int of each size."""
+    """Holds the runs of each size: correctness [R, n] bool, uncertainty [R, n] float64 and answers [R, n] int."""
 
     correct: dict[str, np.ndarray]
     uncertainty: dict[str, np.ndarray]

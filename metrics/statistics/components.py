@@ -140,7 +140,7 @@ def example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray 
     """
     if clusters is None:
         return float(np.var(influence, ddof=1)) / examples
-    sums = np.bincount(clusters, weights=influence - influence.mean())
+    sums: np.ndarray = np.bincount(clusters, weights=influence - influence.mean())
     return float((sums**2).sum()) / len(influence) ** 2 * len(sums) / max(len(sums) - 1, 1)
 
 
@@ -182,13 +182,14 @@ def area_influence(deferral: DeferralOrder, gains: np.ndarray) -> np.ndarray:
     before = (at_knots[:, :-1] + at_knots[:, 1:]) / 2 / n  # [J, G]: over the more uncertain, half of the block's own
     rank = 1 - (starts + ends) / 2 / n  # [G]: F of each tie block
     lengths = ends - starts
-    influence = np.empty_like(centred)
+    influence: np.ndarray = np.empty_like(centred)
     influence[:, deferral.order] = np.repeat(before, lengths, axis=1)
     share = np.empty(n)
     share[deferral.order] = np.repeat(rank, lengths)
     influence += centred * (share - 0.5)
     area = (centred * share).mean(axis=1, keepdims=True)
-    return influence - 2 * area
+    influence -= 2 * area
+    return influence
 
 
 def churn_variance(
