@@ -15,17 +15,23 @@ _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def checked_name(key: str, value: object) -> str:
-    """Returns `value` where it can be part of an artifact's name; raises EdgewiseError, naming `key`, where it can't."""
+    """Returns `value` where it can be part of an artifact's name.
+
+    Raises EdgewiseError, naming `key`, where it can't.
+    """
     if isinstance(value, str) and len(value) <= MOST_CHARACTERS and _NAME.fullmatch(value):
         return value
     raise EdgewiseError(
-        f"{key}={value!r}: expected 1 to {MOST_CHARACTERS} letters, digits, '_', '.' and '-', the first and the last no "
-        f"'.' or '-', because it becomes part of artifacts' and files' names{_instead(key, value)}"
+        f"{key}={value!r}: expected 1 to {MOST_CHARACTERS} letters, digits, '_', '.' and '-', the first and the last "
+        f"neither '.' nor '-', because it becomes part of artifacts' and files' names{_instead(key, value)}"
     )
 
 
 def checked_seed(key: str, value: object) -> int:
-    """Returns `value` where it is a whole number from 0 to 2³¹ − 1; raises EdgewiseError, naming `key`, where not."""
+    """Returns `value` where it is a whole number from 0 to 2³¹ − 1.
+
+    Raises EdgewiseError, naming `key`, where it isn't.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED:
         return value
     raise EdgewiseError(
