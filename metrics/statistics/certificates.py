@@ -33,9 +33,9 @@ def rejected_by_limits(wins: np.ndarray, losses: np.ndarray, examples: int, epsi
 def trinomial_p(wins: int, losses: int, examples: int, epsilon: float, delta: float) -> float:
     """Returns a p-value of "the loss is at least ε" that is valid at level δ: P(p ≤ α) ≤ α at every α ≤ δ.
 
-    The statistic is wins − losses, of a trinomial with p₊ = p₋ + ε. What else it depends on, q = p₊ + p₋, is taken at its
-    worst over a Clopper-Pearson interval that misses it with probability β = δ / 50, and β is added (Berger and Boos
-    1994, JASA 89). Given K = wins + losses, wins is binomial with K trials and chance (1 + ε / q) / 2.
+    The statistic is wins − losses, of a trinomial with p₊ = p₋ + ε. What else it depends on, q = p₊ + p₋, is taken at
+    its worst over a Clopper-Pearson interval that misses it with probability β = δ / 50, and β is added (Berger and
+    Boos 1994, JASA 89). Given K = wins + losses, wins is binomial with K trials and chance (1 + ε / q) / 2.
     """
     from scipy.special import betaincinv
 
@@ -99,7 +99,7 @@ def least_epsilon(examples: int, delta: float) -> float:
 
     With wins = losses = 0 the limits are 1 − (δ / 2)^(1 / m), about ln(2 / δ) / m.
     """
-    low, high = 0.0, 1.0 - (delta / 2) ** (1 / examples)
+    low, high = 0.0, float(1.0 - (delta / 2) ** (1 / examples))
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if rejected(0, 0, examples, middle, delta) else (middle, high)
