@@ -1,7 +1,7 @@
 """Tests whether a mixture of two models loses more than ε against the larger one, exactly, at any number of examples.
 
 Where the smaller model answers, d is 1 (only the larger is right), −1 (only the smaller is) or 0; the mixture's loss is
-p₊ − p₋, the chances of d = 1 and of d = −1. A test rejects "the loss is above ε" at level δ: then the loss is at most ε,
+p₊ − p₋, the chances of d = 1 and of d = −1. A test rejects "the loss is above ε" at level δ: then it is at most ε,
 except with probability at most δ over the examples that were drawn.
 """
 
