@@ -20,6 +20,7 @@ from metrics.grid.runs import collect_grids
 from metrics.statistics.churn import CUT_PERCENT, bucket_churn, differing_in_buckets, differing_pairs
 from metrics.statistics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
 
 B = 24
@@ -60,20 +61,6 @@ def switchers(small, larger, scores, resampling):
         for score, values in scores.items():
             drawn.add(score, deferral_order(values[run]))
     return samples
-
-
-def draws(resampling):
-    """(b, drawn examples, size -> drawn runs, size -> runs drawn for ranking), one by one."""
-    weights = resampling.everything.weights
-    for b in range(resampling.resamples):
-        examples = np.repeat(np.arange(len(weights) - 1), weights[:-1, b])
-        if resampling.unit is not None:
-            examples = np.concatenate([np.flatnonzero(resampling.unit == unit) for unit in examples])
-        runs, ranking = (
-            {size: np.repeat(np.arange(counts.shape[1]), counts[b].astype(int)) for size, counts in drawn.items()}
-            for drawn in (resampling.seeds, resampling.ranking_seeds)
-        )
-        yield b, examples, runs, ranking
 
 
 def test_draws(resampling, grid):
