@@ -3,13 +3,16 @@
 import csv
 import json
 import math
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
+import metrics.beyond
 from conf.errors import EdgewiseError
 from conf.schema import Metrics
 from metrics.beyond import BEYOND_TABLES
-from metrics.beyond.table import interval_entries
+from metrics.beyond.table import BeyondTable, interval_entries
 from metrics.bootstrap.resampling import Estimate
 from metrics.tables.files import write_tables
 from metrics.tables.table import MOST_SHOWN, Column, Table
@@ -67,6 +70,13 @@ def test_every_table_in_every_form(out):
         assert (r"b\textbar{}c\&d" in tex) == ("b|c&d" in expected) and "\\bottomrule" in tex
         body = [line for line in tex.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in body}) == 1
+
+
+def test_no_table_of_a_module_is_left_out_of_the_list():
+    modules = [import_module(f"metrics.beyond.{module.name}") for module in iter_modules(metrics.beyond.__path__)]
+    defined = [one for module in modules for one in vars(module).values() if isinstance(one, BeyondTable)]
+    assert {table.name for table in defined} == {table.name for table in BEYOND_TABLES}
+    assert len({table.name for table in BEYOND_TABLES}) == len(BEYOND_TABLES)
 
 
 def test_names_and_units_of_columns():

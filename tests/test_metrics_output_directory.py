@@ -32,7 +32,9 @@ FILES = {
     *(f"tables/table{k}.{kind}" for k in (1, 2, 3) for kind in ("csv", "md", "tex")),
     *(f"tables/{table.name}.{kind}" for table in BEYOND_TABLES for kind in ("csv", "md", "tex")),
     *(f"figures/fig{k}.{kind}" for k in range(1, 7) for kind in ("csv", "png", "svg")),
-    *("curves/switcher.parquet", "summary.json", "report/index.html"),
+    "curves/switcher.parquet",
+    "summary.json",
+    "report/index.html",
 }
 SIZES = {"small": (10, 1.5), "base": (20, 1.6), "large": (30, 2.0)}
 
@@ -118,7 +120,14 @@ def test_churn_table(out):
 def test_curves(out, scores):
     table = pq.read_table(out / "curves" / "switcher.parquet")
     assert table.column_names == [
-        *("dataset", "small", "large", "small_seed", "large_seed", "score", "fraction", "value")
+        "dataset",
+        "small",
+        "large",
+        "small_seed",
+        "large_seed",
+        "score",
+        "fraction",
+        "value",
     ]
     assert table.num_rows == (3 * 9 + 6) * 6 * 101
     one = [

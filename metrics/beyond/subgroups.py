@@ -200,13 +200,13 @@ def simultaneous(values: np.ndarray, samples: np.ndarray, confidence: float) -> 
         return low, high, p
     with np.errstate(invalid="ignore"):
         deviations = samples - values[:, None]
-        known = ~np.isnan(deviations)
-        count = known.sum(axis=1)
-        sd = np.sqrt(np.square(np.where(known, deviations, 0.0)).sum(axis=1) / np.maximum(count - 1, 1))
+        drawn = ~np.isnan(deviations)  # a resample may hold no example of a subgroup
+        count = drawn.sum(axis=1)
+        sd = np.sqrt(np.square(np.where(drawn, deviations, 0.0)).sum(axis=1) / np.maximum(count - 1, 1))
     usable = (count > 1) & (sd > 0)
     if not usable.any():
         return low, high, p
-    scaled = np.where(known[usable], np.abs(deviations[usable]), 0.0) / sd[usable, None]
+    scaled = np.where(drawn[usable], np.abs(deviations[usable]), 0.0) / sd[usable, None]
     largest = scaled.max(axis=0)  # [B]
     reach = np.quantile(largest, confidence) * sd[usable]
     low[usable], high[usable] = values[usable] - reach, values[usable] + reach
