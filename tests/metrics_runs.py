@@ -8,7 +8,7 @@ import pytest
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse
 from metrics.beyond import Collector
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.scores import Scores
 from metrics.tables.table import Table

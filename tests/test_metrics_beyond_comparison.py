@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
 from metrics.beyond.comparison import ScoreComparison, holm, two_sided_p
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from tests.synthetic_scores import synthetic_grid
 
 

@@ -17,7 +17,7 @@ from metrics.beyond.ensemble import (
     member_counts,
 )
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from tests.metrics_runs import tables_of
 from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid

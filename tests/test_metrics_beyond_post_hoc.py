@@ -5,7 +5,7 @@ import pytest
 
 from conf.schema import Metrics
 from metrics.beyond.post_hoc import COMMITTEE, cross_fitted, features, rank_powers
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
 from tests.metrics_runs import tables_of

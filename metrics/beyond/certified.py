@@ -42,7 +42,7 @@ class CertifiedThresholds(Observer):
             def certified_by(score: str, large: SizeRuns = large) -> tuple[Row, list[Row]]:
                 return certified_entries(view.scores, score, view.size, large, half, self.config)
 
-            for score, entries in zip(view.scores, view.each(certified_by, view.scores), strict=True):
+            for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
                 self.entries[view.context, view.size.name, large.name, score] = entries
 
     def rows(self, analysis: Analysis) -> list[Row]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis, Each, SizeView
+from metrics.analysis.dataset import Analysis, SizeView
 from metrics.beyond.cost import at_cost, at_fraction, relative_cost, unknown_flops
 from metrics.beyond.table import PAIR, BeyondTable, Observer, interval_entries, pair_entries
 from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.tables.table import Column, Row
 
@@ -36,7 +37,7 @@ class EnsemblesBesideSwitchers(Observer):
         """Keeps what is needed of one size."""
         super().observe(view)
         if view.larger and len(view.size.seeds) >= 2:
-            self.ensembles[view.size.name] = ensembles_of(self.grid, view.size, view.resampling, view.each)
+            self.ensembles[view.size.name] = ensembles_of(self.grid, view.size, view.resampling, view.parallel_map)
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
@@ -126,7 +127,7 @@ class Ensembles:
     samples: dict[str, np.ndarray]  # combination -> [len(members), B], means over ensembles
 
 
-def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each = map) -> Ensembles:
+def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, parallel_map: ParallelMap = map) -> Ensembles:
     """Returns the ensembles of a size that has two runs or more, and `correct`.
 
     Resampled, an ensemble counts as often as the run that it starts with was drawn.
@@ -137,7 +138,7 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each 
     right: dict[str, np.ndarray] = {}  # combination -> [len(members), R, n], chance of being right
     if size.task == "classification":
         target = grid.target.recoded(grid.classes)
-        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, each)
+        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, parallel_map)
         right[MEAN_PROBABILITY][members.index(1)] = size.correct  # one model answers as it did, also where classes tie
     right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
     accuracy, samples = {}, {}
@@ -152,7 +153,7 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each 
 
 
 def mean_probability(
-    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], each: Each = map
+    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], parallel_map: ParallelMap = map
 ) -> np.ndarray:
     """Returns the chance that the class with the highest mean probability is right, for R ensembles of each size.
 
@@ -175,7 +176,7 @@ def mean_probability(
                 own = np.take_along_axis(best, target[some, None], axis=1)[:, 0]
                 right[row, first, some] = own / best.sum(axis=1)
 
-    list(each(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
+    list(parallel_map(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
     return right
 
 

@@ -64,7 +64,7 @@ class HeldOutPeaks(Observer):
                 seed = (self.config.seed, first + scores.index(score))
                 return held_out_peak(view.orders[score], view.size, large, halves, view.resampling, seed)
 
-            for score, peak in zip(view.distinct, view.each(peak_by, view.distinct), strict=True):
+            for score, peak in zip(view.distinct, view.parallel_map(peak_by, view.distinct), strict=True):
                 for alike in view.distinct[score]:
                     peaks[view.size.name, large.name, alike] = peak
 

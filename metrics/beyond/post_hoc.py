@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis, Each, SizePair, SizeView
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.pairs import SizePair
 from metrics.beyond.few import few_in_signature, first_few
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, interval_entries, pair_entries
 from metrics.bootstrap import SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import (
     DeferralOrder,
@@ -71,7 +73,7 @@ class LearnedScores(Observer):
         for large in view.larger:
             seed = (self.config.seed, len(learned))
             learned[view.size.name, large.name] = post_hoc_of(
-                view.size, large, view.scores, inputs, few, seed, view.each
+                view.size, large, view.scores, inputs, few, seed, view.parallel_map
             )
 
     def rows(self, analysis: Analysis) -> list[Row]:
@@ -182,7 +184,7 @@ def post_hoc_of(
     inputs: np.ndarray,
     resampling: Resampling,
     seed: tuple[int, ...],
-    each: Each = map,
+    parallel_map: ParallelMap = map,
 ) -> PostHoc:
     """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
 
@@ -199,7 +201,7 @@ def post_hoc_of(
     predicted = {}
     for score, columns in inputs_of.items():
         rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
-        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, each)
+        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, parallel_map)
     for run, own in enumerate(small.correct):
         drawn = samples.run(run)
         for score, values in predicted.items():
@@ -239,7 +241,7 @@ def cross_fitted(
     small_correct: np.ndarray,
     large_correct: np.ndarray,
     rng: np.random.Generator,
-    each: Each = map,
+    parallel_map: ParallelMap = map,
 ) -> np.ndarray:
     """Predicts E[d | inputs] of every run's examples by models that saw none of them: [R_small, n, F] -> [R_small, n].
 
@@ -256,7 +258,7 @@ def cross_fitted(
     own, other = np.asarray(rng.integers(runs, size=n)), np.asarray(rng.integers(len(large_correct), size=n))
     example = np.arange(n)
     d = large_correct[other, example].astype(np.float64) - small_correct[own, example]
-    powers = np.stack(list(each(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))  # [R_small, n, 4]
+    powers = np.stack(list(parallel_map(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))  # [R_small, n, 4]
     others = [np.flatnonzero(fold != k) for k in range(FOLDS)]
     fitted_on = [rng.choice(rows, MOST_ROWS, replace=False) if len(rows) > MOST_ROWS else rows for rows in others]
     predicted = np.zeros((runs, n))
@@ -279,7 +281,7 @@ def cross_fitted(
             for run in range(runs):
                 predicted[run, held_out] = powers[run][held_out] @ cubic + trees.predict(inputs[run][held_out])
 
-    list(each(of_fold, range(FOLDS)))
+    list(parallel_map(of_fold, range(FOLDS)))
     return predicted
 
 

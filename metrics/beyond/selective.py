@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis, Each, SizeView
+from metrics.analysis.dataset import Analysis, SizeView
 from metrics.beyond.few import few_in_signature, first_few
 from metrics.beyond.table import (
     PAIR,
@@ -23,6 +23,7 @@ from metrics.beyond.table import (
     score_entries,
 )
 from metrics.bootstrap.resampling import ResampledRanks, Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import DeferralOrder, sums_at_knots
 from metrics.tables.table import Column, Row
@@ -43,7 +44,7 @@ class SelectivePrediction(Observer):
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
         super().observe(view)
-        risks = size_risks(view.size, view.orders, first_few(view.resampling), view.each)
+        risks = size_risks(view.size, view.orders, first_few(view.resampling), view.parallel_map)
         orders_like = {other: score for score, others in view.distinct.items() for other in others}
         self.risks[view.context, view.size.name] = SizeRisks(
             {score: risks.runs[orders_like[score]] for score in view.scores},
@@ -202,7 +203,10 @@ class SizeRisks:
 
 
 def size_risks(
-    size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling, each: Each = map
+    size: SizeRuns,
+    orders: Mapping[str, Sequence[DeferralOrder]],
+    resampling: Resampling,
+    parallel_map: ParallelMap = map,
 ) -> SizeRisks:
     """Measures a size that has `correct`, by the orders of deferral of each score's runs.
 
@@ -218,7 +222,7 @@ def size_risks(
         return [risk_coverage(order, right) for order, right in zip(of_runs, correct, strict=True)], samples
 
     risks = SizeRisks({}, {})
-    for score, found in zip(orders, each(risks_of, orders.values()), strict=True):
+    for score, found in zip(orders, parallel_map(risks_of, orders.values()), strict=True):
         risks.runs[score], risks.samples[score] = found
     return risks
 

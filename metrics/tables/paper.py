@@ -12,7 +12,7 @@ import numpy as np
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import Analysis
-from metrics.analysis.size import OF_TOKENS
+from metrics.analysis.size import CONTEXT_SCORES
 from metrics.bootstrap.resampling import Estimate
 from metrics.statistics.churn import BUCKETS
 from metrics.tables.cells import ON_PAGE, Cell, number_cell
@@ -202,7 +202,7 @@ def _in_both_contexts(analysis: Analysis) -> Iterator[Row]:
     for table in (TABLE1, TABLE3):
         for one in by_context:
             for row in table.rows(one):
-                if row["score"] in OF_TOKENS:
+                if row["score"] in CONTEXT_SCORES:
                     deployable = "yes" if one.context == "self" else "no"
                     yield {**row, "table": int(table.name[-1]), "context": one.context, "deployable": deployable}
 
