@@ -152,7 +152,7 @@ def finish_sweep() -> int:
         failed = sum(state.state != "done" for state in states)
         by_dataset = {config.dataset.name: config for config in sweep.configs}
         if sweep.configs[0].sweeps.metrics:
-            from metrics.output.headline import tell
+            from metrics.output.headline import print_headline
             from metrics.stage import compute_metrics
 
             console = Console(highlight=False, soft_wrap=True)
@@ -161,7 +161,7 @@ def finish_sweep() -> int:
                     print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
                     continue
                 try:
-                    tell(compute_metrics(config, sweep.tracker, console.print), console)
+                    print_headline(compute_metrics(config, sweep.tracker, console.print), console)
                 except EdgewiseError as error:
                     failed += 1
                     print(f"error: metrics of {dataset}: {error}", file=sys.stderr)
