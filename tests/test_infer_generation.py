@@ -15,7 +15,7 @@ from metrics.statistics.text import corpus_bleu, exact_match, f1
 from tests.test_train_loop import train_here
 from tracking.store import Store
 from train import t5
-from train.data.sources import load_split
+from train.data.splits import load_split
 from train.model_artifact import load_model
 
 WORDS = ["red", "blue", "green", "black"]

@@ -157,7 +157,7 @@ def test_a_failed_cell_leaves_its_traceback_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides, said",
+    ("overrides", "said"),
     [
         (["size=nano,huge"], "size/huge"),
         (["dataset=demo,nope"], "dataset/nope"),

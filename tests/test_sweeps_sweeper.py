@@ -18,7 +18,7 @@ def job(size, first, count):
 
 
 @pytest.mark.parametrize(
-    "seeds, n, wanted",
+    ("seeds", "n", "wanted"),
     [
         (range(4), 2, [(0, 2), (2, 2)]),
         (range(5), 2, [(0, 2), (2, 2), (4, 1)]),

@@ -22,15 +22,16 @@ import json, sys
 from omegaconf import OmegaConf
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from train.data.sources import load_split, source_digest, source_record, split_names
+from train.data.source import Source
+from train.data.splits import load_split
 for name, changes in json.loads(sys.argv[1]):
     values = OmegaConf.merge(OmegaConf.structured(Dataset), OmegaConf.load(f"conf/dataset/{name}.yaml"), changes)
     dataset = OmegaConf.to_object(values)
     dataset.check()
     try:
-        splits = {split: load_split(dataset, split) for split in split_names(dataset)}
+        splits = {split: load_split(dataset, split) for split in Source(dataset).names}
         rows = {split: list(map(list, zip(s.example_id, s.inputs, s.targets))) for split, s in splits.items()}
-        shown = {"digest": source_digest(dataset), "record": source_record(dataset), "rows": rows}
+        shown = {"digest": Source(dataset).digest, "record": Source(dataset).provenance, "rows": rows}
         shown["skipped"] = {split: s.skipped for split, s in splits.items()}
     except EdgewiseError as error:
         shown = {"error": str(error)}

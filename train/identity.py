@@ -11,7 +11,7 @@ from typing import Any
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from tracking.interface import Artifact, Tracker
-from train.data.sources import source_digest
+from train.data.source import source_of
 from train.pretrained.find import initial_content
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
@@ -46,7 +46,7 @@ def dataset_identity(config: Config) -> dict[str, Any]:
         "classes": list(map(list, dataset.classes.items())) if dataset.classes else None,
         "template": dataset.template,
         "max_input_length": dataset.max_input_length,
-        "source": source_digest(dataset),
+        "source": source_of(dataset).digest,
     } | ({} if dataset.task == "classification" else {"max_target_length": dataset.max_target_length})
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.sources import Split, say
+from train.data.notices import print_once
+from train.data.splits import Split
 from train.data.tokens import Encoded, Vocabulary
 
 _VERSION = 1  # goes up with every change to what `Vocabulary.encode` gives
@@ -34,7 +35,7 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
             _write(encoded, folder)
             encoded = _read(folder, len(split)) or encoded  # mapped: the copy in memory goes
     if encoded.truncated:
-        say(
+        print_once(
             f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} {what} "
             f"({encoded.truncated / len(split):.1%}) are longer than {max_length} tokens and are cut"
         )
@@ -68,6 +69,6 @@ def _write(encoded: Encoded, folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.rename(temporary, folder)
     except OSError as error:
-        say(f"the encoding is not kept: {error}")  # a full disk or a read-only cache stops no one
+        print_once(f"the encoding is not kept: {error}")  # a full disk or a read-only cache stops no one
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from conf.errors import EdgewiseError
 
 ENDINGS = ("csv", "tsv", "json", "jsonl", "parquet")
-_CSV_BLOCK = 1 << 25  # bytes; a row has to fit into one block
+CSV_BLOCK = 1 << 25  # bytes of a file that are parsed at a time; a row has to fit into one block
 
 Columns = dict[str, list[str | None]]  # name -> [n]; None is a missing value
 
@@ -74,7 +74,7 @@ def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) ->
             file,
             # One thread: only then does a ragged row come with its number.
             pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=_CSV_BLOCK, column_names=keys, skip_rows_after_names=1
+                use_threads=False, block_size=CSV_BLOCK, column_names=keys, skip_rows_after_names=1
             ),
             pyarrow.csv.ParseOptions(
                 delimiter=delimiter,
@@ -96,7 +96,7 @@ def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) ->
                 f"{bad[0].expected_columns} columns: {short(bad[0].text)}"
                 + (". Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
             ) from None
-        if "straddling" in str(error) and file.stat().st_size < _CSV_BLOCK:  # a header without a line end
+        if "straddling" in str(error) and file.stat().st_size < CSV_BLOCK:  # a header without a line end
             return names, {name: [] for name in kept.values()}
         raise EdgewiseError(f"{file}: can't be read as {file.suffix}: {error}") from None
     if duplicated := first_duplicate(list(kept.values())):

@@ -16,13 +16,13 @@ from conf.errors import EdgewiseError
 from conf.machine import cores
 from conf.schema import Tokenizer
 from tracking.files import written_whole
-from train.data.sources import Split
+from train.data.splits import Split
 
 PAD, EOS, UNK = 0, 1, 2
 
 _TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
 _TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
-_ENCODE_CHUNK = 256  # texts at a time, for each core
+ENCODE_CHUNK = 256  # texts at a time, for each core
 
 
 @dataclass
@@ -148,12 +148,12 @@ class Vocabulary:
         end = np.array([EOS], np.int32)
 
         def encode_some(start: int) -> tuple[np.ndarray, np.ndarray, int]:
-            encoded = self._processor.encode(list(texts[start : start + _ENCODE_CHUNK]), out_type="numpy")
+            encoded = self._processor.encode(list(texts[start : start + ENCODE_CHUNK]), out_type="numpy")
             full = np.array([len(ids) for ids in encoded], np.int64)
             parts = chain.from_iterable((ids[: max_length - 1], end) for ids in encoded)
             return np.concatenate([*parts]), np.minimum(full + 1, max_length), int((full >= max_length).sum())
 
-        starts = range(0, len(texts), _ENCODE_CHUNK)
+        starts = range(0, len(texts), ENCODE_CHUNK)
         if len(starts) > 1:
             with ThreadPoolExecutor(cores()) as pool:  # SentencePiece lets go of the interpreter while it encodes
                 done = list(pool.map(encode_some, starts))
