@@ -1,4 +1,4 @@
-"""A split's texts in token ids, encoded once: kept on disk under its fingerprint, read back memory-mapped."""
+"""Encodes a split's texts once: their token ids are kept on disk by its fingerprint and read back memory-mapped."""
 
 import hashlib
 import json
@@ -19,10 +19,10 @@ _ENCODING = threading.Lock()  # of the threads of one process, the first encodes
 
 
 def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path, what: str = "inputs") -> Encoded:
-    """The split's inputs or targets, cut to `max_length` tokens, from under `cache` where they are encoded already.
+    """Returns the ids of the split's inputs or targets (`what`), cut to `max_length` tokens.
 
-    Says on stderr how many were cut. Two processes may encode at once: each writes a folder of its own, and
-    the first to be done gives it the name.
+    They are read from `cache` where they have been encoded before. How many texts are cut is printed on stderr. Two
+    processes may encode at once: each writes a folder of its own, and the first to be done gives it the name.
     """
     texts = {"inputs": split.inputs, "targets": split.targets}[what]
     key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
@@ -43,7 +43,7 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
 
 
 def _read(folder: Path, n: int) -> Encoded | None:
-    """None where there is nothing, or nothing whole."""
+    """Reads an encoding of `n` texts; returns None where there is none, or not all of it."""
     try:
         truncated = json.loads((folder / "about.json").read_text())["truncated"]
         # Plain arrays over the maps: np.memmap costs at every slice.
@@ -56,6 +56,7 @@ def _read(folder: Path, n: int) -> Encoded | None:
 
 
 def _write(encoded: Encoded, folder: Path) -> None:
+    """Writes an encoding for `_read`, whole or not at all."""
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)

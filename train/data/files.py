@@ -1,8 +1,8 @@
-"""One file of rows as columns of text: CSV, TSV, JSON, JSON Lines or Parquet.
+"""Reads one file of rows as columns of text: CSV, TSV, JSON, JSON Lines or Parquet.
 
 Every value is read as the string the file holds: "01" stays "01", and nothing is guessed to be a number or a date. A
 field of an object is a column of its own, `answers.text`; a list of texts, where one is wanted, is read as its JSON.
-What is wrong is said with the file's name and the data row (1-based, the header not counted) or the line.
+An error names the file and the data row (1-based, the header not counted) or the line.
 """
 
 import csv
@@ -26,26 +26,27 @@ Columns = dict[str, list[str | None]]  # name -> [n]; None is a missing value
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which columns to read: `names`, `example_id` and the `slice_*`. Of these, `lists` may hold lists of texts."""
+    """Says which columns to read: `names`, `example_id` and the `slice_*`. Those in `lists` may hold lists of texts."""
 
     names: frozenset[str]
     lists: frozenset[str] = frozenset()
 
     def __call__(self, name: str) -> bool:
+        """Returns whether the column `name` is to be read."""
         return name in self.names or is_carried(name)
 
     def inside(self, name: str) -> bool:
-        """Whether a field of the object `name` is wanted, as `answers.text` is of `answers`."""
+        """Returns whether a field of the object `name` is wanted, as `answers.text` is of `answers`."""
         return any(other.startswith(f"{name}.") for other in self.names)
 
 
 def is_carried(name: str) -> bool:
-    """Whether a column comes along with any dataset: `example_id` and `slice_*`."""
+    """Returns whether a column is read of any dataset that has it: `example_id` and `slice_*`."""
     return name == "example_id" or name.startswith("slice_")
 
 
 def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
-    """The names of all columns, and the values of the wanted ones, read as the file's ending says.
+    """Reads a file as its ending says; returns the names of all columns, and the values of the wanted ones.
 
     Raises EdgewiseError for a file that can't be read so.
     """
@@ -53,12 +54,12 @@ def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
 
 
 def first_duplicate(names: Sequence[str]) -> str | None:
-    """The first name that is there a second time."""
+    """Returns the first name that is there a second time; None where all differ."""
     return next((name for i, name in enumerate(names) if name in names[:i]), None)
 
 
 def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) -> tuple[list[str], Columns]:
-    """CSV (quotes, newlines inside them) or TSV (a tab, no quoting). An empty value is "", never None."""
+    """Reads CSV (quotes, newlines inside them) or TSV (a tab, no quoting). An empty value is "", never None."""
     _check_is_text(file)
     names = _header(file, delimiter, quoted)
     keys = [str(i) for i in range(len(names))]  # the header's own names may repeat
@@ -129,7 +130,8 @@ def _header(file: Path, delimiter: str, quoted: bool) -> list[str]:
 
 def _decoded(file: Path, name: str, column: pa.ChunkedArray) -> list[str | None]:
     try:
-        return column.cast(pa.string()).to_pylist()
+        values: list[str | None] = column.cast(pa.string()).to_pylist()
+        return values
     except pa.ArrowInvalid:
         for row, value in enumerate(column.to_pylist(), 1):
             try:
@@ -140,7 +142,7 @@ def _decoded(file: Path, name: str, column: pa.ChunkedArray) -> list[str | None]
 
 
 def _read_json(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
-    """A list of objects, or {"data": [objects]}."""
+    """Reads a list of objects, or {"data": [objects]}."""
     _check_is_text(file)
     data = file.read_bytes()
     try:
@@ -162,7 +164,7 @@ def _read_json(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
 
 
 def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
-    """One object a line; blank lines don't count."""
+    """Reads one object a line; blank lines don't count."""
     _check_is_text(file)
     rows: list[Any] = []
     names: dict[str, None] = {}
@@ -200,7 +202,7 @@ def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str
 
 
 def _flat(row: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """The row with the fields of wanted objects beside the rest, by their dotted names."""
+    """Returns the row with the fields of wanted objects beside the rest, by their dotted names."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict) and wanted.inside(name):
@@ -226,7 +228,7 @@ def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
 
 
 def from_arrow(where: Path | str, schema: pa.Schema, table: pa.Table, wanted: Wanted) -> tuple[list[str], Columns]:
-    """The names of all columns of `schema`, and the wanted ones' values; `table` holds those and may hold more."""
+    """Returns the names of all columns of `schema`, and the wanted ones' values from `table`, which may hold more."""
     names = [name for field in schema for name in _flat_names(field, wanted)]
     columns: dict[str, pa.ChunkedArray] = {}
     for name in table.column_names:
@@ -282,7 +284,7 @@ def _check_is_text(file: Path) -> None:
 
 
 def texts(where: Path | str, name: str, values: list[Any], wanted: Wanted) -> list[str | None]:
-    """A column's values as text; EdgewiseError, with the row (from 1), for one that is none."""
+    """Returns a column's values as text; EdgewiseError, with the row (from 1), for one that can't be text."""
     lists = name in wanted.lists
     return [
         value if value is None or isinstance(value, str) else _as_text(where, row, name, value, lists)
@@ -291,7 +293,7 @@ def texts(where: Path | str, name: str, values: list[Any], wanted: Wanted) -> li
 
 
 def _as_text(where: Path | str, row: int, name: str, value: Any, lists: bool) -> str:
-    """A number or truth value as Python writes it, a list of texts as JSON where there may be `lists`."""
+    """Writes a number or truth value as Python does, and a list of texts as JSON where there may be `lists`."""
     if lists and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (list, dict, bytes)):
@@ -309,12 +311,12 @@ def _not_utf8(file: Path, row: int, name: str, error: UnicodeDecodeError) -> str
 
 
 def listed(names: Sequence[str]) -> str:
-    """At most 20 names, each cut short: a file without a header row has whole texts for names."""
+    """Joins at most 20 names, each cut short: a file without a header row has whole texts for names."""
     shown = ", ".join(short(name, 40) if name else "''" for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def short(text: str, most: int = 80) -> str:
-    """The text on one line, cut to `most` characters."""
+    """Returns the text on one line, cut to `most` characters."""
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -30,16 +30,18 @@ def fill_template(template: str, columns: Mapping[str, Sequence[str]], n: int) -
 
 def _parts(template: str) -> list[tuple[str, str | None]]:
     """Cuts the template into pairs of literal text and the column that follows it, None at the end."""
-    given = f"dataset.template={template!r}"
+    setting = f"dataset.template={template!r}"
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise EdgewiseError(f"{given}: {error}; expected text with column names in braces, such as {{text}}") from None
+        raise EdgewiseError(
+            f"{setting}: {error}; expected text with column names in braces, such as {{text}}"
+        ) from None
     parts: list[tuple[str, str | None]] = []
     for literal, column, spec, conversion in parsed:
         if column is not None and (column == "" or column.isdigit()):
-            raise EdgewiseError(f"{given}: {{{column}}} has no column name; write it as {{text}}")
+            raise EdgewiseError(f"{setting}: {{{column}}} has no column name; write it as {{text}}")
         if spec or conversion:
-            raise EdgewiseError(f"{given}: expected a plain column name in the braces of {{{column}}}, no format")
+            raise EdgewiseError(f"{setting}: expected a plain column name in the braces of {{{column}}}, no format")
         parts.append((literal, column))
     return parts
