@@ -8,8 +8,8 @@ from train.data.files import short
 def gold_answers(value: str | None) -> list[str]:
     """Returns the distinct answers in their order, those without a word left out; [] where there is none.
 
-    Raises ValueError for what looks like JSON and isn't a list of texts: a list in Python's own notation would else become
-    an answer.
+    Raises ValueError for what looks like JSON and isn't a list of texts: else a list in Python's own notation would
+    become an answer.
     """
     if value is None or not value.strip():
         return []
