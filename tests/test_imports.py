@@ -68,6 +68,15 @@ def test_a_command_starts_without_jax(module):
     assert result.stdout.strip() == "[]"
 
 
+def test_scoring_loads_no_tables_figures_or_report():
+    code = "import sys, infer.scoring; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    rooms = ("analysis", "beyond", "figures", "output", "report", "tables")
+    unneeded = {"matplotlib", "sklearn", *(f"metrics.{room}" for room in rooms)}
+    assert "metrics.scores.preview" in loaded and not loaded & unneeded
+
+
 def test_no_module_is_a_bag_of_odds_and_ends():
     names = {path.stem for room in ROOMS for path in (REPO / room).rglob("*.py")}
     assert not names & {"utils", "util", "common", "helpers", "misc"}
