@@ -13,7 +13,7 @@ import pytest
 from conf.errors import EdgewiseError
 from tests.slurm import free_port
 from tests.support import REPO
-from tests.test_train_loop import SMALL
+from tests.training import SMALL
 from tracking.store import Store
 
 GIVEN = (*SMALL, "size.d_model=16", "train.batch_size=16", "mesh.data=2", "mesh.fsdp=4")

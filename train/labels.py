@@ -123,7 +123,7 @@ def score_examples(
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     compiled = compile_label_scoring(size, dtype, mesh)
     for rows, length, row_count in batches:
-        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
+        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
         tree = labels.tree(label_room(size, (row_count, length)))
         yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
 
