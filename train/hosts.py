@@ -5,6 +5,8 @@ all of them must take the same turns: whatever decides a turn is read at a barri
 prints and writes for all; the others read the store, and write nothing to it.
 """
 
+import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,18 +31,39 @@ def join(hosts: Hosts) -> None:
     if not (hosts.auto or hosts.coordinator) or jax.distributed.is_initialized():
         return
     try:
+        if hosts.coordinator and hosts.process:
+            _await(hosts.coordinator, hosts.timeout)
         jax.distributed.initialize(
             coordinator_address=hosts.coordinator,
             num_processes=hosts.processes,
             process_id=hosts.process,
             initialization_timeout=hosts.timeout,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         setting = f"hosts.coordinator={hosts.coordinator}" if hosts.coordinator else "hosts.auto=true"
         raise EdgewiseError(
             f"{setting}: {first_line(error)}. Expected as many processes as hosts.processes says, started with "
             "the same command and a hosts.process of their own; hosts.auto=true works on Slurm, TPU pods, Open MPI"
         ) from error
+
+
+def _await(address: str, seconds: float) -> None:
+    """Waits until something listens at HOST:PORT: where nothing does, JAX itself aborts the process with a stack trace.
+
+    Raises OSError when the time is up, and ValueError for what is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("expected HOST:PORT")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise OSError(f"nothing answered there in {seconds} s ({error.strerror or error})") from error
+        time.sleep(0.2)
 
 
 def first() -> bool:

@@ -78,9 +78,9 @@ def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
 
 def scoring_tokens(infer: Infer, mesh: jax.sharding.Mesh) -> int:
     """Returns how many positions a batch may have that is scored on `mesh`."""
-    on_cpu: bool = mesh.devices.flat[0].platform == "cpu"
-    default = CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS
-    return infer.batch_tokens or default
+    if infer.batch_tokens is not None:
+        return infer.batch_tokens
+    return CPU_BATCH_TOKENS if mesh.devices.flat[0].platform == "cpu" else BATCH_TOKENS
 
 
 # --- the layout of parameters ----------------------------------------------------------------------------------------
