@@ -44,7 +44,7 @@ def step_config(optimizer: str) -> StepConfig:
 
     with initialize_config_dir(CONF, version_base="1.3"):
         composed = to_config(compose("config", [f"optimizer={optimizer}", "optimizer.min_dim_size_to_factor=16"]))
-    return StepConfig.of(composed, SIZE)
+    return StepConfig.from_config(composed, SIZE)
 
 
 def batch(step: int) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ def batch():
 
 def step_config(compose, *overrides):
     config = compose(*NANO, *overrides)
-    return StepConfig.of(config, config.size), config.size
+    return StepConfig.from_config(config, config.size), config.size
 
 
 def test_cross_entropy_and_z_loss_by_hand():

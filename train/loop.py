@@ -101,7 +101,7 @@ class Training:
     @property
     def compiled(self) -> Compiled:
         """Returns the compiled functions, which the process keeps."""
-        return compile_train_step(StepConfig.of(self.config, self.size), self.mesh)
+        return compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
 
     def fit(self, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: Stop) -> TrainState:
         """Runs the steps that are left, logs to `run` and saves to `directory` on the way, and returns the last state.

@@ -36,10 +36,10 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """All that a compiled step depends on, hashable. The seed is not in it."""
+    """Holds all that a compiled step depends on. The seed is not part of it: it is an argument of the step."""
 
-    size: tuple
-    optimizer: tuple
+    size: Size
+    optimizer: Optimizer
     steps: int
     z_loss: float
     loss_normalizer: str
@@ -47,21 +47,18 @@ class StepConfig:
     remat: str = "none"
 
     @classmethod
-    def of(cls, config: Config, size: Size) -> "StepConfig":
+    def from_config(cls, config: Config, size: Size) -> "StepConfig":
+        """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known."""
         train = config.train
         return cls(
-            _items(size),
-            _items(config.optimizer),
+            size,
+            config.optimizer,
             train.steps,
             train.z_loss,
             train.loss_normalizer,
             dtype_of(config),
             train.remat,
         )
-
-
-def _items(part: Any) -> tuple:
-    return tuple(sorted(vars(part).items()))
 
 
 def dtype_of(config: Config) -> str:
@@ -124,11 +121,9 @@ def train_step(
 
     The dropout key depends on (seed, step) alone, so that a resumed run drops what an uninterrupted one drops.
     """
-    size = Size(**dict(c.size))
-    optimizer_config = Optimizer(**dict(c.optimizer))
     key = jax.random.fold_in(seed_key, state.step)
-    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, size, c)
-    optimizer = make_optimizer(optimizer_config, c.steps)
+    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, c.size, c)
+    optimizer = make_optimizer(c.optimizer, c.steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {
         "loss": sums["nll"] / sums["tokens"],
@@ -136,26 +131,26 @@ def train_step(
         "token_accuracy": sums["hits"] / sums["tokens"],
         "target_tokens": sums["tokens"],
         "gradient_norm": optax.tree.norm(grads),
-        "learning_rate": jnp.asarray(learning_rate(optimizer_config, c.steps)(state.step)),
+        "learning_rate": jnp.asarray(learning_rate(c.optimizer, c.steps)(state.step)),
     }
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
 
 def init_state(seed_key: jax.Array, c: StepConfig) -> TrainState:
     """Returns random parameters and an empty optimizer state, at step 0."""
-    params = t5.init_params(Size(**dict(c.size)), seed_key)
+    params = t5.init_params(c.size, seed_key)
     return fresh_state(params, c)
 
 
 def fresh_state(params: t5.Params, c: StepConfig) -> TrainState:
     """Returns these parameters with an empty optimizer state, at step 0."""
-    optimizer = make_optimizer(Optimizer(**dict(c.optimizer)), c.steps)
+    optimizer = make_optimizer(c.optimizer, c.steps)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def eval_sums(params: t5.Params, batch: dict[str, jax.Array], c: StepConfig) -> Metrics:
     """Returns sums over the batch's target tokens, without dropout: `nll`, `tokens`, `hits` and the z-loss `z`."""
-    return loss_fn(params, batch, None, Size(**dict(c.size)), c)[1]
+    return loss_fn(params, batch, None, c.size, c)[1]
 
 
 # --- compiled --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class ProgramMaker:
 
     def train_step(self) -> Program:
         """Returns the train step of a packed batch."""
-        compiled = compile_train_step(StepConfig.of(self.config, self.size), self.mesh)
+        compiled = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
         shapes, batch = self._packed_batch()
         key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=self._replicated)
         flops = 3 * self._forward_flops(*shapes["targets"])  # the backward pass counts twice the forward one
@@ -70,7 +70,7 @@ class ProgramMaker:
 
     def teacher_forcing(self) -> Program:
         """Returns the step that scores a packed batch's own targets."""
-        compiled = compile_train_step(StepConfig.of(self.config, self.size), self.mesh)
+        compiled = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
         shapes, batch = self._packed_batch()
         flops = self._forward_flops(*shapes["targets"])
         return Program(
@@ -88,7 +88,7 @@ class ProgramMaker:
             "labels": list(self.labels.padded.shape),
             "positions": list(tree.tokens.shape),
         }
-        params = compile_train_step(StepConfig.of(self.config, self.size), self.mesh).abstract.params
+        params = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh).abstract.params
         abstract_tree = jax.tree.map(self._as_abstract, tree)
         scoring = compile_label_scoring(self.size, self.config.train.dtype, self.mesh)
         return Program(
