@@ -206,7 +206,7 @@ def test_a_model_artifact_reads_back(model):
     got = load_model(artifact, None)
     assert got.size == size and got.vocabulary.size <= 64
     equal(got.params, params)
-    checkpoint = find.of_artifact(artifact)
+    checkpoint = find.from_artifact(artifact)
     assert checkpoint.content == artifact.digest and checkpoint.size.name == "tiny"
 
 

@@ -50,12 +50,12 @@ def make(size, seed=0):
 
 
 def full_logits(size, params, inputs, targets, key=None):
-    return _jitted(tuple(vars(size).items()))(params, inputs, targets, key)
+    return _jitted(size)(params, inputs, targets, key)
 
 
 @functools.cache
 def _jitted(size):
-    return jax.jit(functools.partial(_full_logits, Size(**dict(size))))
+    return jax.jit(functools.partial(_full_logits, size))
 
 
 def _full_logits(size, params, inputs, targets, key):

@@ -91,14 +91,10 @@ def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Bud
     return label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
 
 
+@functools.lru_cache(maxsize=32)
 def compile_label_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
     """`label_log_likelihoods` jitted: (params, inputs, tree) -> [B, K]."""
-    return _compiled(tuple(sorted(vars(size).items())), dtype, mesh)
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
-    scoring = functools.partial(label_log_likelihoods, size=Size(**dict(size)), dtype=dtype)
+    scoring = functools.partial(label_log_likelihoods, size=size, dtype=dtype)
     return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
@@ -123,7 +119,7 @@ def score_examples(
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     compiled = compile_label_scoring(size, dtype, mesh)
     for rows, length, row_count in batches:
-        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
+        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
         tree = labels.tree(label_room(size, (row_count, length)))
         yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
 

@@ -69,7 +69,7 @@ def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
     if match := hub.HUB_ID.fullmatch(given):
         return _on_the_hub(given, match["id"], match["revision"])
     try:
-        return of_artifact(open_tracker(tracking).artifact(given))
+        return from_artifact(open_tracker(tracking).artifact(given))
     except NotFound:
         raise EdgewiseError(
             f"{key}={given} is neither a folder nor an artifact here: expected a Hub id such as google-t5/t5-small, a "
@@ -141,7 +141,7 @@ def initial_content(config: Config) -> str:
 # --- the four kinds --------------------------------------------------------------------------------------------------
 
 
-def of_artifact(artifact: Artifact) -> Checkpoint:
+def from_artifact(artifact: Artifact) -> Checkpoint:
     """One of our own models. Raises EdgewiseError where the artifact is not a model's."""
     wanted = (hf.WEIGHTS, hf.CONFIG, hf.VOCABULARY, CELL)
     if missing := [name for name in wanted if name not in artifact.files]:

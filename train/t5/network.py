@@ -103,19 +103,19 @@ def with_vocabulary(size: Size, pieces: int) -> Size:
 
 
 @functools.lru_cache(maxsize=16)
-def _abstract(key: tuple[tuple[str, Any], ...]) -> tuple[nnx.GraphDef[T5], nnx.State[Any, Any]]:
+def _abstract(size: Size) -> tuple[nnx.GraphDef[T5], nnx.State[Any, Any]]:
     """Returns the network's structure, and its parameters' shapes and dtypes."""
-    return nnx.split(nnx.eval_shape(lambda: T5(Size(**dict(key)), rngs=nnx.Rngs(params=0))))
+    return nnx.split(nnx.eval_shape(lambda: T5(size, rngs=nnx.Rngs(params=0))))
 
 
 def abstract_params(size: Size) -> Params:
     """Returns the parameters' shapes and dtypes as a nested dict; costs no memory."""
-    return nnx.to_pure_dict(_abstract(tuple(sorted(vars(size).items())))[1])
+    return nnx.to_pure_dict(_abstract(size)[1])
 
 
 def model(size: Size, params: Params) -> T5:
     """Returns the network with these parameters in it; copies nothing, so it may be called inside `jax.jit`."""
-    graph, state = _abstract(tuple(sorted(vars(size).items())))
+    graph, state = _abstract(size)
     state = jax.tree.map(lambda x: x, state)  # a copy: the cached one stays abstract
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graph, state)
