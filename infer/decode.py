@@ -207,7 +207,7 @@ def decode_examples(
     compiled = _compiled(size, dtype, max_length, beams, alpha, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, length, row_count in batches:
-        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
+        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
         out = jax.device_get(hosts.whole(compiled(params, ids)))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 

@@ -11,8 +11,8 @@ from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
 from infer.identity import ModelSource, infer_run_id, scoring_identity
-from metrics.output.previews import most_uncertain
 from metrics.scores import Scores, write_scores
+from metrics.scores.preview import most_uncertain
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train.cell_data import cell_size, log_data
 from train.data.source import source_of

@@ -190,7 +190,7 @@ def score_sequences(
     for rows, input_length, target_length, row_count in batches:
         ids = [some.padded(rows, target_length, row_count) for some in targets]
         lengths = [np.pad(some.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for some in targets]
-        on_mesh = hosts.laid((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
+        on_mesh = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
         scored = jax.device_get(hosts.whole(compiled(params, *on_mesh)))
         yield (
             rows,

@@ -12,7 +12,7 @@ import sacrebleu
 from infer.identity import find_model, finished_scores, quality, scoring_identity
 from metrics.scores import read_scores
 from metrics.statistics.text import corpus_bleu, exact_match, f1
-from tests.test_train_loop import train_here
+from tests.training import train_here
 from tracking.store import Store
 from train import t5
 from train.data.splits import load_split

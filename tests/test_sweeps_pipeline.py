@@ -10,8 +10,8 @@ import pytest
 
 from metrics.scores import read_scores
 from sweeps.status import cell_states, known_cells
-from tests.conftest import REPO
-from tests.test_train_loop import SMALL, wait_for_checkpoint
+from tests.support import REPO
+from tests.training import SMALL, wait_for_checkpoint
 from tracking.store import Store
 
 GRID = ("-m", *[o for o in SMALL if not o.startswith("size.")], "train.steps=10", "size=nano,micro", "seed=range(2)")

@@ -7,7 +7,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from sweeps.seeds import overrides_of_jobs, split_seed
-from tests.conftest import REPO
+from tests.support import REPO
 
 
 def cells(sizes, seeds):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conf.schema import Dataset
-from tests.conftest import shared_data
+from tests.support import shared_data
 from train.data.encodings import encode_split
 from train.data.notices import print_once
 from train.data.splits import Split, load_split

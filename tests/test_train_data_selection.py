@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from tests.conftest import REPO
+from tests.support import REPO
 from train.data.notices import print_once
 from train.data.source import Source
 from train.data.splits import Split, load_split

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from tests.conftest import REPO
+from tests.support import REPO
 from train.data.answers import gold_answers
 from train.data.source import Source
 from train.data.splits import load_split

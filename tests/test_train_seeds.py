@@ -12,8 +12,8 @@ import jax
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
-from tests.test_train_loop import SMALL, config_in, train_here
+from tests.support import REPO
+from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train.seeds import seeds_of, side_by_side
 from train.sharding import device_groups
