@@ -1,6 +1,5 @@
 """Datasets from the Hub, over HTTP to a small one on the loopback: online, from the warm cache, and what goes wrong."""
 
-import io
 import json
 import os
 import subprocess
@@ -8,10 +7,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
+from tests.hub_repositories import IMDB, IMDB_CARD, parquet
 from tests.hub_server import HubServer
 from tests.support import REPO
 
@@ -38,7 +36,7 @@ for name, changes in json.loads(sys.argv[1]):
     print(json.dumps(shown))
 """
 
-IMDB, TOXIC = "stanfordnlp/imdb", "dirtycomputer/Toxic_Comment_Classification_Challenge"
+TOXIC = "dirtycomputer/Toxic_Comment_Classification_Challenge"
 AMAZON, YAHOO = "McAuley-Lab/Amazon-Reviews-2023", "community-datasets/yahoo_answers_topics"
 SQUAD, WMT = "rajpurkar/squad", "wmt/wmt_t2t"
 WMT_CARD = """---
@@ -50,21 +48,6 @@ configs:
   - {split: test, path: de-en/test-*}
 ---
 """
-IMDB_CARD = """---
-configs:
-- config_name: plain_text
-  data_files:
-  - {split: train, path: plain_text/train-*}
-  - {split: test, path: plain_text/test-*}
-  - {split: unsupervised, path: plain_text/unsupervised-*}
----
-"""
-
-
-def parquet(columns: dict[str, list]) -> bytes:
-    written = io.BytesIO()
-    pyarrow.parquet.write_table(pa.table(columns), written)
-    return written.getvalue()
 
 
 def imdb(*more: str) -> dict[str, bytes]:
