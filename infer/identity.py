@@ -84,7 +84,7 @@ def decoding_settings(config: Config) -> dict[str, Any]:
 
 
 def quality(metadata: Mapping[str, Any]) -> str:
-    """Writes how good a scores artifact says its model is: `accuracy 0.9312`, `exact match 0.8110, F1 0.8842`, say."""
+    """Writes how good a scores artifact says its model is: `accuracy 0.9312`, or `exact match 0.8110, F1 0.8842`."""
     if "bleu" in metadata:
         return f"BLEU {metadata['bleu']:.2f}"
     if "f1" in metadata:

@@ -53,7 +53,7 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     is_done = scoring is not None and scoring.state == "finished"
     failure = runs.unprepared(cell)
     if is_done and cell.train_run:
-        failure = None  # of other settings than those that the cell is known by
+        failure = None  # it is of other settings than the run that the cell names
     if failure is not None and (last is None or _last_active(failure) > _last_active(last)):
         return _unfinished(cell, failure, tracker)
     if last is None:

@@ -88,7 +88,7 @@ class Budget:
         return count, -(-each // self.row_multiple) * self.row_multiple
 
 
-_LENGTHS = 512  # more are not told apart: the plan takes their square of steps
+_LENGTHS = 512  # more are not distinguished: the plan takes their square of steps
 _ROWS_A_LENGTH = 64  # fewer rows than that are not worth another shape's compilation
 
 

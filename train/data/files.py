@@ -64,42 +64,9 @@ def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) ->
     names = _header(file, delimiter, quoted)
     keys = [str(i) for i in range(len(names))]  # the header's own names may repeat
     kept = {key: name for key, name in zip(keys, names, strict=True) if wanted(name)}
-    bad: list[Any] = []
-
-    def on_ragged(row: Any) -> str:
-        bad.append(row)
-        return "error"
-
-    try:
-        table = pyarrow.csv.read_csv(
-            file,
-            # One thread: only then does a ragged row come with its number.
-            pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=CSV_BLOCK, column_names=keys, skip_rows_after_names=1
-            ),
-            pyarrow.csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char='"' if quoted else False,
-                newlines_in_values=quoted,
-                invalid_row_handler=on_ragged,
-            ),
-            # As bytes, and decoded below: an error then can say in which row.
-            pyarrow.csv.ConvertOptions(
-                column_types={key: pa.binary() for key in keys},
-                include_columns=list(dict.fromkeys([*kept, keys[-1]])),
-                strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if bad:
-            raise EdgewiseError(
-                f"{file}: row {bad[0].number - 1} has {bad[0].actual_columns} values, but the header has "
-                f"{bad[0].expected_columns} columns: {short(bad[0].text)}"
-                + (". Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
-            ) from None
-        if "straddling" in str(error) and file.stat().st_size < CSV_BLOCK:  # a header without a line end
-            return names, {name: [] for name in kept.values()}
-        raise EdgewiseError(f"{file}: can't be read as {file.suffix}: {error}") from None
+    table = _parse_delimited(file, keys, list(kept), delimiter, quoted)
+    if table is None:
+        return names, {name: [] for name in kept.values()}
     if duplicated := first_duplicate(list(kept.values())):
         raise EdgewiseError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
     # pyarrow closes an open quote at the end of the file, and the rows in between are lost in one value.
@@ -112,7 +79,54 @@ def _read_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) ->
     return names, {kept[key]: _decoded(file, kept[key], table.column(key)) for key in kept}
 
 
+def _parse_delimited(
+    file: Path, keys: list[str], wanted_keys: list[str], delimiter: str, quoted: bool
+) -> pa.Table | None:
+    """Parses the rows after the header into columns of bytes: those of `wanted_keys`, and the last one.
+
+    Returns None for a file that ends within its header. Raises EdgewiseError for a row that has not one value for each
+    of `keys`, with its number, and for other text that pyarrow can't parse.
+    """
+    ragged: list[Any] = []
+
+    def on_ragged(row: Any) -> str:
+        ragged.append(row)
+        return "error"
+
+    try:
+        return pyarrow.csv.read_csv(
+            file,
+            # One thread: only then does a ragged row come with its number.
+            pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=CSV_BLOCK, column_names=keys, skip_rows_after_names=1
+            ),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter,
+                quote_char='"' if quoted else False,
+                newlines_in_values=quoted,
+                invalid_row_handler=on_ragged,
+            ),
+            # As bytes, which the caller decodes: an error then can name the row.
+            pyarrow.csv.ConvertOptions(
+                column_types={key: pa.binary() for key in keys},
+                include_columns=list(dict.fromkeys([*wanted_keys, keys[-1]])),
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if ragged:
+            raise EdgewiseError(
+                f"{file}: row {ragged[0].number - 1} has {ragged[0].actual_columns} values, but the header has "
+                f"{ragged[0].expected_columns} columns: {short(ragged[0].text)}"
+                + (". Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
+            ) from None
+        if "straddling" in str(error) and file.stat().st_size < CSV_BLOCK:  # a header without a line end
+            return None
+        raise EdgewiseError(f"{file}: can't be read as {file.suffix}: {error}") from None
+
+
 def _header(file: Path, delimiter: str, quoted: bool) -> list[str]:
+    """Reads the header row of a CSV or TSV file; EdgewiseError where there is none that can be read."""
     try:
         # Decoding runs ahead of the header: what is not UTF-8 further on is reported with its row, later.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
@@ -129,6 +143,7 @@ def _header(file: Path, delimiter: str, quoted: bool) -> list[str]:
 
 
 def _decoded(file: Path, name: str, column: pa.ChunkedArray) -> list[str | None]:
+    """Decodes a column of bytes as UTF-8; EdgewiseError, with the row, for a value that is not."""
     try:
         values: list[str | None] = column.cast(pa.string()).to_pylist()
         return values
@@ -190,6 +205,7 @@ def _read_jsonl(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
 
 
 def _from_objects(file: Path, rows: list[Any], wanted: Wanted) -> tuple[list[str], Columns]:
+    """Returns the names of all columns of rows of objects, and the wanted ones. Replaces `rows` by flat ones."""
     names: dict[str, None] = {}
     for i, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -213,6 +229,7 @@ def _flat(row: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
 
 
 def _read_parquet(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
+    """Reads a Parquet file; of its columns, only the wanted ones."""
     start = _start(file)
     if start[:4] != b"PAR1":
         raise EdgewiseError(f"{file}: not a Parquet file; it starts with {short(repr(start[:40])[2:-1])}")
@@ -239,6 +256,7 @@ def from_arrow(where: Path | str, schema: pa.Schema, table: pa.Table, wanted: Wa
 
 
 def _flat_names(field: pa.Field, wanted: Wanted) -> list[str]:
+    """Returns the names of the columns that a field of a schema becomes."""
     if not (pa.types.is_struct(field.type) and wanted.inside(field.name)):
         return [field.name]
     return [
@@ -247,6 +265,7 @@ def _flat_names(field: pa.Field, wanted: Wanted) -> list[str]:
 
 
 def _flat_columns(name: str, column: pa.ChunkedArray, wanted: Wanted) -> dict[str, pa.ChunkedArray]:
+    """Returns a column of objects as one column a field where fields are wanted, any other as it is."""
     if not (pa.types.is_struct(column.type) and wanted.inside(name)):
         return {name: column}
     flat: dict[str, pa.ChunkedArray] = {}
@@ -265,17 +284,20 @@ _READERS: dict[str, Callable[[Path, Wanted], tuple[list[str], Columns]]] = {
 
 
 def _start(file: Path) -> bytes:
+    """Reads the first 64 KiB of a file."""
     with file.open("rb") as stream:
         return stream.read(1 << 16)
 
 
 def _end(file: Path) -> bytes:
+    """Reads the last 64 KiB of a file."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - (1 << 16)))
         return stream.read()
 
 
 def _check_is_text(file: Path) -> None:
+    """Raises EdgewiseError for a file whose beginning is not that of text in UTF-8."""
     start = _start(file)
     if start[:4] == b"PAR1":
         raise EdgewiseError(f"{file}: a Parquet file by its content; name it {file.stem}.parquet")
@@ -304,6 +326,7 @@ def _as_text(where: Path | str, row: int, name: str, value: Any, lists: bool) ->
 
 
 def _not_utf8(file: Path, row: int, name: str, error: UnicodeDecodeError) -> str:
+    """Returns the message for a value that is not UTF-8."""
     return (
         f"{file}: row {row}: {name} is not UTF-8 ({error.reason} at byte {error.start} of the value); "
         "save the file as UTF-8"

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conf.errors import EdgewiseError
@@ -32,12 +32,7 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
     """
     aliases = dict(dataset.columns or {})
     required = list(dict.fromkeys([*fields, dataset.label_column]))
-    taken = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
-    lists: frozenset[str] = frozenset()
-    if dataset.task == "span_qa":
-        label = dataset.label_column
-        lists = frozenset([label, *(there for there, here in aliases.items() if here == label)])
-    wanted = Wanted(taken, lists)
+    wanted = _wanted(dataset, required, aliases)
     part = ALL if split != "validation" and origin.parts() == [ALL] else split
     table = _renamed(origin.table(part, wanted), aliases)
     rows: Sequence[int] = range(_length(table))
@@ -56,15 +51,32 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
         rows = _drawn(dataset, columns, split)
         columns = _rows_of(columns, rows)
         numbers = range(len(rows))
-    reasons = _reasons(dataset, origin.lenient, columns, fields)
-    if reasons:
-        skipped.update(reasons.values())
-        kept = [i for i in range(len(rows)) if i not in reasons]
-        if not kept:
-            raise EdgewiseError(f"{table.where}: every row is left out ({counts(skipped)}); expected labelled rows")
-        columns = _rows_of(columns, kept)
-        rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]
-    return Selected(table.where, columns, rows, numbers, dict(skipped))
+    selected = Selected(table.where, columns, rows, numbers, {})
+    return _without(selected, _reasons(dataset, origin.lenient, columns, fields), skipped)
+
+
+def _wanted(dataset: Dataset, required: Sequence[str], aliases: dict[str, str]) -> Wanted:
+    """Returns which columns to read of the source: the required ones, under whichever of their names it has them."""
+    names = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
+    if dataset.task != "span_qa":
+        return Wanted(names)
+    label = dataset.label_column
+    return Wanted(names, lists=frozenset([label, *(there for there, here in aliases.items() if here == label)]))
+
+
+def _without(selected: Selected, reasons: Mapping[int, str], skipped: Counter[str]) -> Selected:
+    """Leaves out the rows (from 0) that have a reason, and counts them beside what has been `skipped` before.
+
+    Raises EdgewiseError where no row is left.
+    """
+    if not reasons:
+        return replace(selected, skipped=dict(skipped))
+    total = skipped + Counter(reasons.values())
+    kept = [i for i in range(len(selected.rows)) if i not in reasons]
+    if not kept:
+        raise EdgewiseError(f"{selected.where}: every row is left out ({counts(total)}); expected labelled rows")
+    rows, numbers = [selected.rows[i] for i in kept], [selected.numbers[i] for i in kept]
+    return Selected(selected.where, _rows_of(selected.columns, kept), rows, numbers, dict(total))
 
 
 def selection_settings(dataset: Dataset) -> dict[str, Any]:
@@ -95,10 +107,12 @@ def surrogate(text: str) -> str | None:
 
 
 def _length(table: Table) -> int:
+    """Counts the rows of a table."""
     return len(next(iter(table.columns.values()), ()))
 
 
 def _rows_of(columns: Columns, rows: Sequence[int]) -> Columns:
+    """Returns these rows (from 0) of the columns, in the order given."""
     return {name: [values[i] for i in rows] for name, values in columns.items()}
 
 
@@ -207,6 +221,7 @@ def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequenc
 
 
 def _answered(value: str | None) -> bool:
+    """Returns whether a value holds a gold answer, or something that can't be read as answers."""
     try:
         return bool(gold_answers(value))
     except ValueError:  # whoever reads the answers says so, with the row
@@ -214,6 +229,7 @@ def _answered(value: str | None) -> bool:
 
 
 def _check_names(table: Table, required: Sequence[str], join_column: str | None = None) -> None:
+    """Raises EdgewiseError where a name is missing, empty or there twice, or a required column is missing."""
     where, names = table.where, table.names
     # pandas writes its index as a first column without a name: nobody can ask for it, so it does no harm.
     if "" in names[1:]:
