@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Config, Size, Tracking
@@ -18,6 +19,7 @@ from tracking.digest import hash_file, manifest_digest
 from tracking.files import written_whole
 from tracking.interface import Artifact, ArtifactFile, NotFound
 from train.pretrained import hf, hub
+from train.pretrained.hf_config import read_size, reads_bytes
 from train.pretrained.tensors import Weights, read_json
 
 SCRATCH = "scratch"
@@ -36,8 +38,10 @@ _ARCHITECTURE = (
     "relative_buckets",
     "relative_max_distance",
     "layer_norm_epsilon",
+    "decoder_layers",
+    "scaled_head",
 )
-_UNKNOWN_IN_T5X = ("relative_max_distance", "layer_norm_epsilon")
+_UNKNOWN_IN_T5X = ("relative_max_distance", "layer_norm_epsilon", "scaled_head")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Checkpoint:
     `name` is what the config calls it. `content` says what the numbers are, wherever they lie: a manifest digest, or a
     Hub id and its commit. `size` has the architecture, and the name that artifacts take; `unknown` are those of its
     fields that the checkpoint leaves open. `open` opens the weights; `artifact` is the one that holds them, if any.
+    `reads_bytes`: its tokens are bytes, as ByT5's are.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Checkpoint:
     open: Callable[[], Weights]
     artifact: Artifact | None = None
     unknown: tuple[str, ...] = ()
+    reads_bytes: bool = False
 
 
 def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
@@ -95,6 +101,11 @@ def resolved(config: Config) -> Config:
             )
         return config
     checkpoint = find(given, key, config.tracking)
+    if checkpoint.reads_bytes:
+        raise EdgewiseError(
+            f"{key}={given} is a ByT5, whose tokens are bytes: texts are cut into the pieces of a SentencePiece "
+            "vocabulary here, on which it was not trained. Take a T5 or mT5 of its size"
+        )
     tokenizer = config.tokenizer
     if tokenizer.path is None:
         if checkpoint.vocabulary is None:
@@ -119,19 +130,29 @@ def agreed_size(size: Size, checkpoint: Checkpoint, key: str) -> Size:
     """
     theirs = checkpoint.size
     fields = [field for field in _ARCHITECTURE if field not in checkpoint.unknown]
-    closed = ("d_model", "d_kv", "d_ff", "layers", "heads") if is_open(size) else fields
-    differ = [f for f in closed if getattr(size, f) not in (0, None) and getattr(size, f) != getattr(theirs, f)]
+    ours, known = _architecture(size), _architecture(theirs)
+    compared = fields
+    if is_open(size):  # what `size=auto` leaves at its default is no contradiction
+        compared = [f for f in ("d_model", "d_kv", "d_ff", "layers", "heads") if getattr(size, f) != 0]
+        compared += [f for f in ("decoder_layers", "scaled_head") if f in fields and getattr(size, f) is not None]
+    differ = [field for field in compared if ours[field] is not None and ours[field] != known[field]]
     if differ:
 
-        def said(one: Size) -> str:
-            return ", ".join(f"{field}={getattr(one, field)}" for field in differ)
+        def described(values: dict[str, Any]) -> str:
+            return ", ".join(f"{field}={values[field]}" for field in differ)
 
         raise EdgewiseError(
-            f"size={size.name} has {said(size)}, but {key}={checkpoint.name} has {said(theirs)}: take size=auto, "
-            "which is whatever the checkpoint is, or another checkpoint"
+            f"size={size.name} has {described(ours)}, but {key}={checkpoint.name} has {described(known)}: take "
+            "size=auto, which is whatever the checkpoint is, or another checkpoint"
         )
     name = theirs.name if size.name == "auto" else size.name
     return dataclasses.replace(size, name=name, **{field: getattr(theirs, field) for field in fields})
+
+
+def _architecture(size: Size) -> dict[str, Any]:
+    """Returns the fields of _ARCHITECTURE, with what null stands for in their place."""
+    values = {field: getattr(size, field) for field in _ARCHITECTURE}
+    return values | {"decoder_layers": size.decoder_depth, "scaled_head": size.scales_head}
 
 
 def initial_content(config: Config) -> str:
@@ -153,7 +174,7 @@ def from_artifact(artifact: Artifact) -> Checkpoint:
     return Checkpoint(
         name=artifact.ref,
         content=artifact.digest,
-        size=hf.read_size(artifact.file(hf.CONFIG), name),
+        size=read_size(artifact.file(hf.CONFIG), name, lambda: hf.has_own_head([artifact.file(hf.WEIGHTS)])),
         vocabulary=artifact.file(hf.VOCABULARY),
         open=lambda: hf.SafetensorsWeights(artifact.ref, [artifact.file(hf.WEIGHTS)]),
         artifact=artifact,
@@ -164,12 +185,19 @@ def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
     """Returns the checkpoint in a local folder. Digests of its large files are kept in the folder `memory`."""
     vocabulary = folder / hf.VOCABULARY if (folder / hf.VOCABULARY).is_file() else None
     if (folder / hf.CONFIG).is_file():
-        size = hf.read_size(folder / hf.CONFIG, _legal(folder.absolute().name))
         weights = hf.weight_files(folder)
+        size = read_size(folder / hf.CONFIG, _legal(folder.absolute().name), lambda: hf.has_own_head(weights))
         index = [] if weights == [folder / hf.WEIGHTS] else [folder / hf.INDEX]
         files = [folder / hf.CONFIG, *index, *weights, *([vocabulary] if vocabulary else [])]
         content = _digest(folder, files, memory)
-        return Checkpoint(given, content, size, vocabulary, lambda: hf.SafetensorsWeights(given, weights))
+        return Checkpoint(
+            given,
+            content,
+            size,
+            vocabulary,
+            lambda: hf.SafetensorsWeights(given, weights),
+            reads_bytes=reads_bytes(folder / hf.CONFIG),
+        )
     from train.pretrained import t5x  # tensorstore takes a third of a second to start
 
     if (folder / t5x.FILE).is_file():
@@ -204,9 +232,10 @@ def _on_the_hub(given: str, id: str, revision: str | None) -> Checkpoint:
     found = hub.resolve(id, revision)
     if found.files is not None and hf.WEIGHTS not in found.files and hf.INDEX not in found.files:
         raise hf.no_safetensors(f"{given} on the Hub", [name for name in hf.PICKLES if name in found.files])
-    size = hf.read_size(found.file(hf.CONFIG), _legal(id.split("/")[1]))
-    vocabulary = found.optional_file(hf.VOCABULARY)
-    return Checkpoint(given, f"{id}@{found.commit}", size, vocabulary, found.weights)
+    config = found.file(hf.CONFIG)
+    size = read_size(config, _legal(id.split("/")[1]), lambda: hf.has_own_head(found.weight_files()))
+    vocabulary, content = found.optional_file(hf.VOCABULARY), f"{id}@{found.commit}"
+    return Checkpoint(given, content, size, vocabulary, found.weights, reads_bytes=reads_bytes(config))
 
 
 def _legal(name: str) -> str:
