@@ -64,24 +64,24 @@ class Checkpoint:
     reads_bytes: bool = False
 
 
-def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
+def find(reference: str, key: str, tracking: Tracking) -> Checkpoint:
     """Returns the checkpoint that config key `key` names: a folder, a `gs://` address, a Hub id or an artifact's REF.
 
     A folder that exists wins over a Hub id of the same spelling. Raises EdgewiseError where it is none of them.
     """
-    if given.startswith("gs://"):
-        return _remote(given)
-    folder = Path(given).expanduser()
+    if reference.startswith("gs://"):
+        return _remote(reference)
+    folder = Path(reference).expanduser()
     if folder.is_dir():
-        return _folder(given, folder, Path(tracking.root) / "digests")
-    if match := hub.HUB_ID.fullmatch(given):
-        return _on_the_hub(given, match["id"], match["revision"])
+        return _folder(reference, folder, Path(tracking.root) / "digests")
+    if match := hub.HUB_ID.fullmatch(reference):
+        return _on_the_hub(reference, match["id"], match["revision"])
     try:
-        return from_artifact(open_tracker(tracking).artifact(given))
+        return from_artifact(open_tracker(tracking).artifact(reference))
     except NotFound:
         raise EdgewiseError(
-            f"{key}={given} is neither a folder nor an artifact here: expected a Hub id such as google-t5/t5-small, a "
-            "folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// address, or a REF such "
+            f"{key}={reference} is neither a folder nor an artifact here: expected a Hub id such as "
+            "google-t5/t5-small, a folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// address, or a REF such "
             "as model-imdb-small-s0:latest"
         ) from None
 
@@ -92,25 +92,25 @@ def resolved(config: Config) -> Config:
     Raises EdgewiseError where a named size contradicts the checkpoint, and where there is no vocabulary.
     """
     key = "train.init" if config.infer.checkpoint is None else "infer.checkpoint"
-    given = config.train.init if config.infer.checkpoint is None else config.infer.checkpoint
-    if given == SCRATCH:
+    reference = config.train.init if config.infer.checkpoint is None else config.infer.checkpoint
+    if reference == SCRATCH:
         if is_open(config.size):
             raise EdgewiseError(
                 "size=auto takes the architecture from a checkpoint: give train.init or infer.checkpoint, or name a "
                 "size, such as size=small"
             )
         return config
-    checkpoint = find(given, key, config.tracking)
+    checkpoint = find(reference, key, config.tracking)
     if checkpoint.reads_bytes:
         raise EdgewiseError(
-            f"{key}={given} is a ByT5, whose tokens are bytes: texts are cut into the pieces of a SentencePiece "
+            f"{key}={reference} is a ByT5, whose tokens are bytes: texts are cut into the pieces of a SentencePiece "
             "vocabulary here, on which it was not trained. Take a T5 or mT5 of its size"
         )
     tokenizer = config.tokenizer
     if tokenizer.path is None:
         if checkpoint.vocabulary is None:
             raise EdgewiseError(
-                f"{key}={given} has no {hf.VOCABULARY}: give the vocabulary that it was trained with, "
+                f"{key}={reference} has no {hf.VOCABULARY}: give the vocabulary that it was trained with, "
                 "tokenizer.path=FILE (T5's own is in every google-t5 model on the Hub)"
             )
         tokenizer = dataclasses.replace(tokenizer, source="file", path=str(checkpoint.vocabulary))
@@ -181,7 +181,7 @@ def from_artifact(artifact: Artifact) -> Checkpoint:
     )
 
 
-def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
+def _folder(reference: str, folder: Path, memory: Path) -> Checkpoint:
     """Returns the checkpoint in a local folder. Digests of its large files are kept in the folder `memory`."""
     vocabulary = folder / hf.VOCABULARY if (folder / hf.VOCABULARY).is_file() else None
     if (folder / hf.CONFIG).is_file():
@@ -191,30 +191,30 @@ def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
         files = [folder / hf.CONFIG, *index, *weights, *([vocabulary] if vocabulary else [])]
         content = _digest(folder, files, memory)
         return Checkpoint(
-            given,
+            reference,
             content,
             size,
             vocabulary,
-            lambda: hf.SafetensorsWeights(given, weights),
+            lambda: hf.SafetensorsWeights(reference, weights),
             reads_bytes=reads_bytes(folder / hf.CONFIG),
         )
     from train.pretrained import t5x  # tensorstore takes a third of a second to start
 
     if (folder / t5x.FILE).is_file():
-        opened = t5x.T5XWeights(given)
+        opened = t5x.T5XWeights(reference)
         arrays = [file for name in opened.folders for file in (folder / name).rglob("*") if file.is_file()]
         content = _digest(folder, [folder / t5x.FILE, *arrays, *([vocabulary] if vocabulary else [])], memory)
         size = opened.size(_t5x_name(str(folder.absolute())))
-        return Checkpoint(given, content, size, vocabulary, lambda: opened, unknown=_UNKNOWN_IN_T5X)
+        return Checkpoint(reference, content, size, vocabulary, lambda: opened, unknown=_UNKNOWN_IN_T5X)
     present = sorted(path.name for path in folder.iterdir())
     raise EdgewiseError(
-        f"{given} is no checkpoint: it holds {', '.join(present[:8]) or 'nothing'}; expected config.json with "
+        f"{reference} is no checkpoint: it holds {', '.join(present[:8]) or 'nothing'}; expected config.json with "
         "model.safetensors (Hugging Face), or a file named checkpoint (T5X)"
     )
 
 
 @functools.lru_cache(maxsize=8)
-def _remote(given: str) -> Checkpoint:
+def _remote(reference: str) -> Checkpoint:
     """Returns a T5X checkpoint in a bucket.
 
     Its content is its address and the digest of its msgpack file, which holds every array's description and the small
@@ -222,20 +222,22 @@ def _remote(given: str) -> Checkpoint:
     """
     from train.pretrained import t5x
 
-    opened = t5x.T5XWeights(given)
+    opened = t5x.T5XWeights(reference)
     content = f"{opened.where}#{hashlib.sha256(opened.message).hexdigest()[:32]}"
-    return Checkpoint(given, content, opened.size(_t5x_name(given)), None, lambda: opened, unknown=_UNKNOWN_IN_T5X)
+    return Checkpoint(
+        reference, content, opened.size(_t5x_name(reference)), None, lambda: opened, unknown=_UNKNOWN_IN_T5X
+    )
 
 
-def _on_the_hub(given: str, id: str, revision: str | None) -> Checkpoint:
+def _on_the_hub(reference: str, id: str, revision: str | None) -> Checkpoint:
     """Returns the checkpoint of a Hub id; its weights are downloaded when they are opened."""
-    found = hub.resolve(id, revision)
-    if found.files is not None and hf.WEIGHTS not in found.files and hf.INDEX not in found.files:
-        raise hf.no_safetensors(f"{given} on the Hub", [name for name in hf.PICKLES if name in found.files])
-    config = found.file(hf.CONFIG)
-    size = read_size(config, _legal(id.split("/")[1]), lambda: hf.has_own_head(found.weight_files()))
-    vocabulary, content = found.optional_file(hf.VOCABULARY), f"{id}@{found.commit}"
-    return Checkpoint(given, content, size, vocabulary, found.weights, reads_bytes=reads_bytes(config))
+    repository = hub.resolve(id, revision)
+    if repository.files is not None and hf.WEIGHTS not in repository.files and hf.INDEX not in repository.files:
+        raise hf.no_safetensors(f"{reference} on the Hub", [name for name in hf.PICKLES if name in repository.files])
+    config = repository.file(hf.CONFIG)
+    size = read_size(config, _legal(id.split("/")[1]), lambda: hf.has_own_head(repository.weight_files()))
+    vocabulary, content = repository.optional_file(hf.VOCABULARY), f"{id}@{repository.commit}"
+    return Checkpoint(reference, content, size, vocabulary, repository.weights, reads_bytes=reads_bytes(config))
 
 
 def _legal(name: str) -> str:

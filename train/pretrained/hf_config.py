@@ -107,16 +107,19 @@ def _check_numbers(config: dict[str, Any], file: Path) -> None:
     needed = ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size")
     optional = ("num_decoder_layers", "relative_attention_num_buckets", "relative_attention_max_distance")
     counts = [*needed, *(key for key in optional if config.get(key) is not None)]
-    wrong = [key for key in counts if not _is_number(config.get(key), int)]
-    wrong += [key for key in ("layer_norm_epsilon",) if not _is_number(config.get(key, 1e-6), int, float)]
+    wrong = [key for key in counts if not _is_number(config.get(key))]
+    if not _is_number(config.get("layer_norm_epsilon", 1e-6), fraction=True):
+        wrong.append("layer_norm_epsilon")
     if wrong:
         said = ", ".join(f"{key}={config.get(key)!r}" for key in wrong)
         raise EdgewiseError(f"{file} says {said}: expected numbers above 0")
 
 
-def _is_number(value: object, *types: type) -> bool:
-    """Tells whether a value is a number above 0 of one of `types`."""
-    return isinstance(value, types) and not isinstance(value, bool) and value > 0  # type: ignore[operator]
+def _is_number(value: object, *, fraction: bool = False) -> bool:
+    """Tells whether a value is an integer above 0, or a `fraction` above 0."""
+    if isinstance(value, bool):
+        return False
+    return (isinstance(value, int) or (fraction and isinstance(value, float))) and value > 0
 
 
 def _check_fixed(config: dict[str, Any], file: Path) -> None:

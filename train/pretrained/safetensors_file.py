@@ -33,7 +33,7 @@ def entries(file: Path) -> dict[str, Entry]:
     Raises EdgewiseError for a file that is damaged or is no safetensors file, and for tensors of a dtype that can't be
     read here.
     """
-    with _damage_told(file), safe_open(file, framework="np") as opened:
+    with _damage_as_error(file), safe_open(file, framework="np") as opened:
         with file.open("rb") as stream:
             offset = 8 + struct.unpack("<Q", stream.read(8))[0]
         found: dict[str, Entry] = {}
@@ -50,7 +50,7 @@ def entries(file: Path) -> dict[str, Entry]:
 
 def tensor_names(file: Path) -> list[str]:
     """Returns the names of a file's tensors. Raises EdgewiseError as `entries` does."""
-    with _damage_told(file), safe_open(file, framework="np") as opened:
+    with _damage_as_error(file), safe_open(file, framework="np") as opened:
         return list(opened.keys())
 
 
@@ -66,7 +66,8 @@ def read_rows(entry: Entry, start: int, stop: int) -> np.ndarray:
 
 
 @contextmanager
-def _damage_told(file: Path) -> Iterator[None]:
+def _damage_as_error(file: Path) -> Iterator[None]:
+    """Raises what the file and the library raise for a damaged file as EdgewiseError."""
     try:
         yield
     except (OSError, SafetensorError, struct.error) as error:
