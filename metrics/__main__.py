@@ -12,7 +12,7 @@ from metrics.stage import compute_metrics, metrics_from_files
 
 def main(config: Config) -> None:
     """Makes the tables and says what to look at."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     if config.metrics.scores:
         out = metrics_from_files(config, console.print)
     else:

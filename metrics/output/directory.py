@@ -11,13 +11,15 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis, analyse, near_gap, other_context
+from metrics.analysis.dataset import Analysis, analyse, other_context
+from metrics.analysis.pairs import near_gap
 from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
 from metrics.figures import load_in_background, write_figures
-from metrics.grid.runs import Grid, Source, collect_grids
+from metrics.grid.collect import collect_grids
+from metrics.grid.runs import Grid, Source
 from metrics.output.curve_file import write_curves
 from metrics.output.summary import dumped, summary
-from metrics.report import write_report
+from metrics.report import ReportContent, write_report
 from metrics.scores import ScoresMetadata, read_metadata
 from metrics.tables.paper import table_rows, write_tables
 
@@ -79,15 +81,17 @@ def write_metrics(
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
             directory / "report" / "index.html",
-            analyses,
-            rows,
-            drawn,
-            notes,
-            listed,
-            [runs[i] for i in order],
-            config,
-            content["signature"],
-            beyond.tables,
+            ReportContent(
+                analyses=analyses,
+                rows=rows,
+                figures=drawn,
+                notes=notes,
+                inputs=listed,
+                metadata=[runs[i] for i in order],
+                config=config,
+                signature=content["signature"],
+                further=beyond.tables,
+            ),
         )
     return content
 

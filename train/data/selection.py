@@ -9,8 +9,8 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import Columns, Wanted, first_duplicate, is_carried, listed, short
 from train.data.answers import gold_answers
-from train.data.files import Columns, Wanted, first_duplicate, is_carried, listed, short
 from train.data.origins import ALL, Origin, Table
 
 

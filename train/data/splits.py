@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import short
 from train.data.answers import gold_answers
 from train.data.check import check_dataset, target_strings
-from train.data.files import short
 from train.data.notices import print_once
 from train.data.origins import SPLITS, origin_of
 from train.data.selection import counts, select, surrogate
