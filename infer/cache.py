@@ -13,6 +13,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train import t5
+from train.attention import MASKED
 from train.sharding import by_rows, by_vocabulary, scan
 
 
@@ -67,7 +68,7 @@ def start(
 
     def step(tokens: jax.Array, index: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         x = by_rows(embedding[tokens]).astype(activations)  # [B, N, D]
-        later = jnp.where(place > index, t5.MASKED, 0).astype(activations)  # [1, M]
+        later = jnp.where(place > index, MASKED, 0).astype(activations)  # [1, M]
         self_bias = model.decoder.relpos_bias(index.reshape(1, 1), place, activations) + later  # [1, H, 1, M]
 
         def run_layer(carry: tuple, layer_inputs: tuple) -> tuple[tuple, None]:
@@ -86,9 +87,9 @@ def start(
             x = x + attention.attend(attention.queries(h), layer_input_keys, layer_input_values, None, across)
             return (by_rows(x + layer.mlp(layer.pre_mlp_layer_norm(x))), keys, values), None
 
-        each = (layers, jnp.arange(size.layers), input_keys, input_values)
+        each = (layers, jnp.arange(size.decoder_depth), input_keys, input_values)
         (x, keys, values), _ = scan(run_layer, (x, cache.keys, cache.values), each)
         return model.logits(model.decoder.decoder_norm(x).astype(jnp.float32)), Cache(keys, values)
 
-    empty = jnp.zeros((size.layers, rows * beams, max_length, size.heads, size.d_kv), activations)
+    empty = jnp.zeros((size.decoder_depth, rows * beams, max_length, size.heads, size.d_kv), activations)
     return step, Cache(empty, empty)
