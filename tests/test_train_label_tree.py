@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.test_infer_sequences import encoded
+from tests.texts import encoded
 from train.label_tree import Labels
 from train.labels import as_labels
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conf.schema import Mesh, Size
-from tests.test_infer_sequences import encoded, random_texts
+from tests.texts import encoded, random_texts
 from train import labels as module
 from train import t5
 from train.data.batches import scoring_batches

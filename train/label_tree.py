@@ -72,7 +72,7 @@ class Labels:
         return [[self._labels[i] for i in call] for call in self._balanced_calls(limit)]
 
     def _balanced_calls(self, limit: int) -> list[list[int]]:
-        """Returns the labels' indices by call, cut at the smallest limit that needs no more calls than `limit`."""
+        """Returns the labels' indices by call, cut at the smallest limit that needs no more of them."""
         if limit not in self._calls:
             fewest = len(self._cut(limit))
             smallest = 1 + bisect.bisect_left(range(1, limit), True, key=lambda n: len(self._cut(n)) <= fewest)
