@@ -127,13 +127,6 @@ def test_three_seeds_that_write_answers_on_meshes_of_their_own(tmp_path):
         (tmp_path / f"{split}.jsonl").write_text(rows)
     toy = ("dataset=translation", "dataset.name=toy", f"dataset.path={tmp_path}")
     cell = (*toy, *TOY_CELL, "mesh.data=1", "mesh.fsdp=2")
-        "dataset=translation",
-        "dataset.name=toy",
-        f"dataset.path={tmp_path}",
-        *TOY_CELL,
-        "mesh.data=1",
-        "mesh.fsdp=2",
-    )
     for root, devices, own in (("together", 6, ("seed=3", "mesh.seed=3")), ("apart", 2, ("seed=5",))):
         for name in ("train", "infer"):
             code, _, err = finish(start(name, tmp_path / root, devices, *cell, *own))
