@@ -14,7 +14,7 @@ from metrics.scores import Scores, TokenScores
 from metrics.statistics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
 from train import t5
 from train.data.batches import Budget, ScoringBatch, padding_share, plan_batches
-from train.data.sources import Split
+from train.data.splits import Split
 from train.data.tokens import Encoded
 from train.sharding import BATCH_TOKENS, scoring_tokens, whole_rows
 

@@ -11,7 +11,7 @@ import numpy as np
 from conf.schema import Config
 from train import hosts
 from train.data.encodings import encode_split
-from train.data.sources import Split
+from train.data.splits import Split
 from train.data.tokens import Encoded
 from train.identity import cell_name
 from train.model_artifact import Model

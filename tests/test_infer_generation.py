@@ -16,7 +16,7 @@ from tests.toy_answers import TOY_CELL, questions, translations
 from tests.training import train_here
 from tracking.store import Store
 from train import t5
-from train.data.sources import load_split
+from train.data.splits import load_split
 from train.model_artifact import load_model
 
 

@@ -230,7 +230,7 @@ def config_in_copy(config, folder):
 
 
 def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
-    from train.data.sources import load_split
+    from train.data.splits import load_split
     from train.data.tokens import get_vocabulary
 
     config = compose()

@@ -120,7 +120,6 @@ def test_a_signal_stops_all_seeds_and_the_same_commands_end_as_if_there_had_been
 
 def test_three_seeds_that_write_answers_on_meshes_of_their_own(tmp_path):
     """Two devices each, parameters cut over both: what one seed's devices send each other reaches no other's."""
-    from tests.toy_answers import TOY_CELL, translations
 
     for split, n, seed in (("train", 60, 0), ("test", 21, 1)):
         rows = "".join(json.dumps(row) + "\n" for row in translations(n, seed))

@@ -1,4 +1,4 @@
-"""Fine-tunes one cell and logs its model: `python -m train dataset=demo size=nano seed=0`.
+"""Trains one cell and logs its model: `python -m train dataset=demo size=nano seed=0`.
 
 With `mesh.seed=N`, N seeds of it at once: `seed`, `seed` + 1, …
 """

@@ -80,7 +80,7 @@ class Labels:
         return self._calls[limit]
 
     def _cut(self, limit: int) -> list[list[int]]:
-        """Returns the labels' indices in sorted order, each call filled up to `limit` nodes, with one label at least."""
+        """Returns the indices of the sorted labels by call, filled up to `limit` nodes, with one label at least."""
         calls: list[list[int]] = []
         nodes = limit
         for label, shared in zip(self._sorted, self._shared, strict=True):

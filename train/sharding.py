@@ -72,7 +72,7 @@ def device_groups(n: int) -> list[list[jax.Device]]:
 
 def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
     """Rounds a number of rows up, so that every device that shares a batch gets as many."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards: int = mesh.shape["data"] * mesh.shape["fsdp"]
     return -(-rows // shards) * shards
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ class ProgramMaker:
         }
         params = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh).abstract.params
         abstract_tree = jax.tree.map(self._as_abstract, tree)
-        scoring = compile_label_scoring(self.size, self.config.train.dtype, self.mesh)
+        scoring = cast(jax.stages.Wrapped, compile_label_scoring(self.size, self.config.train.dtype, self.mesh))
         return Program(
             "score",
             shapes,
