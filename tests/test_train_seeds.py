@@ -13,6 +13,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from tests.support import REPO
+from tests.toy_answers import TOY_CELL, translations
 from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train.seeds import seeds_of, side_by_side
