@@ -98,9 +98,9 @@ def start_decoding(
             x = x + attention.attend(attention.queries(h), layer_input_keys, layer_input_values, None, cross_segments)
             return (by_rows(x + layer.mlp(layer.pre_mlp_layer_norm(x))), keys, values), None
 
-        by_layer = (layers, jnp.arange(size.layers), input_keys, input_values)
+        by_layer = (layers, jnp.arange(size.decoder_depth), input_keys, input_values)
         (x, keys, values), _ = scan(run_layer, (x, cache.keys, cache.values), by_layer)
         return model.logits(model.decoder.decoder_norm(x).astype(jnp.float32)), Cache(keys, values)
 
-    empty = jnp.zeros((size.layers, rows * beams, max_length, size.heads, size.d_kv), activations)
+    empty = jnp.zeros((size.decoder_depth, rows * beams, max_length, size.heads, size.d_kv), activations)
     return step, Cache(empty, empty)

@@ -21,7 +21,7 @@ from train.data.tokens import Vocabulary
 from train.identity import cell_name, identity_hash, settings
 from train.model_artifact import Model, load_model
 from train.pretrained.find import agreed_size
-from train.pretrained.hf import hf_config
+from train.pretrained.hf_config import hf_config
 from train.pretrained.load import check_vocabulary, load
 from train.sharding import make_mesh
 from train.stopping import Stop, Stopped

@@ -169,7 +169,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, size: Size, *, rngs: nnx.Rngs):
         self.relpos_bias = RelativeBias(size, bidirectional=False, rngs=rngs)
-        self.layers = stacked(lambda r: DecoderLayer(size, rngs=r), size.layers, rngs)
+        self.layers = stacked(lambda r: DecoderLayer(size, rngs=r), size.decoder_depth, rngs)
         self.decoder_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
         if not size.tied_head:
             assert size.vocabulary_size is not None
