@@ -219,7 +219,7 @@ def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
     from metrics.output.headline import print_headline
     from metrics.stage import compute_metrics
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     with_scores = {state.cell.dataset for state in states if state.state == "done"}
     failed = 0
     for dataset, config in sweep.config_of_dataset.items():
