@@ -8,7 +8,7 @@ import yaml
 
 from conf.app import CONF
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
 
 NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
 NEEDS["dataset"] |= dict.fromkeys(("span_qa", "translation"), ("dataset.name=x", "dataset.path=y"))

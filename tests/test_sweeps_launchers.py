@@ -16,7 +16,7 @@ from conf.app import CONF
 from conf.errors import EdgewiseError
 from sweeps.launchers import LAUNCHERS, register_launchers
 from tests import slurm
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.test_train_loop import SMALL
 from tracking.store import Store
 

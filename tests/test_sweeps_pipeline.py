@@ -10,7 +10,7 @@ import pytest
 
 from metrics.scores import read_scores
 from sweeps.status import cell_states, known_cells
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.test_train_loop import SMALL, wait_for_checkpoint
 from tracking.store import Store
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sweeps.sweeper import in_jobs
-from tests.conftest import REPO
+from tests.support import REPO
 
 
 def cells(sizes, seeds):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.test_sweeps_pipeline import GRID
 from tests.wandb_server import ENTITY
 from tracking.__main__ import main

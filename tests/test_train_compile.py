@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
 from train.compile import __main__ as ahead
 
 needs_libtpu = pytest.mark.skipif(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 from train.compile import hlo
 
 LAYERS, DEVICES, ROWS, D = 3, 4, 16, 256  # rows of each device

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conf.schema import Dataset
-from tests.conftest import shared_data
+from tests.support import shared_data
 from train.data.encodings import encode_split
 from train.data.sources import Split, load_split, say
 from train.data.tokens import Vocabulary

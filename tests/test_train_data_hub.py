@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tests.conftest import REPO
 from tests.hub_server import HubServer
+from tests.support import REPO
 
 # Loads datasets as a command would, in a process of its own: the Hub's library reads its environment at import.
 # Each argument is a conf/dataset name and what to change; prints a JSON object for each.

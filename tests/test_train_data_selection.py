@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from tests.conftest import REPO
+from tests.support import REPO
 from train.data.sources import Split, load_split, say, source_digest, source_record, split_names
 
 

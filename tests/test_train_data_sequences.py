@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from tests.conftest import REPO
+from tests.support import REPO
 from train.cell_data import data_record
 from train.data.answers import gold_answers
 from train.data.sources import load_split, split_names

@@ -7,7 +7,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Tokenizer
-from tests.conftest import shared_data
+from tests.support import shared_data
 from train.data.sources import Split
 from train.data.tokens import EOS, PAD, UNK, Encoded, Vocabulary, check_targets, get_vocabulary
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from conf.errors import EdgewiseError
 from conf.schema import Size, Tracking
-from tests.conftest import REPO
+from tests.support import REPO
 from tracking.interface import ArtifactDraft
 from tracking.store import Store
 from train import export, t5

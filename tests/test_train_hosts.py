@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
 from tests.slurm import free_port
+from tests.support import REPO
 from tests.test_train_loop import SMALL
 from tracking.store import Store
 

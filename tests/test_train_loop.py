@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
 from tracking.store import Store
 from train.identity import train_run_id, trained_model
 

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.test_train_loop import SMALL, config_in, train_here
 from tracking.store import Store
 from train.seeds import seeds_of, side_by_side
