@@ -51,7 +51,7 @@ def inline(text: str) -> str:
 
 
 def to_rst(markdown: str) -> str:
-    """Returns a docstring, which is Markdown, as reStructuredText: text, lists, and indented blocks shown as they are."""
+    """Returns a docstring, which is Markdown, as reStructuredText: text, lists, indented blocks as they are."""
     blocks: list[tuple[str, list[str]]] = [("text", [])]
     for line in markdown.splitlines():
         kind = blocks[-1][0]

@@ -81,3 +81,30 @@ def test_a_score(checkout, tmp_path):
             assert gain["confidence"] == pytest.approx(gain["margin"], abs=1e-12)
         else:
             assert gain["confidence"] != gain["margin"]
+
+
+def test_a_table(checkout, tmp_path):
+    copy = checkout("Add a table")
+    runs = synthetic_grid(seeds=2, examples=200, classes=3, slices=False)
+    write_grid(runs, tmp_path / "scores")
+    out = tmp_path / "out"
+    run(copy, "metrics", f"metrics.scores={tmp_path}/scores/*.parquet", f"metrics.out={out}", "metrics.resamples=20")
+    [row] = table(out, "both_wrong")
+    small, large = ([one.correct for one in runs if one.metadata.size == row[size]] for size in ("small", "large"))
+    shares = [(~a & ~b).mean() for a in small for b in large]
+    assert float(row["both_wrong"]) == pytest.approx(100 * sum(shares) / len(shares), abs=1e-9)
+    assert "Examples that both models get wrong" in (out / "report" / "index.html").read_text()
+    assert "both_wrong" in (out / "summary.json").read_text()
+
+
+def test_a_tracker(checkout):
+    copy = checkout("Add a tracker")
+    assert "backend: journal" in run(copy, "train", "dataset=demo", "size=nano", "tracking=journal", "--cfg", "job")
+    code = (
+        "from conf.schema import Tracking; from tracking import open_tracker\n"
+        "config = Tracking(backend='journal', root='runs'); config.check()\n"
+        "open_tracker(config).start_run('first', job_type='train', config={}).finish()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True)
+    assert (copy / "runs" / "journal.txt").read_text() == "first\n"
+    run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_tracking_contract.py", "-k", "journal")
