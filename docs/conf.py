@@ -20,6 +20,7 @@ release = version = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="
 
 extensions = ["myst_parser", "autoapi.extension"]
 exclude_patterns = ["api/index.rst"]  # docs/index.md lists the rooms itself
+highlight_language = "none"  # a block that names no language is a command or an output
 html_theme = "furo"
 html_title = f"Edgewise {release}"
 html_copy_source = False
