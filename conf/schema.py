@@ -168,7 +168,7 @@ class Size:
             raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # as Size
 class Tokenizer:
     """A SentencePiece vocabulary: the file at `path`, or the checkpoint's that the cell starts from; without either,
     one is trained on the training split's text.

@@ -23,6 +23,14 @@ SMALL = (
     "train.eval_every=10",
     "train.eval_examples=20",
 )
+# The arguments of a sweep of two sizes and two seeds.
+SMALL_GRID = (
+    "-m",
+    *(override for override in SMALL if not override.startswith("size.")),
+    "train.steps=10",
+    "size=nano,micro",
+    "seed=range(2)",
+)
 
 
 def config_in(compose: Callable[..., Config], folder: Path, *overrides: str) -> Config:

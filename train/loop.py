@@ -25,7 +25,7 @@ from train.data.prefetch import ahead
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import accuracy, scoring_budget
 from train.model_artifact import model_artifact
-from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
+from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
@@ -38,13 +38,12 @@ def train(
 ) -> Artifact:
     """Trains one cell from its last checkpoint, or from `train.init`, and logs the model.
 
-    The mesh lies over `devices`, or over all. A caller that handles signals itself hands in the `stop` in which it
-    notes them.
+    `config` is as `train.pretrained.find.resolved` returns it. The mesh lies over `devices`, or over all. A caller that
+    handles signals itself hands in the `stop` in which it notes them.
 
     Raises EdgewiseError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
     and Stopped when SIGTERM or SIGINT arrives, after a checkpoint.
     """
-    config = resolved(config)
     checkpoint = None
     if config.train.init != SCRATCH:
         checkpoint = find(config.train.init, "train.init", config.tracking)
@@ -68,7 +67,7 @@ def train(
         config={**identity, "identity": identity_hash(identity), "settings": settings(config)},
         restart=config.force,
     ) as run:
-        run.use_artifact(log_data(data.record, tracker))
+        run.use_artifact(log_data(data.record, tracker, config.tracking.group))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
         cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from metrics.analysis.dataset import Analysis, near_gap
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import near_gap
 from metrics.figures.style import (
     BLUE,
     CYCLE,

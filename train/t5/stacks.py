@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,7 +136,7 @@ def scan_layers(
         layer_state, layer_key = layer
         return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return cast(jax.Array, scan(REMAT[remat](run_layer), x, (state, keys))[0])
+    return scan(REMAT[remat](run_layer), x, (state, keys))[0]
 
 
 class Encoder(nnx.Module):
