@@ -81,8 +81,8 @@ def find(reference: str, key: str, tracking: Tracking) -> Checkpoint:
     except NotFound:
         raise EdgewiseError(
             f"{key}={reference} is neither a folder nor an artifact here: expected a Hub id such as "
-            "google-t5/t5-small, a folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// address, or a REF such "
-            "as model-imdb-small-s0:latest"
+            "google-t5/t5-small, a folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// "
+            "address, or a REF such as model-imdb-small-s0:latest"
         ) from None
 
 

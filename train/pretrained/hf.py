@@ -128,8 +128,9 @@ def _same_numbers(a: Entry, b: Entry, rows_at_once: int = 4096) -> bool:
 
 
 def has_own_head(files: Sequence[Path]) -> bool:
-    """Tells whether one of the files holds the head's weights."""
-    return any(HEAD in tensor_names(file) for file in files)
+    """Tells whether the files hold the head's weights beside the embedding's: alone, the two are one tensor."""
+    names = {name for file in files for name in tensor_names(file)}
+    return HEAD in names and not names.isdisjoint(_EMBEDDING)
 
 
 def index_shards(index: Path) -> list[str]:
