@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench.metrics_grid import metrics_rows
 from bench.report_page import report_rows
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.synthetic_scores import synthetic_grid, write_grid
 from tracking.store import Store
 

@@ -24,7 +24,7 @@ from metrics.scores import read_scores
 from metrics.statistics.bleu_switcher import switcher_bleu
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.uncertainty import uncertainties
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.synthetic_scores import synthetic_grid, synthetic_runs, write_grid
 
 SIZES = {"small": (60_000_000, 1.5), "base": (220_000_000, 1.8), "large": (770_000_000, 2.0), "3b": (3 * 10**9, 2.1)}

@@ -39,7 +39,7 @@ class Work:
         self.size, self.mesh, self.config = checkpoint.size, make_mesh(config.mesh), config
         self.params = load(checkpoint, self.size, self.mesh)
         self.dtype = settings["dtype"]
-        self.compiled = compile_train_step(StepConfig.of(config, self.size), self.mesh)
+        self.compiled = compile_train_step(StepConfig.from_config(config, self.size), self.mesh)
         self.steps = len(arrays["batches"])
         self.batches = TrainBatches(
             self.inputs, self.targets, config.train.batch_size, config.seed, row_cost(self.size)

@@ -13,7 +13,7 @@ from train import t5
 from train.cell_data import cell_size
 from train.data.batches import TrainBatches
 from train.data.encodings import encode_split
-from train.data.sources import load_split
+from train.data.splits import load_split
 from train.data.tokens import Encoded, get_vocabulary
 from train.labels import as_labels
 from train.loop import row_cost

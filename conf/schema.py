@@ -104,7 +104,7 @@ class Dataset:
             raise EdgewiseError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # not frozen: OmegaConf fills it in. Compiled functions are kept by it
 class Size:
     """A T5 architecture. `layers` counts each stack's. `vocabulary_size: null` takes the tokenizer's.
 
@@ -134,7 +134,7 @@ class Size:
             raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # as Size
 class Tokenizer:
     """A SentencePiece vocabulary: the file at `path`, or the checkpoint's that the cell starts from; without either,
     one is trained on the training split's text.
@@ -148,7 +148,7 @@ class Tokenizer:
         _one_of("tokenizer.source", self.source, ("trained", "file"))
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # as Size
 class Optimizer:
     """Adafactor as T5X sets it, or AdamW. `start_step` is where Adafactor's β₂ schedule starts."""
 

@@ -13,6 +13,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train import t5
+from train.attention import MASKED
 from train.sharding import by_rows, by_vocabulary, scan
 
 
@@ -67,7 +68,7 @@ def start(
 
     def step(tokens: jax.Array, index: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         x = by_rows(embedding[tokens]).astype(activations)  # [B, N, D]
-        later = jnp.where(place > index, t5.MASKED, 0).astype(activations)  # [1, M]
+        later = jnp.where(place > index, MASKED, 0).astype(activations)  # [1, M]
         self_bias = model.decoder.relpos_bias(index.reshape(1, 1), place, activations) + later  # [1, H, 1, M]
 
         def run_layer(carry: tuple, layer_inputs: tuple) -> tuple[tuple, None]:

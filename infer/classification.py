@@ -11,7 +11,7 @@ from metrics.scores import Scores
 from train import hosts, t5
 from train.data.batches import padding_share, plan_batches
 from train.data.encodings import encode_split
-from train.data.sources import Split
+from train.data.splits import Split
 from train.data.tokens import Encoded, check_targets
 from train.identity import cell_name
 from train.labels import as_labels, score_examples, scoring_budget

@@ -182,11 +182,9 @@ def _check(size: Size, max_length: int, beams: int, alpha: float) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _compiled(
-    size: tuple, dtype: str, max_length: int, beams: int, alpha: float, mesh: jax.sharding.Mesh
+    size: Size, dtype: str, max_length: int, beams: int, alpha: float, mesh: jax.sharding.Mesh
 ) -> Callable[..., Decoded]:
-    search = functools.partial(
-        beam_search, size=Size(**dict(size)), dtype=dtype, max_length=max_length, beams=beams, alpha=alpha
-    )
+    search = functools.partial(beam_search, size=size, dtype=dtype, max_length=max_length, beams=beams, alpha=alpha)
     return jax.jit(on_mesh(search, mesh))
 
 
@@ -206,10 +204,10 @@ def decode_examples(
     It ends in EOS unless `max_length` came first. `batches` as `scoring_batches` cuts them; a batch short of rows is
     filled up with empty ones, so that only the shapes in `batches` compile. One beam is greedy.
     """
-    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, max_length, beams, alpha, mesh)
+    compiled = _compiled(size, dtype, max_length, beams, alpha, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, length, row_count in batches:
-        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
+        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
         out = jax.device_get(hosts.whole(compiled(params, ids)))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 

@@ -16,7 +16,7 @@ from metrics.statistics.text import bleu_signature, bleu_statistics, corpus_bleu
 from train import hosts, t5
 from train.data.batches import Budget, padding_share, plan_batches
 from train.data.encodings import encode_split
-from train.data.sources import Split
+from train.data.splits import Split
 from train.data.tokens import Encoded
 from train.identity import cell_name
 from train.model_artifact import Model

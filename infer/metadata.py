@@ -6,7 +6,7 @@ from conf.schema import Config
 from infer.identity import SCORING_VERSION, scoring_identity
 from metrics.scores import ScoresMetadata
 from train import t5
-from train.data.sources import Split
+from train.data.splits import Split
 from train.model_artifact import Model
 
 

@@ -11,11 +11,12 @@ from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
 from infer.identity import ModelSource, infer_run_id, scoring_identity
-from metrics.output.previews import most_uncertain
 from metrics.scores import Scores, write_scores
+from metrics.scores.preview import most_uncertain
 from tracking.interface import Artifact, ArtifactDraft, Tracker
-from train.cell_data import cell_size, dataset_record, log_data, shared_split
-from train.data.sources import Split
+from train.cell_data import cell_size, log_data
+from train.data.source import source_of
+from train.data.splits import Split
 from train.data.tokens import Vocabulary
 from train.identity import cell_name, identity_hash, settings
 from train.model_artifact import Model, load_model
@@ -39,7 +40,8 @@ def score(
     and Stopped where a signal was noted in `stop`, for who takes the signals itself: nothing is kept of the scores.
     """
     stop = stop or Stop()
-    split = shared_split(config.dataset, config.infer.split)
+    rows = source_of(config.dataset)
+    split = rows.split(config.infer.split)
     stop.check()
     identity = scoring_identity(config, source.digest)
     with tracker.start_run(
@@ -53,7 +55,7 @@ def score(
     ) as run:
         if source.artifact is not None:
             run.use_artifact(source.artifact)
-        run.use_artifact(log_data(dataset_record(config.dataset), tracker))
+        run.use_artifact(log_data(rows.record(), tracker, config.tracking.group))
         mesh, artifact = make_mesh(config.mesh, devices), source.artifact
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
         try:

@@ -166,8 +166,8 @@ def _by_target(
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TokenScores]]:
-    return jax.jit(on_mesh(functools.partial(token_scores, size=Size(**dict(size)), dtype=dtype), mesh))
+def _compiled(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TokenScores]]:
+    return jax.jit(on_mesh(functools.partial(token_scores, size=size, dtype=dtype), mesh))
 
 
 def score_sequences(
@@ -185,12 +185,12 @@ def score_sequences(
     numpy, cut to the target's length. `batches` as `sequence_batches` cuts them, by the longest of a row's targets. A
     batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
     """
-    compiled = _compiled(tuple(sorted(vars(size).items())), dtype, mesh)
+    compiled = _compiled(size, dtype, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, input_length, target_length, row_count in batches:
         ids = [some.padded(rows, target_length, row_count) for some in targets]
         lengths = [np.pad(some.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for some in targets]
-        on_mesh = hosts.laid((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
+        on_mesh = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
         scored = jax.device_get(hosts.whole(compiled(params, *on_mesh)))
         yield (
             rows,

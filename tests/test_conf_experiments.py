@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conf.app import CONF
-from tests.test_train_loop import train_here
+from tests.training import train_here
 from train.data.tokens import Vocabulary
 
 RECIPES = sorted(path.stem for path in Path(CONF, "experiment").glob("*.yaml"))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 
 ROOMS = ["conf", "tracking", "metrics", "train", "infer", "sweeps"]
 
@@ -66,6 +66,15 @@ def test_a_command_starts_without_jax(module):
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_scoring_loads_no_tables_figures_or_report():
+    code = "import sys, infer.scoring; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    rooms = ("analysis", "beyond", "figures", "output", "report", "tables")
+    unneeded = {"matplotlib", "sklearn", *(f"metrics.{room}" for room in rooms)}
+    assert "metrics.scores.preview" in loaded and not loaded & unneeded
 
 
 def test_no_module_is_a_bag_of_odds_and_ends():

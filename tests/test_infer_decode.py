@@ -12,7 +12,7 @@ import pytest
 from conf.schema import Mesh, Size
 from infer.decode import as_encoded, beam_search, decode_examples, greedy, length_penalty
 from tests import reference_decode
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.test_infer_sequences import encoded, random_texts
 from train import t5
 from train.data.batches import Budget, scoring_batches

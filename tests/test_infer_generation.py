@@ -12,25 +12,12 @@ import sacrebleu
 from infer.identity import find_model, finished_scores, quality, scoring_identity
 from metrics.scores import read_scores
 from metrics.statistics.text import corpus_bleu, exact_match, f1
-from tests.test_train_loop import train_here
+from tests.toy_translations import TINY, WORDS, pairs
+from tests.training import train_here
 from tracking.store import Store
 from train import t5
-from train.data.sources import load_split
+from train.data.splits import load_split
 from train.model_artifact import load_model
-
-WORDS = ["red", "blue", "green", "black"]
-COLOURS = dict(zip(WORDS, ["rot", "blau", "grün", "schwarz"], strict=True))
-TINY = [
-    *("size.d_model=16", "size.d_kv=8", "size.d_ff=32", "size.layers=1", "size.heads=2"),
-    *("train.steps=40", "train.batch_size=16", "tokenizer.vocabulary_size=60", "infer.batch_tokens=400"),
-    *("optimizer.learning_rate=0.05", "optimizer.warmup_steps=5", "dataset.max_target_length=8"),
-]
-
-
-def pairs(n: int, seed: int) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    drawn = [[WORDS[i] for i in rng.integers(0, 4, rng.integers(1, 4))] for _ in range(n)]
-    return [{"source": " ".join(words), "target": " ".join(COLOURS[w] for w in words)} for words in drawn]
 
 
 def questions(n: int, seed: int) -> list[dict]:

@@ -10,7 +10,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Size
 from infer.identity import find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
-from tests.test_train_loop import SMALL, config_in, train_here
+from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train import t5
 from train.data.batches import padding_share, plan_batches, scoring_batches
@@ -230,7 +230,7 @@ def config_in_copy(config, folder):
 
 
 def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
-    from train.data.sources import load_split
+    from train.data.splits import load_split
     from train.data.tokens import get_vocabulary
 
     config = compose()

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from conf.schema import Mesh, Size
 from infer.sequences import TokenScores, score_sequences, scores_of_logits, sequence_batches, token_scores
 from tests import reference_t5
-from tests.conftest import REPO
+from tests.support import REPO
 from train import t5
 from train.data.batches import Budget, scoring_batches
 from train.data.tokens import Encoded

@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 
 pytestmark = pytest.mark.skipif(shutil.which("just") is None, reason="just is not installed")
 

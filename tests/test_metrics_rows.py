@@ -12,7 +12,7 @@ from conf.schema import Dataset
 from metrics.convert.__main__ import main
 from metrics.rows import Wanted, first_duplicate, invalid_unicode, read_columns, read_records, text_or_none
 from metrics.scores import read_scores
-from train.data.sources import load_split
+from train.data.splits import load_split
 
 RUN = ["--dataset", "d", "--size", "s", "--seed", "0", "--parameters", "60M"]
 COLUMNS = ["--target", "label", "--class", "a=p", "--class", "b=q", "--slice", "text"]

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from conf.errors import EdgewiseError
 from conf.schema import Size, Tracking
-from tests.conftest import REPO
+from tests.support import REPO
 from tracking.interface import ArtifactDraft
 from tracking.store import Store
 from train import export, t5
@@ -206,7 +206,7 @@ def test_a_model_artifact_reads_back(model):
     got = load_model(artifact, None)
     assert got.size == size and got.vocabulary.size <= 64
     equal(got.params, params)
-    checkpoint = find.of_artifact(artifact)
+    checkpoint = find.from_artifact(artifact)
     assert checkpoint.content == artifact.digest and checkpoint.size.name == "tiny"
 
 

@@ -20,18 +20,14 @@ MIB = 2**20
 
 
 @functools.cache
-def parameters(size_items):
-    params = t5.init_params(Size(**dict(size_items)), jax.random.key(0))
+def params_of(size):
+    params = t5.init_params(size, jax.random.key(0))
     return jax.tree.map(lambda x: x * (1 + 0.3 * jax.random.normal(jax.random.key(1), x.shape)), params)
 
 
-def params_of(size):
-    return parameters(tuple(vars(size).items()))
-
-
 @functools.cache
-def _alone(size_items):
-    return jax.jit(functools.partial(by_definition, Size(**dict(size_items))))
+def _alone(size):
+    return jax.jit(functools.partial(by_definition, size))
 
 
 def by_definition(size, params, inputs, label):
@@ -48,7 +44,7 @@ def by_definition(size, params, inputs, label):
 
 def alone(size, inputs, labels):
     """[B, K]: each label of `labels` [K, T], padded with 0, scored by itself."""
-    score = _alone(tuple(vars(size).items()))
+    score = _alone(size)
     return np.stack([score(params_of(size), inputs, label) for label in labels], axis=1)
 
 
@@ -61,13 +57,13 @@ def labels_with_long_prefixes():
 
 @pytest.mark.parametrize("limits", [(256 * MIB, 256 * MIB), (4 * 3 * 40 * 133 * 2, 256 * MIB), (4 * 3 * 40 * 20, 1)])
 def test_long_labels_that_share_a_prefix_equal_labels_scored_alone(limits, monkeypatch):
-    module._compiled.cache_clear()  # the limits are compiled in
+    module.compile_label_scoring.cache_clear()  # the limits are compiled in
     monkeypatch.setattr(module, "LOGITS_BYTES", limits[0])
     monkeypatch.setattr(module, "ATTENTION_BYTES", limits[1])
     labels, inputs = labels_with_long_prefixes(), encoded(random_texts(3, 9, 0))
     batches = scoring_batches(inputs.lengths, label_budget(10_000, labels), 1)
     [(rows, got)] = score_examples(params_of(TINY), inputs, labels, TINY, "float32", make_mesh(Mesh()), batches)
-    module._compiled.cache_clear()
+    module.compile_label_scoring.cache_clear()
     want = alone(TINY, jnp.array(inputs.padded(rows, inputs.lengths.max())), labels.padded)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5)  # float32 sums in another order, of up to 133 terms
     assert len(np.unique(np.round(got[0], 3))) == len(labels)  # they are told apart

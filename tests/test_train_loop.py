@@ -8,34 +8,10 @@ import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
+from tests.training import SMALL, config_in, saved_steps, train_here, wait_for_checkpoint
 from tracking.store import Store
 from train.identity import train_run_id, trained_model
-
-SMALL = (
-    "dataset=demo",
-    "dataset.train_examples=200",
-    "dataset.test_examples=60",
-    "size.d_model=8",
-    "size.d_kv=4",
-    "size.d_ff=8",
-    "tokenizer.vocabulary_size=128",
-    "train.batch_size=8",
-    "train.steps=30",
-    "train.log_every=5",
-    "train.eval_every=10",
-    "train.eval_examples=20",
-)
-
-
-def config_in(compose, folder, *overrides):
-    return compose(*SMALL, f"tracking.root={folder}", *overrides)
-
-
-def train_here(config):
-    from train.loop import train
-
-    return train(config, Store(config.tracking.root))
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +29,6 @@ def uninterrupted(tmp_path_factory):
 def command(name, root, *overrides):
     arguments = [sys.executable, "-m", name, *SMALL, f"tracking.root={root}", *overrides]
     return subprocess.Popen(arguments, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_checkpoint(root, process, at_least=20):
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        steps = [int(p.name) for p in root.glob("checkpoints/*/*") if p.name.isdigit()]
-        if steps and max(steps) >= at_least:
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint appeared")
 
 
 def same_numbers(history):
@@ -142,7 +107,7 @@ def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
     assert "Traceback" not in stderr and "the same command goes on" in stderr
     [run] = Store(root).runs(job_type="train")
     assert run.state == "stopped"
-    stopped_at = max(int(p.name) for p in root.glob("checkpoints/*/*") if p.name.isdigit())
+    stopped_at = max(saved_steps(root))
     assert f"step {stopped_at} of 300" in stderr
     again = command("train", root, *overrides)
     assert again.wait() == 0, again.stderr.read()
@@ -166,7 +131,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(compose, tmp_path
 def test_the_last_checkpoints_and_the_final_one_are_kept(compose, tmp_path):
     config = config_in(compose, tmp_path / "runs", "train.checkpoint_every=7", "train.keep_checkpoints=2")
     train_here(config)
-    assert {p.name for p in tmp_path.glob("runs/checkpoints/*/*") if p.name.isdigit()} == {"28", "30"}
+    assert saved_steps(tmp_path / "runs") == [28, 30]
 
 
 def test_a_checkpoint_cut_short_is_named(compose, tmp_path):

@@ -149,7 +149,7 @@ def test_every_tensor_at_fault_is_named(saved):
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
         ({"model_type": "bert"}, "model_type='bert'"),
         ({"feed_forward_proj": "silu"}, "silu"),

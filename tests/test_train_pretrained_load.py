@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from conf.schema import Size
-from tests.conftest import REPO
+from tests.support import REPO
 from train import t5
 from train.pretrained import hf, t5x
 from train.pretrained.tensors import leaf_shape

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from conf.schema import Tracking
 from infer.decode import beam_search, greedy
 from tests import reference_decode
-from tests.conftest import REPO
 from tests.golden.make_hf_t5 import BEAMS, CASES, GREEDY_STEPS, batch, config, weights
+from tests.support import REPO
 from train import t5
 from train.pretrained import find, hf
 from train.pretrained.load import load

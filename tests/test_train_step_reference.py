@@ -88,7 +88,7 @@ def test_a_step_is_the_definition_s(version, compose):
     norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
     for start_step in (0, 1_000_000):
         optimizer = dataclasses.replace(config.optimizer, start_step=start_step)
-        c = StepConfig.of(dataclasses.replace(config, optimizer=optimizer), size)
+        c = StepConfig.from_config(dataclasses.replace(config, optimizer=optimizer), size)
         compiled = compile_train_step(c, mesh)
         state = compiled.fresh(jax.device_put(start))
         jax.tree.map(np.testing.assert_array_equal, state, fresh_state(start, c))

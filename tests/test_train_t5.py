@@ -50,12 +50,12 @@ def make(size, seed=0):
 
 
 def full_logits(size, params, inputs, targets, key=None):
-    return _jitted(tuple(vars(size).items()))(params, inputs, targets, key)
+    return _jitted(size)(params, inputs, targets, key)
 
 
 @functools.cache
 def _jitted(size):
-    return jax.jit(functools.partial(_full_logits, Size(**dict(size))))
+    return jax.jit(functools.partial(_full_logits, size))
 
 
 def _full_logits(size, params, inputs, targets, key):
@@ -111,10 +111,10 @@ def test_few_queries_find_what_many_do():
     x, memory = (jax.random.normal(jax.random.key(i), (2, n, 16)) for i, n in ((0, 4), (1, 30)))
     segments = jnp.array([[1] * 4, [1, 1, 1, 2]]), jnp.array([[1] * 20 + [0] * 10, [1] * 5 + [2] * 25])
     want = attention(x, memory, None, segments)
-    np.testing.assert_allclose(attention.from_few(x, memory, segments), want, rtol=1e-5, atol=1e-5)
-    assert attention.few(4, 30) and not attention.few(15, 30)
+    np.testing.assert_allclose(attention.attend_absorbed(x, memory, segments), want, rtol=1e-5, atol=1e-5)
+    assert attention.absorbing_halves_products(4, 30) and not attention.absorbing_halves_products(15, 30)
     products = lambda f: jax.jit(f).lower(x, memory).cost_analysis()["flops"]  # noqa: E731
-    few = products(lambda x, memory: attention.from_few(x, memory, segments))
+    few = products(lambda x, memory: attention.attend_absorbed(x, memory, segments))
     assert few < 0.7 * products(lambda x, memory: attention(x, memory, None, segments))
 
 

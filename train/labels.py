@@ -53,7 +53,9 @@ def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree,
         tokens, depths, seen, following, edges = call
         spread = lambda x: jnp.broadcast_to(x, (rows, *x.shape))  # noqa: E731  [N, …] -> [B, N, …]
         one = jnp.ones((rows, len(tokens)), jnp.int32)
-        hidden = model.hidden_states(spread(tokens), one, depths[None], memory, segments, seen=seen[None])  # [B, N, D]
+        hidden = model.hidden_states(
+            spread(tokens), one, depths[None], memory, segments, visible=seen[None]
+        )  # [B, N, D]
         log_probs = over_positions(model, hidden, spread(following), log_probabilities, LOGITS_BYTES)  # [B, N, E]
         of_tokens = log_probs.reshape(rows, -1)[:, edges]  # [B, M, T]
         return None, jnp.where(edges >= 0, of_tokens, 0.0).sum(axis=-1)
@@ -91,14 +93,10 @@ def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Bud
     return label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
 
 
+@functools.lru_cache(maxsize=32)
 def compile_label_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
     """`label_log_likelihoods` jitted: (params, inputs, tree) -> [B, K]."""
-    return _compiled(tuple(sorted(vars(size).items())), dtype, mesh)
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled(size: tuple, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
-    scoring = functools.partial(label_log_likelihoods, size=Size(**dict(size)), dtype=dtype)
+    scoring = functools.partial(label_log_likelihoods, size=size, dtype=dtype)
     return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
@@ -123,7 +121,7 @@ def score_examples(
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     compiled = compile_label_scoring(size, dtype, mesh)
     for rows, length, row_count in batches:
-        ids = hosts.laid(inputs.padded(rows, length, row_count), sharding)
+        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
         tree = labels.tree(label_room(size, (row_count, length)))
         yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
 

@@ -10,7 +10,9 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from train.data.sources import load_split, source_digest, split_names, template_fields
+from train.data.source import Source
+from train.data.splits import load_split
+from train.data.template import template_fields
 
 ROWS = [
     {"text": "good, very", "label": "1", "slice_kind": "a"},
@@ -126,26 +128,26 @@ def test_a_bad_row_far_below_is_named(tmp_path: Path) -> None:
 def test_split_names_and_digest(tmp_path: Path) -> None:
     for split in ("train", "dev"):
         write(tmp_path, "csv", split)
-    assert split_names(dataset(tmp_path)) == ["train", "validation"]
-    digest = source_digest(dataset(tmp_path))
-    assert digest == source_digest(dataset(tmp_path))
+    assert Source(dataset(tmp_path)).names == ["train", "validation"]
+    digest = Source(dataset(tmp_path)).digest
+    assert digest == Source(dataset(tmp_path)).digest
     (tmp_path / "dev.csv").rename(tmp_path / "validation.csv")
-    assert source_digest(dataset(tmp_path)) == digest
+    assert Source(dataset(tmp_path)).digest == digest
     write(tmp_path, "csv", "validation", rows=ROWS[:2])
-    assert source_digest(dataset(tmp_path)) != digest
+    assert Source(dataset(tmp_path)).digest != digest
     (tmp_path / "train.csv").write_bytes(b"\0 not csv at all")
-    assert len(source_digest(dataset(tmp_path))) == 64  # nothing is parsed
+    assert len(Source(dataset(tmp_path)).digest) == 64  # nothing is parsed
 
 
 def test_the_generator_goes_by_its_name() -> None:
     demo = dataset(None, name="demo", classes={"negative": "negative", "positive": "positive"})
-    assert split_names(demo) == ["train", "validation", "test"]
+    assert Source(demo).names == ["train", "validation", "test"]
     split = load_split(demo, "validation")
     assert len(split) == 500
     assert set(split.slices["slice_kind"]) == {"easy", "composition", "noise"}
     assert load_split(demo, "validation").fingerprint == split.fingerprint
     digests = {
-        source_digest(dataset(None, name="demo", **change))
+        Source(dataset(None, name="demo", **change)).digest
         for change in ({}, {"generator_seed": 1}, {"train_examples": 9}, {"test_examples": 9})
     }
     assert len(digests) == 4
@@ -224,14 +226,14 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
         load_split(dataset(tmp_path), "train")
     file = write(tmp_path, "csv")
     with pytest.raises(EdgewiseError, match=r"train\.csv is a file; expected a folder"):
-        split_names(dataset(file))
+        Source(dataset(file))
     with pytest.raises(EdgewiseError, match=r"validation\.\{.*\} or dev\.\{.*found train\.csv"):
         load_split(dataset(tmp_path), "validation")
     with pytest.raises(EdgewiseError, match="split 'tset': expected one of train, validation, test"):
         load_split(dataset(tmp_path), "tset")
     write(tmp_path, "jsonl")
     with pytest.raises(EdgewiseError, match=r"train\.csv and train\.jsonl could each be the train split"):
-        source_digest(dataset(tmp_path))
+        Source(dataset(tmp_path))
 
 
 @pytest.mark.parametrize(
