@@ -18,8 +18,9 @@ from sacrebleu.metrics.bleu import BLEU
 
 from conf.schema import SCORES, Metrics
 from metrics.bootstrap import switcher_samples
-from metrics.bootstrap.resampling import Resampling, one_thread_a_product
-from metrics.grid.runs import collect_grids
+from metrics.bootstrap.resampling import Resampling
+from metrics.bootstrap.threads import one_thread_a_product
+from metrics.grid.collect import collect_grids
 from metrics.scores import read_scores
 from metrics.statistics.bleu_switcher import switcher_bleu
 from metrics.statistics.switcher import deferral_order

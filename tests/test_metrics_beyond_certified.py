@@ -10,7 +10,7 @@ from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.certified import certify, natural_units, no_worse
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid
 

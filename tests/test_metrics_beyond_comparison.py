@@ -9,7 +9,7 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
 from metrics.analysis.size import distinct_scores
 from metrics.beyond.comparison import holm, score_comparison, two_sided_p
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from tests.synthetic_scores import synthetic_grid
 
 

@@ -19,9 +19,9 @@ from metrics.beyond.ensemble import (
     member_counts,
 )
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_bootstrap_resampling import draws
 
 B = 10
 

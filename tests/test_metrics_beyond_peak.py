@@ -12,7 +12,7 @@ from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.peak import held_out_gains, random_peak, resampled_means, splits
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import INTERIOR, deferral_order, switcher_statistics
 from tests.synthetic_scores import synthetic_grid
 

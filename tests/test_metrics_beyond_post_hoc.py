@@ -7,7 +7,7 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.post_hoc import COMMITTEE, _powers, cross_fitted, features
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
 from tests.synthetic_scores import synthetic_grid

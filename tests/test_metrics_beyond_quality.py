@@ -8,10 +8,10 @@ from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.quality import _apgr, perfect_samples
 from metrics.bootstrap.resampling import Estimate, Resampling
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_bootstrap_resampling import draws
 
 B = 12
 

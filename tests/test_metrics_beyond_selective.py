@@ -12,11 +12,11 @@ from metrics.analysis.dataset import analyse
 from metrics.beyond.few import first_few
 from metrics.beyond.selective import STATISTICS, risk_coverage, selective, size_risks
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.uncertainty import uncertainties
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_bootstrap_resampling import draws
 
 
 def in_order(wrong):

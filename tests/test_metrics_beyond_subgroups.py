@@ -10,7 +10,7 @@ from metrics.analysis.dataset import analyse
 from metrics.analysis.slices import quartiles, slice_groups
 from metrics.beyond import Collector
 from metrics.beyond.subgroups import simultaneous, subgroups_of, uncertainty_buckets
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.scores import Strings
 from metrics.statistics.switcher import deferral_order
 from tests.synthetic_scores import synthetic_grid

@@ -9,7 +9,7 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector
 from metrics.beyond.tokens import QUANTILES, sequence_quantiles, token_values
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 from tests.synthetic_scores import synthetic_grid
 

@@ -13,7 +13,7 @@ from metrics.analysis.dataset import analyse
 from metrics.beyond import Collector, empty_tables
 from metrics.beyond.peak import random_peak
 from metrics.convert.__main__ import main
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.scores import Scores, ScoresMetadata, TokenScores, read_scores
 from metrics.statistics.bleu_switcher import bleu_bounds, bleu_statistics_of_switchers, switcher_bleu
 from metrics.statistics.switcher import deferral_order

@@ -18,7 +18,7 @@ from conf.errors import EdgewiseError
 from conf.schema import SCORES, Config, Metrics
 from metrics.analysis.dataset import analyse
 from metrics.beyond import empty_tables
-from metrics.grid.runs import GridError, collect_grids
+from metrics.grid.collect import GridError, collect_grids
 from metrics.output.directory import Input, OutputError, write_metrics
 from metrics.scores import write_scores
 from metrics.stage import metrics_from_files

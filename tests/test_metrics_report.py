@@ -18,7 +18,7 @@ from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import analyse
 from metrics.analysis.shown_examples import chosen, dispute
 from metrics.bootstrap.resampling import Estimate
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.report import curve_chart as curves
 from metrics.report import examples

@@ -10,7 +10,7 @@ import pytest
 from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
 from metrics.figures import TITLES
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.report import examples
 from metrics.statistics.text import sentence_bleu

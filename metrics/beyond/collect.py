@@ -79,7 +79,7 @@ class Collector:
         if not self._judged:
             return
         alike = {other: score for score, others in groups.items() for other in others}
-        risks = selective.size_risks(size, orders, few, view.each)
+        risks = selective.size_risks(size, orders, few, view.parallel_map)
         context.risks[size.name] = selective.SizeRisks(
             {score: risks.runs[alike[score]] for score in view.scores},
             {score: risks.samples[alike[score]] for score in view.scores},
@@ -91,7 +91,7 @@ class Collector:
             self._thresholds(context, view, large)
             self._peaks(context, view, large, orders, groups)
         if view.larger and len(size.seeds) >= 2 and size.name not in self._ensembles:
-            self._ensembles[size.name] = ensemble.ensembles_of(self.grid, size, view.resampling, view.each)
+            self._ensembles[size.name] = ensemble.ensembles_of(self.grid, size, view.resampling, view.parallel_map)
 
     def _peaks(
         self,
@@ -110,7 +110,7 @@ class Collector:
             seed = (self.config.seed, first + scores.index(score))
             return peak.held_out_peak(orders[score], view.size, large, halves, view.resampling, seed)
 
-        for score, of_score in zip(groups, view.each(found, groups), strict=True):
+        for score, of_score in zip(groups, view.parallel_map(found, groups), strict=True):
             for other in groups[score]:
                 context.peaks[view.size.name, large.name, other] = of_score
 
@@ -125,7 +125,7 @@ class Collector:
         def found(score: str) -> tuple[Row, list[Row]]:
             return certified.certified_of(scores, score, size, large, half, config)
 
-        for score, of_score in zip(scores, view.each(found, scores), strict=True):
+        for score, of_score in zip(scores, view.parallel_map(found, scores), strict=True):
             context.thresholds[size.name, large.name, score] = of_score
 
     def _learned(self, context: _Context, view: SizeView, few: Resampling) -> None:
@@ -137,7 +137,7 @@ class Collector:
         for large in view.larger:
             seed = (config.seed, len(context.learned))
             context.learned[size.name, large.name] = post_hoc.post_hoc_of(
-                size, large, view.scores, given, few, seed, view.each
+                size, large, view.scores, given, few, seed, view.parallel_map
             )
 
     def found(self, analysis: Analysis) -> Found:

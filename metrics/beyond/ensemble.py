@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis, Each
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.cost import at_cost, at_fraction, relative_cost
 from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
 from metrics.bootstrap import SwitcherSamples
 from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.tables.paper import Row
 
@@ -64,7 +65,7 @@ class Ensembles:
     samples: dict[str, np.ndarray]  # combination -> [len(members), B], means over ensembles
 
 
-def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each = map) -> Ensembles:
+def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: ParallelMap = map) -> Ensembles:
     """Ensembles of a size with two runs or more and with `correct`; resampled, one counts as often as the run that it
     starts with was drawn.
     """
@@ -89,7 +90,7 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Each 
 
 
 def mean_probability(
-    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], each: Each = map
+    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], each: ParallelMap = map
 ) -> np.ndarray:
     """Whether the class with the highest mean probability is the target, for R ensembles of each size in `members`.
 

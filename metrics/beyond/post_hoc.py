@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis, Each
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair
 from metrics.bootstrap import SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.switcher import (
     DeferralOrder,
@@ -96,7 +97,7 @@ def post_hoc_of(
     given: np.ndarray,
     resampling: Resampling,
     seed: tuple[int, ...],
-    each: Each = map,
+    each: ParallelMap = map,
 ) -> PostHoc:
     """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
 
@@ -153,7 +154,7 @@ def cross_fitted(
     small_correct: np.ndarray,
     large_correct: np.ndarray,
     rng: np.random.Generator,
-    each: Each = map,
+    each: ParallelMap = map,
 ) -> np.ndarray:
     """E[d | features] of every run's examples, by models that saw none of them: [R_small, n, F] -> [R_small, n].
 

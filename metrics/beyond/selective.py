@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis, Each
+from metrics.analysis.dataset import Analysis
 from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_dataset, of_score
 from metrics.bootstrap.resampling import ResampledRanks, Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.switcher import DeferralOrder, sums_at_knots
 from metrics.tables.paper import Row
@@ -132,7 +133,7 @@ class SizeRisks:
 
 
 def size_risks(
-    size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling, each: Each = map
+    size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling, each: ParallelMap = map
 ) -> SizeRisks:
     """`orders` of each score's runs; the size has `correct`.
 

@@ -10,7 +10,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from metrics.analysis.dataset import Analysis, SizePair, near_gap
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import SizePair, near_gap
 from metrics.figures.style import (
     BLUE,
     CYCLE,

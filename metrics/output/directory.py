@@ -11,10 +11,12 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis, analyse, near_gap, other_context
+from metrics.analysis.dataset import Analysis, analyse, other_context
+from metrics.analysis.pairs import near_gap
 from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
 from metrics.figures import load_in_background, write_figures
-from metrics.grid.runs import Grid, Source, collect_grids
+from metrics.grid.collect import collect_grids
+from metrics.grid.runs import Grid, Source
 from metrics.output.curve_file import write_curves
 from metrics.output.summary import dumped, summary
 from metrics.report import ReportContent, write_report

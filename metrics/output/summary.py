@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis, Estimate, SizePair
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import SizePair
 from metrics.beyond import Beyond
+from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import Grid
 from metrics.tables.paper import Rows, signature
 

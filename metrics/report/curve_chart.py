@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis, SizePair
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import SizePair
 from metrics.beyond.cost import passes
 from metrics.report.measure import quality_of
 from metrics.report.packing import Pack, json_block

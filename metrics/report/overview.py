@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from metrics.analysis.dataset import Analysis, SizePair
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
 from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import Analysis
-from metrics.analysis.size import OF_TOKENS
+from metrics.analysis.size import CONTEXT_SCORES
 from metrics.statistics.churn import BUCKETS
 
 Row = dict
@@ -82,7 +82,7 @@ def table_rows(analyses: Sequence[Analysis]) -> Rows:
                 for table in ("table1", "table3")
                 for context, one in sorted(both.items(), key=lambda item: item[0] or "")
                 for row in _gains(one, table)
-                if row["score"] in OF_TOKENS
+                if row["score"] in CONTEXT_SCORES
             )
         for uncertainty_size, size, point, (low, high) in analysis.churn:
             for i, (bucket, lower, upper) in enumerate(BUCKETS):

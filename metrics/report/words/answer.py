@@ -2,7 +2,8 @@
 
 import math
 
-from metrics.analysis.dataset import Analysis, SizePair
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import SizePair
 from metrics.report.measure import quality_of
 from metrics.report.words.phrases import negated, percent, points, within
 from metrics.report.words.savings import ALL_DEFERRED, flops_known, saving

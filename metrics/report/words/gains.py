@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from metrics.analysis.dataset import Analysis, SizePair
+from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import SizePair
 from metrics.analysis.slices import SliceRow
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import Quality, quality_of

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from metrics.analysis.dataset import WHOSE_TOKENS, Analysis, SizePair
+from metrics.analysis.dataset import WHOSE_TOKENS, Analysis
+from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import SizeRuns
 from metrics.report.measure import quality_of
