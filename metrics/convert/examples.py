@@ -95,10 +95,10 @@ def build_scores(
         checked_unicode(one.where, "id", one.example_id)
         for column, value in one.slices.items():
             checked_unicode(one.where, column, value or "")
-        for what, name in (("label", one.target), ("prediction", one.prediction)):
-            if name is not None and name not in class_index:
-                hint = "; give --labels index if labels count classes from 0" if name.isdecimal() else ""
-                raise ConvertError(f"{one.where}: {what} {name!r} is none of the classes {list(classes)}{hint}")
+        for what, label in (("label", one.target), ("prediction", one.prediction)):
+            if label is not None and label not in class_index:
+                hint = "; give --labels index if labels count classes from 0" if label.isdecimal() else ""
+                raise ConvertError(f"{one.where}: {what} {label!r} is none of the classes {list(classes)}{hint}")
     values = np.array([one.values for one in examples], dtype=np.float64)  # [n, K]
     _report_oddities(values, report)
     likeliest = values.argmax(axis=1)
