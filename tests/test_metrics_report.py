@@ -5,7 +5,6 @@ import gzip
 import json
 import math
 import re
-from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
@@ -27,12 +26,13 @@ from metrics.report.examples import example_blocks
 from metrics.report.measure import ACCURACY, BLEU
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import TRAILS, code_version
-from metrics.report.results import further_table
-from metrics.report.tables import Cell, Column, table
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
 from metrics.statistics.uncertainty import uncertainties
+from metrics.tables.cells import Cell
+from metrics.tables.html import sheet_html, table
+from metrics.tables.table import Column, Head, Table
 from tests.synthetic_scores import synthetic_grid
 
 REPO = Path(__file__).parents[1]
@@ -323,41 +323,35 @@ def test_quality_has_one_name():
 
 
 def test_tables_escape_and_sort():
-    html = table("t", NASTY, NASTY, [Column(NASTY, NASTY, text=True), Column("n")], [[NASTY, Cell(NASTY, NASTY, 1.5)]])
+    html = table("t", NASTY, NASTY, [Head(NASTY, NASTY, text=True), Head("n")], [[NASTY, Cell(NASTY, NASTY, 1.5)]])
     assert "<script>" not in html and 'data-order="1.5"' in html and '<th scope="row">' in html
     assert unescape(re.search(r"<caption>(.*?)</caption>", html, re.DOTALL)[1]) == NASTY
 
 
-@dataclass(frozen=True)
-class FurtherColumn:
-    key: str
-    title: str
-    unit: str = ""
-    form: str = ""
-    interval: bool = False
-
-
-@dataclass
-class Further:
-    name: str = "cost"
-    title: str = "What a point <costs>"
-    reading: str = "Lower is cheaper."
-    shown: tuple = (
-        FurtherColumn("dataset", "Dataset"),
-        FurtherColumn("share", "Share", "%", ".1f", interval=True),
-        FurtherColumn("passes", "Passes", "", "d"),
-    )
-    rows: tuple = (
+def further(times=1):
+    """A table past the paper's, its rows repeated."""
+    rows = [
         {"dataset": "a<b", "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
         {"dataset": "c", "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
         {"dataset": "d", "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
+    ]
+    return Table(
+        name="cost",
+        title="What a point <costs>",
+        reading="Lower is cheaper.",
+        columns=(
+            Column("dataset", "Dataset"),
+            Column("share", "Share", "%", ".1f", interval=True),
+            Column("passes", "Passes", "", "d"),
+        ),
+        rows=rows * times,
+        notes=["one seed & no more"],
+        signature="edgewise:1|table:cost",
     )
-    notes: tuple = ("one seed & no more",)
-    signature: str = "edgewise:1|table:cost"
 
 
 def test_further_tables_show_themselves():
-    html = further_table(Further(), 0.9)
+    html = sheet_html(further().sheet_for_page(0.9))
     assert html.count('<th scope="col"') == 3
     assert "\N{MINUS SIGN}0.6<small>[\N{MINUS SIGN}1.0, 0.2]</small>" in html and 'data-order="-0.55' in html
     assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
@@ -367,7 +361,7 @@ def test_further_tables_show_themselves():
 
 
 def test_long_further_tables_are_cut_and_say_so():
-    html = further_table(Further(rows=Further.rows * 100), 0.9)
+    html = sheet_html(further(times=100).sheet_for_page(0.9))
     assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html and "tall" in html
 
 

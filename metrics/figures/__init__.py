@@ -38,7 +38,7 @@ def write_figures(analyses: Sequence[Analysis], confidence: float, directory: Pa
 
     from metrics.figures import deferral, uncertainty
     from metrics.figures.style import saved, styled
-    from metrics.tables.paper import write_csv
+    from metrics.tables.files import write_csv
 
     directory.mkdir(parents=True)
     draw = {

@@ -34,7 +34,7 @@ def log_output(run: Run, out: Path) -> None:
 
 
 def log_curves(run: Run, path: Path) -> None:
-    """One chart a pair of sizes: the mean over pairs of runs of the switcher curve by each score."""
+    """Logs a chart for each pair of sizes: the mean over pairs of runs of the switcher curve by each score."""
     # ParquetFile, not read_table: that one takes a `=` in a folder's name for a column
     with pq.ParquetFile(path) as file:
         table = file.read()
@@ -59,7 +59,7 @@ def log_curves(run: Run, path: Path) -> None:
 
 
 def _value(text: str) -> str | float | int | None:
-    """A cell of a CSV table as the number that it is."""
+    """Returns a cell of a CSV table as the number that it is, as text where it is none, as None where it is empty."""
     if text == "":
         return None
     for kind in (int, float):

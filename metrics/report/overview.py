@@ -9,8 +9,10 @@ from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
 from metrics.report.words import ALL_DEFERRED, answer, context_note, passages, percent, points
+from metrics.tables.cells import Cell, count_cell, estimate_cell
+from metrics.tables.html import table
+from metrics.tables.table import Head
 
 
 def overview(analyses: Sequence[Analysis], confidence: float) -> str:
@@ -65,10 +67,10 @@ def _tile(number: str, meaning: str, estimate: Estimate) -> str:
 
 def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
     grid, quality = analysis.grid, quality_of(analysis.grid)
-    columns = [Column("Size", text=True), Column("Parameters"), Column("FLOPs", "per example"), Column("Seeds")]
+    columns = [Head("Size", text=True), Head("Parameters"), Head("FLOPs", "per example"), Head("Seeds")]
     name = quality.name[0].upper() + quality.name[1:]
-    columns += [Column(name, "" if quality.unit.strip() == name else quality.unit.strip())]
-    columns += [Column("Lowest run"), Column("Highest run")]
+    columns += [Head(name, "" if quality.unit.strip() == name else quality.unit.strip())]
+    columns += [Head("Lowest run"), Head("Highest run")]
     rows: list[list[Cell | str]] = []
     for size in grid.sizes:
         low, high = (100 * limit for limit in (size.quality.min(), size.quality.max()))
@@ -89,9 +91,9 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
 
 
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
-    columns = [Column("Dataset", text=True), Column("Examples"), Column("Sizes", text=True)]
-    columns += [Column("Smaller"), Column("Larger"), Column("Difference", "points"), Column("Over random", "points")]
-    columns += [Column("Match", "% deferred"), Column("Disagree", "%")]
+    columns = [Head("Dataset", text=True), Head("Examples"), Head("Sizes", text=True)]
+    columns += [Head("Smaller"), Head("Larger"), Head("Difference", "points"), Head("Over random", "points")]
+    columns += [Head("Match", "% deferred"), Head("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
         name = analysis.grid.dataset

@@ -21,9 +21,10 @@ from metrics.report.examples import example_blocks, example_section
 from metrics.report.figures import figure
 from metrics.report.overview import overview
 from metrics.report.provenance import provenance
-from metrics.report.results import FurtherTable, result_tables, slice_tables
+from metrics.report.results import result_tables, slice_tables
 from metrics.scores import ScoresMetadata
 from metrics.tables.paper import Rows
+from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "browser", "start")  # in this order
@@ -43,7 +44,7 @@ class ReportContent:
     metadata: Sequence[ScoresMetadata]
     config: Metrics
     signature: str  # which choices the tables and figures rest on
-    further: Sequence[FurtherTable] = ()  # tables past the paper's
+    further: Sequence[Table] = ()  # tables past the paper's
 
 
 def write_report(path: Path, content: ReportContent) -> None:

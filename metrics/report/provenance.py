@@ -14,8 +14,10 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.grid.mismatch import OWN_TO_A_RUN
 from metrics.output.summary import NUMBERS
-from metrics.report.tables import Cell, Column, count_cell, table
 from metrics.scores import ScoresMetadata
+from metrics.tables.cells import Cell, count_cell
+from metrics.tables.html import table
+from metrics.tables.table import Head
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CODE = ("conf", "metrics")  # the rooms whose sources can change a number once the scores are there
@@ -62,7 +64,7 @@ TRAILS = (
     Trail("Slices", "summary.json, under slices", "every run of every size", ("metrics/analysis/slices.py",)),
     Trail("Intervals", "ci_low and ci_high, beside each number", "the same runs, resampled", ("metrics/bootstrap/",)),
 )
-_KEY_VALUE = [Column("Key", text=True), Column("Value", text=True)]
+_KEY_VALUE = [Head("Key", text=True), Head("Value", text=True)]
 
 
 def provenance(
@@ -92,7 +94,7 @@ def provenance(
             "trails",
             "From a number to its file, its inputs and its code",
             "",
-            [Column(title, text=True) for title in ("What", "File beside this page", "Made of", "By")],
+            [Head(title, text=True) for title in ("What", "File beside this page", "Made of", "By")],
             [[one.numbers, one.files, one.scores, ", ".join(one.sources)] for one in TRAILS],
             wrapped=True,
         ),
@@ -117,8 +119,8 @@ def code_version() -> tuple[str, str]:
 
 
 def _inputs(inputs: Sequence[Mapping[str, Any]]) -> str:
-    columns = [Column(title, text=True) for title in ("Scores", "Digest", "Dataset", "Split", "Size")]
-    columns += [Column("Seed"), Column("Examples"), Column("Model", text=True), Column("Data", text=True)]
+    columns = [Head(title, text=True) for title in ("Scores", "Digest", "Dataset", "Split", "Size")]
+    columns += [Head("Seed"), Head("Examples"), Head("Model", text=True), Head("Data", text=True)]
     rows: list[list[Cell | str]] = [
         [
             str(one["name"]),
