@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from metrics.rows import invalid_unicode
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
 from metrics.statistics.text import corpus_bleu
@@ -141,13 +142,18 @@ def _report_oddities(values: np.ndarray, report: Report) -> None:
 def save(scores: Scores, out: Path, report: Report) -> Path:
     """Writes a run's scores, whole or not at all, and returns the path.
 
-    `out` is a Parquet file, or a directory that gets `scores-D-S-sN-SPLIT.parquet`.
+    `out` is a Parquet file, or a directory that gets `scores-D-S-sN-SPLIT.parquet`, with hyphens in names doubled: so
+    no two runs have one name.
 
     Classes are put in the order of the runs of that dataset and split already beside it. Raises ConvertError where
     those have other classes, and ScoresError as `write_scores` does.
     """
     m = scores.metadata
-    path = out if out.suffix == ".parquet" else out / f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}.parquet"
+    path = (
+        out
+        if out.suffix == ".parquet"
+        else out / f"{joined_name('scores', m.dataset, m.size, f's{m.seed}', m.split)}.parquet"
+    )
     for sibling in sorted(path.parent.glob("scores-*.parquet")):
         other = read_metadata(sibling)
         if sibling == path or (other.dataset, other.split) != (m.dataset, m.split):
