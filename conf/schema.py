@@ -105,11 +105,14 @@ class Dataset:
             raise EdgewiseError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # not frozen: OmegaConf fills it in. Compiled functions are kept by it
 class Size:
-    """Describes a T5 architecture. `layers` counts each stack's. `vocabulary_size: null` takes the tokenizer's.
+    """Holds a T5 architecture.
 
-    `d_model: 0` (size=auto) takes the whole architecture from the checkpoint that the cell starts from.
+    `layers` counts the encoder's layers, and the decoder's too where `decoder_layers` is null. `tied_head` says whether
+    the head's weights are the token embedding's, `scaled_head` whether the head's input is scaled by d_model^-½ (null:
+    where the head is tied, as in T5 1.0). `vocabulary_size: null` takes the tokenizer's. `d_model: 0` (size=auto) takes
+    the whole architecture from the checkpoint that the cell starts from.
     """
 
     name: str = MISSING
@@ -126,17 +129,47 @@ class Size:
     tied_head: bool = True
     layer_norm_epsilon: float = 1e-6
     pretrained: Optional[str] = None
+    decoder_layers: Optional[int] = None
+    scaled_head: Optional[bool] = None
+
+    def __post_init__(self) -> None:
+        """Replaces what says the same as null by null, so that an architecture has one form."""
+        if self.d_model != 0 and self.decoder_layers == self.layers:
+            self.decoder_layers = None
+        if self.d_model != 0 and self.scaled_head == self.tied_head:
+            self.scaled_head = None
+
+    @property
+    def decoder_depth(self) -> int:
+        """Returns how many layers the decoder has."""
+        return self.layers if self.decoder_layers is None else self.decoder_layers
+
+    @property
+    def scales_head(self) -> bool:
+        """Tells whether the head's input is scaled by d_model^-½."""
+        return self.tied_head if self.scaled_head is None else self.scaled_head
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns the fields as a cell's identity records them.
+
+        `decoder_layers` and `scaled_head` are left out where they are null: cells from before they existed keep their
+        identity.
+        """
+        younger = ("decoder_layers", "scaled_head")
+        return {key: value for key, value in vars(self).items() if key not in younger or value is not None}
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         _one_of("size.activation", self.activation, ("relu", "gated_gelu"))
         for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
             _at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
+        if self.decoder_layers is not None:
+            _at_least("size.decoder_layers", self.decoder_layers, 1)
         if not 0 <= self.dropout < 1:
             raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # as Size
 class Tokenizer:
     """Names a SentencePiece vocabulary: the file at `path`, or the one of the checkpoint that the cell starts from.
 
@@ -152,7 +185,7 @@ class Tokenizer:
         _one_of("tokenizer.source", self.source, ("trained", "file"))
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # as Size
 class Optimizer:
     """Sets Adafactor as T5X does, or AdamW. `start_step` is where Adafactor's β₂ schedule starts."""
 

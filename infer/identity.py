@@ -1,4 +1,4 @@
-"""Which scores these are: the model, the rows and the way of scoring. Starts without JAX."""
+"""Identifies scores: by the model, the rows and the way of scoring. Starts without JAX."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ SCORING_VERSION = 1  # counts changes of the code that change what a model score
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the weights to be scored are: an artifact, or a checkpoint from outside. `digest` is their content."""
+    """Says where the weights to be scored are: in an artifact, or in a checkpoint from outside.
+
+    `digest` is their content; `note` is what the user should know of the choice.
+    """
 
     digest: str
     artifact: Artifact | None = None
@@ -25,16 +28,15 @@ class ModelSource:
 
 
 def find_model(config: Config, tracker: Tracker) -> ModelSource:
-    """`infer.checkpoint` where it is given, else the model that this config trains, else the cell's latest model.
+    """Finds the model to score: `infer.checkpoint`, else the one that this config trains, else the cell's latest.
 
-    Raises EdgewiseError when there is none, saying what to run.
+    Raises EdgewiseError where there is none, saying what to run.
     """
-    given = config.infer.checkpoint
-    if given is not None:
-        return _outside_model(given, config)
-    own = trained_model(config, tracker)
-    if own is not None:
-        return ModelSource(own.digest, own)
+    if config.infer.checkpoint is not None:
+        return _outside_model(config.infer.checkpoint, config)
+    trained = trained_model(config, tracker)
+    if trained is not None:
+        return ModelSource(trained.digest, trained)
     name = f"model-{cell_name(config)}"
     try:
         latest = tracker.artifact(f"{name}:latest")
@@ -45,8 +47,9 @@ def find_model(config: Config, tracker: Tracker) -> ModelSource:
     return ModelSource(latest.digest, latest, note=note)
 
 
-def _outside_model(given: str, config: Config) -> ModelSource:
-    checkpoint = find(given, "infer.checkpoint", config.tracking)
+def _outside_model(where: str, config: Config) -> ModelSource:
+    """Returns the model at `infer.checkpoint`; its digest covers another vocabulary too, `tokenizer.path`."""
+    checkpoint = find(where, "infer.checkpoint", config.tracking)
     if checkpoint.artifact is not None:
         return ModelSource(checkpoint.content, checkpoint.artifact)
     path = config.tokenizer.path
@@ -57,7 +60,7 @@ def _outside_model(given: str, config: Config) -> ModelSource:
 
 
 def scoring_identity(config: Config, model_digest: str) -> dict[str, Any]:
-    """Everything that decides the scores' numbers, as JSON values."""
+    """Returns everything that decides the scores' numbers, as JSON values."""
     return {
         "version": SCORING_VERSION,
         "model": model_digest,
@@ -68,7 +71,7 @@ def scoring_identity(config: Config, model_digest: str) -> dict[str, Any]:
 
 
 def decoding_settings(config: Config) -> dict[str, Any]:
-    """How answers are written and compared; {} for classes, which are not."""
+    """Returns the settings by which answers are written and compared; {} for classes, which are not."""
     infer = config.infer
     if config.dataset.task == "classification":
         return {}
@@ -81,7 +84,7 @@ def decoding_settings(config: Config) -> dict[str, Any]:
 
 
 def quality(metadata: Mapping[str, Any]) -> str:
-    """What a scores artifact says of its model: `accuracy 0.9312`, `exact match 0.8110, F1 0.8842` or `BLEU 26.98`."""
+    """Writes how good a scores artifact says its model is: `accuracy 0.9312`, or `exact match 0.8110, F1 0.8842`."""
     if "bleu" in metadata:
         return f"BLEU {metadata['bleu']:.2f}"
     if "f1" in metadata:
@@ -90,12 +93,12 @@ def quality(metadata: Mapping[str, Any]) -> str:
 
 
 def infer_run_id(config: Config, model_digest: str) -> str:
-    """The id of the run that scores this split by this model."""
+    """Returns the id of the run that scores this split by this model."""
     return f"infer-{cell_name(config)}-{config.infer.split}-{identity_hash(scoring_identity(config, model_digest))}"
 
 
 def finished_scores(config: Config, tracker: Tracker, model_digest: str) -> Artifact | None:
-    """The scores artifact of this model on this split, where its run has finished."""
+    """Returns the scores artifact of this model on this split; None where its run has not finished."""
     run_id = infer_run_id(config, model_digest)
     record = tracker.run(run_id)
     if record is None or record.state != "finished":

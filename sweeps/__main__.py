@@ -1,4 +1,4 @@
-"""`python -m sweeps -m dataset=a,b size=small,base seed='range(10)'` or `sweep=NAME`: a grid, then its tables.
+"""Runs a grid, then makes its tables: `python -m sweeps -m dataset=a,b size=small,base seed='range(10)'`, `sweep=NAME`.
 
 Every Hydra job is one cell: train, then infer. Finished cells are skipped; a failed one does not stop the others. With
 `sweeps.seeds_per_job=N` up to N consecutive seeds of a cell are one job.
@@ -17,6 +17,7 @@ from train.stopping import Stopped
 
 
 def main(config: Config) -> None:
+    """Runs one job of the grid and remembers whether it failed."""
     if not run_job(config):
         _FAILED.append(config.seed)
 

@@ -1,5 +1,6 @@
-"""One job of a sweep: a cell is trained, then scored, unless that is done already; or several seeds of a cell, side by
-side (`mesh.seed`). Starts without JAX.
+"""Runs one job of a sweep: trains and scores a cell, or several seeds of it side by side (`mesh.seed`).
+
+What is done already is skipped. Starts without JAX.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from infer.identity import ModelSource, finished_scores, quality
+from sweeps.runs import Cell, CellRuns
 from tracking import is_alive, open_tracker
 from tracking.interface import Artifact, Tracker
 from train.identity import cell_name, train_run_id, trained_model
@@ -25,15 +27,20 @@ if TYPE_CHECKING:
 
 
 def run_job(config: Config) -> bool:
-    """Runs the cell of each of the job's seeds, those that aren't done at once; whether all went through.
+    """Runs the cell of each of the job's seeds, those that aren't done at once; returns whether all went through.
 
     Raises as `run_cell` does.
     """
+    started = time.time()
+    try:
+        config = resolved(config)
+    except Exception as error:
+        return _fail_all(seeds_of(config), error, started)
     cells = seeds_of(config)
     if config.mesh.seed == 1:
         return run_cell(cells[0])
     missing = [cell for cell in cells if not is_done(cell)]
-    went = [run_cell(cell) for cell in cells if cell not in missing]  # they say that they are done
+    succeeded = [run_cell(cell) for cell in cells if cell not in missing]  # prints that they are done
     if missing:
         from train import hosts  # JAX starts here, in one thread
         from train.compilation_cache import keep_compiled
@@ -44,49 +51,40 @@ def run_job(config: Config) -> bool:
         try:
             device_groups(config.mesh.seed)
         except EdgewiseError as error:
-            for cell in missing:
-                keep_failure(cell, open_tracker(cell.tracking), error, since=time.time())
-                print(f"{cell_name(cell)}: failed: {error}", file=sys.stderr)
-            return False
-        went += side_by_side(config, missing, run_cell)
-    return all(went)
+            return _fail_all(missing, error, time.time())
+        succeeded += side_by_side(config, missing, run_cell)
+    return all(succeeded)
 
 
 def is_done(config: Config) -> bool:
-    """Whether nothing is missing of a cell."""
+    """Returns whether nothing is missing of a cell; `config` is resolved."""
     try:
-        return finished_cell(resolved(config), open_tracker(config.tracking))[1] is not None
+        return finished_cell(config, open_tracker(config.tracking))[1] is not None
     except EdgewiseError:  # the cell will fail and say so
         return False
 
 
 def run_cell(config: Config, devices: "Sequence[jax.Device] | None" = None, stop: Stop | None = None) -> bool:
-    """Trains and scores one cell, `devices` and `stop` as `train.loop.train` takes them; whether it went through.
+    """Trains and scores one cell and returns whether it went through.
 
-    A failure is kept in the run that failed, traceback and all, and is not raised: the other cells go on. A signal is
-    (`Stopped`, a SystemExit): it ends the sweep.
+    `config` is resolved; `devices` and `stop` are as `train.loop.train` takes them. A failure is kept in the run that
+    failed, traceback and all, and is not raised: the other cells go on. A signal is raised (`Stopped`, a SystemExit):
+    it ends the sweep.
     """
     tracker = open_tracker(config.tracking)
     started = time.time()
-    name = cell_name(config)
     try:
-        config = resolved(config)
-        name = cell_name(config)
         scores, fresh = finish_cell(config, tracker, devices, stop)
     except Exception as error:
-        if is_run_elsewhere(config, tracker):  # by a job of another sweep: that one will say how it went
-            print(f"{name}: {error}", file=sys.stderr)
-            return False
-        keep_failure(config, tracker, error, since=started)
-        print(f"{name}: failed: {error}", file=sys.stderr)
+        _fail(config, tracker, error, started)
         return False
-    done = f"done in {time.time() - started:.0f} s" if fresh else "was done already"
-    print(f"{name}: {done}, {scores.ref}, {quality(scores.metadata)}", flush=True)
+    how = f"done in {time.time() - started:.0f} s" if fresh else "was done already"
+    print(f"{cell_name(config)}: {how}, {scores.ref}, {quality(scores.metadata)}", flush=True)
     return True
 
 
 def finished_cell(config: Config, tracker: Tracker) -> tuple[Artifact | None, Artifact | None]:
-    """The model and the scores of a cell, where they are there and are not to be made again."""
+    """Returns the model and the scores of a cell, each None where it is missing or is to be made again."""
     model = None if config.force else trained_model(config, tracker)
     return model, None if model is None else finished_scores(config, tracker, model.digest)
 
@@ -94,7 +92,7 @@ def finished_cell(config: Config, tracker: Tracker) -> tuple[Artifact | None, Ar
 def finish_cell(
     config: Config, tracker: Tracker, devices: "Sequence[jax.Device] | None" = None, stop: Stop | None = None
 ) -> tuple[Artifact, bool]:
-    """Does what is missing of a cell; its scores, and whether anything had to be done."""
+    """Does what is missing of a cell; returns its scores, and whether anything had to be done."""
     model, scores = finished_cell(config, tracker)
     if scores is not None:
         return scores, False
@@ -112,7 +110,7 @@ def finish_cell(
 
 
 def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:
-    """Whether another living process trains this cell now."""
+    """Returns whether another living process trains this cell now."""
     try:
         record = tracker.run(train_run_id(config))
     except EdgewiseError:
@@ -122,18 +120,38 @@ def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:
 
 
 def keep_failure(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
-    """Makes sure that a run of this cell holds the traceback: a cell may fail before its own run starts."""
-    name = cell_name(config)
-    for record in tracker.runs(state="failed"):
-        if record.ended is not None and record.ended >= since and f"-{name}-" in record.id:
+    """Makes sure that a run of this cell holds the traceback: a cell may fail before its own run starts.
+
+    `since` is when the cell was started, in seconds since the epoch: a run of it that has failed after that has kept
+    the traceback already.
+    """
+    dataset, size, seed, name = config.dataset.name, config.size.name, config.seed, cell_name(config)
+    for record in CellRuns(tracker).all_of(Cell(dataset, size, seed, config.infer.split)):
+        if record.state == "failed" and record.ended is not None and record.ended >= since:
             return
     run = tracker.start_run(
         f"train-{name}-unprepared",
         job_type="train",
         name=f"train {name}",
         group=config.tracking.group,
-        tags=[config.dataset.name, config.size.name],
-        config={"dataset": {"name": config.dataset.name}, "size": {"name": config.size.name}, "seed": config.seed},
+        tags=[dataset, size],
+        config={"dataset": {"name": dataset}, "size": {"name": size}, "seed": seed},  # no identity: see `is_prepared`
         restart=True,
     )
     run.finish("failed", "".join(traceback.format_exception(error)))
+
+
+def _fail(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
+    """Prints a cell's failure and keeps it, unless another sweep runs the cell: that one will keep how it ends."""
+    if is_run_elsewhere(config, tracker):
+        print(f"{cell_name(config)}: {error}", file=sys.stderr)
+        return
+    keep_failure(config, tracker, error, since)
+    print(f"{cell_name(config)}: failed: {error}", file=sys.stderr)
+
+
+def _fail_all(cells: Sequence[Config], error: Exception, since: float) -> bool:
+    """Prints and keeps the one failure of several cells; returns False, as a job that has not gone through."""
+    for cell in cells:
+        _fail(cell, open_tracker(cell.tracking), error, since)
+    return False

@@ -1,9 +1,12 @@
-"""The grid of a multirun: its cells before it starts, and its tables when it is through."""
+"""Composes the grid of a multirun before its first job starts, and makes its tables when the last one is through."""
 
 import dataclasses
+import functools
 import os
 import shlex
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +23,9 @@ from rich.table import Table
 from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from sweeps.status import Cell, cell_states, print_grid
+from sweeps.runs import Cell
+from sweeps.seeds import split_seed
+from sweeps.status import CellState, cell_states, print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
@@ -29,14 +34,54 @@ from train.pretrained.find import resolved
 GROUP_VARIABLE = "EDGEWISE_SWEEP"
 
 
+@dataclasses.dataclass(eq=False)
+class Combination:
+    """Holds the config that cells share which differ in their seed alone; it is composed and resolved once for all."""
+
+    config: Config
+
+    @functools.cached_property
+    def resolved(self) -> Config | None:
+        """Returns the config as `resolved` fills it in; None where that fails, as the cell will, saying why."""
+        try:
+            return resolved(self.config)
+        except EdgewiseError:
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class GridCell:
+    """Names a cell of the grid by what it shares with others and by its seed."""
+
+    combination: Combination
+    seed: int
+
+    @property
+    def config(self) -> Config:
+        """Returns the cell's config as it was composed."""
+        return dataclasses.replace(self.combination.config, seed=self.seed)
+
+    def cell(self) -> Cell:
+        """Returns the cell as the grid's run keeps it: with its training run, where its config and data can say."""
+        config, run_id = self.combination.resolved, None
+        if config is not None:
+            config = dataclasses.replace(config, seed=self.seed)
+            with suppress(EdgewiseError):  # its data is not there: the cell will fail and say so
+                run_id = train_run_id(config)
+        config = config or self.config
+        return Cell(config.dataset.name, config.size.name, config.seed, config.infer.split, run_id)
+
+
 @dataclasses.dataclass
 class Sweep:
-    """A multirun that has started: its cells and the config of each, and the run that keeps the grid."""
+    """Holds a multirun that has started: its cells, the config of each dataset, and the run that keeps the grid."""
 
     cells: list[Cell]
-    configs: list[Config]
+    config_of_dataset: dict[str, Config]
     tracker: Tracker
     run: Run
+    seeds_per_job: int
+    makes_tables: bool
 
 
 # Hydra makes the callback and gives no way back to it, and what a callback raises is only a warning: the sweep is left
@@ -48,42 +93,48 @@ class AroundSweep(Callback):
     """Looks at the whole grid before the first job: a cell that does not compose stops the sweep at once."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Starts the sweep of the multirun's config.
+
+        Ends the process with status 0 where the cells are only to be listed, and with an error where one is wrong.
+        """
         try:
-            configs = grid_configs(config)
-            if configs[0].sweeps.list:
-                list_cells(configs)
+            grid = compose_grid(config)
+            if grid[0].config.sweeps.list:
+                print_cells([cell.config for cell in grid])
                 sys.exit(0)
-            _STARTED.append(start_sweep(configs))
+            _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
 
 
-def grid_configs(multirun: DictConfig) -> list[Config]:
-    """The config of every cell, in the order in which Hydra's sweeper runs them."""
+def compose_grid(multirun: DictConfig) -> list[GridCell]:
+    """Returns the cells in the order in which Hydra's sweeper runs them; each combination of keys is composed once.
+
+    Raises EdgewiseError, or Hydra's and OmegaConf's own errors, for a cell that does not compose.
+    """
     params = multirun.hydra.sweeper.params or {}
     arguments = [f"{key}={params[key]}" for key in params] + list(multirun.hydra.overrides.task)
     overrides = OverridesParser.create().parse_overrides(arguments)
     [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     hydra_overrides = list(multirun.hydra.overrides.hydra)
-    composed: dict[tuple[str, ...], Config] = {}
-    configs = []
-    for job in jobs:  # seeds differ in a number alone: each combination of the rest is composed once
-        rest = tuple(override for override in job if not override.startswith("seed="))
-        if rest not in composed:
-            composed[rest] = to_config(hydra.compose(multirun.hydra.job.config_name, hydra_overrides + list(rest)))
-        seeds = [override.removeprefix("seed=") for override in job if override.startswith("seed=")]
-        if seeds and not seeds[0].isdigit():
-            raise EdgewiseError(f"seed={seeds[0]}: expected whole numbers from 0, such as seed='range(10)'")
-        configs.append(dataclasses.replace(composed[rest], seed=int(seeds[0])) if seeds else composed[rest])
-    return configs
+    combinations: dict[tuple[str, ...], Combination] = {}
+    cells = []
+    for job in jobs:
+        rest, seed = split_seed(job)
+        if rest not in combinations:
+            composed = hydra.compose(multirun.hydra.job.config_name, [*hydra_overrides, *rest])
+            combinations[rest] = Combination(to_config(composed))
+        combination = combinations[rest]
+        cells.append(GridCell(combination, combination.config.seed if seed is None else seed))
+    return cells
 
 
 def seeds_per_job() -> int:
-    """How many seeds the multirun that has started puts into one job."""
-    return _STARTED[-1].configs[0].sweeps.seeds_per_job if _STARTED else 1
+    """Returns how many seeds the multirun that has started puts into one job."""
+    return _STARTED[-1].seeds_per_job if _STARTED else 1
 
 
-def list_cells(configs: list[Config]) -> None:
+def print_cells(configs: Sequence[Config]) -> None:
     """Prints the cells, one line a dataset and size."""
     lines: dict[tuple[str, str], list[Config]] = {}
     for config in configs:
@@ -100,49 +151,49 @@ def list_cells(configs: list[Config]) -> None:
     console.print(table)
 
 
-def start_sweep(configs: list[Config]) -> Sweep:
-    """Opens the store and keeps the grid in a run of its own, where `sweeps.status` finds it."""
+def start_sweep(grid: Sequence[GridCell]) -> Sweep:
+    """Opens the store and keeps the grid in a run of its own, where `sweeps.status` finds it.
+
+    Raises EdgewiseError for a grid whose cells can't be told apart by dataset, size and seed, and for a store that
+    can't be opened.
+    """
+    configs = [cell.config for cell in grid]
     first = configs[0]
     if (n := max(config.mesh.seed for config in configs)) > 1:
         raise EdgewiseError(
             f"mesh.seed={n} in a grid: expected 1, because the grid's own seeds say which there are; "
             f"sweeps.seeds_per_job={n} puts {n} of them into one job"
         )
-    cells = [_cell(config) for config in configs]
-    names = [(cell.dataset, cell.size, cell.seed) for cell in cells]
-    if twice := {name for name in names if names.count(name) > 1}:
+    cells = [cell.cell() for cell in grid]
+    keys = [cell.key for cell in cells]
+    if repeated := sorted(key for key, count in Counter(keys).items() if count > 1):
         raise EdgewiseError(
-            f"the grid holds {'-'.join(map(str, sorted(twice)[0]))} more than once: a cell is (dataset, size, seed), "
+            f"the grid holds {'-'.join(map(str, repeated[0]))} more than once: a cell is (dataset, size, seed), "
             "so other keys can't be swept in one multirun; give each value of theirs its own tracking.root"
         )
-    group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(names)})}"
+    group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(keys)})}"
     os.environ[GROUP_VARIABLE] = group
     for config in configs:  # they were composed before the group was known; the metrics at the end belong to it too
         config.tracking.group = group
     tracker = open_tracker(first.tracking)
-    grid = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
-    run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=grid)
-    return Sweep(cells, configs, tracker, run)
-
-
-def _cell(config: Config) -> Cell:
-    try:
-        config = resolved(config)
-        run_id = train_run_id(config)
-    except EdgewiseError:  # its data or checkpoint is not there: the cell will fail and say so
-        run_id = None
-    return Cell(config.dataset.name, config.size.name, config.seed, config.infer.split, run_id)
+    record = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
+    run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=record)
+    config_of_dataset = {config.dataset.name: config for config in configs}
+    return Sweep(cells, config_of_dataset, tracker, run, first.sweeps.seeds_per_job, first.sweeps.metrics)
 
 
 def abandon_sweep(reason: str) -> None:
     """Ends the run of a sweep that did not come to its end; the cells keep what they have saved."""
     if _STARTED:
-        with suppress(TrackingError):  # of a full disk has been said already that it is full
+        with suppress(TrackingError):  # that the disk is full, say, has been printed already
             _STARTED.pop().run.finish("stopped", f"{reason}; the same command goes on")
 
 
 def finish_sweep() -> int:
-    """Prints the grid's state and each dataset's tables; the exit status: 1 where a cell or a table failed."""
+    """Prints the grid's state, makes each dataset's tables, and ends the grid's run.
+
+    Returns the command's exit status: 1 where a cell or a table failed.
+    """
     if not _STARTED:
         return 0
     sweep = _STARTED.pop()
@@ -150,21 +201,8 @@ def finish_sweep() -> int:
         states = cell_states(sweep.tracker, sweep.cells)
         print_grid(states)
         failed = sum(state.state != "done" for state in states)
-        by_dataset = {config.dataset.name: config for config in sweep.configs}
-        if sweep.configs[0].sweeps.metrics:
-            from metrics.output.headline import tell
-            from metrics.stage import compute_metrics
-
-            console = Console(highlight=False, soft_wrap=True)
-            for dataset, config in by_dataset.items():
-                if not any(state.state == "done" and state.cell.dataset == dataset for state in states):
-                    print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
-                    continue
-                try:
-                    tell(compute_metrics(config, sweep.tracker, console.print), console)
-                except EdgewiseError as error:
-                    failed += 1
-                    print(f"error: metrics of {dataset}: {error}", file=sys.stderr)
+        if sweep.makes_tables:
+            failed += _make_tables(sweep, states)
         sweep.run.set_summary({"cells": len(states), "not_done": failed})
         if failed:
             print(
@@ -174,3 +212,23 @@ def finish_sweep() -> int:
             )
         sweep.run.finish("failed" if failed else "finished", f"{failed} not done" if failed else None)
     return 1 if failed else 0
+
+
+def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
+    """Makes the tables of each dataset that has a finished cell; returns for how many that failed."""
+    from metrics.output.headline import print_headline
+    from metrics.stage import compute_metrics
+
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    with_scores = {state.cell.dataset for state in states if state.state == "done"}
+    failed = 0
+    for dataset, config in sweep.config_of_dataset.items():
+        if dataset not in with_scores:
+            print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
+            continue
+        try:
+            print_headline(compute_metrics(config, sweep.tracker, console.print), console)
+        except EdgewiseError as error:
+            failed += 1
+            print(f"error: metrics of {dataset}: {error}", file=sys.stderr)
+    return failed

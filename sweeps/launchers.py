@@ -1,4 +1,4 @@
-"""Hydra's launchers: where the cells of a sweep run. Starts without them; each is a plugin of its own.
+"""Registers Hydra's launchers, which say where the cells of a sweep run. Each is a plugin that may be absent.
 
 conf/hydra/launcher/NAME.yaml holds this project's values of a launcher. It stands on the plugin's own defaults, which
 are registered here as NAME_plugin, because the plugin registers them under the same name as ours.

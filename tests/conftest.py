@@ -1,16 +1,7 @@
 import os
 import sys
-from pathlib import Path
 
 import pytest
-
-REPO = Path(__file__).parents[1]
-
-
-def shared_data() -> Path | None:
-    """The folder of real text for slow tests, where there is one."""
-    folder = Path(os.environ.get("EDGEWISE_SHARED", REPO.parent / "shared")) / "data"
-    return folder if folder.is_dir() else None
 
 
 @pytest.fixture

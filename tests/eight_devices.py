@@ -1,4 +1,4 @@
-"""What one device trains, trained on eight by each kind of mesh: `python -m tests.eight_devices` prints JSON.
+"""Trains on eight devices, by each kind of mesh, what one device trains: `python -m tests.eight_devices` prints JSON.
 
 A process of its own, because the number of the CPU's devices is fixed when JAX starts.
 """
@@ -22,11 +22,12 @@ from conf.schema import Mesh, Size  # noqa: E402
 from train.checkpoint import Checkpoints  # noqa: E402
 from train.compilation_cache import keep_compiled  # noqa: E402
 from train.compile import hlo  # noqa: E402
+from train.compile.collectives import COLLECTIVES, collectives  # noqa: E402
 from train.sharding import BATCH, make_mesh  # noqa: E402
 from train.step import StepConfig, TrainState, compile_train_step  # noqa: E402
 
 STEPS, ROWS, SOURCE, TARGET = 4, 16, 24, 4
-SIZE = Size("tiny", d_model=32, d_kv=8, d_ff=64, layers=2, heads=4, vocabulary_size=64, dropout=0.1)
+SIZE = Size("tiny", d_model=32, d_kv=8, d_ff=64, layers=2, heads=4, vocabulary_size=64, decoder_layers=1)
 MESHES = {
     "one": Mesh(data=1),
     "data": Mesh(data=8),
@@ -43,7 +44,7 @@ def step_config(optimizer: str) -> StepConfig:
 
     with initialize_config_dir(CONF, version_base="1.3"):
         composed = to_config(compose("config", [f"optimizer={optimizer}", "optimizer.min_dim_size_to_factor=16"]))
-    return StepConfig.of(composed, SIZE)
+    return StepConfig.from_config(composed, SIZE)
 
 
 def batch(step: int) -> dict[str, np.ndarray]:
@@ -121,13 +122,13 @@ def traffic(c: StepConfig) -> dict[str, Any]:
     mesh = mesh_of("fsdp")
     compiled = compile_train_step(c, mesh)
     arrays = jax.device_put(batch(0), jax.sharding.NamedSharding(mesh, BATCH))
-    text = compiled.step.lower(compiled.abstract, arrays, jax.random.key(0)).compile().as_text()  # type: ignore[attr-defined]
+    text = compiled.step.lower(compiled.abstract, arrays, jax.random.key(0)).compile().as_text()
     module = hlo.parse(text)
     loops = [i for i in module.instructions.values() if i.opcode == "while"]
-    turned = [i for loop in loops for body in hlo._called(loop) for i in module.computations[body]]
+    turned = [i for loop in loops for body in hlo.called_computations(loop) for i in module.computations[body]]
     return {
-        "in_loops": [i.name for i in turned if i.opcode.removesuffix("-start") in hlo.COLLECTIVES],
-        "moved": sum(collective.bytes for collective in hlo.collectives(module)),
+        "in_loops": [i.name for i in turned if i.opcode.removesuffix("-start") in COLLECTIVES],
+        "moved": sum(collective.bytes for collective in collectives(module)),
         "parameters": sum(x.size * 4 for x in jax.tree.leaves(compiled.abstract.params)),
         "open_loops": module.open_loops,
     }

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import log_softmax
 
-from conf.schema import Size
 from train import t5
 
 
 @functools.cache
 def _logits(size):
     def logits(params, inputs, decoder_inputs):
-        model = t5.model(Size(**dict(size)), params)
+        model = t5.model(size, params)
         segments, positions = t5.plain_rows(inputs)
         memory = model.encode(inputs, segments, positions)
         places = jnp.arange(decoder_inputs.shape[1], dtype=jnp.int32)[None]
@@ -25,7 +24,7 @@ def _logits(size):
 
 def next_log_probs(params, size, inputs, max_length, most):
     """A function: at most `most` prefixes of one input [S] -> the next token's log-probabilities [prefixes, V]."""
-    logits = _logits(tuple(sorted(vars(size).items())))
+    logits = _logits(size)
 
     def log_probs(prefixes):
         ids = np.zeros((most, max_length), np.int32)

@@ -1,4 +1,4 @@
-"""Synthetic scores grids: sizes × seeds of make-believe models over one shared set of examples, for each task.
+"""Makes synthetic scores grids: sizes × seeds of make-believe models over one shared set of examples, for each task.
 
 Each example has a difficulty; how sure a run is of the gold answer is its size's skill minus that difficulty, plus
 noise of the example that every run of a size shares, plus noise of its own. So runs of a size churn where they are
@@ -35,18 +35,35 @@ def synthetic_grid(
     label_tokens: Sequence[int] | None = None,
     task: str = "classification",
 ) -> list[Scores]:
-    """Scores of every size × seed, `examples` rows each, sizes in the order given.
+    """Makes the scores of every size × seed, `examples` rows each, sizes in the order given.
 
     Args:
         sizes: name -> (parameters, skill). A larger skill is more accurate.
         seeds: how many seeds each size has, or the seeds of each size.
+        examples: how many rows each run has.
+        classes: how many classes there are; for classification alone.
+        dataset: the name in the metadata.
+        split: the name in the metadata, and the start of each example's id.
+        seed: what the random numbers are drawn from.
         seed_noise: standard deviation of a run's own logit noise; 0 makes all runs of a size alike.
-        classes, label_tokens: of classification alone.
+        slices: whether there is a column `slice_kind`.
+        label_tokens: the token count of each class's label, for the metadata; for classification alone.
         task: classification, span_qa or translation.
+
     """
     return list(
         synthetic_runs(
-            *(sizes, seeds, examples, classes, dataset, split, seed, seed_noise, slices, label_tokens, task),
+            sizes=sizes,
+            seeds=seeds,
+            examples=examples,
+            classes=classes,
+            dataset=dataset,
+            split=split,
+            seed=seed,
+            seed_noise=seed_noise,
+            slices=slices,
+            label_tokens=label_tokens,
+            task=task,
         )
     )
 
@@ -64,7 +81,7 @@ def synthetic_runs(
     label_tokens: Sequence[int] | None = None,
     task: str = "classification",
 ) -> Iterator[Scores]:
-    """Each run of `synthetic_grid` when it is asked for: hundreds of millions of rows don't fit memory at once."""
+    """Makes each run of `synthetic_grid` when it is asked for, as hundreds of millions of rows don't fit memory."""
     rng = np.random.default_rng(seed)
     make = {"classification": _classification, "span_qa": _span_qa, "translation": _translation}[task]
     names = [f"class {k}" for k in range(classes)] if task == "classification" else []
@@ -100,12 +117,12 @@ def write_grid(grid: Iterable[Scores], directory: Path | str) -> list[Path]:
     return paths
 
 
-Run = tuple[str, int, np.ndarray, dict[str, Any]]  # size, seed, kind of each example, columns
+SyntheticRun = tuple[str, int, np.ndarray, dict[str, Any]]  # size, seed, kind of each example, columns
 
 
 def _classification(
     rng: np.random.Generator, sizes: Sizes, seeds: Seeds, examples: int, classes: list[str], seed_noise: float
-) -> Iterator[Run]:
+) -> Iterator[SyntheticRun]:
     names = np.array(classes, dtype=object)
     gold = rng.integers(len(classes), size=examples)
     kind, difficulty = _difficulty(rng, examples)
@@ -116,21 +133,19 @@ def _classification(
             logits[np.arange(examples), gold] += 2.0 * (skill - np.where(kind == 2, 1.5, 0.6) * difficulty + 1.0)
             likelihoods = _log_softmax(1.5 * logits).astype(np.float32)
             prediction = names[likelihoods.argmax(axis=1)]
-            yield (
-                *(size, run_seed, kind),
-                {
-                    "target": names[gold],
-                    "prediction": prediction,
-                    "correct": prediction == names[gold],
-                    "class_log_likelihoods": likelihoods,
-                },
-            )
+            columns = {
+                "target": names[gold],
+                "prediction": prediction,
+                "correct": prediction == names[gold],
+                "class_log_likelihoods": likelihoods,
+            }
+            yield size, run_seed, kind, columns
 
 
 def _span_qa(
     rng: np.random.Generator, sizes: Sizes, seeds: Seeds, examples: int, classes: list[str], seed_noise: float
-) -> Iterator[Run]:
-    """Answers of one to four words. Half of the right ones say it a little differently; some have a second gold."""
+) -> Iterator[SyntheticRun]:
+    """Makes answers of one to four words. Half of the right ones are worded differently; some have a second gold."""
     kind, difficulty = _difficulty(rng, examples)
     answers = _sentences(rng, examples, 1, 5)
     second = [answer if rng.random() < 0.7 else answer.split()[0] for answer in answers]
@@ -142,22 +157,20 @@ def _span_qa(
             prediction.append(right if sure[i] > 0 else wrong[3 * i + rng.integers(3)])
         correct = np.array([exact_match(p, gold) for p, gold in zip(prediction, zip(answers, second))])
         lengths = np.array([len(a.split()) + 1 for a in answers]), np.array([len(p.split()) + 1 for p in prediction])
-        yield (
-            *(size, run_seed, kind),
-            {
-                "target": np.array(answers, dtype=object),
-                "prediction": np.array(prediction, dtype=object),
-                "correct": correct,
-                "gold_tokens": _tokens(rng, sure, lengths[0]),
-                "self_tokens": _tokens(rng, np.abs(sure), lengths[1]),
-            },
-        )
+        columns = {
+            "target": np.array(answers, dtype=object),
+            "prediction": np.array(prediction, dtype=object),
+            "correct": correct,
+            "gold_tokens": _tokens(rng, sure, lengths[0]),
+            "self_tokens": _tokens(rng, np.abs(sure), lengths[1]),
+        }
+        yield size, run_seed, kind, columns
 
 
 def _translation(
     rng: np.random.Generator, sizes: Sizes, seeds: Seeds, examples: int, classes: list[str], seed_noise: float
-) -> Iterator[Run]:
-    """Sentences of four to twenty words; the less sure a run is, the more words it gets wrong or leaves out."""
+) -> Iterator[SyntheticRun]:
+    """Makes sentences of four to twenty words; the less sure a run is, the more words it gets wrong or leaves out."""
     kind, difficulty = _difficulty(rng, examples)
     references = [sentence.split() for sentence in _sentences(rng, examples, 4, 21)]
     for size, run_seed, sure in _sureness(rng, sizes, seeds, kind, difficulty, seed_noise):
@@ -165,25 +178,23 @@ def _translation(
         for i, words in enumerate(references):
             error = 1.0 / (1.0 + np.exp(0.9 * sure[i] + 0.8))
             drawn, other = rng.random(len(words)), rng.integers(len(WORDS), size=len(words))
-            said = [word if d > error else WORDS[o] for word, d, o in zip(words, drawn, other) if d > error / 6]
-            prediction.append(" ".join(said))
+            written = [word if d > error else WORDS[o] for word, d, o in zip(words, drawn, other) if d > error / 6]
+            prediction.append(" ".join(written))
         target = [" ".join(words) for words in references]
         lengths = np.array([len(w) + 1 for w in references]), np.array([len(p.split()) + 1 for p in prediction])
-        yield (
-            *(size, run_seed, kind),
-            {
-                "target": np.array(target, dtype=object),
-                "prediction": np.array(prediction, dtype=object),
-                "correct": None,
-                "gold_tokens": _tokens(rng, sure, lengths[0]),
-                "self_tokens": _tokens(rng, np.abs(sure), lengths[1]),
-                "bleu_stats": bleu_statistics(prediction, target),
-            },
-        )
+        columns = {
+            "target": np.array(target, dtype=object),
+            "prediction": np.array(prediction, dtype=object),
+            "correct": None,
+            "gold_tokens": _tokens(rng, sure, lengths[0]),
+            "self_tokens": _tokens(rng, np.abs(sure), lengths[1]),
+            "bleu_stats": bleu_statistics(prediction, target),
+        }
+        yield size, run_seed, kind, columns
 
 
 def _difficulty(rng: np.random.Generator, examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each example's kind and difficulty: composition is what only skill solves; noise is what nothing solves."""
+    """Draws each example's kind and difficulty: composition is what only skill solves, noise what nothing solves."""
     kind = rng.choice(len(KINDS), size=examples, p=(0.6, 0.3, 0.1))
     return kind, np.where(kind == 0, rng.gamma(1.0, 0.5, examples), rng.gamma(4.0, 0.7, examples))
 
@@ -191,7 +202,7 @@ def _difficulty(rng: np.random.Generator, examples: int) -> tuple[np.ndarray, np
 def _sureness(
     rng: np.random.Generator, sizes: Sizes, seeds: Seeds, kind: np.ndarray, difficulty: np.ndarray, seed_noise: float
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(size, seed, [n] how sure the run is of each gold answer, in logits)."""
+    """Yields the size and seed of each run, and how sure it is of each gold answer, [n], in logits."""
     for size, (_, skill) in sizes.items():
         shared = rng.normal(0.0, 1.0, len(kind))
         for run_seed in range(seeds) if isinstance(seeds, int) else seeds[size]:
@@ -200,7 +211,7 @@ def _sureness(
 
 
 def _tokens(rng: np.random.Generator, sure: np.ndarray, lengths: np.ndarray) -> TokenScores:
-    """Of `lengths` [n] tokens each; the surer, the likelier the token, the wider its margin, the less its entropy."""
+    """Draws token scores of n sequences of `lengths` tokens; a surer run has likelier tokens and wider margins."""
     logits = np.repeat(sure, lengths) + rng.normal(0.0, 1.0, lengths.sum()) + 1.0
     p = 1.0 / (1.0 + np.exp(-logits))
     most = 1.0 / (1.0 + np.exp(-np.where(logits > 0, logits, -0.3 * logits)))  # where wrong, it is rarely sure
@@ -213,7 +224,8 @@ def _tokens(rng: np.random.Generator, sure: np.ndarray, lengths: np.ndarray) -> 
 
 
 def _sentences(rng: np.random.Generator, count: int, least: int, most: int) -> list[str]:
-    """Of `least` to `most - 1` words each."""
+    """Draws sentences of `least` to `most - 1` words each."""
+
     lengths = rng.integers(least, most, size=count)
     words = np.array(WORDS)[rng.integers(len(WORDS), size=lengths.sum())]
     return [" ".join(part) for part in np.split(words, np.cumsum(lengths)[:-1])]

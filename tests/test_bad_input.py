@@ -14,9 +14,9 @@ import pytest
 
 from conf.errors import EdgewiseError
 from metrics.scores import METADATA_KEY, write_scores
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.synthetic_scores import synthetic_grid
-from tests.test_train_loop import train_here
+from tests.training import train_here
 from tracking.interface import ArtifactDraft
 from tracking.store import Store
 

@@ -8,7 +8,7 @@ import yaml
 
 from conf.app import CONF
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
 
 NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
 NEEDS["dataset"] |= dict.fromkeys(("span_qa", "translation"), ("dataset.name=x", "dataset.path=y"))
@@ -116,3 +116,11 @@ def test_yaml_holds_values_only():
         assert yaml.safe_load(text) is not None, path
         if path.name != "sweeps.yaml":  # Hydra's callback
             assert not re.search(r"\b_target_\b", text), path
+
+
+def test_equal_sizes_and_optimizers_are_one_key(compose):
+    one, other = compose("size=nano"), compose("size=nano")
+    assert one.size is not other.size and {one.size: "kept"}[other.size] == "kept"
+    assert {one.optimizer: "kept"}[other.optimizer] == "kept"
+    wider = compose("size=nano", "size.d_ff=96", "optimizer.learning_rate=0.5")
+    assert wider.size not in {one.size} and wider.optimizer not in {one.optimizer}

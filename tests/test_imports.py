@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 
 ROOMS = ["conf", "tracking", "metrics", "train", "infer", "sweeps"]
 
@@ -18,6 +18,7 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -118,6 +119,24 @@ def test_a_command_starts_without_jax(module):
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_scoring_loads_no_tables_figures_or_report():
+    code = "import sys, infer.scoring; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    rooms = ("analysis", "beyond", "figures", "output", "report", "tables")
+    unneeded = {"matplotlib", "sklearn", *(f"metrics.{room}" for room in rooms)}
+    assert "metrics.scores.preview" in loaded and not loaded & unneeded
+
+
+def test_no_test_module_imports_another():
+    for path in (REPO / "tests").rglob("*.py"):
+        for name in imported(path):
+            parts = name.split(".")
+            assert not (parts[0] == "tests" and parts[-1].startswith(("test_", "conftest"))), (
+                f"{path} imports {name}: what both need goes into a fixture or a module that is no test"
+            )
 
 
 def test_no_module_is_a_bag_of_odds_and_ends():

@@ -10,7 +10,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Size
 from infer.identity import find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
-from tests.test_train_loop import SMALL, config_in, train_here
+from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train import t5
 from train.data.batches import padding_share, plan_batches, scoring_batches
@@ -197,7 +197,7 @@ def test_a_checkpoint_from_outside_scores_like_the_artifact_it_was_copied_from(t
 
 
 @pytest.mark.parametrize(
-    "given, message", [("/nowhere", "neither a folder nor an artifact"), ("model-x:v3", "neither")]
+    ("given", "message"), [("/nowhere", "neither a folder nor an artifact"), ("model-x:v3", "neither")]
 )
 def test_a_checkpoint_that_is_not_there_is_named(trained, given, message):
     config, store = trained
@@ -230,7 +230,7 @@ def config_in_copy(config, folder):
 
 
 def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
-    from train.data.sources import load_split
+    from train.data.splits import load_split
     from train.data.tokens import get_vocabulary
 
     config = compose()

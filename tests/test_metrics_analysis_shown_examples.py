@@ -9,7 +9,7 @@ from conf.schema import SCORES, Metrics
 from metrics.analysis import shown_examples as shown
 from metrics.analysis.dataset import analyse
 from metrics.analysis.shown_examples import chosen, dispute, example_quality
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, percentiles
 from metrics.statistics.text import sentence_bleu
 from metrics.statistics.uncertainty import uncertainties

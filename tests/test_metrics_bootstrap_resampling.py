@@ -4,22 +4,25 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import _first_reaching, analyse
-from metrics.analysis.outcomes import OutcomeCodes
+from metrics.analysis.churn import churning_runs, ranked_churn
+from metrics.analysis.dataset import analyse
+from metrics.analysis.pairs import first_reaching
 from metrics.bootstrap import (
-    ChurnSamples,
     DrawnPairs,
     GroupSamples,
     OutcomeSamples,
+    churn_samples,
     disagreement_samples,
     quality_samples,
     switcher_samples,
 )
 from metrics.bootstrap.resampling import Resampling, interval, micro_blocks
-from metrics.grid.runs import collect_grids
-from metrics.statistics.churn import CUT_PERCENT, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.grid.collect import collect_grids
+from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
+from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
 
 B = 24
@@ -62,20 +65,6 @@ def switchers(small, larger, scores, resampling):
     return samples
 
 
-def draws(resampling):
-    """(b, drawn examples, size -> drawn runs, size -> runs drawn for ranking), one by one."""
-    weights = resampling.everything.weights
-    for b in range(resampling.resamples):
-        examples = np.repeat(np.arange(len(weights) - 1), weights[:-1, b])
-        if resampling.unit is not None:
-            examples = np.concatenate([np.flatnonzero(resampling.unit == unit) for unit in examples])
-        runs, ranking = (
-            {size: np.repeat(np.arange(counts.shape[1]), counts[b].astype(int)) for size, counts in drawn.items()}
-            for drawn in (resampling.seeds, resampling.ranking_seeds)
-        )
-        yield b, examples, runs, ranking
-
-
 def test_draws(resampling, grid):
     for _, examples, runs, _ in draws(resampling):
         in_groups = resampling.unit is not None
@@ -86,7 +75,7 @@ def test_draws(resampling, grid):
 def test_sums_do_not_depend_on_how_many_resamples_are_held(grid, scores, resampling, monkeypatch):
     small, larger, margins = grid.sizes[0], grid.sizes[1:], {"margin": scores["small"]["margin"]}
     whole = switchers(small, larger, margins, resampling)
-    monkeypatch.setattr("metrics.bootstrap.resampling._NUMBERS_HELD", 20_000)
+    monkeypatch.setattr("metrics.bootstrap.resampling.NUMBERS_HELD", 20_000)
     parts = switchers(small, larger, margins, resampling)
     for kind in ("peak_gain", "area", "curve"):
         for key, values in getattr(whole, kind).items():
@@ -119,22 +108,21 @@ def test_churn(grid, scores, resampling):
     churning = grid.sizes[-1]
     for uncertain in grid.sizes:
         margins = scores[uncertain.name]["margin"]
-        fast = ChurnSamples(DrawnPairs(churning, resampling), uncertain)
-        for run, margin in enumerate(margins):
-            fast.add(run, deferral_order(margin))
+        orders = [deferral_order(margin) for margin in margins]
+        fast = churn_samples(DrawnPairs(churning, resampling), uncertain, orders)
         for b, examples, runs, ranking in draws(resampling):
-            of = runs[churning.name]
+            drawn_runs = runs[churning.name]
             # copies of a run make no pair, so the mean is over pairs of different runs alone
-            different = sum(one != other for k, one in enumerate(of) for other in of[k + 1 :])
+            different = sum(one != other for k, one in enumerate(drawn_runs) for other in drawn_runs[k + 1 :])
             if not different:
-                assert np.isnan(fast.churn[:, b]).all()
+                assert np.isnan(fast[:, b]).all()
                 continue
-            drawn = differing_pairs(churning.prediction[of][:, examples])
+            drawn = differing_pairs(churning.prediction[drawn_runs][:, examples])
             ranked = [deferral_order(margins[run][examples]) for run in ranking[uncertain.name]]
             in_buckets = np.array([differing_in_buckets(order, drawn) for order in ranked])
-            slow = bucket_churn(in_buckets, len(of), len(examples))
+            slow = bucket_churn(in_buckets, len(drawn_runs), len(examples))
             expected = slow.churn * slow.pairs / different
-            np.testing.assert_allclose(fast.churn[:, b], expected, atol=20 * ROUNDING)
+            np.testing.assert_allclose(fast[:, b], expected, atol=20 * ROUNDING)
 
 
 def test_groups(grid, resampling):
@@ -247,10 +235,15 @@ def test_a_single_seed_resamples_its_examples_alone():
 def test_resampled_churn_in_the_middle_is_unbiased():
     """The mean of the samples is the estimate: ranking and churning runs of one size don't drag it up."""
     grid = collect_grids(synthetic_grid(seeds=6, examples=2000, seed_noise=1.0))[0]
-    result = analyse(grid, Metrics(resamples=300))
-    for uncertainty_size, _, point, (low, high) in result.churn:
-        assert ((low <= point.churn) & (point.churn <= high)).all(), uncertainty_size
-    assert CUT_PERCENT[-1] == 100
+    resampling = Resampling({size.name: 6 for size in grid.sizes}, grid.examples, 300, seed=0)
+    churning = churning_runs(grid, resampling)
+    for size in grid.sizes:
+        orders = [deferral_order(margin) for margin in uncertainties(size, Metrics())["margin"]]
+        ranked = ranked_churn(churning, size, orders, map)
+        bias = np.nanmean(ranked.samples, axis=1) - ranked.point.churn
+        # the mean of 300 samples has a standard error of 0.06 of their deviation; ranked by the churning runs
+        # themselves, the middle buckets of the size's own margin would be off by 0.6 of it
+        assert (abs(bias) < 0.2 * np.nanstd(ranked.samples, axis=1)).all(), size.name
 
 
 def test_buckets_of_figure_3():
@@ -295,5 +288,5 @@ def test_the_deferral_that_matches():
     fall = np.interp(FRACTIONS, [0, 1], [0.7, 0.6])
     flat_end = np.interp(FRACTIONS, [0, 0.5, 1], [0.5, 0.7, 0.7])
     curves = np.stack([rise, fall, flat_end], axis=1)
-    np.testing.assert_allclose(_first_reaching(curves, 1.0), [0.205, np.nan, 0.5], atol=1e-9)
-    np.testing.assert_allclose(_first_reaching(curves, 0.5), [0.1025, np.nan, 0.25], atol=1e-9)
+    np.testing.assert_allclose(first_reaching(curves, 1.0), [0.205, np.nan, 0.5], atol=1e-9)
+    np.testing.assert_allclose(first_reaching(curves, 0.5), [0.1025, np.nan, 0.25], atol=1e-9)

@@ -4,8 +4,8 @@ import pytest
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
+from metrics.grid.collect import collect_grids
 from metrics.grid.mismatch import settings_notes
-from metrics.grid.runs import collect_grids
 from tests.synthetic_scores import synthetic_grid
 
 

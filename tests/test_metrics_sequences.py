@@ -12,14 +12,14 @@ from sacrebleu.metrics.bleu import BLEU
 from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import analyse
-from metrics.analysis.outcomes import OutcomeCodes
 from metrics.audit.finding import violated
 from metrics.audit.output import audit_output
 from metrics.bootstrap import GroupSamples, OutcomeSamples, quality_samples, switcher_samples
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.runs import GridError, collect_grids
+from metrics.grid.collect import GridError, collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.text import corpus_bleu, normalized
 from metrics.statistics.uncertainty import uncertainties
@@ -123,8 +123,8 @@ def test_runs_in_other_orders_of_examples(scores, grid):
             for name, values in uncertainties(size, Metrics(context=context)).items():
                 np.testing.assert_array_equal(values, uncertainties(other, Metrics(context=context))[name])
         np.testing.assert_array_equal(size.quality, other.quality)
+    mixed = synthetic_grid(SIZES, SEEDS, examples=70, task="classification")
     with pytest.raises(GridError, match="differ in task"):
-        mixed = synthetic_grid(SIZES, SEEDS, examples=70, task="classification")
         collect_grids([*scores[:3], *mixed[3:]])
 
 
@@ -231,7 +231,7 @@ def test_samples_of_outcomes(translations):
         for i, times_i in enumerate(resampling.seeds["small"][b]):
             for j, times_j in enumerate(resampling.seeds["large"][b]):
                 for k in range(3):
-                    some = codes.of(i)[j][examples[(group[examples] >= 0) & (group[examples] <= k)]]
+                    some = codes.for_run(i)[j][examples[(group[examples] >= 0) & (group[examples] <= k)]]
                     counts[k] += times_i * times_j * np.bincount(some, minlength=3)
         np.testing.assert_allclose(fast.fraction[:, :, b], counts / counts.sum(axis=1, keepdims=True), atol=1e-9)
 
@@ -358,5 +358,5 @@ def test_a_file_is_read_again_for_its_tokens(scores, tmp_path):
         one, other = (grid.sizes[0].tokens(context, 1) for grid in (from_files, in_memory))
         np.testing.assert_array_equal(one.margins, other.margins)
         np.testing.assert_array_equal(one.offsets, other.offsets)
-    said = from_files.sizes[0].runs[1].predictions().decoded()
-    assert list(said) == list(scores[1].prediction)
+    predicted = from_files.sizes[0].runs[1].predictions().decoded()
+    assert list(predicted) == list(scores[1].prediction)

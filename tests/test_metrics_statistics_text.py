@@ -18,7 +18,7 @@ from metrics.statistics.text import (
     normalized,
     sentence_bleu,
 )
-from tests.conftest import REPO
+from tests.support import REPO
 
 WORDS = ("the", "Cat", "cat", "sat", "on", "mat", ",", ".", "naïve", "3.5", "«", "U.S.")
 sentences = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)

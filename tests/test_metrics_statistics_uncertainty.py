@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.grid.runs import collect_grids
+from metrics.grid.collect import collect_grids
 from metrics.statistics.uncertainty import (
     UncertaintyError,
     churn_counts,

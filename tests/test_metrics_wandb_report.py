@@ -10,9 +10,9 @@ from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics
 from metrics.stage import compute_metrics
 from metrics.wandb_report import save_report
-from tests.conftest import REPO
+from tests.metrics_runs import log_scores
+from tests.support import REPO
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_stage import log_scores
 from tests.wandb_server import ENTITY
 from tracking.__main__ import main
 from tracking.store import Store

@@ -16,8 +16,8 @@ from conf.app import CONF
 from conf.errors import EdgewiseError
 from sweeps.launchers import LAUNCHERS, register_launchers
 from tests import slurm
-from tests.conftest import REPO
-from tests.test_train_loop import SMALL
+from tests.support import REPO
+from tests.training import SMALL
 from tracking.store import Store
 
 RECIPES = sorted(path.stem for path in Path(CONF, "hydra/launcher").glob("*.yaml"))

@@ -10,11 +10,9 @@ import pytest
 
 from metrics.scores import read_scores
 from sweeps.status import cell_states, known_cells
-from tests.conftest import REPO
-from tests.test_train_loop import SMALL, wait_for_checkpoint
+from tests.support import REPO
+from tests.training import SMALL, SMALL_GRID, wait_for_checkpoint
 from tracking.store import Store
-
-GRID = ("-m", *[o for o in SMALL if not o.startswith("size.")], "train.steps=10", "size=nano,micro", "seed=range(2)")
 
 
 def sweep(folder, *overrides):
@@ -22,7 +20,7 @@ def sweep(folder, *overrides):
         sys.executable,
         "-m",
         "sweeps",
-        *GRID,
+        *SMALL_GRID,
         f"tracking.root={folder / 'runs'}",
         f"metrics.out={folder / 'out'}",
     ]
@@ -99,7 +97,7 @@ def test_the_same_tables_come_from_plain_files(swept, tmp_path):
 def test_a_signal_ends_the_sweep_and_the_same_command_goes_on(tmp_path):
     root = tmp_path / "runs"
     overrides = ["train.steps=200", "train.checkpoint_every=10", "size=nano", "sweeps.metrics=false"]
-    arguments = [sys.executable, "-m", "sweeps", *GRID, f"tracking.root={root}", *overrides]
+    arguments = [sys.executable, "-m", "sweeps", *SMALL_GRID, f"tracking.root={root}", *overrides]
     process = subprocess.Popen(arguments, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(root, process, at_least=10)
     process.send_signal(signal.SIGTERM)
@@ -157,7 +155,7 @@ def test_a_failed_cell_leaves_its_traceback_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides, said",
+    ("overrides", "said"),
     [
         (["size=nano,huge"], "size/huge"),
         (["dataset=demo,nope"], "dataset/nope"),

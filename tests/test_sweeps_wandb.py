@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.conftest import REPO
-from tests.test_sweeps_pipeline import GRID
+from tests.support import REPO
+from tests.training import SMALL_GRID
 from tests.wandb_server import ENTITY
 from tracking.__main__ import main
 from tracking.delivery import Ledger
@@ -19,7 +19,7 @@ from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
 
 
-def sweep(folder, *overrides, grid=GRID):
+def sweep(folder, *overrides, grid=SMALL_GRID):
     given = [f"tracking.root={folder / 'runs'}", f"metrics.out={folder / 'out'}", "metrics.resamples=20", *overrides]
     command = [sys.executable, "-m", "sweeps", *grid, *given]
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
@@ -115,7 +115,7 @@ def test_another_machine_finds_it_all_done_and_makes_the_same_tables(swept, tmp_
 def test_another_machine_scores_by_a_model_from_wandb(swept, wandb_server, tmp_path):
     """Another split, in an empty store: the model is taken from W&B, and W&B shows that it was used."""
     _, shared, _ = swept
-    given = [override for override in GRID[1:] if not override.startswith(("size=", "seed="))]
+    given = [override for override in SMALL_GRID[1:] if not override.startswith(("size=", "seed="))]
     place = [
         "tracking=wandb",
         f"tracking.entity={ENTITY}",

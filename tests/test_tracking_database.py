@@ -98,7 +98,9 @@ def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypa
 def test_a_damaged_file_is_reported_not_crashed_on(tmp_path):
     base = Database(tmp_path / "store.db", create=True)
     with base.write() as connection:
-        connection.executemany("INSERT INTO collections (name, type) VALUES (?, 'x')", [(f"n{i:060}",) for i in range(2000)])
+        connection.executemany(
+            "INSERT INTO collections (name, type) VALUES (?, 'x')", [(f"n{i:060}",) for i in range(2000)]
+        )
     assert base.damage() == []
     base.close()
     with open(tmp_path / "store.db", "r+b") as file:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 from train.checkpoint import Checkpoints
 
 

@@ -6,11 +6,15 @@ import sys
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
 from train.compile import __main__ as ahead
+from train.compile.collectives import Collective
+from train.compile.programs import full_size, label_strings
+from train.compile.report import Compiled, StepReport, report_lines, step_as_json
+from train.compile.topology import INSTALL
 
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason=f"libtpu is not installed: {ahead.INSTALL}"
+    importlib.util.find_spec("libtpu") is None, reason=f"libtpu is not installed: {INSTALL}"
 )
 
 
@@ -20,24 +24,17 @@ def run(*overrides):
 
 
 def report(**changes):
-    values = {
-        "step": "train",
-        "shapes": {"inputs": [128, 512]},
-        "hbm": 16 * 2**30,
-        "model_flops": 3e12,
-        "seconds": 61.0,
-    }
-    made = {
+    compiled = {
         "arguments": 2 * 2**30,
         "outputs": 2 * 2**30 + 1024,
         "aliased": 2 * 2**30,
         "temporaries": 5 * 2**30,
         "code": 2**30,
         "flops": 4e12,
-        "collectives": [{"kind": "all-gather", "count": 1200, "bytes": 2**30, "sent": 3 * 2**28}],
+        "collectives": [Collective("all-gather", count=1200, bytes=2**30, sent=3 * 2**28)],
         "open_loops": 0,
     }
-    return ahead.StepReport(**values | (made | changes))
+    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, Compiled(**compiled | changes))
 
 
 def test_without_a_topology_the_command_says_what_to_give():
@@ -61,8 +58,8 @@ def test_the_extra_that_it_names_is_there():
 
 def test_memory_is_what_all_parts_take():
     made = report()
-    assert made.memory == 8 * 2**30 + 1024 and made.fits
-    lines = ahead.report_lines(made)
+    assert made.compiled.memory == 8 * 2**30 + 1024 and made.fits
+    lines = report_lines(made)
     assert lines["memory"] == "8.00 GiB (50%)"
     assert lines["those of the model"] == "3.000 T (75%)"
     assert lines["all-gather"] == "1,200 of 1.00 GiB, 768.00 MiB sent"
@@ -70,21 +67,30 @@ def test_memory_is_what_all_parts_take():
 
 
 def test_a_step_that_does_not_compile_does_not_fit():
-    made = ahead.StepReport("train", {"inputs": [1, 2]}, 2**30, 1e9, 4.0, error="Ran out of memory")
-    assert not made.fits and made.memory is None
-    assert ahead.report_lines(made)["memory"] == "more"
+    made = StepReport("train", {"inputs": [1, 2]}, 2**30, 1e9, 4.0, error="Ran out of memory")
+    assert not made.fits and made.compiled is None
+    assert report_lines(made)["memory"] == "more"
+
+
+def test_the_json_of_a_step_has_the_same_keys_whether_it_compiles_or_not():
+    fits = step_as_json(report())
+    fails = step_as_json(StepReport("train", {"inputs": [1, 2]}, 2**30, 1e9, 4.0, error="Ran out of memory"))
+    assert list(fits) == list(fails)
+    assert (fits["memory"], fits["error"], fits["fits"]) == (8 * 2**30 + 1024, None, True)
+    assert fits["collectives"] == [{"kind": "all-gather", "count": 1200, "bytes": 2**30, "sent": 3 * 2**28}]
+    assert (fails["memory"], fails["flops"], fails["error"]) == (None, None, "Ran out of memory")
 
 
 def test_label_shapes_are_counted_or_said(compose, tmp_path):
     from train.data.tokens import Vocabulary
 
-    assert ahead.labels_of(compose("dataset=yahoo_answers")).padded.shape == (10, 8)
-    assert ahead.labels_of(compose("dataset=imdb", "compile.label_length=3")).padded.shape == (2, 3)
-    assert ahead.labels_of(compose("dataset=squad")) is None
+    assert label_strings(compose("dataset=yahoo_answers")).padded.shape == (10, 8)
+    assert label_strings(compose("dataset=imdb", "compile.label_length=3")).padded.shape == (2, 3)
+    assert label_strings(compose("dataset=squad")) is None
     vocabulary = Vocabulary.train(["negative and positive things"] * 20, 30)
     (tmp_path / "spiece.model").write_bytes(vocabulary.model)
     longest = max(len(ids) for ids in (vocabulary.encode(["negative", "positive"], max_length=99)[i] for i in (0, 1)))
-    assert ahead.labels_of(compose("dataset=imdb", f"tokenizer.path={tmp_path}/spiece.model")).padded.shape == (
+    assert label_strings(compose("dataset=imdb", f"tokenizer.path={tmp_path}/spiece.model")).padded.shape == (
         2,
         longest,
     )
@@ -92,7 +98,7 @@ def test_label_shapes_are_counted_or_said(compose, tmp_path):
 
 def test_a_size_without_shapes_is_refused(compose):
     with pytest.raises(EdgewiseError, match="size=auto"):
-        ahead.full_size(compose("size=auto"))
+        full_size(compose("size=auto"))
 
 
 @needs_libtpu

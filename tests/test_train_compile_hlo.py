@@ -2,8 +2,10 @@
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 from train.compile import hlo
+from train.compile.collectives import collectives
+from train.compile.flops import flops
 
 LAYERS, DEVICES, ROWS, D = 3, 4, 16, 256  # rows of each device
 
@@ -14,21 +16,21 @@ def module(request):
 
 
 def test_a_loop_s_body_counts_as_often_as_it_turns(module):
-    loops = [i for _, i in hlo._running(module) if i.opcode == "while"]
+    loops = [i for _, i, _ in module.running() if i.opcode == "while"]
     assert len(loops) == 2 and module.open_loops == []
     assert max(module.runs.values()) >= LAYERS and module.runs[module.entry] == 1
 
 
 def test_flops_are_those_of_the_three_products_of_each_layer(module):
     forward = 2 * ROWS * D * D
-    assert hlo.flops(module) == 3 * LAYERS * forward  # the result, the gradients of x and of w
+    assert flops(module) == 3 * LAYERS * forward  # the result, the gradients of x and of w
 
 
 def test_collectives_of_the_cpu_and_of_the_tpu():
     found = {}
     for name in ("cpu", "v5e"):
         module = hlo.parse((REPO / f"tests/golden/scan_{name}.hlo").read_text())
-        found[name] = {c.kind: c for c in hlo.collectives(module)}
+        found[name] = {c.kind: c for c in collectives(module)}
     # The weights are gathered on the way there and on the way back, and their gradient is summed; the CPU computes in
     # float32 and keeps a part of the sum, the TPU adds up that part alone, in bfloat16.
     assert set(found["cpu"]) == {"all-gather", "all-reduce"}
@@ -52,7 +54,7 @@ def one(line, attributes="", shapes=()):
 
 
 @pytest.mark.parametrize(
-    "line, attributes, kind, size, sent",
+    ("line", "attributes", "kind", "size", "sent"),
     [
         ("f32[10]{0} all-reduce", ", replica_groups={{0,1,2,3,4}}, to_apply=%sum", "all-reduce", 40, 64),
         ("(f32[10]{0}, bf16[2,4]{1,0}) all-reduce", ", replica_groups=[2,4]<=[8]", "all-reduce", 56, 84),
@@ -77,32 +79,32 @@ def one(line, attributes="", shapes=()):
     ],
 )
 def test_bytes_of_each_kind(line, attributes, kind, size, sent):
-    [found] = hlo.collectives(one(line, attributes, ["f32[10]{0}"]))
+    [found] = collectives(one(line, attributes, ["f32[10]{0}"]))
     assert (found.kind, found.count, found.bytes, found.sent) == (kind, 1, size, sent)
 
 
 def test_a_collective_s_end_is_not_another_one():
-    assert hlo.collectives(one("f32[8]{0} all-gather-done", "", ["f32[8]{0}"])) == []
+    assert collectives(one("f32[8]{0} all-gather-done", "", ["f32[8]{0}"])) == []
 
 
 def test_a_product_with_batch_dimensions():
     attributes = ", lhs_batch_dims={0}, lhs_contracting_dims={2}, rhs_batch_dims={0}, rhs_contracting_dims={1}"
     module = one("f32[5,2,7]{2,1,0} dot", attributes, ["f32[5,2,3]{2,1,0}", "f32[5,3,7]{2,1,0}"])
-    assert hlo.flops(module) == 2 * 5 * 2 * 3 * 7
+    assert flops(module) == 2 * 5 * 2 * 3 * 7
 
 
 def test_a_convolution_counts_no_padding():
     # a window of 3 over 4 places, padded by one on each side: 2 + 3 + 3 + 2 places meet an input
     attributes = ", window={size=3 pad=1_1}, dim_labels=b0f_0io->b0f"
     module = one("f32[2,4,7]{2,1,0} convolution", attributes, ["f32[2,4,5]{2,1,0}", "f32[3,5,7]{2,1,0}"])
-    assert hlo.flops(module) == 2 * 2 * 5 * 7 * 10
+    assert flops(module) == 2 * 2 * 5 * 7 * 10
 
 
 def test_a_batched_product_written_as_a_convolution():
     # the way of the TPU's compiler: the batch dimension is spatial, and the window meets it once at each place
     attributes = ", window={size=6 pad=5_5 rhs_reversal=1}, dim_labels=b0f_0io->b0f"
     module = one("f32[2,6,7]{2,1,0} convolution", attributes, ["f32[2,1,5]{2,1,0}", "f32[6,5,7]{2,1,0}"])
-    assert hlo.flops(module) == 2 * 2 * 5 * 7 * 6
+    assert flops(module) == 2 * 2 * 5 * 7 * 6
 
 
 def test_a_loop_that_doesn_t_say_how_often_it_turns_is_named():

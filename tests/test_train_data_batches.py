@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import Dataset, Infer
-from tests.conftest import shared_data
+from tests.support import shared_data
 from train.data.batches import Budget, ScoringBatch, TrainBatches, padding_share, plan_batches, scoring_batches
-from train.data.sources import load_split
+from train.data.splits import load_split
 from train.data.tokens import Encoded, Vocabulary
 
 SHARED = shared_data()

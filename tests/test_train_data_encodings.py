@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from conf.schema import Dataset
-from tests.conftest import shared_data
+from tests.support import shared_data
 from train.data.encodings import encode_split
-from train.data.sources import Split, load_split, say
+from train.data.notices import print_once
+from train.data.splits import Split, load_split
 from train.data.tokens import Vocabulary
 
 SHARED = shared_data()
@@ -82,14 +83,14 @@ def test_a_damaged_encoding_is_written_again(vocabulary, tmp_path, file: str, da
 
 def test_a_cache_that_cannot_be_written_is_said_and_stops_no_one(vocabulary, tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("")
-    say.cache_clear()
+    print_once.cache_clear()
     encoded = encode_split(vocabulary, split(TEXTS), 9, tmp_path / "file" / "cache")
     assert same(encoded, vocabulary.encode(TEXTS, 9))
     assert "the encoding is not kept" in capsys.readouterr().err
 
 
 def test_truncation_is_counted_and_said(vocabulary, tmp_path, capsys) -> None:
-    say.cache_clear()
+    print_once.cache_clear()
     huge = "film " * 100_000
     encoded = encode_split(vocabulary, split(["good", huge, "the plot was good"]), 4, tmp_path)
     assert encoded.truncated == 2 and encoded.lengths.tolist() == [2, 4, 4]

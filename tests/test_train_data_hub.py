@@ -1,6 +1,5 @@
 """Datasets from the Hub, over HTTP to a small one on the loopback: online, from the warm cache, and what goes wrong."""
 
-import io
 import json
 import os
 import subprocess
@@ -8,12 +7,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
-from tests.conftest import REPO
+from tests.hub_repositories import IMDB, IMDB_CARD, parquet
 from tests.hub_server import HubServer
+from tests.support import REPO
 
 # Loads datasets as a command would, in a process of its own: the Hub's library reads its environment at import.
 # Each argument is a conf/dataset name and what to change; prints a JSON object for each.
@@ -22,22 +20,23 @@ import json, sys
 from omegaconf import OmegaConf
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from train.data.sources import load_split, source_digest, source_record, split_names
+from train.data.source import Source
+from train.data.splits import load_split
 for name, changes in json.loads(sys.argv[1]):
     values = OmegaConf.merge(OmegaConf.structured(Dataset), OmegaConf.load(f"conf/dataset/{name}.yaml"), changes)
     dataset = OmegaConf.to_object(values)
     dataset.check()
     try:
-        splits = {split: load_split(dataset, split) for split in split_names(dataset)}
+        splits = {split: load_split(dataset, split) for split in Source(dataset).names}
         rows = {split: list(map(list, zip(s.example_id, s.inputs, s.targets))) for split, s in splits.items()}
-        shown = {"digest": source_digest(dataset), "record": source_record(dataset), "rows": rows}
+        shown = {"digest": Source(dataset).digest, "record": Source(dataset).provenance, "rows": rows}
         shown["skipped"] = {split: s.skipped for split, s in splits.items()}
     except EdgewiseError as error:
         shown = {"error": str(error)}
     print(json.dumps(shown))
 """
 
-IMDB, TOXIC = "stanfordnlp/imdb", "dirtycomputer/Toxic_Comment_Classification_Challenge"
+TOXIC = "dirtycomputer/Toxic_Comment_Classification_Challenge"
 AMAZON, YAHOO = "McAuley-Lab/Amazon-Reviews-2023", "community-datasets/yahoo_answers_topics"
 SQUAD, WMT = "rajpurkar/squad", "wmt/wmt_t2t"
 WMT_CARD = """---
@@ -49,21 +48,6 @@ configs:
   - {split: test, path: de-en/test-*}
 ---
 """
-IMDB_CARD = """---
-configs:
-- config_name: plain_text
-  data_files:
-  - {split: train, path: plain_text/train-*}
-  - {split: test, path: plain_text/test-*}
-  - {split: unsupervised, path: plain_text/unsupervised-*}
----
-"""
-
-
-def parquet(columns: dict[str, list]) -> bytes:
-    written = io.BytesIO()
-    pyarrow.parquet.write_table(pa.table(columns), written)
-    return written.getvalue()
 
 
 def imdb(*more: str) -> dict[str, bytes]:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from metrics.scores import read_scores
-from tests.conftest import REPO, shared_data
+from tests.hub_repositories import IMDB, IMDB_CARD, parquet
 from tests.hub_server import HubServer
-from tests.test_train_data_hub import IMDB, IMDB_CARD, parquet
+from tests.support import REPO, shared_data
 from tracking.store import Store
 from train import t5
 from train.pretrained import hf

@@ -9,8 +9,10 @@ from omegaconf import OmegaConf
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from tests.conftest import REPO
-from train.data.sources import Split, load_split, say, source_digest, source_record, split_names
+from tests.support import REPO
+from train.data.notices import print_once
+from train.data.source import Source
+from train.data.splits import Split, load_split
 
 
 def dataset(config: str, path: Path, **changes) -> Dataset:
@@ -18,7 +20,7 @@ def dataset(config: str, path: Path, **changes) -> Dataset:
     merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Dataset), values, {"path": str(path), **changes}))
     assert isinstance(merged, Dataset)
     merged.check()
-    say.cache_clear()
+    print_once.cache_clear()
     return merged
 
 
@@ -46,23 +48,23 @@ def test_jigsaws_test_rows_are_joined_with_their_labels(tmp_path, capsys) -> Non
     assert "wiki_toxicity test: 2 rows left out (no label: 1, label -1: 1), 2 kept" in said
     assert "note: wiki_toxicity test: 2 rows, 63,976 fewer than the paper's 63,978 (from dataset.path)" in said
     assert "warning" not in said
-    record = source_record(toxicity)
+    record = Source(toxicity).provenance
     assert record["test_labels"]["file"] == "test_labels.csv" and len(record["test_labels"]["sha256"]) == 64
     assert str(tmp_path) not in json.dumps(record)
 
 
 def test_the_labels_and_the_rule_are_part_of_the_source(tmp_path) -> None:
-    before = source_digest(dataset("wiki_toxicity", jigsaw(tmp_path)))
-    assert source_digest(dataset("wiki_toxicity", tmp_path, drop_labels=[])) != before
+    before = Source(dataset("wiki_toxicity", jigsaw(tmp_path))).digest
+    assert Source(dataset("wiki_toxicity", tmp_path, drop_labels=[])).digest != before
     (tmp_path / "test_labels.csv").write_text("id,toxic\nf,0\nd,0\nc,-1\n")
-    assert source_digest(dataset("wiki_toxicity", tmp_path)) != before
+    assert Source(dataset("wiki_toxicity", tmp_path)).digest != before
 
 
 def test_the_original_files_have_names_of_their_own(tmp_path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"wikidata_{split}.csv").write_text(f"id,comment_text,toxic\n1,{split} text,1\n")
     toxicity = dataset("wiki_toxicity", tmp_path)
-    assert split_names(toxicity) == ["train", "test"]
+    assert Source(toxicity).names == ["train", "test"]
     assert pairs(load_split(toxicity, "test")) == [("test-0", "test text", "toxic")]
 
 
@@ -99,7 +101,7 @@ def tsv(folder: Path, rows: list[tuple[str, str]], name: str = "amazon_reviews_u
 
 def test_one_file_is_drawn_into_two(tmp_path) -> None:
     games = dataset("amazon_video_games", tsv(tmp_path, REVIEWS))
-    assert split_names(games) == ["train", "test"]
+    assert Source(games).names == ["train", "test"]
     train, test = load_split(games, "train"), load_split(games, "test")
     assert (len(train), len(test)) == (80, 20)
     both = [(target, text) for split in (train, test) for _, text, target in pairs(split)]
@@ -116,7 +118,7 @@ def test_the_draw_is_by_seed_and_not_by_the_order_of_rows(tmp_path) -> None:
     splits = [load_split(games, split) for split in ("train", "test")]
     other = dataset("amazon_video_games", tmp_path, split_seed=1)
     assert load_split(other, "test").inputs != splits[1].inputs
-    assert source_digest(other) != source_digest(games)
+    assert Source(other).digest != Source(games).digest
     shuffled = REVIEWS.copy()
     random.Random(0).shuffle(shuffled)
     tsv(tmp_path, shuffled)

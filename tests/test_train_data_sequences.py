@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from tests.conftest import REPO
-from train.cell_data import data_record
+from tests.support import REPO
 from train.data.answers import gold_answers
-from train.data.sources import load_split, split_names
+from train.data.source import Source
+from train.data.splits import load_split
 
 QUESTIONS = [
     {"id": "a", "question": "who?", "context": "Ann, or Bo.", "answers": {"text": ["Ann", "Bo", "Ann"], "start": [0]}},
@@ -52,13 +52,13 @@ def write(file: Path, rows: list[dict]) -> Path:
 def test_squad_rows(tmp_path: Path, ending: str) -> None:
     write(tmp_path / f"validation.{ending}", QUESTIONS)
     squad = dataset("squad", tmp_path)
-    assert split_names(squad) == ["test"]  # the paper's test split is the source's validation split
+    assert Source(squad).names == ["test"]  # the paper's test split is the source's validation split
     split = load_split(squad, "test")
     assert split.example_id == ["a", "c"]
     assert split.inputs == ["question: who? context: Ann, or Bo.", "question: where? context: In Łódź [1]."]
     assert split.targets == ["Ann", "Łódź"] and split.golds == [["Ann", "Bo"], ["Łódź"]]
     assert split.skipped == {"no answers": 1}
-    assert data_record(squad, {"test": split})["splits"]["test"]["skipped"] == {"no answers": 1}
+    assert Source(squad).record()["splits"]["test"]["skipped"] == {"no answers": 1}
     reference = tmp_path / "reference"
     reference.mkdir()
     write(reference / "test.jsonl", QUESTIONS)
@@ -119,16 +119,16 @@ def test_a_validation_file_is_one_where_there_is_a_test_file_too(tmp_path: Path)
     for split in ("train", "validation", "test"):
         write(tmp_path / f"{split}.jsonl", [{"translation": {"en": split, "de": split}}])
     wmt = dataset("wmt_ende", tmp_path)
-    assert split_names(wmt) == ["train", "validation", "test"]
+    assert Source(wmt).names == ["train", "validation", "test"]
     assert load_split(wmt, "test").targets == ["test"]
     (tmp_path / "test.jsonl").unlink()
-    assert split_names(wmt) == ["train", "test"] and load_split(wmt, "test").targets == ["validation"]
+    assert Source(wmt).names == ["train", "test"] and load_split(wmt, "test").targets == ["validation"]
     with pytest.raises(EdgewiseError, match="no file for the validation split"):
         load_split(wmt, "validation")
 
 
 @pytest.mark.parametrize(
-    "rows, said",
+    ("rows", "said"),
     [
         ([{"translation": {"en": "a"}}], "no column de; found en"),
         ([{"en": "a", "de": "  "}], "every row is left out .no de: 1."),

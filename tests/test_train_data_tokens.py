@@ -7,8 +7,8 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Tokenizer
-from tests.conftest import shared_data
-from train.data.sources import Split
+from tests.support import shared_data
+from train.data.splits import Split
 from train.data.tokens import EOS, PAD, UNK, Encoded, Vocabulary, check_targets, get_vocabulary
 
 SHARED = shared_data()
@@ -79,7 +79,7 @@ def test_encode_cuts_to_max_length_with_eos(vocabulary: Vocabulary) -> None:
 
 def test_encode_in_chunks_equals_encode_at_once(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vocabulary.encode(TEXTS, 4)
-    monkeypatch.setattr("train.data.tokens._ENCODE_CHUNK", 7)
+    monkeypatch.setattr("train.data.tokens.ENCODE_CHUNK", 7)
     parts = vocabulary.encode(TEXTS, 4)
     assert np.array_equal(whole.flat, parts.flat) and np.array_equal(whole.offsets, parts.offsets)
     assert whole.truncated == parts.truncated == len(TEXTS)

@@ -1,6 +1,5 @@
 """Two processes of four CPU devices each train one cell together: what one process of eight trains, killed or not."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
 from tests.slurm import free_port
-from tests.test_train_loop import SMALL
+from tests.support import REPO
+from tests.training import SMALL
 from tracking.store import Store
 
 GIVEN = (*SMALL, "size.d_model=16", "train.batch_size=16", "mesh.data=2", "mesh.fsdp=4")
@@ -141,7 +140,7 @@ def wait_until(condition, processes):
 
 
 @pytest.mark.parametrize(
-    "overrides, said",
+    ("overrides", "said"),
     [
         (["hosts.coordinator=localhost:1"], "hosts.processes=None"),
         (["hosts.auto=true", "hosts.processes=2"], "hosts.auto=True"),
@@ -154,14 +153,17 @@ def test_hosts_that_make_no_sense_are_refused(compose, overrides, said):
         compose(*overrides)
 
 
-def test_a_process_that_waits_in_vain_says_so(tmp_path):
-    [_, waiting] = range(2)
-    address = f"hosts.coordinator=127.0.0.1:{free_port()}"
-    process = start(
-        "train", tmp_path / "runs", 4, address, "hosts.processes=2", f"hosts.process={waiting}", "hosts.timeout=3"
-    )
-    [((_, err), code)] = ends([process])
-    assert code != 0
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("127.0.0.1:{port}", "nothing answered there in 3 s (Connection refused)"), ("nowhere", "expected HOST:PORT")],
+)
+def test_a_process_that_waits_in_vain_says_so(tmp_path, address, said):
+    given = f"hosts.coordinator={address.format(port=free_port())}"
+    process = start("train", tmp_path / "runs", 4, given, "hosts.processes=2", "hosts.process=1", "hosts.timeout=3")
+    [((out, err), code)] = ends([process])
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {given}: {said}. Expected as many processes as hosts.processes says")
+    assert Store(tmp_path / "runs").runs() == []
 
 
 def test_hosts_make_no_other_cell(compose, tmp_path):
@@ -169,5 +171,7 @@ def test_hosts_make_no_other_cell(compose, tmp_path):
 
     one = compose(*SMALL, f"tracking.root={tmp_path}")
     many = compose(*SMALL, f"tracking.root={tmp_path}", "hosts.auto=true")
+    assert many.hosts.auto and not one.hosts.auto
     assert train_run_id(one) == train_run_id(many)
-    assert json.dumps(vars(many.hosts))
+    other = compose(*SMALL, f"tracking.root={tmp_path}", "train.steps=31")
+    assert train_run_id(other) != train_run_id(one)

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -8,34 +9,10 @@ import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from tests.conftest import REPO
+from tests.support import REPO
+from tests.training import SMALL, config_in, saved_steps, train_here, wait_for_checkpoint
 from tracking.store import Store
-from train.identity import train_run_id, trained_model
-
-SMALL = (
-    "dataset=demo",
-    "dataset.train_examples=200",
-    "dataset.test_examples=60",
-    "size.d_model=8",
-    "size.d_kv=4",
-    "size.d_ff=8",
-    "tokenizer.vocabulary_size=128",
-    "train.batch_size=8",
-    "train.steps=30",
-    "train.log_every=5",
-    "train.eval_every=10",
-    "train.eval_examples=20",
-)
-
-
-def config_in(compose, folder, *overrides):
-    return compose(*SMALL, f"tracking.root={folder}", *overrides)
-
-
-def train_here(config):
-    from train.loop import train
-
-    return train(config, Store(config.tracking.root))
+from train.identity import train_run_id, trained_model, training_identity
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +30,6 @@ def uninterrupted(tmp_path_factory):
 def command(name, root, *overrides):
     arguments = [sys.executable, "-m", name, *SMALL, f"tracking.root={root}", *overrides]
     return subprocess.Popen(arguments, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_checkpoint(root, process, at_least=20):
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        steps = [int(p.name) for p in root.glob("checkpoints/*/*") if p.name.isdigit()]
-        if steps and max(steps) >= at_least:
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint appeared")
 
 
 def same_numbers(history):
@@ -142,7 +108,7 @@ def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
     assert "Traceback" not in stderr and "the same command goes on" in stderr
     [run] = Store(root).runs(job_type="train")
     assert run.state == "stopped"
-    stopped_at = max(int(p.name) for p in root.glob("checkpoints/*/*") if p.name.isdigit())
+    stopped_at = max(saved_steps(root))
     assert f"step {stopped_at} of 300" in stderr
     again = command("train", root, *overrides)
     assert again.wait() == 0, again.stderr.read()
@@ -166,7 +132,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(compose, tmp_path
 def test_the_last_checkpoints_and_the_final_one_are_kept(compose, tmp_path):
     config = config_in(compose, tmp_path / "runs", "train.checkpoint_every=7", "train.keep_checkpoints=2")
     train_here(config)
-    assert {p.name for p in tmp_path.glob("runs/checkpoints/*/*") if p.name.isdigit()} == {"28", "30"}
+    assert saved_steps(tmp_path / "runs") == [28, 30]
 
 
 def test_a_checkpoint_cut_short_is_named(compose, tmp_path):
@@ -220,3 +186,21 @@ def test_evaluation_is_of_the_validation_split(compose, tmp_path):
     assert data.eval_split == "validation" and len(data.eval_truth) == 20
     assert data.record["splits"]["train"]["rows"] == 200 and data.record["splits"]["test"]["rows"] == 60
     assert set(np.unique(data.eval_truth)) <= {0, 1}
+
+
+def test_stacks_of_different_depth_are_another_cell_and_load_again(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2", "size.decoder_layers=3")
+    even = config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2", "size.decoder_layers=2")
+    assert train_run_id(config) != train_run_id(even)
+    assert train_run_id(even) == train_run_id(config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2"))
+    assert "decoder_layers" not in json.dumps(training_identity(even)) and "scaled_head" not in json.dumps(
+        training_identity(even)
+    )
+    model = train_here(config)
+    described = json.loads(model.file("config.json").read_text())
+    assert (described["num_layers"], described["num_decoder_layers"]) == (2, 3)
+    with pytest.raises(EdgewiseError, match=r"size=nano has layers=\d, .*decoder_layers=\d, but .* decoder_layers=3"):
+        train_here(config_in(compose, tmp_path / "runs", f"train.init={model.ref}"))
+    overrides = [o for o in SMALL if not o.startswith("size.")]
+    again = compose(*overrides, f"tracking.root={tmp_path}/runs", "size=auto", f"train.init={model.ref}", "size.name=x")
+    assert train_here(again).metadata["parameters"] == model.metadata["parameters"]

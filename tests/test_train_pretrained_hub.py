@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from conf.schema import Size
 from infer.identity import find_model
 from infer.scoring import score
-from tests.conftest import REPO
+from tests.support import REPO
 from tracking.store import Store
 from train import t5
 from train.data.tokens import Vocabulary

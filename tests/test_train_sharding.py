@@ -7,8 +7,8 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Mesh
-from tests.conftest import REPO
-from tests.test_train_loop import SMALL, config_in, train_here
+from tests.support import REPO
+from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train.sharding import make_mesh
 

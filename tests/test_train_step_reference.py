@@ -16,7 +16,11 @@ INPUTS = np.array([[4, 3, 1, 0]], np.int32)
 TARGETS = np.array([[3, 1, 0]], np.int32)
 Z_LOSS, NORMALIZER, LEARNING_RATE, MIN_DIM = 0.01, 3.0, 0.05, 4
 ARCHITECTURE = ("d_model=4", "d_kv=2", "d_ff=4", "layers=2", "heads=2", "vocabulary_size=5", "relative_buckets=4")
-VERSIONS = {"1.0": (), "1.1": ("size.activation=gated_gelu", "size.tied_head=false")}
+VERSIONS = {
+    "1.0": (),
+    "1.1": ("size.activation=gated_gelu", "size.tied_head=false"),
+    "another depth, tied and unscaled": ("size.decoder_layers=1", "size.scaled_head=false"),
+}
 
 
 def loss(params, size):
@@ -88,7 +92,7 @@ def test_a_step_is_the_definition_s(version, compose):
     norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
     for start_step in (0, 1_000_000):
         optimizer = dataclasses.replace(config.optimizer, start_step=start_step)
-        c = StepConfig.of(dataclasses.replace(config, optimizer=optimizer), size)
+        c = StepConfig.from_config(dataclasses.replace(config, optimizer=optimizer), size)
         compiled = compile_train_step(c, mesh)
         state = compiled.fresh(jax.device_put(start))
         jax.tree.map(np.testing.assert_array_equal, state, fresh_state(start, c))

@@ -35,7 +35,14 @@ def tiny(**changes):
     return Size(**values)
 
 
-VERSIONS = {"1.0": {}, "1.1": {"activation": "gated_gelu", "tied_head": False}}
+VERSIONS = {
+    "1.0": {},
+    "1.1": {"activation": "gated_gelu", "tied_head": False},
+    "deep encoder": {"decoder_layers": 1},
+    "deep decoder": {"activation": "gated_gelu", "tied_head": False, "decoder_layers": 4},
+    "tied and unscaled": {"activation": "gated_gelu", "scaled_head": False},
+    "its own and scaled": {"tied_head": False, "scaled_head": True},
+}
 
 
 @pytest.fixture(params=VERSIONS)
@@ -50,12 +57,12 @@ def make(size, seed=0):
 
 
 def full_logits(size, params, inputs, targets, key=None):
-    return _jitted(tuple(vars(size).items()))(params, inputs, targets, key)
+    return _jitted(size)(params, inputs, targets, key)
 
 
 @functools.cache
 def _jitted(size):
-    return jax.jit(functools.partial(_full_logits, Size(**dict(size))))
+    return jax.jit(functools.partial(_full_logits, size))
 
 
 def _full_logits(size, params, inputs, targets, key):
@@ -111,10 +118,10 @@ def test_few_queries_find_what_many_do():
     x, memory = (jax.random.normal(jax.random.key(i), (2, n, 16)) for i, n in ((0, 4), (1, 30)))
     segments = jnp.array([[1] * 4, [1, 1, 1, 2]]), jnp.array([[1] * 20 + [0] * 10, [1] * 5 + [2] * 25])
     want = attention(x, memory, None, segments)
-    np.testing.assert_allclose(attention.from_few(x, memory, segments), want, rtol=1e-5, atol=1e-5)
-    assert attention.few(4, 30) and not attention.few(15, 30)
+    np.testing.assert_allclose(attention.attend_absorbed(x, memory, segments), want, rtol=1e-5, atol=1e-5)
+    assert attention.absorbing_halves_products(4, 30) and not attention.absorbing_halves_products(15, 30)
     products = lambda f: jax.jit(f).lower(x, memory).cost_analysis()["flops"]  # noqa: E731
-    few = products(lambda x, memory: attention.from_few(x, memory, segments))
+    few = products(lambda x, memory: attention.attend_absorbed(x, memory, segments))
     assert few < 0.7 * products(lambda x, memory: attention(x, memory, None, segments))
 
 
@@ -195,3 +202,22 @@ def test_forward_flops_agree_with_xla_s_count():
     compiled = jax.jit(functools.partial(_full_logits, size)).lower(params, inputs, targets, None).compile()
     counted = compiled.cost_analysis()["flops"] / 4
     assert counted == pytest.approx(float(t5.forward_flops(size, 32, 16)), rel=0.15)  # norms, softmax, biases
+
+
+@pytest.mark.parametrize(("layers", "decoder_layers"), [(4, 1), (1, 4)])
+def test_each_stack_counts_with_its_own_depth(layers, decoder_layers):
+    changes = {"d_model": 64, "d_kv": 16, "d_ff": 256, "heads": 4, "vocabulary_size": 128}
+    one = tiny(**changes, layers=1)
+    deep = tiny(**changes, layers=layers, decoder_layers=decoder_layers)
+    encoder_only, decoder_only = (
+        tiny(**changes, layers=2, decoder_layers=1),
+        tiny(**changes, layers=1, decoder_layers=2),
+    )
+    for count in (t5.count_parameters, lambda size: float(t5.forward_flops(size, 32, 16))):
+        a_layer = {"encoder": count(encoder_only) - count(one), "decoder": count(decoder_only) - count(one)}
+        assert 0 < a_layer["encoder"] != a_layer["decoder"] > 0
+        more = (layers - 1) * a_layer["encoder"] + (decoder_layers - 1) * a_layer["decoder"]
+        assert count(deep) == count(one) + more
+    stacks = t5.init_params(deep, jax.random.key(0))
+    assert stacks["encoder"]["layers"]["mlp"]["wi"]["kernel"].shape == (layers, 64, 256)
+    assert stacks["decoder"]["layers"]["mlp"]["wi"]["kernel"].shape == (decoder_layers, 64, 256)

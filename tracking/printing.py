@@ -53,13 +53,14 @@ def open_console(stderr: bool = False) -> "Console":
     return console
 
 
-def in_bytes(size: float) -> str:
-    """Returns a number of bytes with its decimal unit, such as `1.5 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+def in_bytes(size: float, *, binary: bool = False) -> str:
+    """Returns a number of bytes with its unit: decimal, such as 281.8 kB, or `binary`, such as 1.25 GiB."""
+    thousand, digits, units = (1024, 2, "B KiB MiB GiB TiB") if binary else (1000, 1, "B kB MB GB TB")
+    for unit in units.split():
+        if size < thousand or unit[0] == "T":
+            break
+        size /= thousand
+    return f"{size:.0f} B" if unit == "B" else f"{size:.{digits}f} {unit}"
 
 
 def at_time(seconds: float) -> str:

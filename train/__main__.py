@@ -1,9 +1,10 @@
-"""`python -m train dataset=demo size=nano seed=0`: fine-tunes one cell and logs its model.
+"""Trains one cell and logs its model: `python -m train dataset=demo size=nano seed=0`.
 
 With `mesh.seed=N`, N seeds of it at once: `seed`, `seed` + 1, …
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from conf.app import command
 from conf.schema import Config
@@ -11,9 +12,14 @@ from tracking import open_tracker
 from train.identity import trained_model
 from train.pretrained.find import resolved
 from train.seeds import seeds_of, side_by_side
+from train.stopping import Stop
+
+if TYPE_CHECKING:
+    import jax
 
 
 def main(config: Config) -> None:
+    """Trains the seeds that have no model yet, side by side where there are several."""
     config = resolved(config)
     tracker = open_tracker(config.tracking)
     missing = []
@@ -32,8 +38,8 @@ def main(config: Config) -> None:
     hosts.join(config.hosts)
     keep_compiled()
 
-    def train_one(cell: Config, *place: Any) -> None:
-        model = train(cell, hosts.shared(open_tracker(cell.tracking)), *place)
+    def train_one(cell: Config, devices: "Sequence[jax.Device] | None", stop: Stop | None) -> None:
+        model = train(cell, hosts.shared(open_tracker(cell.tracking)), devices, stop)
         if hosts.first():
             print(f"logged {model.ref}, {model.metadata['parameters']:,} parameters", flush=True)
 

@@ -1,11 +1,10 @@
-"""The data of one cell in token ids, and the artifact that records where it comes from."""
+"""Encodes the data of one cell, and logs the artifact that records where it comes from."""
 
 import functools
 import json
 import tempfile
 import threading
 import uuid
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,25 @@ from typing import Any
 import numpy as np
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Dataset, Recipe, Size, Tokenizer
+from conf.schema import Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
 from train.data.encodings import encode_split
-from train.data.sources import Split, expected_rows, load_split, source_digest, source_record, split_names
+from train.data.source import Source, source_of
 from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
 from train.label_tree import Labels
 from train.labels import as_labels
 
-# Seeds that train side by side (`mesh.seed`) ask at once for the same: the first reads, the others wait and find it.
-_READING = threading.Lock()
-_SPLITS: weakref.WeakValueDictionary[tuple[str, str, str], Split] = weakref.WeakValueDictionary()
+_LOADING = threading.Lock()  # of the seeds that train side by side (`mesh.seed`), one encodes and the others wait
 
 
 @dataclass(frozen=True)
 class CellData:
-    """A dataset as a model of one vocabulary sees it. Classes have `labels`, and `eval_truth` [n] indexes them;
-    both are None in the other tasks.
+    """Holds a dataset in the token ids of one vocabulary.
+
+    Of classification, `labels` are the K label strings and `eval_truth` [n] int64 indexes them by evaluation example;
+    both are None in the other tasks. `record` is what the data artifact says.
     """
 
     vocabulary: Vocabulary
@@ -42,67 +41,35 @@ class CellData:
     eval_inputs: Encoded
     eval_targets: Encoded
     eval_truth: np.ndarray | None
-    record: dict[str, Any]  # of the data artifact
+    record: dict[str, Any]
 
 
 def load_cell_data(config: Config, cache: Path) -> CellData:
-    """The training split and the evaluation examples, encoded; kept, so that the cells of a sweep share them.
+    """Returns the training split and the evaluation examples, encoded; the cells of a sweep share them.
 
     The evaluation examples are the first of the validation split, or of the scored split where there is none: they are
-    logged and decide nothing.
+    logged and decide nothing. Vocabularies and encodings are kept on disk under `cache`, and the data of the last two
+    cells that differ in them in memory. Raises EdgewiseError for rows and vocabularies that can't be used.
     """
     path = config.tokenizer.path
     vocabulary_digest = "" if path is None else file_sha256(Path(path), "tokenizer.path")
-    rest = json.dumps([vars(config.tokenizer), config.train.eval_examples, config.infer.split])
-    with _READING:
-        return _load(_dataset_key(config.dataset), rest, source_digest(config.dataset), vocabulary_digest, cache)
-
-
-def dataset_record(dataset: Dataset) -> dict[str, Any]:
-    """The record of `data-D` (see `data_record`); kept, so that a sweep's cells don't read all rows for it again."""
-    with _READING:
-        return _dataset_record(_dataset_key(dataset), source_digest(dataset))
-
-
-def shared_split(dataset: Dataset, name: str) -> Split:
-    """`load_split`, read once for all who have it in hand at one time."""
-    with _READING:
-        key = _dataset_key(dataset), name, source_digest(dataset)
-        split = _SPLITS.get(key)
-        if split is None:
-            split = _SPLITS[key] = load_split(dataset, name)
-        return split
-
-
-@functools.lru_cache(maxsize=8)
-def _dataset_record(key: str, _source: str) -> dict[str, Any]:
-    dataset = _dataset_of(key)
-    return data_record(dataset, {name: load_split(dataset, name) for name in split_names(dataset)})
-
-
-def _dataset_key(dataset: Dataset) -> str:
-    """A dataset's config as text, for a cache; its recipe decides no row."""
-    return json.dumps({**vars(dataset), "recipe": None})
-
-
-def _dataset_of(key: str) -> Dataset:
-    return Dataset(**{**json.loads(key), "recipe": Recipe()})
+    source, train = source_of(config.dataset), config.train
+    with _LOADING:
+        return _encoded(source, config.tokenizer, vocabulary_digest, train.eval_examples, config.infer.split, cache)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(key: str, rest: str, _source: str, _vocabulary: str, cache: Path) -> CellData:
-    dataset = _dataset_of(key)
-    tokenizer_values, eval_examples, scored_split = json.loads(rest)
-    splits = {name: load_split(dataset, name) for name in split_names(dataset)}
-    for name in ("train", scored_split):
-        splits[name] = splits[name] if name in splits else load_split(dataset, name)  # raises, saying what is there
+def _encoded(
+    source: Source, tokenizer: Tokenizer, _vocabulary_digest: str, eval_examples: int, scored_split: str, cache: Path
+) -> CellData:
+    """Encodes what `load_cell_data` returns; the vocabulary's digest stands for the content of its file."""
+    dataset = source.dataset
+    splits = {name: source.split(name) for name in dict.fromkeys([*source.names, "train", scored_split])}
     train = splits["train"]
-    vocabulary = get_vocabulary(
-        Tokenizer(**tokenizer_values), train, cache / "tokenizers", free_text=dataset.task != "classification"
-    )
+    free_text = dataset.task != "classification"
+    vocabulary = get_vocabulary(tokenizer, train, cache / "tokenizers", free_text=free_text)
     held_out = "validation" if "validation" in splits else scored_split
-    some = slice(0, eval_examples)
-    eval_texts = splits[held_out].targets[some]
+    eval_inputs, eval_texts = splits[held_out].inputs[:eval_examples], splits[held_out].targets[:eval_examples]
     if dataset.task == "classification":
         check_targets(vocabulary, dataset.classes)
         classes = list(dataset.classes.values())
@@ -120,21 +87,21 @@ def _load(key: str, rest: str, _source: str, _vocabulary: str, cache: Path) -> C
         targets=targets,
         labels=labels,
         eval_split=held_out,
-        eval_inputs=vocabulary.encode(splits[held_out].inputs[some], dataset.max_input_length),
+        eval_inputs=vocabulary.encode(eval_inputs, dataset.max_input_length),
         eval_targets=eval_targets,
         eval_truth=truth,
-        record=data_record(dataset, splits),
+        record=source.record(),
     )
 
 
 def _repeat(labels: dict[str, np.ndarray], targets: list[str]) -> Encoded:
-    """The targets' ids, looked up: there are far fewer label strings than rows."""
+    """Returns the targets' ids by looking them up: there are far fewer label strings than rows."""
     ids = [labels[target] for target in targets]
     return Encoded(np.concatenate(ids), np.concatenate([[0], np.cumsum([len(i) for i in ids])]), 0)
 
 
 def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
-    """The cell's architecture with its vocabulary filled in; EdgewiseError where the tokenizer's does not fit."""
+    """Returns the cell's architecture with its vocabulary size; EdgewiseError where the tokenizer has more pieces."""
     size = t5.with_vocabulary(config.size, vocabulary.size)
     assert size.vocabulary_size is not None
     if vocabulary.size > size.vocabulary_size:
@@ -146,30 +113,11 @@ def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
     return size
 
 
-def data_record(dataset: Dataset, splits: dict[str, Split]) -> dict[str, Any]:
-    """What `data-D` says: where the rows are from, how they become text, and each split's counts and fingerprint."""
-    return {
-        "dataset": dataset.name,
-        "source": source_digest(dataset),
-        "from": source_record(dataset),
-        "template": dataset.template,
-        **({"classes": list(map(list, dataset.classes.items()))} if dataset.classes else {"task": dataset.task}),
-        "splits": {name: _split_record(dataset, split) for name, split in splits.items()},
-    }
+def log_data(record: dict[str, Any], tracker: Tracker, group: str | None = None) -> Artifact:
+    """Returns the artifact `data-D` with this record; a run of its own, in `group`, logs it where it is not there yet.
 
-
-def _split_record(dataset: Dataset, split: Split) -> dict[str, Any]:
-    record: dict[str, Any] = {"rows": len(split), "fingerprint": split.fingerprint}
-    if split.skipped:
-        record["skipped"] = split.skipped
-    expected = expected_rows(dataset, split.name)
-    if expected is not None:
-        record |= {"expected_rows": expected, "difference": len(split) - expected}
-    return record
-
-
-def log_data(record: dict[str, Any], tracker: Tracker) -> Artifact:
-    """The artifact `data-D` with this record; logged by a run of its own where it is not there yet."""
+    `record` is as `Source.record` returns it.
+    """
     name = f"data-{record['dataset']}"
     for artifact in tracker.artifacts(name, type="data"):
         if artifact.metadata == record:
@@ -179,5 +127,6 @@ def log_data(record: dict[str, Any], tracker: Tracker) -> Artifact:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.json"
         path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-        with tracker.start_run(run_id, job_type="data", name=name, tags=[record["dataset"]], config=record) as run:
+        tags = [record["dataset"]]
+        with tracker.start_run(run_id, job_type="data", name=name, group=group, tags=tags, config=record) as run:
             return run.log_artifact(ArtifactDraft(name, "data", metadata=record, files={"data.json": path}))

@@ -1,4 +1,7 @@
-"""The training checkpoints of one run, by Orbax v1: asynchronous, the last K and the final one. Its only import."""
+"""Saves and restores the training checkpoints of one run by Orbax v1, whose only import is here.
+
+Saves are asynchronous; the last K are kept, the final one among them.
+"""
 
 import logging
 import threading
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from orbax.checkpoint import v1 as ocp
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from train.step import TrainState
 
 # Orbax numbers its operations for the whole process, and what belongs to one reads the last number as it starts. Where
@@ -19,7 +22,11 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs an error thre
 
 
 class Checkpoints:
-    """The checkpoints under one directory. A step that is listed is complete; a save that was cut off is not listed."""
+    """Holds the checkpoints under one directory, the last `keep` of them.
+
+    A step that is listed is complete; a save that was cut off is not listed. Raises EdgewiseError where the directory
+    can't be read.
+    """
 
     def __init__(self, directory: Path, keep: int):
         self.directory = directory
@@ -36,23 +43,24 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest complete checkpoint."""
+        """Returns the step of the newest complete checkpoint; None where there is none."""
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
     def restore(self, abstract: TrainState) -> TrainState:
-        """The newest checkpoint, in the shapes, dtypes and shardings of `abstract`.
+        """Returns the newest checkpoint, in the shapes, dtypes and shardings of `abstract`.
 
         Raises EdgewiseError when it is damaged or is another model's.
         """
         try:
             with _STARTING:
-                return self._checkpointer.load(self.latest, abstract)  # type: ignore[return-value]
+                state: TrainState = self._checkpointer.load(self.latest, abstract)
+                return state
         except Exception as error:  # orbax and tensorstore raise many kinds for a file cut short
             raise EdgewiseError(self._broken(error)) from error
 
     def save(self, state: TrainState, step: int) -> None:
-        """Starts to save; returns when the arrays are copied, before they are written.
+        """Starts to save `state` as `step`; returns when the arrays are copied, before they are written.
 
         Waits for the save before it, and raises EdgewiseError when that one, or this one's start, has failed.
         """
@@ -83,23 +91,18 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds for a file that can't be written
             raise EdgewiseError(
                 f"the checkpoint of step {self._step} in {self.directory} can't be written ({type(error).__name__}: "
-                f"{_first_line(error)}). Free some disk space or give another "
+                f"{first_line(error)}). Free some disk space or give another "
                 "tracking.root; the same command goes on from the last checkpoint that is complete"
             ) from error
 
     def _broken(self, error: Exception) -> str:
         return (
             f"the checkpoint of step {self.latest_on_disk()} in {self.directory} can't be read "
-            f"({type(error).__name__}: {_first_line(error)[:200]}). Expected a complete Orbax checkpoint of "
+            f"({type(error).__name__}: {first_line(error)[:200]}). Expected a complete Orbax checkpoint of "
             "this cell: delete that step's folder to go on from an earlier one, or give force=true to train anew"
         )
 
     def latest_on_disk(self) -> int | None:
-        """The highest step that has a folder."""
+        """Returns the highest step that has a folder, complete or not; None where none has."""
         steps = [int(path.name) for path in self.directory.glob("*") if path.name.isdigit()]
         return max(steps, default=None)
-
-
-def _first_line(error: Exception) -> str:
-    """Of what it says; empty where it says nothing."""
-    return str(error).strip().partition("\n")[0]

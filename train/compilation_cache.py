@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache: what was compiled once on this machine is not compiled again."""
+"""Turns on JAX's persistent compilation cache: what was compiled once on this machine is not compiled again."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,9 @@ import jax
 
 def keep_compiled() -> Path:
     """Turns the cache on, in JAX_COMPILATION_CACHE_DIR or else in the user's cache folder, and returns the folder."""
-    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(given) if given else home / "edgewise" / "jax"
+    from_environment = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(from_environment) if from_environment else caches / "edgewise" / "jax"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,4 +1,4 @@
-"""`python -m train.export REF DIR [format=hf|t5x] [--root DIR]`: a model as a checkpoint that other T5 code reads.
+"""Writes a model as a checkpoint that other T5 code reads: `python -m train.export REF DIR [format=hf|t5x]`.
 
 REF is a model artifact, or whatever else `train.init` takes, so that this also converts one layout into the other.
 """
@@ -18,14 +18,14 @@ from train.pretrained import find, hf
 FORMATS = ("hf", "t5x")
 
 
-def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
-    """Writes the checkpoint and returns its folder, which appears whole or not at all.
+def export(ref: str, directory: Path, layout: str, tracking: Tracking) -> Path:
+    """Writes the model `ref` in one of FORMATS and returns its folder, which appears whole or not at all.
 
     Raises EdgewiseError for a model that can't be read, and for a folder that is there already and not empty.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise EdgewiseError(f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one")
-    checkpoint = find.find(given, "REF", tracking)
+    checkpoint = find.find(ref, "REF", tracking)
     from train.pretrained.load import load  # JAX starts here
 
     params = load(checkpoint, checkpoint.size, None)
@@ -33,7 +33,7 @@ def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
     unfinished = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
     unfinished.mkdir()
     try:
-        if form == "t5x":
+        if layout == "t5x":
             from train.pretrained import t5x
 
             t5x.save(unfinished, checkpoint.size, params)
@@ -41,7 +41,7 @@ def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
             hf.save(unfinished, checkpoint.size, params)
         if checkpoint.vocabulary is not None:
             shutil.copyfile(checkpoint.vocabulary, unfinished / hf.VOCABULARY)
-            if form == "hf":
+            if layout == "hf":
                 write_tokenizer_config(unfinished, checkpoint)
         os.replace(unfinished, directory)
     finally:
@@ -50,8 +50,10 @@ def export(given: str, directory: Path, form: str, tracking: Tracking) -> Path:
 
 
 def write_tokenizer_config(folder: Path, checkpoint: find.Checkpoint) -> None:
-    """What transformers' T5 tokenizer has to know: as many sentinels as there is room for in the embedding, up to 100,
-    for it would add ids beyond a small model's embedding by itself.
+    """Writes what transformers' T5 tokenizer has to know: how many sentinels there are.
+
+    They are as many as there is room for in the embedding, up to 100: by itself the tokenizer would add ids beyond a
+    small model's embedding.
     """
     from train.data.tokens import Vocabulary
 
@@ -69,11 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("format", nargs="?", default="format=hf", metavar="format=hf|t5x", help="default: %(default)s")
     parser.add_argument("--root", default="runs", help="the store's folder (tracking.root); default: %(default)s")
     options = parser.parse_args(arguments)
-    form = options.format.removeprefix("format=")
+    layout = options.format.removeprefix("format=")
     try:
-        if form not in FORMATS:
+        if layout not in FORMATS:
             raise EdgewiseError(f"{options.format}: expected format=hf or format=t5x")
-        folder = export(options.ref, options.directory, form, Tracking(root=options.root))
+        folder = export(options.ref, options.directory, layout, Tracking(root=options.root))
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,21 +1,26 @@
-"""Several processes, on one or more hosts, that train or score one cell together. Alone, all of this does nothing.
+"""Lets several processes, on one or more hosts, train or score one cell together. Alone, all of this does nothing.
 
 Every process runs the same program on the same data, holds a part of the arrays, and takes part in every collective, so
 all of them must take the same turns: whatever decides a turn is read at a barrier, or agreed upon. The first process
-speaks for all; the others read the store, and write nothing to it.
+prints and writes for all; the others read the store, and write nothing to it.
 """
 
+import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Hosts
 from tracking.interface import Artifact, ArtifactDraft, Run, RunRecord, Tracker
+
+T = TypeVar("T")
 
 
 def join(hosts: Hosts) -> None:
@@ -26,45 +31,66 @@ def join(hosts: Hosts) -> None:
     if not (hosts.auto or hosts.coordinator) or jax.distributed.is_initialized():
         return
     try:
+        if hosts.coordinator and hosts.process:
+            _await(hosts.coordinator, hosts.timeout)
         jax.distributed.initialize(
             coordinator_address=hosts.coordinator,
             num_processes=hosts.processes,
             process_id=hosts.process,
             initialization_timeout=hosts.timeout,
         )
-    except (RuntimeError, ValueError) as error:
-        found = f"hosts.coordinator={hosts.coordinator}" if hosts.coordinator else "hosts.auto=true"
+    except (RuntimeError, ValueError, OSError) as error:
+        setting = f"hosts.coordinator={hosts.coordinator}" if hosts.coordinator else "hosts.auto=true"
         raise EdgewiseError(
-            f"{found}: {str(error).splitlines()[0]}. Expected as many processes as hosts.processes says, started with "
+            f"{setting}: {first_line(error)}. Expected as many processes as hosts.processes says, started with "
             "the same command and a hosts.process of their own; hosts.auto=true works on Slurm, TPU pods, Open MPI"
         ) from error
 
 
+def _await(address: str, seconds: float) -> None:
+    """Waits until something listens at HOST:PORT: where nothing does, JAX itself aborts the process with a stack trace.
+
+    Raises OSError when the time is up, and ValueError for what is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("expected HOST:PORT")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise OSError(f"nothing answered there in {seconds} s ({error.strerror or error})") from error
+        time.sleep(0.2)
+
+
 def first() -> bool:
-    """Whether this process speaks: for itself alone, or for all."""
+    """Tells whether this process is the first of all, which prints and writes for the others."""
     return jax.process_index() == 0
 
 
 def alone() -> bool:
-    """Whether there is no other process."""
-    return jax.process_count() == 1
+    """Tells whether there is no other process."""
+    return bool(jax.process_count() == 1)
 
 
 def together(place: str) -> None:
-    """Waits until every process is here; `place` is the same in all."""
+    """Waits until every process has come to `place`, a text that is the same in all."""
     if not alone():
         multihost_utils.sync_global_devices(place)
 
 
 def agreed(value: int) -> int:
-    """The largest of the processes' values."""
+    """Returns the largest of the processes' values, in all of them."""
     if alone():
         return value
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
-def laid(arrays: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Numpy arrays that every process has whole, on the devices: each process feeds its own devices their parts."""
+def on_devices(arrays: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Puts a tree of numpy arrays, whole in every process, on the devices: each process feeds its own their parts."""
     if alone():
         return jax.device_put(arrays, sharding)
     return jax.tree.map(
@@ -73,24 +99,24 @@ def laid(arrays: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def whole(arrays: Any) -> Any:
-    """The arrays as every process can read them: numpy gathered from all, where there are several."""
+    """Returns a tree of arrays as every process can read them: gathered as numpy, where there are several processes."""
     if alone():
         return arrays
     return jax.tree.map(lambda array: multihost_utils.process_allgather(array, tiled=True), arrays)
 
 
 def shared(tracker: Tracker) -> Tracker:
-    """A tracker that all processes may use as if they were one; `tracker` itself where this one is alone."""
+    """Returns a tracker that all processes may use as if they were one: `tracker` itself where this one is alone."""
     return tracker if alone() else _SharedTracker(tracker)
 
 
 class _SharedTracker(Tracker):
-    """Reads happen in all processes between two barriers, and so find the same; runs are the first process's."""
+    """Reads in all processes between two barriers, so that they find the same; runs are the first process's."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
 
-    def _read(self, read: Callable[[], Any]) -> Any:
+    def _read(self, read: Callable[[], T]) -> T:
         together("before reading the store")
         try:
             return read()
@@ -149,7 +175,7 @@ class _SharedTracker(Tracker):
 
 
 class _SharedRun(Run):
-    """The first process's run; `run` is None in the others, which only wait for what it logs."""
+    """Writes to the first process's run; `run` is None in the others, which only wait for what it logs."""
 
     def __init__(self, run_id: str, run: Run | None, tracker: Tracker) -> None:
         self.id = run_id
@@ -187,7 +213,7 @@ class _SharedRun(Run):
         return self._tracker.artifact(artifact) if isinstance(artifact, str) else artifact
 
     def log_artifact(self, draft: ArtifactDraft, aliases: Iterable[str] = ("latest",)) -> Artifact:
-        """The first process logs; the others get what it logged."""
+        """Logs the artifact in the first process, and returns it in all."""
         logged = self._run.log_artifact(draft, aliases) if self._run is not None else None
         together(f"logged {draft.name}")
         return logged or self._tracker.artifact(f"{draft.name}:latest")
@@ -196,6 +222,8 @@ class _SharedRun(Run):
         if self._run is not None:
             self._run.finish(state, error)
 
-    def __exit__(self, kind, value, traceback) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._run is not None:
             self._run.__exit__(kind, value, traceback)

@@ -1,6 +1,7 @@
-"""Which cell this is: a hash of all config that can change its numbers, and of the data it reads. Starts without JAX.
+"""Identifies a cell: by a hash of all config that can change its numbers, and of the data it reads.
 
-Not in it: paths (the files' content is), logging, checkpointing, batching of the scoring, the mesh, the launcher.
+The identity leaves out paths (the files' content is in it), logging, checkpointing, the batching of the scoring, the
+mesh and the launcher. Starts without JAX.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from typing import Any
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from tracking.interface import Artifact, Tracker
-from train.data.sources import source_digest
+from train.data.source import source_of
 from train.pretrained.find import initial_content
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
@@ -19,7 +20,7 @@ NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_ev
 
 
 def training_identity(config: Config) -> dict[str, Any]:
-    """Everything that decides a trained model's numbers, as JSON values."""
+    """Returns everything that decides a trained model's numbers, as JSON values; EdgewiseError for missing files."""
     train = {key: value for key, value in vars(config.train).items() if key not in NOT_IN_IDENTITY}
     train["init"] = initial_content(config)
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
@@ -28,7 +29,7 @@ def training_identity(config: Config) -> dict[str, Any]:
     return {
         "version": TRAINING_VERSION,
         "dataset": dataset_identity(config),
-        "size": dict(vars(config.size)),
+        "size": config.size.recorded(),
         "tokenizer": tokenizer,
         "optimizer": dict(vars(config.optimizer)),
         "train": train,
@@ -37,7 +38,7 @@ def training_identity(config: Config) -> dict[str, Any]:
 
 
 def dataset_identity(config: Config) -> dict[str, Any]:
-    """The dataset's part: how rows become text, and a digest of where they come from."""
+    """Returns the dataset's part of an identity: how rows become text, and the digest of their source."""
     dataset = config.dataset
     return {
         "name": dataset.name,
@@ -46,12 +47,12 @@ def dataset_identity(config: Config) -> dict[str, Any]:
         "classes": list(map(list, dataset.classes.items())) if dataset.classes else None,
         "template": dataset.template,
         "max_input_length": dataset.max_input_length,
-        "source": source_digest(dataset),
+        "source": source_of(dataset).digest,
     } | ({} if dataset.task == "classification" else {"max_target_length": dataset.max_target_length})
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The rest of the config, for people to read: how the work was laid out, which changes no number. Without paths."""
+    """Returns the rest of the config, for people to read: what changes no number, without paths."""
     infer = {key: value for key, value in vars(config.infer).items() if key != "checkpoint"}
     return {
         "train": {key: getattr(config.train, key) for key in NOT_IN_IDENTITY},
@@ -61,23 +62,23 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
-    """12 hex digits of the sha256 of the canonical JSON."""
+    """Returns 12 hex digits of the sha256 of an identity's canonical JSON."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def cell_name(config: Config) -> str:
-    """`D-S-sN`, the middle of every name that belongs to a cell."""
+    """Returns `D-S-sN`, which is part of every name that belongs to a cell."""
     return f"{config.dataset.name}-{config.size.name}-s{config.seed}"
 
 
 def train_run_id(config: Config) -> str:
-    """The id of the run that trains this cell: the same cell resumes the same run."""
+    """Returns the id of the run that trains this cell: the same cell resumes the same run."""
     return f"train-{cell_name(config)}-{identity_hash(training_identity(config))}"
 
 
 def trained_model(config: Config, tracker: Tracker) -> Artifact | None:
-    """The model artifact of this very cell, where its run has finished."""
+    """Returns the model artifact of this very cell; None where its run has not finished."""
     run_id = train_run_id(config)
     record = tracker.run(run_id)
     if record is None or record.state != "finished":
@@ -86,7 +87,7 @@ def trained_model(config: Config, tracker: Tracker) -> Artifact | None:
 
 
 def file_sha256(path: Path, key: str) -> str:
-    """The hex sha256 of a file named by config key `key`; EdgewiseError where there is none."""
+    """Returns the hex sha256 of a file that config key `key` names; EdgewiseError where there is none."""
     try:
         with path.expanduser().open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The training of one cell, from its last checkpoint or from the start, to a logged model artifact."""
+"""Trains one cell, from its last checkpoint or from the start, and logs the model."""
 
 import shutil
 import sys
@@ -6,7 +6,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -23,7 +25,7 @@ from train.data.prefetch import ahead
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import accuracy, scoring_budget
 from train.model_artifact import model_artifact
-from train.pretrained.find import SCRATCH, Checkpoint, find, resolved
+from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
 from train.progress import progress
 from train.sharding import BATCH, make_mesh, whole_rows
@@ -34,14 +36,14 @@ from train.stopping import Stop, Stopped, stop_signals
 def train(
     config: Config, tracker: Tracker, devices: Sequence[jax.Device] | None = None, stop: Stop | None = None
 ) -> Artifact:
-    """Fine-tunes one cell from its last checkpoint, or from `train.init`, and logs the model.
+    """Trains one cell from its last checkpoint, or from `train.init`, and logs the model.
 
-    The mesh lies over `devices`, or over all. Who takes the signals itself hands in the `stop` where it notes them.
+    `config` is as `train.pretrained.find.resolved` returns it. The mesh lies over `devices`, or over all. A caller that
+    handles signals itself hands in the `stop` in which it notes them.
 
     Raises EdgewiseError for data, vocabulary or checkpoints that can't be used and for a loss that is not finite,
     and Stopped when SIGTERM or SIGINT arrives, after a checkpoint.
     """
-    config = resolved(config)
     checkpoint = None
     if config.train.init != SCRATCH:
         checkpoint = find(config.train.init, "train.init", config.tracking)
@@ -65,14 +67,14 @@ def train(
         config={**identity, "identity": identity_hash(identity), "settings": settings(config)},
         restart=config.force,
     ) as run:
-        run.use_artifact(log_data(data.record, tracker))
+        run.use_artifact(log_data(data.record, tracker, config.tracking.group))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
         cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}
         run.set_summary({"parameters": t5.count_parameters(size), **cut})
         with stop_signals() if stop is None else nullcontext(stop) as stop:
-            mesh = make_mesh(config.mesh, devices)
-            state = fit(config, data, size, checkpoint, mesh, directory, run, stop)
+            training = Training(config, data, size, make_mesh(config.mesh, devices))
+            state = training.fit(checkpoint, directory, run, stop)
             params = hosts.whole(state.params)
             draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
             with tempfile.TemporaryDirectory() as folder:
@@ -86,109 +88,147 @@ def train(
         return model
 
 
-def fit(
-    config: Config,
-    data: CellData,
-    size: Size,
-    checkpoint: Checkpoint | None,
-    mesh: jax.sharding.Mesh,
-    directory: Path,
-    run: Run,
-    stop: Stop,
-) -> TrainState:
-    """Runs the steps that are left, logging and saving as it goes, and returns the final state.
+@dataclass(frozen=True)
+class Training:
+    """Holds what every step of a cell's training reads: its config, data, architecture, mesh and compiled functions."""
 
-    Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
-    """
-    compiled = compile_train_step(StepConfig.of(config, size), mesh)
-    checkpoints = Checkpoints(directory, config.train.keep_checkpoints)
-    seed_key = jax.random.key(config.seed)
-    try:
+    config: Config
+    data: CellData
+    size: Size
+    mesh: jax.sharding.Mesh
+
+    @property
+    def compiled(self) -> Compiled:
+        """Returns the compiled functions, which the process keeps."""
+        return compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
+
+    def fit(self, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: Stop) -> TrainState:
+        """Runs the steps that are left, logs to `run` and saves to `directory` on the way, and returns the last state.
+
+        Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
+        """
+        train, compiled = self.config.train, self.compiled
+        seed_key = jax.random.key(self.config.seed)
+        checkpoints = Checkpoints(directory, train.keep_checkpoints)
+        try:
+            state = self.start_state(checkpoints, checkpoint, seed_key)
+            start, steps = int(state.step), train.steps
+            window = Window(train.batch_size, run)
+            with (
+                progress(cell_name(self.config), steps, "steps", start, hosts.first()) as meter,
+                closing(ahead(self.batch_maker(), range(start, steps))) as batches,
+            ):
+                for step in range(start + 1, steps + 1):
+                    begun = time.monotonic()
+                    batch, padding = next(batches)
+                    window.add_input(padding, time.monotonic() - begun)
+                    state, metrics = compiled.step(state, batch, seed_key)
+                    window.add(metrics, step)
+                    save = due(step, train.checkpoint_every, steps)
+                    evaluate = due(step, train.eval_every, steps)
+                    log = due(step, train.log_every, steps)
+                    # Looked at once: a signal from here on is the next step's. It may come to one process of several
+                    # alone, which agree on it where the steps are waited for in any case.
+                    signalled = hosts.agreed(stop.received) if save or log or hosts.alone() else 0
+                    if save or evaluate or log or signalled:
+                        window.check()
+                        window.log(self.evaluate(state) if evaluate else {})
+                    if save or signalled:
+                        checkpoints.save(state, step)  # after window.check: it has looked at every loss up to here
+                    meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
+                    if signalled:
+                        stop.received = signalled
+                        checkpoints.close()
+                        end_stopped(run, signalled, step, steps)
+            return state
+        finally:
+            checkpoints.close()
+
+    def start_state(self, checkpoints: Checkpoints, checkpoint: Checkpoint | None, seed_key: jax.Array) -> TrainState:
+        """Returns the state to go on from: the last one saved, else `checkpoint`'s parameters, else random ones."""
         if checkpoints.latest is not None:
-            state = checkpoints.restore(compiled.abstract)
-        elif checkpoint is not None:
-            state = compiled.fresh(load(checkpoint, size, mesh))
-        else:
-            state = compiled.init(seed_key)
-        start, steps = int(state.step), config.train.steps
+            return checkpoints.restore(self.compiled.abstract)
+        if checkpoint is not None:
+            return self.compiled.fresh(load(checkpoint, self.size, self.mesh))
+        return self.compiled.init(seed_key)
+
+    def batch_maker(self) -> Callable[[int], tuple[dict[str, jax.Array], float]]:
+        """Returns the function of a step, from 0, to its batch on the devices and the batch's share of padding."""
+        data, mesh = self.data, self.mesh
         batches = TrainBatches(
-            data.inputs, data.targets, config.train.batch_size, config.seed, row_cost(size), whole_rows(mesh, 1)
+            data.inputs,
+            data.targets,
+            self.config.train.batch_size,
+            self.config.seed,
+            row_cost(self.size),
+            whole_rows(mesh, 1),
         )
-        window = Window(config.train.batch_size, run)
 
         def make(step: int) -> tuple[dict[str, jax.Array], float]:
             batch = batches(step)
             return put(batch, mesh), batch.padding
 
-        with (
-            progress(cell_name(config), steps, "steps", start, hosts.first()) as meter,
-            closing(ahead(make, range(start, steps))) as made,
-        ):
-            for step in range(start, steps):
-                begun = time.monotonic()
-                arrays, padding = next(made)
-                window.add_input(padding, time.monotonic() - begun)
-                state, metrics = compiled.step(state, arrays, seed_key)
-                window.add(metrics, step + 1)
-                due = (step + 1) % config.train.checkpoint_every == 0 or step + 1 == steps
-                seen = due or (step + 1) % config.train.log_every == 0  # the steps are waited for in any case
-                # Looked at once: a signal from here on is the next step's. It may come to one process of several alone.
-                signalled = hosts.agreed(stop.received) if seen or hosts.alone() else 0
-                due = due or bool(signalled)
-                every = config.train.eval_every
-                look = every and ((step + 1) % every == 0 or step + 1 == steps)
-                if due or look or (step + 1) % config.train.log_every == 0:
-                    window.check()
-                    window.log(evaluate(config, data, size, state, compiled, mesh) if look else {})
-                if due:
-                    checkpoints.save(state, step + 1)  # after window.check: it has looked at every loss up to here
-                meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
-                if signalled:
-                    stop.received = signalled
-                    checkpoints.close()
-                    message = f"stopped by signal {signalled} after step {step + 1} of {steps}, which is saved"
-                    run.finish("stopped", message)
-                    if hosts.first():
-                        print(f"{message}: the same command goes on from there", file=sys.stderr)
-                    raise Stopped(signalled)
-        return state
-    finally:
-        checkpoints.close()
+        return make
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Returns the values of the evaluation examples, by name.
+
+        They are the accuracy by label likelihood; where there are no labels, the loss and the token accuracy.
+        """
+        config, data, mesh = self.config, self.data, self.mesh
+        if data.labels is None or data.eval_truth is None:
+            n = len(data.eval_inputs)
+            batch_size = min(config.train.batch_size, n)
+            packer = Packer(data.eval_inputs, data.eval_targets, batch_size, row_cost(self.size), whole_rows(mesh, 1))
+            batches = [packer(np.arange(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
+            sums = jax.device_get([self.compiled.eval_sums(state.params, put(batch, mesh)) for batch in batches])
+            nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
+            return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
+        budget = scoring_budget(config.infer, data.labels, mesh)
+        plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
+        inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
+        value = accuracy(state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan)
+        return {f"{data.eval_split}_accuracy": value}
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Tells whether what happens every `every` steps happens after the `step`-th of `last` steps, counted from 1.
+
+    It happens after the last step too; where `every` is 0 it never happens.
+    """
+    return every > 0 and (step % every == 0 or step == last)
+
+
+def end_stopped(run: Run, signal_number: int, step: int, steps: int) -> NoReturn:
+    """Marks the run as stopped, says so on stderr, and raises Stopped."""
+    message = f"stopped by signal {signal_number} after step {step} of {steps}, which is saved"
+    run.finish("stopped", message)
+    if hosts.first():
+        print(f"{message}: the same command goes on from there", file=sys.stderr)
+    raise Stopped(signal_number)
 
 
 def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """A packed batch on the devices, its rows shared among them, by the names that `train.step` takes."""
-    return hosts.laid(vars(batch), jax.sharding.NamedSharding(mesh, BATCH))
+    """Puts a packed batch on the devices, its rows shared among them, by the names that `train.step` takes."""
+    arrays: dict[str, jax.Array] = hosts.on_devices(vars(batch), jax.sharding.NamedSharding(mesh, BATCH))
+    return arrays
 
 
 def row_cost(size: Size) -> Callable[[int, int], float]:
-    """What a packed row costs: a small model's logits outweigh all its layers, and long rows cost more attention."""
+    """Returns the function of a packed row's input and target positions to its floating-point operations.
+
+    A small model's logits outweigh all its layers, and long rows cost more attention.
+    """
     return lambda input_length, target_length: float(
         t5.forward_flops(size, np.array(input_length), np.array(target_length))
     )
 
 
-def evaluate(
-    config: Config, data: CellData, size: Size, state: TrainState, compiled: Compiled, mesh: jax.sharding.Mesh
-) -> dict[str, float]:
-    """On the evaluation examples: accuracy by label likelihood; where there are no labels, loss and token accuracy."""
-    if data.labels is None or data.eval_truth is None:
-        n = len(data.eval_inputs)
-        batch_size = min(config.train.batch_size, n)
-        packer = Packer(data.eval_inputs, data.eval_targets, batch_size, row_cost(size), whole_rows(mesh, 1))
-        batches = [packer(np.arange(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
-        sums = jax.device_get([compiled.eval_sums(state.params, put(batch, mesh)) for batch in batches])
-        nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
-        return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
-    budget = scoring_budget(config.infer, data.labels, mesh)
-    plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
-    inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
-    value = accuracy(state.params, inputs, truth, data.labels, size, dtype, mesh, plan)
-    return {f"{data.eval_split}_accuracy": value}
-
-
 class Window:
-    """The steps since the last log. Values stay on the device until then, so that logging doesn't hold up the steps."""
+    """Collects the values of the steps since the last log.
+
+    They stay on the device until they are checked, so that logging doesn't hold up the steps.
+    """
 
     def __init__(self, batch_size: int, run: Run):
         self._batch_size, self._run = batch_size, run
@@ -200,17 +240,17 @@ class Window:
         self.loss = float("nan")
 
     def add(self, metrics: dict[str, jax.Array], step: int) -> None:
-        """`metrics` of the `step`-th step, counted from 1."""
+        """Adds the `metrics` of the `step`-th step, counted from 1."""
         self._metrics.append(metrics)
         self._last = step
 
     def add_input(self, padding: float, seconds: float) -> None:
-        """A batch's share of padding, and how long the loop has waited for it: the devices no longer than that."""
+        """Adds a batch's share of padding, and for how many seconds the loop waited for it: the devices no longer."""
         self._padding.append(padding)
         self._input_seconds += seconds
 
     def check(self) -> None:
-        """Waits for the steps; EdgewiseError names the first whose loss or gradient is not finite."""
+        """Waits for the steps, and raises EdgewiseError for the first whose loss or gradient is not finite."""
         self._values = jax.device_get(self._metrics)
         self._seconds = time.monotonic() - self._since
         for step, values in enumerate(self._values, self._last - len(self._values) + 1):

@@ -1,4 +1,4 @@
-"""A trained model as an artifact: weights and architecture in the Hugging Face layout, the vocabulary, and the cell.
+"""Writes and reads a model artifact: weights and architecture in Hugging Face's layout, the vocabulary, the cell.
 
 The same training gives the same bytes, so the artifact's digest says whether two runs trained the same model.
 """
@@ -21,7 +21,7 @@ WEIGHTS, ARCHITECTURE, VOCABULARY, CELL = hf.WEIGHTS, hf.CONFIG, hf.VOCABULARY, 
 
 @dataclass(frozen=True)
 class Model:
-    """A model read back: `params` are float32, stacked; `cell` is its training's identity."""
+    """Holds a model that was read back: `params` are float32, stacked; `cell` is its training's identity."""
 
     size: Size
     params: t5.Params
@@ -42,11 +42,11 @@ def model_artifact(
 
 
 def load_model(artifact: Artifact, mesh: jax.sharding.Mesh | None) -> Model:
-    """Reads a model artifact; `params` lie over `mesh`, or are numpy without one.
+    """Reads a model artifact; its `params` are laid over `mesh`, or are numpy without one.
 
     Raises TrackingError where a file was altered, EdgewiseError where one is not a model's.
     """
-    checkpoint = find.of_artifact(artifact)
+    checkpoint = find.from_artifact(artifact)
     cell = json.loads(artifact.file(CELL).read_text())
     params = load.load(checkpoint, checkpoint.size, mesh)
     return Model(checkpoint.size, params, Vocabulary.from_file(artifact.file(VOCABULARY)), cell)

@@ -1,4 +1,4 @@
-"""How far a loop is, how fast it goes and how long it has left: a bar on a terminal, a line now and then elsewhere."""
+"""Shows how far a loop is, its speed and the time left: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 
 class Meter:
-    """Told of every finished unit of work; `note` may say a loss or an accuracy beside it."""
+    """Counts a loop's finished units of work, and shows them: in `bar`, or in lines where `show` and there is none."""
 
     def __init__(self, title: str, total: int, done: int, unit: str, bar: Progress | None, show: bool = True):
         self._show = show
@@ -23,7 +23,7 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Units a second since the start."""
+        """Returns the units a second since the start."""
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def close(self) -> None:
@@ -32,10 +32,12 @@ class Meter:
             self._bar.remove_task(self._task)
 
     def advance(self, n: int = 1, note: str | None = None) -> None:
+        """Adds `n` finished units; `note` is shown beside them, such as a loss."""
         self.done += n
-        if self._bar is not None:
-            fields = {"rate": f"{self.rate:,.1f} {self.unit}/s"} | ({"note": note} if note else {})
-            self._bar.update(self._task, completed=self.done, **fields)  # type: ignore[arg-type]
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.1f} {self.unit}/s")
+            if note:
+                self._bar.update(self._task, note=note)
         elif self._show and time.monotonic() - self._line > LINE_EVERY:
             self._line = time.monotonic()
             left = (self.total - self.done) / max(self.rate, 1e-9)
@@ -44,7 +46,7 @@ class Meter:
 
 
 class _Display:
-    """The bars of all loops that run at one time, below each other: a terminal has room for one live display."""
+    """Holds the bars of all loops that run at one time, below each other: a terminal has room for one live display."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,7 +55,7 @@ class _Display:
 
     @contextmanager
     def shown(self, make: Callable[[], Progress]) -> Iterator[Progress]:
-        """The display, which is there from the first loop's start to the last one's end."""
+        """Yields the display, which is there from the first loop's start to the last one's end."""
         with self._lock:
             if self._progress is None:
                 self._progress = make()
@@ -75,7 +77,7 @@ _DISPLAY = _Display()
 
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0, show: bool = True) -> Iterator[Meter]:
-    """A meter for a loop over `total` units, of which `done` are done already; it says nothing unless `show`."""
+    """Yields a meter for a loop over `total` units, of which `done` are done; it shows nothing unless `show`."""
     console = Console(stderr=True)
     if not console.is_terminal or not show:
         yield Meter(title, total, done, unit, None, show)

@@ -1,4 +1,4 @@
-"""Several seeds of a cell in one process, side by side, each on its own group of devices (`mesh.seed`).
+"""Runs several seeds of a cell in one process, side by side, each on its own group of devices (`mesh.seed`).
 
 Each seed runs exactly the programs that its own separate run compiles, dispatched by a thread of its own. It is not one
 program with an axis of seeds: every seed has its own order of examples, so its packed batches have shapes of their own.
@@ -30,18 +30,19 @@ Work = Callable[[Config, "Sequence[jax.Device] | None", Stop | None], T]
 
 
 def seeds_of(config: Config) -> list[Config]:
-    """The config of each seed as its separate run would have it: `seed`, `seed` + 1, … of `mesh.seed` in all."""
+    """Returns the config of each of `mesh.seed` seeds (`seed`, `seed` + 1, …) as its separate run would have it."""
     mesh = dataclasses.replace(config.mesh, seed=1)
     return [dataclasses.replace(config, seed=config.seed + i, mesh=mesh) for i in range(config.mesh.seed)]
 
 
 def side_by_side(config: Config, cells: Sequence[Config], work: Work[T]) -> list[T]:
-    """`work(cell, devices, stop)` for each of `cells`, some of `seeds_of(config)`, all at once; what each returns.
+    """Calls `work(cell, devices, stop)` for each of `cells`, all at once, and returns the results in their order.
 
-    The i-th seed has the i-th group of devices whichever the others are. Where `mesh.seed` is 1, `work` is called here
-    with None and None. A signal is for all seeds: `work` raises Stopped when it sees one in `stop`, and Stopped is
-    raised here when all are through. Raises EdgewiseError where the devices can't be grouped, and, when all are
-    through, where `work` has failed for some; why is said on stderr at once.
+    `cells` are some of `seeds_of(config)`; the i-th seed has the i-th group of devices whichever the others are. Where
+    `mesh.seed` is 1, `work` is called in this thread, with None for `devices` and `stop`. A signal is for all seeds:
+    `work` raises Stopped when it sees one in `stop`, and Stopped is raised here when all have ended. Raises
+    EdgewiseError where the devices can't be grouped, and, when all have ended, where `work` has failed for some; the
+    cause is printed on stderr at once.
     """
     if config.mesh.seed == 1:
         return [work(cell, None, None) for cell in cells]

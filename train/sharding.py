@@ -1,21 +1,25 @@
-"""The mesh, and one table that says how every parameter is laid over it."""
+"""Makes the mesh of devices, and holds the one table that says how every parameter is laid over it."""
 
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from conf.errors import EdgewiseError
 from conf.schema import Infer, Mesh
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Carry = TypeVar("Carry")
+
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
-BATCH_TOKENS = 32768  # positions of a batch that is scored or decoded, unless the config says how many
-CPU_BATCH_TOKENS = 4096  # of one that is scored on a CPU, where more no longer fit the caches: docs/performance.md
+BATCH_TOKENS = 32768  # the positions in a batch that is scored or decoded, unless the config says how many
+CPU_BATCH_TOKENS = 4096  # the same where a CPU scores: more no longer fit its caches (docs/performance.md)
 
 # The first pattern found in a parameter's path decides. Stacked layers have a leading axis [L], which is never cut.
 RULES = (
@@ -27,26 +31,28 @@ RULES = (
 )
 
 
-def make_mesh(config: Mesh, over: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-    """The mesh of all devices (or those of `over`); one axis of -1 takes the devices that the others leave."""
-    devices = jax.device_count() if over is None else len(over)
+def make_mesh(config: Mesh, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """Returns the mesh over `devices`, or over all devices; one axis of -1 takes the devices that the others leave.
+
+    Raises EdgewiseError for sizes below 1, for more than one -1, and where the sizes' product is not the number of
+    devices.
+    """
+    count = jax.device_count() if devices is None else len(devices)
+    asked = f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor}"
     shape = [config.data, config.fsdp, config.tensor]
     if shape.count(-1) > 1 or any(n == 0 or n < -1 for n in shape):
+        raise EdgewiseError(f"{asked}: expected sizes ≥ 1, one may be -1")
+    fixed = math.prod(n for n in shape if n != -1)
+    shape = [count // fixed if n == -1 else n for n in shape]
+    if math.prod(shape) != count:
         raise EdgewiseError(
-            f"mesh data={shape[0]} fsdp={shape[1]} tensor={shape[2]}: expected sizes ≥ 1, one may be -1"
+            f"{asked} does not fit {count} devices: their product must be the number of devices; one of them may be -1"
         )
-    known = int(np.prod([n for n in shape if n != -1]))
-    shape = [devices // known if n == -1 else n for n in shape]
-    if int(np.prod(shape)) != devices:
-        raise EdgewiseError(
-            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {devices} devices: "
-            "their product must be the number of devices; one of them may be -1"
-        )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=over)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def device_groups(n: int) -> list[list[jax.Device]]:
-    """All devices, in order, cut into `n` equal groups: one for each seed of mesh.seed=n.
+    """Returns all devices, in order, cut into `n` equal groups: one for each seed of mesh.seed=n.
 
     Raises EdgewiseError where they can't be cut so, and where there are several processes.
     """
@@ -65,33 +71,36 @@ def device_groups(n: int) -> list[list[jax.Device]]:
 
 
 def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
-    """`rows` rounded up, so that every device that shares a batch gets as many."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    """Rounds a number of rows up, so that every device that shares a batch gets as many."""
+    shards: int = mesh.shape["data"] * mesh.shape["fsdp"]
     return -(-rows // shards) * shards
 
 
 def scoring_tokens(infer: Infer, mesh: jax.sharding.Mesh) -> int:
-    """How many positions a batch may have that is scored on `mesh`."""
-    return infer.batch_tokens or (CPU_BATCH_TOKENS if mesh.devices.flat[0].platform == "cpu" else BATCH_TOKENS)
+    """Returns how many positions a batch may have that is scored on `mesh`."""
+    if infer.batch_tokens is not None:
+        return infer.batch_tokens
+    return CPU_BATCH_TOKENS if mesh.devices.flat[0].platform == "cpu" else BATCH_TOKENS
+
+
+# --- the layout of parameters ----------------------------------------------------------------------------------------
 
 
 def spec_of(path: str) -> PartitionSpec:
-    """The table's entry for a parameter's path, such as `encoder/layers/mlp/wi/kernel`."""
+    """Returns the table's entry for a parameter's path, such as `encoder/layers/mlp/wi/kernel`."""
     return next(spec for pattern, spec in RULES if re.search(pattern, path))
 
 
 def state_shardings(mesh: jax.sharding.Mesh, abstract_state: Any) -> Any:
-    """A sharding for every leaf of a train state: a leaf whose path ends in a parameter's, and whose rank is the
-    parameter's, is laid out like it (Adam's moments, Adafactor's unfactored ones); every other leaf is replicated.
+    """Returns a tree like `abstract_state` with a sharding for every leaf.
+
+    A leaf whose path ends in a parameter's, and whose rank is the parameter's, is laid out like it (Adam's moments,
+    Adafactor's unfactored ones). Every other leaf is replicated, as is a parameter whose axes can't be cut equally.
     """
 
-    def sharding(path: tuple, leaf: Any) -> NamedSharding:
-        names = [str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", "")))) for entry in path]
-        start = next((i for i, name in enumerate(names) if name in ("encoder", "decoder", "embedding")), None)
-        # the labels of the optimizer's partitions are named encoder and decoder too: the parameter's path comes last
-        while start is not None and any(n in ("encoder", "decoder", "embedding") for n in names[start + 1 :]):
-            start = next(i for i in range(start + 1, len(names)) if names[i] in ("encoder", "decoder", "embedding"))
-        spec = PartitionSpec() if start is None else spec_of("/".join(names[start:]))
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        parameter = parameter_path(path)
+        spec = PartitionSpec() if parameter is None else spec_of(parameter)
         fits = len(spec) == leaf.ndim and all(
             axis is None or leaf.shape[i] % mesh.shape[axis] == 0 for i, axis in enumerate(spec)
         )
@@ -100,34 +109,47 @@ def state_shardings(mesh: jax.sharding.Mesh, abstract_state: Any) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
 
-def on_mesh(function: Callable, mesh: jax.sharding.Mesh) -> Callable:
-    """`function`, traced with `mesh` in use: that is where `by_rows` finds it."""
+def parameter_path(path: tuple[Any, ...]) -> str | None:
+    """Returns the parameter's path in which a path of a train state's tree ends; None where it ends in none.
+
+    The optimizer's partitions are named encoder and decoder too: the last such name starts the parameter's path.
+    """
+    names = [str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", "")))) for entry in path]
+    starts = [i for i, name in enumerate(names) if name in ("encoder", "decoder", "embedding")]
+    return "/".join(names[starts[-1] :]) if starts else None
+
+
+# --- the layout of activations ---------------------------------------------------------------------------------------
+
+
+def on_mesh(function: Callable[P, R], mesh: jax.sharding.Mesh) -> Callable[P, R]:
+    """Wraps `function` so that it is traced with `mesh` in use, which is where `by_rows` finds it."""
 
     @functools.wraps(function)
-    def traced(*args: Any) -> Any:
+    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*args)
+            return function(*args, **kwargs)
 
     return traced
 
 
 def by_rows(x: jax.Array) -> jax.Array:
-    """`x` [B, …], with its rows shared among the devices that share a batch, where a mesh of several is in use.
+    """Shares the rows of `x` [B, …] among the devices that share a batch, where a mesh of several is in use.
 
     Without this the compiler lets the parameters' layout decide: where they are cut along d_model, so are the
     activations, each device works on all rows, and every product ends in a sum over the devices. With it, a layer's
     parameters are gathered when they are needed, which for a batch of any size moves far less.
     """
-    return _laid(x, BATCH)
+    return _first_axis_cut(x, BATCH)
 
 
 def by_vocabulary(table: jax.Array) -> jax.Array:
-    """The embedding [V, D], gathered along d_model: each device looks up its own rows' tokens, and multiplies by it."""
-    return _laid(table, PartitionSpec("tensor"))
+    """Gathers the embedding [V, D] along d_model: each device looks up its own rows' tokens, and multiplies by it."""
+    return _first_axis_cut(table, PartitionSpec("tensor"))
 
 
-def scan(body: Callable, carry: Any, each: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan`, written out turn by turn where a mesh of several CPU devices is in use.
+def scan(body: Callable[[Carry, Any], tuple[Carry, Any]], carry: Carry, each: Any) -> tuple[Carry, Any]:
+    """Runs `jax.lax.scan`, written out turn by turn where a mesh of several CPU devices is in use.
 
     XLA's CPU backend keeps a program's collectives in one order on all devices, but not those inside a loop with those
     outside it: two devices may each wait in one for the other. Such meshes are for trying things out, with few layers.
@@ -136,16 +158,17 @@ def scan(body: Callable, carry: Any, each: Any) -> tuple[Any, Any]:
 
 
 def cpus() -> int:
-    """How many CPU devices what is traced is for, by the mesh that `on_mesh` has set; 0 for other devices."""
+    """Returns how many CPU devices are in the mesh that `on_mesh` has set; 0 where it has other devices or none."""
     mesh = jax.sharding.get_abstract_mesh()
     return 0 if mesh.empty or mesh.abstract_device.device_kind != "cpu" else mesh.size
 
 
-def _laid(x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """`x` with its first axis cut as `spec` says, where it can be cut into equal parts."""
+def _first_axis_cut(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """Returns `x` with its first axis cut as `spec` says, where it can be cut into equal parts."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
     axes = spec[0] if isinstance(spec[0], tuple) else (spec[0],)
-    parts = int(np.prod([mesh.shape[axis] for axis in axes]))
-    return jax.lax.with_sharding_constraint(x, spec if x.shape[0] % parts == 0 else PartitionSpec())
+    parts = math.prod(mesh.shape[axis] for axis in axes)
+    cut: jax.Array = jax.lax.with_sharding_constraint(x, spec if x.shape[0] % parts == 0 else PartitionSpec())
+    return cut

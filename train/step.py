@@ -1,4 +1,4 @@
-"""The pure functions of training: a state and a batch in, a state and metrics out; and their compiled forms.
+"""Defines the pure functions of training (a state and a batch in, a state and metrics out) and compiles them.
 
 Compiled functions are kept for the process and take the seed's key as an argument: a sweep in one process compiles
 each (size, shape) once, not once a seed.
@@ -24,7 +24,10 @@ Metrics = dict[str, jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class TrainState:
-    """`step` counts finished steps, int32 scalar; `params` is T5's nested dict of float32."""
+    """Holds what a step changes.
+
+    `step` counts finished steps, int32 scalar; `params` is T5's nested dict of float32; `opt_state` is Optax's.
+    """
 
     step: jax.Array
     params: t5.Params
@@ -33,10 +36,10 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """All that a compiled step depends on, hashable. The seed is not in it."""
+    """Holds all that a compiled step depends on. The seed is not part of it: it is an argument of the step."""
 
-    size: tuple
-    optimizer: tuple
+    size: Size
+    optimizer: Optimizer
     steps: int
     z_loss: float
     loss_normalizer: str
@@ -44,11 +47,12 @@ class StepConfig:
     remat: str = "none"
 
     @classmethod
-    def of(cls, config: Config, size: Size) -> "StepConfig":
+    def from_config(cls, config: Config, size: Size) -> "StepConfig":
+        """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known."""
         train = config.train
         return cls(
-            _items(size),
-            _items(config.optimizer),
+            size,
+            config.optimizer,
             train.steps,
             train.z_loss,
             train.loss_normalizer,
@@ -57,12 +61,8 @@ class StepConfig:
         )
 
 
-def _items(part: Any) -> tuple:
-    return tuple(sorted(vars(part).items()))
-
-
 def dtype_of(config: Config) -> str:
-    """Activations are bfloat16 on an accelerator and float32 on the CPU, unless the config says which."""
+    """Returns the activations' dtype: the config's, else bfloat16 on an accelerator and float32 on a CPU."""
     if config.train.dtype != "auto":
         return config.train.dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
@@ -72,9 +72,9 @@ def dtype_of(config: Config) -> str:
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple[jax.Array, jax.Array]:
-    """Per-token negative log-likelihood, and z_loss · (log Z)² (Raffel et al. 2020; T5X), each [B, T] float32.
+    """Returns the negative log-likelihood of every token, and z_loss · (log Z)², each [B, T] float32.
 
-    logits [B, T, V] float32, targets [B, T] int32.
+    logits [B, T, V] float32, targets [B, T] int32; the z-loss as in Raffel et al. 2020 and T5X.
     """
     log_z = jax.nn.logsumexp(logits, axis=-1)
     nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
@@ -84,7 +84,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple
 def loss_fn(
     params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
 ) -> tuple[jax.Array, Metrics]:
-    """The loss to differentiate, and sums over the batch's target tokens (padding excluded).
+    """Returns the loss to differentiate, and sums over the batch's target tokens (padding excluded).
 
     `batch` holds `inputs` [B, S] and `targets` [B, T], and, where several examples share a row, `input_segments` and
     `target_segments` of the same shapes. Positions count along the row: a segment is in one piece, so that its relative
@@ -117,12 +117,13 @@ def loss_fn(
 def train_step(
     state: TrainState, batch: dict[str, jax.Array], seed_key: jax.Array, c: StepConfig
 ) -> tuple[TrainState, Metrics]:
-    """One update. The dropout key is (seed, step)'s alone, so a resumed run drops what an uninterrupted one drops."""
-    size = Size(**dict(c.size))
-    optimizer_config = Optimizer(**dict(c.optimizer))
+    """Returns the state after one update, and the step's metrics.
+
+    The dropout key depends on (seed, step) alone, so that a resumed run drops what an uninterrupted one drops.
+    """
     key = jax.random.fold_in(seed_key, state.step)
-    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, size, c)
-    optimizer = make_optimizer(optimizer_config, c.steps)
+    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, c.size, c)
+    optimizer = make_optimizer(c.optimizer, c.steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {
         "loss": sums["nll"] / sums["tokens"],
@@ -130,26 +131,26 @@ def train_step(
         "token_accuracy": sums["hits"] / sums["tokens"],
         "target_tokens": sums["tokens"],
         "gradient_norm": optax.tree.norm(grads),
-        "learning_rate": jnp.asarray(learning_rate(optimizer_config, c.steps)(state.step)),
+        "learning_rate": jnp.asarray(learning_rate(c.optimizer, c.steps)(state.step)),
     }
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
 
 def init_state(seed_key: jax.Array, c: StepConfig) -> TrainState:
-    """Random parameters and an empty optimizer state, at step 0."""
-    params = t5.init_params(Size(**dict(c.size)), seed_key)
+    """Returns random parameters and an empty optimizer state, at step 0."""
+    params = t5.init_params(c.size, seed_key)
     return fresh_state(params, c)
 
 
 def fresh_state(params: t5.Params, c: StepConfig) -> TrainState:
-    """These parameters with an empty optimizer state, at step 0."""
-    optimizer = make_optimizer(Optimizer(**dict(c.optimizer)), c.steps)
+    """Returns these parameters with an empty optimizer state, at step 0."""
+    optimizer = make_optimizer(c.optimizer, c.steps)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def eval_sums(params: t5.Params, batch: dict[str, jax.Array], c: StepConfig) -> Metrics:
-    """Sums over the batch's target tokens, without dropout: `nll`, `tokens`, `hits` and the z-loss `z`."""
-    return loss_fn(params, batch, None, Size(**dict(c.size)), c)[1]
+    """Returns sums over the batch's target tokens, without dropout: `nll`, `tokens`, `hits` and the z-loss `z`."""
+    return loss_fn(params, batch, None, c.size, c)[1]
 
 
 # --- compiled --------------------------------------------------------------------------------------------------------
@@ -157,18 +158,26 @@ def eval_sums(params: t5.Params, batch: dict[str, jax.Array], c: StepConfig) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """The jitted functions of one (size, settings, mesh), and the layout of their state."""
+    """Holds the jitted functions of one (size, settings, mesh), and the layout of their state.
+
+    `init` takes the seed's key; `step` takes a state, a batch and the seed's key, as `train_step` does; `eval_sums`
+    takes parameters and a batch. `fresh` makes a state of parameters that lie on the devices already. `abstract` has
+    the state's shapes, dtypes and shardings, into which a checkpoint is restored.
+    """
 
     init: Callable[[jax.Array], TrainState]
     fresh: Callable[[t5.Params], TrainState]
-    step: Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, Metrics]]
-    eval_sums: Callable[[t5.Params, dict[str, jax.Array]], Metrics]
-    abstract: TrainState  # shapes, dtypes and shardings: what a checkpoint is restored into
+    step: jax.stages.Wrapped
+    eval_sums: jax.stages.Wrapped
+    abstract: TrainState
 
 
 @functools.lru_cache(maxsize=32)
 def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
-    """Jits for this mesh; the state is born in its sharding and its buffers are donated from step to step."""
+    """Compiles the functions for this mesh.
+
+    The state is born in its sharding, and its buffers are donated from step to step.
+    """
     shapes = jax.eval_shape(functools.partial(init_state, c=c), jax.random.key(0))
     shardings = state_shardings(mesh, shapes)
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

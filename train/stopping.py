@@ -1,4 +1,7 @@
-"""Signals that ask the work to stop: noted, looked at where the work can stop, and passed on. Starts without JAX."""
+"""Notes the signals that ask the work to stop, so that it stops where it can, and passes them on.
+
+Starts without JAX.
+"""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -12,14 +15,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
-    """A signal asked the run to stop; it has saved and said so. The exit status is the shell's for that signal."""
+    """Ends the process after a signal, when the work is saved. The exit status is the shell's for that signal."""
 
     def __init__(self, signal_number: int):
         super().__init__(128 + signal_number)
 
 
 class Stop:
-    """The signal that asked to stop, or 0. Several threads may look at one."""
+    """Holds the signal that asked to stop, or 0. Several threads may look at one."""
 
     received = 0
 
@@ -29,7 +32,7 @@ class Stop:
             raise Stopped(self.received)
 
     def between(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, one after the other; raises Stopped before the next one where a signal has come."""
+        """Yields the items, one after the other; raises Stopped before the next one where a signal has come."""
         for item in items:
             self.check()
             yield item
@@ -37,9 +40,10 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """SIGNALS are noted instead of ending the process; a second SIGINT does end it. Main thread only.
+    """Notes SIGNALS in the `Stop` it yields instead of ending the process; a second SIGINT does end it.
 
-    A batch system's own handler of such a signal is called at the end: it is what puts the job back into the queue.
+    Only the main thread can set handlers: in another one nothing is noted. A batch system's own handler of such a
+    signal is called at the end: it is what puts the job back into the queue.
     """
     stop = Stop()
 

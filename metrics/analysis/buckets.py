@@ -1,54 +1,85 @@
-"""What Figures 1-3 show: quality and outcomes by how uncertain the smallest model is."""
+"""Computes what Figures 1-3 show: quality and outcomes by how uncertain the smallest model is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.outcomes import OutcomeCodes
 from metrics.bootstrap import OutcomeSamples
 from metrics.bootstrap.resampling import Resampling, interval
+from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import DeferralOrder, sums_at, sums_at_knots
 from metrics.statistics.text import corpus_bleu
 from metrics.statistics.uncertainty import log_probabilities, log_second
 
-THRESHOLDS = 61  # of Figure 2
-_BAND_RESAMPLES = 200  # of Figure 2's bands, as its caption says: enough for a band
-_LEAST_LOG10 = -12.0
+THRESHOLDS = 61  # on Figure 2's x-axis
+_BAND_RESAMPLES = 200  # for Figure 2's bands, as its caption says
+_LEAST_LOG10 = -12.0  # where Figure 2's x-axis ends at the latest
 
 
 @dataclass
 class BucketQuality:
-    """Figure 3: quality of every size in 100 equal-count buckets of the smallest size's margin, ascending."""
+    """Holds Figure 3: the quality of every size in 100 equal-count buckets of the smallest size's margin.
 
-    quality: dict[str, np.ndarray]  # [100], accuracy or BLEU / 100, 0-1
-    band: dict[str, tuple[np.ndarray, np.ndarray]]
+    Buckets are most certain first; quality is accuracy or BLEU / 100, 0-1.
+    """
+
+    quality: dict[str, np.ndarray]  # size -> [100], mean over the runs that rank, and over the runs of the size
+    band: dict[str, tuple[np.ndarray, np.ndarray]]  # size -> the ends of the intervals, [100] each
 
 
-def bucket_quality(deferral: DeferralOrder, size: SizeRuns, runs: slice) -> np.ndarray:
-    """Mean over those runs of the quality in 100 equal-count buckets, most certain first: [100].
+def bucket_quality(
+    grid: Grid, orders: Sequence[DeferralOrder], parallel_map: ParallelMap = map
+) -> dict[str, np.ndarray]:
+    """Computes Figure 3: the quality of every size in 100 buckets, size -> [100], means over the runs that rank.
+
+    `orders` are those in which the margins of the smallest size's runs defer. Of that size it is the quality of the run
+    that ranks, of the others the mean of all runs.
+    """
+
+    def ranked_by(run: int) -> list[np.ndarray]:
+        """Computes the quality of each size in the buckets of one run: [100] each."""
+        return [
+            run_bucket_quality(orders[run], size, slice(run, run + 1) if size is grid.sizes[0] else slice(None))
+            for size in grid.sizes
+        ]
+
+    quality = {size.name: np.zeros(100) for size in grid.sizes}
+    for ranked in parallel_map(ranked_by, range(len(orders))):
+        for name, values in zip(quality, ranked, strict=True):
+            quality[name] += values / len(orders)
+    return quality
+
+
+def run_bucket_quality(deferral: DeferralOrder, size: SizeRuns, runs: slice) -> np.ndarray:
+    """Computes the quality in 100 equal-count buckets, most certain first, as a mean over some runs of a size: [100].
 
     Ties are split evenly: of accuracy that is the expected value over their order, of BLEU that of the expected
     statistics.
     """
     positions = np.arange(101) * deferral.examples / 100
+    quality: np.ndarray
     if size.correct is not None:
         right = size.correct[runs].view(np.int8)
         sums = sums_at(deferral, sums_at_knots(deferral, right), positions).mean(axis=0)  # [101]
-        return np.diff(sums)[::-1] / (deferral.examples / 100)
+        quality = np.diff(sums)[::-1] / (deferral.examples / 100)
+        return quality
     assert size.bleu_stats is not None
-    of_runs = []
+    by_run = []
     for stats in size.bleu_stats[runs]:
         sums = sums_at(deferral, sums_at_knots(deferral, stats.T), positions)  # [10, 101]
         # without its rounding a difference of sums is a few hundredths of a count, or none
-        of_runs.append(corpus_bleu(np.round(np.diff(sums, axis=1)[:, ::-1].T, 9)) / 100)
-    return np.mean(of_runs, axis=0)
+        by_run.append(corpus_bleu(np.round(np.diff(sums, axis=1)[:, ::-1].T, 9)) / 100)
+    quality = np.mean(by_run, axis=0)
+    return quality
 
 
 @dataclass
 class Outcomes:
-    """Figures 1 and 2, of the smallest and the largest size."""
+    """Holds what Figures 1 and 2 show of the smallest and the largest size."""
 
     names: tuple[str, ...]  # K outcomes
     log_uncertainty: np.ndarray  # [n] float64, natural log, of the smallest size's first seed: of p₂, or of the margin
@@ -62,13 +93,17 @@ class Outcomes:
 
 
 def outcomes(grid: Grid, margins: np.ndarray, config: Metrics) -> Outcomes:
-    """`margins` [R, n] are the smallest size's scores, natural logs."""
+    """Computes what Figures 1 and 2 show; `margins` [R, n] are the smallest size's scores, natural logs.
+
+    With one size there is no outcome of a pair: those fields are None.
+    """
     small, large = grid.sizes[0], grid.sizes[-1]
     classes = grid.task == "classification"
     log10 = margins / np.log(10.0)
     finite = log10[np.isfinite(log10)]
     lowest = np.floor(finite.min()) if len(finite) else -1.0
-    # margins end at 1 (all alike); a grid of equal steps in log₁₀, from there down to the most certain example
+    # Margins are at most 1, where p₁ = p₂: equal steps in log₁₀ from there down to the most certain example.
+
     thresholds = np.linspace(0.0, max(min(lowest, -1.0), _LEAST_LOG10), THRESHOLDS)
     codes = OutcomeCodes(small, large)
     result = Outcomes(
@@ -76,7 +111,7 @@ def outcomes(grid: Grid, margins: np.ndarray, config: Metrics) -> Outcomes:
         log_uncertainty=log_second(log_probabilities(small, 0, config.length_normalized)) if classes else margins[0],
         of_second=classes,
         small_right=small.correct[0] if small.correct is not None else None,
-        outcome=codes.of(0)[0] if large is not small else None,
+        outcome=codes.for_run(0)[0] if large is not small else None,
         thresholds=10.0**thresholds,
         fraction=None,
         band=None,
@@ -92,7 +127,7 @@ def outcomes(grid: Grid, margins: np.ndarray, config: Metrics) -> Outcomes:
         first = np.searchsorted(-thresholds, -own, side="left")  # the first threshold each example reaches
         group = np.where(first < THRESHOLDS, first, -1)
         inside = group >= 0
-        for outcome in codes.of(run):
+        for outcome in codes.for_run(run):
             cell = group[inside] * len(codes.names) + outcome[inside]
             pooled += np.bincount(cell, minlength=pooled.size).reshape(pooled.shape)
         samples.add(run, group)

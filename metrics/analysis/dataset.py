@@ -1,92 +1,74 @@
-"""Everything that is said about one dataset's grid: point estimates, their intervals and what the figures show."""
+"""Analyses one dataset's grid: point estimates, their intervals and what the figures show.
+
+The sizes are analysed one after the other, each in both contexts of the uncertainty where there are two, as the scores
+of all sizes at once may not fit memory. `analyse` puts together what each size gives.
+
+"""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from conf.errors import EdgewiseError
 from conf.machine import cores
 from conf.schema import CONTEXTS, SCORES, Metrics
-from metrics.analysis.buckets import BucketQuality, Outcomes, outcomes
-from metrics.analysis.shown_examples import shown_rows
-from metrics.analysis.size import Orders, Table2, distinct_scores
-from metrics.analysis.slices import SliceRow, slice_rows
-from metrics.bootstrap import SwitcherSamples, disagreement_samples, quality_samples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval, one_thread_a_product
-from metrics.grid.runs import Grid, SizeRuns
-from metrics.statistics.bleu_switcher import bleu_bounds
-from metrics.statistics.churn import BucketChurn
-from metrics.statistics.switcher import (
-    FRACTIONS,
-    Bounds,
-    DeferralOrder,
-    PairStatistics,
-    bounds,
-    deferral_order,
-    disagreement,
+from metrics.analysis.buckets import BucketQuality, Outcomes, bucket_quality, outcomes
+from metrics.analysis.churn import (
+    ChurningRuns,
+    RankedChurn,
+    churn_notes,
+    churning_runs,
+    overall_churn,
+    ranked_churn,
 )
+from metrics.analysis.pairs import SizePair, size_pair
+from metrics.analysis.shown_examples import shown_rows
+from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
+from metrics.analysis.slices import SliceRow, slice_rows
+from metrics.bootstrap import SwitcherSamples, quality_samples
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval
+from metrics.bootstrap.threads import ParallelMap, one_thread_a_product
+from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.churn import BucketChurn
+from metrics.statistics.switcher import DeferralOrder
 from metrics.statistics.uncertainty import uncertainties
 
-_SECONDS_BETWEEN_WORDS = 5.0
+_SECONDS_BETWEEN_REPORTS = 5.0
 
 WHOSE_TOKENS = {
     "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
     "self": "the tokens of the model's own output, which needs no label and can be deployed",
 }
 
-Say = Callable[[str], None]
-Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # `map`, or one that calls side by side
-
 
 @dataclass
 class SizeView:
-    """One size's scores while they are at hand: of all sizes at once they may not fit memory, so they aren't kept."""
+    """Shows one size's scores, and what followed from them, while they are in memory.
 
-    context: str | None
+    The scores and orders of all sizes at once may not fit memory, so the analysis keeps neither.
+    """
+
+    context: str | None  # of the uncertainty of sequences, gold or self; None for classification
     size: SizeRuns
     larger: list[SizeRuns]
     scores: dict[str, np.ndarray]  # [R, n] each
-    distinct: dict[str, list[str]]  # score -> the scores that order as it does, itself first
+    distinct: dict[str, list[str]]  # score -> the scores that order the examples as it does, itself first
     orders: dict[str, list[DeferralOrder]]  # each of `distinct` -> a deferral order a run
-    samples: SwitcherSamples | None  # filled in; None of the largest size
+    samples: SwitcherSamples | None  # of all scores; None of the largest size
     quality: dict[str, np.ndarray]  # size -> [B]
     resampling: Resampling
-    each: Each  # on a thread a core
+    parallel_map: ParallelMap  # on a thread a core
 
 
 Watch = Callable[[SizeView], None]
 
 
 @dataclass
-class SizePair:
-    """One (small, large) pair of sizes. Qualities, gains and fractions are 0-1, means over pairs of runs."""
-
-    small: str
-    large: str
-    gap: Estimate  # b - a
-    disagreement: Estimate
-    bounds: Bounds  # [R_small, R_large]
-    scores: dict[str, PairStatistics]
-    peak_gain: dict[str, Estimate]
-    area: dict[str, Estimate]
-    area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, resampled together
-    curve: dict[str, np.ndarray]  # [101], mean curve
-    band: dict[str, tuple[np.ndarray, np.ndarray]]  # [101] each
-    matching: dict[str, Estimate]  # least fraction deferred that reaches the larger model's quality
-    half_gain: dict[str, Estimate]  # least fraction deferred that reaches half of b - a
-    disagreements: np.ndarray  # [R_small, R_large]
-    gaps: np.ndarray  # [R_small, R_large]
-    near_hump: Estimate  # hump and disagreement, means over pairs of runs whose gap is Figure 6's
-    near_disagreement: Estimate
-
-
-@dataclass
 class Analysis:
-    """One dataset's results."""
+    """Holds one dataset's results, by the uncertainty of one context."""
 
     grid: Grid
     context: str | None  # of the uncertainty of sequences, gold or self; None for classification
@@ -97,48 +79,56 @@ class Analysis:
     buckets: BucketQuality
     outcomes: Outcomes
     rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
-    percentiles: dict[str, dict[str, np.ndarray]]  # size that can defer -> score -> [m] uint16, see `Percentiles`
+    # size that can defer -> score -> [m] uint16, mean percentile of those examples, hundredths, 0-10000
+    percentiles: dict[str, dict[str, np.ndarray]]
     overall_churn: Estimate | None = None  # of the size that Table 2 is of
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
     @property
     def widest(self) -> SizePair | None:
-        """Smallest against largest size; None with one size."""
+        """Returns the pair of the smallest and the largest size; None with one size."""
         ends = (self.grid.sizes[0].name, self.grid.sizes[-1].name)
         return next((pair for pair in self.pairs if (pair.small, pair.large) == ends), None)
 
     @property
     def deployable(self) -> "Analysis":
-        """The same by an uncertainty that needs no label: of sequences, that of a model's own output."""
+        """Returns the results by an uncertainty that needs no label: of sequences, that of a model's own output."""
         other = self.other_context
         return other if other is not None and other.context == "self" else self
 
     @property
     def contexts(self) -> list["Analysis"]:
-        """In every context there is, the deployable one first."""
+        """Returns the results in every context there is, the deployable one first."""
         both = [self] if self.other_context is None else [self, self.other_context]
         return sorted(both, key=lambda analysis: analysis is not self.deployable)
 
 
-def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Watch | None = None) -> Analysis:
-    """Point estimates and their intervals; of span QA and translation in both contexts, the config's first.
+def analyse(
+    grid: Grid,
+    config: Metrics,
+    report_progress: Callable[[str], None] = lambda text: None,
+    watch: Watch | None = None,
+) -> Analysis:
+    """Analyses a grid; one of span QA or translation in both contexts, of which the config's comes first.
 
-    `say` hears of progress every few seconds; `watch` is shown each size, in order, in each context. Raises
-    EdgewiseError if nothing at all can be said.
+    `report_progress` is called with a line every few seconds; `watch` is shown each size in each context, sizes in
+    order. Raises EdgewiseError if the grid has one run only, of which nothing can be said.
     """
     if len(grid.sizes) < 2 and len(grid.sizes[0].seeds) < 2:
         raise EdgewiseError(
             f"{grid.dataset}: one run only ({grid.sizes[0].name} seed {grid.sizes[0].seeds[0]}); a switcher needs two "
             "sizes and churn needs two seeds. Score another size or seed."
         )
+    configs = [config]
+    if grid.task != "classification":
+        configs.append(replace(config, context=other_context(config)))
     with one_thread_a_product(), ThreadPoolExecutor(min(len(SCORES), cores())) as pool:
-        orders: dict[str, Orders] = {}
-        result = _analyse(grid, config, orders, pool, say, watch)
-        if grid.task != "classification":
-            other = replace(config, context=other_context(config))
-            result.other_context = _analyse(grid, other, orders, pool, say, watch, result.rows)
-    if result.other_context is not None:
+        progress = _every_few_seconds(lambda text: report_progress(f"{grid.dataset}: {text}"))
+        execution = Execution(pool.map, progress, keep_orders=watch is not None)
+        result, *others = _analyse_in_contexts(grid, configs, execution, watch)
+    if others:
+        result.other_context = others[0]
         result.notes.append(
             f"Uncertainty is of {WHOSE_TOKENS[config.context]} (metrics.context={config.context}). Tables 1 and 3 by "
             "both contexts: tables/contexts."
@@ -147,181 +137,207 @@ def analyse(grid: Grid, config: Metrics, say: Say = lambda text: None, watch: Wa
 
 
 def other_context(config: Metrics) -> str:
-    """The context that `config` doesn't put first."""
+    """Returns the context, gold or self, that the config doesn't put first."""
     return next(context for context in CONTEXTS if context != config.context)
 
 
-def _analyse(
-    grid: Grid,
-    config: Metrics,
-    of_sizes: dict[str, Orders],
-    pool: Executor,
-    say: Say,
-    watch: Watch | None,
-    rows: np.ndarray | None = None,
-) -> Analysis:
-    """In one context; `rows` are the examples to show, if they are chosen already.
+def _every_few_seconds(report: Callable[[str], None]) -> Callable[[str], None]:
+    """Returns a function that passes a line on if the last one was passed on some seconds ago."""
+    last = time.monotonic()
 
-    `of_sizes` has what the other context found, and takes what this one finds.
+    def report_sometimes(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_REPORTS:
+            report(text)
+            last = time.monotonic()
+
+    return report_sometimes
+
+
+@dataclass
+class _Dataset:
+    """Holds what the analyses of every size in every context share."""
+
+    grid: Grid
+    resampling: Resampling
+    quality: dict[str, np.ndarray]  # size -> [B]
+    churning: ChurningRuns | None
+    execution: Execution
+    watch: Watch | None
+
+
+@dataclass
+class _SizePart:
+    """Holds what one size gives to the results in one context."""
+
+    pairs: list[SizePair]  # from this size to each larger one
+    percentiles: dict[str, np.ndarray]  # score -> [m]; empty for the largest of several sizes
+    churn: RankedChurn | None  # by this size's margins
+    rows: np.ndarray  # [m]
+    notes: list[str]
+    # of the smallest size alone
+    buckets: BucketQuality | None
+    outcomes: Outcomes | None
+
+
+def _analyse_in_contexts(
+    grid: Grid, configs: Sequence[Metrics], execution: Execution, watch: Watch | None
+) -> list[Analysis]:
+    """Analyses a grid by the configs, which differ in their context alone: one result each.
+
+    A size is analysed in all contexts before the next size is. Of the results by a score that no context changes, those
+    in the first context are passed on to the others.
     """
+    resampling = Resampling(
+        {size.name: len(size.seeds) for size in grid.sizes}, grid.examples, configs[0].resamples, configs[0].seed
+    )
+    quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
+    dataset = _Dataset(grid, resampling, quality, churning_runs(grid, resampling), execution, watch)
+    parts: list[list[_SizePart]] = [[] for _ in configs]  # by context, by size
+    rows = None
+    for place in range(len(grid.sizes)):
+        without_context: dict[str, ScoreResult] = {}
+        for config, of_context in zip(configs, parts, strict=True):
+            part, without_context = _analyse_size(dataset, place, config, rows, without_context)
+            rows = part.rows
+            of_context.append(part)
+    slices, slice_notes = _slices(dataset, configs[0].confidence)
+    return [
+        _joined(dataset, config, of_context, slices, slice_notes)
+        for config, of_context in zip(configs, parts, strict=True)
+    ]
+
+
+def _analyse_size(
+    dataset: _Dataset, place: int, config: Metrics, rows: np.ndarray | None, computed: Mapping[str, ScoreResult]
+) -> tuple[_SizePart, dict[str, ScoreResult]]:
+    """Analyses the size at `place` in the grid in one context.
+
+    `rows` are the examples to show, None if they are yet to be chosen; `computed` are results by scores that no context
+    changes, from another context, if there was one. Returns what the size gives, and its results by those scores.
+    """
+    grid, execution = dataset.grid, dataset.execution
+    size, larger, smallest = grid.sizes[place], grid.sizes[place + 1 :], place == 0
+    scored = SizeScores(size, larger, uncertainties(size, config))
+    margins = scored.scores["margin"]
+    shown = outcomes(grid, margins, config) if smallest else None
+    rows = shown_rows(grid, margins) if rows is None else rows
+    ranked = bool(larger) or smallest  # the largest of several sizes defers to none, so its ranks are not shown
+    result = analyse_size(scored, rows if ranked else None, dataset.resampling, execution, computed)
+    orders = result.margin_orders
+    part = _SizePart(
+        pairs=_pairs(dataset, scored, result, config.confidence),
+        percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
+        churn=ranked_churn(dataset.churning, size, orders, execution.parallel_map) if dataset.churning else None,
+        rows=rows,
+        notes=_missing_scores(scored),
+        buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if smallest else None,
+        outcomes=shown,
+    )
+    if dataset.watch is not None:
+        dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
+    return part, {score: one for score, one in result.scores.items() if score not in CONTEXT_SCORES}
+
+
+def _pairs(dataset: _Dataset, scored: SizeScores, result: SizeResult, confidence: float) -> list[SizePair]:
+    """Estimates what is said of the pairs of a size and each larger one; none of the largest."""
+    samples = result.samples
+    if samples is None:
+        return []
+    return [
+        size_pair(
+            samples,
+            large,
+            {score: one.switchers[large.name] for score, one in result.scores.items()},
+            dataset.quality,
+            confidence,
+        )
+        for large in scored.larger
+    ]
+
+
+def _bucket_quality(
+    dataset: _Dataset, orders: Sequence[DeferralOrder], samples: SwitcherSamples | None, confidence: float
+) -> BucketQuality:
+    """Makes Figure 3 from the orders in which the smallest size's margins defer; no bands with one size."""
+    no_samples = np.zeros((100, 0))
+    return BucketQuality(
+        quality=bucket_quality(dataset.grid, orders, dataset.execution.parallel_map),
+        band={
+            size.name: interval(samples.buckets[size.name] if samples is not None else no_samples, confidence)
+            for size in dataset.grid.sizes
+        },
+    )
+
+
+def _missing_scores(scored: SizeScores) -> list[str]:
+    """Notes which scores a size that could defer has too few seeds for."""
+    missing = ", ".join(score for score in SCORES if score not in scored.scores)
+    if not scored.larger or not missing:
+        return []
+    seeds = len(scored.size.seeds)
+    return [f"{scored.size.name} has {seeds} seed{'s' if seeds > 1 else ''}: no {missing} to defer by."]
+
+
+def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: str | None) -> SizeView:
+    distinct = scored.distinct
+    return SizeView(
+        context=context,
+        size=scored.size,
+        larger=scored.larger,
+        scores=scored.scores,
+        distinct=distinct,
+        orders={score: result.scores[score].orders for score in distinct},
+        samples=result.samples,
+        quality=dataset.quality,
+        resampling=dataset.resampling,
+        parallel_map=dataset.execution.parallel_map,
+    )
+
+
+def _slices(dataset: _Dataset, confidence: float) -> tuple[list[SliceRow], list[str]]:
+    """Returns the rows of every slice column, and notes on values that are left out."""
+    rows: list[SliceRow] = []
+    notes: list[str] = []
+    for name in sorted(dataset.grid.slices):
+        rows += slice_rows(dataset.grid, name, dataset.resampling, confidence, notes)
+    return rows, notes
+
+
+def _joined(
+    dataset: _Dataset, config: Metrics, parts: Sequence[_SizePart], slices: list[SliceRow], slice_notes: Sequence[str]
+) -> Analysis:
+    """Puts together what the sizes give in one context; `parts` are in the order of the grid's sizes."""
+    grid, churning, confidence = dataset.grid, dataset.churning, config.confidence
+    smallest = parts[0]
+    assert smallest.buckets is not None and smallest.outcomes is not None
+    by_size = {size.name: part for size, part in zip(grid.sizes, parts, strict=True)}
+    churn = {name: part.churn for name, part in by_size.items() if part.churn is not None}
     notes = list(grid.notes)
-    context = None if grid.task == "classification" else config.context
     if not config.resamples:
         notes.append("metrics.resamples=0: no intervals.")
-    runs = {size.name: len(size.seeds) for size in grid.sizes}
-    resampling = Resampling(runs, grid.examples, config.resamples, config.seed)
-    if resampling.unit is not None and config.resamples:
-        notes.append(resampling.note)
-    quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
-    table2 = Table2(grid, resampling, notes)
-    buckets = BucketQuality({size.name: np.zeros(100) for size in grid.sizes}, {})
-    pairs, ranked, shown, told = [], {}, None, time.monotonic()
-    for place, small in enumerate(grid.sizes):
-        larger = grid.sizes[place + 1 :]
-        scores = uncertainties(small, config)
-        if larger and len(scores) < len(SCORES):
-            notes.append(_lacking(small, scores))
-        if place == 0:
-            shown = outcomes(grid, scores["margin"], config)
-            rows = shown_rows(grid, scores["margin"]) if rows is None else rows
-        assert rows is not None
-        known = of_sizes.get(small.name)
-        orders = of_sizes[small.name] = Orders(grid, place, scores, resampling, table2, buckets, rows, known)
-        for run in range(len(small.seeds)):
-            orders.add(run, pool)
-            if time.monotonic() - told > _SECONDS_BETWEEN_WORDS:
-                say(f"{grid.dataset}: {small.name} seed {small.seeds[run]} of {len(small.seeds)} seeds")
-                told = time.monotonic()
-        samples = orders.samples
-        if samples is not None:
-            orders.share()
-            for large in larger:
-                statistics = orders.point.pair(large, orders.distinct)
-                pairs.append(_pair(small, large, statistics, samples, quality, resampling, config.confidence))
-        if larger or place == 0:
-            ranked[small.name] = orders.ranks.means(orders.distinct)
-        if place == 0:
-            _add_bands(buckets, grid, samples, config.confidence)
-        if watch is not None:
-            groups = distinct_scores(scores)
-            made = {score: list(pool.map(deferral_order, scores[score])) for score in groups}
-            watch(SizeView(context, small, larger, scores, groups, made, samples, quality, resampling, pool.map))
-        orders.let_go()
-        del scores
-    assert shown is not None and rows is not None
+    elif dataset.resampling.unit is not None:
+        notes.append(dataset.resampling.note)
+    notes += churn_notes(grid)
+    notes += [note for part in parts for note in part.notes]
+    notes += slice_notes
     return Analysis(
         grid=grid,
-        context=context,
+        context=None if grid.task == "classification" else config.context,
         quality={
-            size.name: estimate(size.quality.mean(), quality[size.name], config.confidence) for size in grid.sizes
+            size.name: estimate(size.quality.mean(), dataset.quality[size.name], confidence) for size in grid.sizes
         },
-        pairs=pairs,
-        churn=table2.rows(config.confidence),
-        slices=[
-            row for name in sorted(grid.slices) for row in slice_rows(grid, name, resampling, config.confidence, notes)
+        pairs=[pair for part in parts for pair in part.pairs],
+        churn=[
+            (name, churning.size.name, one.point, interval(one.samples, confidence))
+            for name, one in churn.items()
+            if churning is not None
         ],
-        buckets=buckets,
-        outcomes=shown,
-        rows=rows,
-        percentiles=ranked,
-        overall_churn=table2.overall(config.confidence),
+        slices=slices,
+        buckets=smallest.buckets,
+        outcomes=smallest.outcomes,
+        rows=smallest.rows,
+        percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
+        overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
         notes=notes,
     )
-
-
-def _lacking(size: SizeRuns, scores: Mapping[str, np.ndarray]) -> str:
-    seeds = len(size.seeds)
-    lacking = ", ".join(score for score in SCORES if score not in scores)
-    return f"{size.name} has {seeds} seed{'s' if seeds > 1 else ''}: no {lacking} to defer by."
-
-
-def _add_bands(buckets: BucketQuality, grid: Grid, samples: SwitcherSamples | None, confidence: float) -> None:
-    for size in grid.sizes:
-        none = np.zeros((100, 0))
-        buckets.band[size.name] = interval(samples.buckets[size.name] if samples else none, confidence)
-
-
-def _pair(
-    small: SizeRuns,
-    large: SizeRuns,
-    scores: dict[str, PairStatistics],
-    samples: SwitcherSamples,
-    quality: Mapping[str, np.ndarray],
-    resampling: Resampling,
-    confidence: float,
-) -> SizePair:
-    name = large.name
-    curve = {score: statistics.curve.mean(axis=(0, 1)) for score, statistics in scores.items()}
-    curves = {score: samples.curve[name, score] for score in scores}
-    gaps = large.quality[None, :] - small.quality[:, None]
-    disagreements = disagreement(small.prediction, large.prediction)
-    apart = disagreement_samples(small, large, resampling)
-    near = near_gap(gaps)
-    if small.bleu_stats is not None and large.bleu_stats is not None:
-        limits = bleu_bounds(small.bleu_stats, large.bleu_stats)
-    else:
-        assert small.correct is not None and large.correct is not None
-        limits = bounds(small.correct, large.correct)
-
-    def over_pairs(values: np.ndarray, of_pairs: np.ndarray, kept: np.ndarray) -> Estimate:
-        if not kept.any():
-            return Estimate(float("nan"))
-        means = resampling.mean_over_pairs(small.name, name, of_pairs, kept)
-        return estimate(values[kept].mean(), means, confidence)
-
-    return SizePair(
-        small=small.name,
-        large=name,
-        gap=estimate(gaps.mean(), quality[name] - quality[small.name], confidence),
-        disagreement=over_pairs(disagreements, apart, np.ones_like(near)),
-        bounds=limits,
-        scores=scores,
-        peak_gain={s: estimate(scores[s].peak_gain.mean(), samples.peak_gain[name, s], confidence) for s in scores},
-        area={s: estimate(scores[s].area.mean(), samples.area[name, s], confidence) for s in scores},
-        area_over_margin={
-            s: estimate(
-                scores[s].area.mean() - scores["margin"].area.mean(),
-                samples.area[name, s] - samples.area[name, "margin"],
-                confidence,
-            )
-            for s in scores
-        },
-        curve=curve,
-        band={s: interval(curves[s], confidence) for s in scores},
-        matching={s: _reaching(curve[s], curves[s], 1.0, confidence) for s in scores},
-        half_gain={s: _reaching(curve[s], curves[s], 0.5, confidence) for s in scores},
-        disagreements=disagreements,
-        gaps=gaps,
-        near_hump=over_pairs(scores["margin"].hump, samples.hump[name], near),
-        near_disagreement=over_pairs(disagreements, apart, near),
-    )
-
-
-def near_gap(gaps: np.ndarray) -> np.ndarray:
-    """Figure 6's pairs of runs: 0.5 % ≤ b - a ≤ 1 %. The bounds give by a rounding error, as gaps are k / n."""
-    return (gaps >= 0.005 - 1e-12) & (gaps <= 0.01 + 1e-12)
-
-
-def _reaching(curve: np.ndarray, curves: np.ndarray, share: float, confidence: float) -> Estimate:
-    """The least fraction deferred at which a mean curve [101] reaches S(0) + share · (S(1) - S(0)), linear between.
-
-    NaN unless S(1) > S(0). The interval takes the same of resampled curves [101, B], over those with S(1) > S(0).
-    """
-    point = _first_reaching(curve[:, None], share)[0]
-    if np.isnan(point) or not curves.shape[1]:
-        return Estimate(float(point))
-    return estimate(point, _first_reaching(curves, share), confidence)
-
-
-def _first_reaching(curves: np.ndarray, share: float) -> np.ndarray:
-    """[101, B] -> [B]."""
-    goal = curves[0] + share * (curves[-1] - curves[0])
-    # a curve may touch the goal from below by its rounding alone
-    reached = curves >= goal - 1e-12
-    right = reached.argmax(axis=0)
-    left = np.maximum(right - 1, 0)
-    columns = np.arange(curves.shape[1])
-    step = curves[right, columns] - curves[left, columns]
-    inside = np.where(step > 0, (goal - curves[left, columns]) / np.where(step > 0, step, 1), 1.0)
-    fraction = FRACTIONS[left] + (FRACTIONS[right] - FRACTIONS[left]) * np.clip(inside, 0, 1)
-    return np.where(curves[-1] > curves[0], fraction, np.nan)

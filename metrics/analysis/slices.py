@@ -1,4 +1,4 @@
-"""Subgroups of the examples: how good each size is in them, and where the larger one gains."""
+"""Estimates how good each size is in subgroups of the examples, and where a larger size gains over a smaller one."""
 
 from dataclasses import dataclass
 
@@ -10,37 +10,42 @@ from metrics.grid.runs import Grid, SizeRuns
 from metrics.scores import Strings
 from metrics.statistics.text import corpus_bleu
 
-MOST_SLICES = 40  # of one column; rarer values are left out, with a note
+MOST_SLICES = 40  # values shown of one column; rarer values are left out, with a note
 
 
 @dataclass
 class SliceRow:
-    """A subgroup: its examples and each size's quality in it; a gain is a larger size's over a smaller one's."""
+    """Holds one subgroup: the value of a slice column, how many examples have it, and the sizes' quality on those."""
 
     column: str
     value: str
     examples: int
-    quality: dict[str, Estimate]
-    gains: dict[tuple[str, str], Estimate]  # (small, large) -> Estimate
+    quality: dict[str, Estimate]  # size -> mean over runs of accuracy or corpus BLEU / 100, 0-1
+    gains: dict[tuple[str, str], Estimate]  # (small, large) -> the larger size's quality minus the smaller one's
 
 
 def slice_rows(grid: Grid, name: str, resampling: Resampling, confidence: float, notes: list[str]) -> list[SliceRow]:
-    """One row a value of a slice column, by value; `notes` as `slice_groups` says."""
+    """Estimates the quality in each subgroup of a slice column: one row a value, sorted; appends to `notes`.
+
+    What is noted is what `slice_groups` notes. Intervals have the given confidence, 0-1.
+    """
     values, group = slice_groups(grid.slices[name], name, notes)
     samples = GroupSamples(grid.sizes, group, len(values), resampling).quality
     rows = []
     for row, value in enumerate(values):
         inside = group == row
         point = {size.name: quality_inside(size, inside) for size in grid.sizes}
-        of = {size.name: samples[size.name][row] for size in grid.sizes}
+        sampled = {size.name: samples[size.name][row] for size in grid.sizes}
         rows.append(
             SliceRow(
                 column=name,
                 value=value,
                 examples=int(inside.sum()),
-                quality={size: estimate(point[size], of[size], confidence) for size in point},
+                quality={size: estimate(point[size], sampled[size], confidence) for size in point},
                 gains={
-                    (a.name, b.name): estimate(point[b.name] - point[a.name], of[b.name] - of[a.name], confidence)
+                    (a.name, b.name): estimate(
+                        point[b.name] - point[a.name], sampled[b.name] - sampled[a.name], confidence
+                    )
                     for a, b in grid.pairs
                 },
             )
@@ -49,9 +54,11 @@ def slice_rows(grid: Grid, name: str, resampling: Resampling, confidence: float,
 
 
 def slice_groups(column: Strings, name: str, notes: list[str]) -> tuple[list[str], np.ndarray]:
-    """The values of a column to show, sorted, and [n] int, which of them each example has; -1 for none of them.
+    """Chooses which values of a column to show, and finds which of them each example has.
 
-    Numbers of more than 40 values are shown by quartile. Adds to `notes` if there are too many other values to show.
+    Returns the values, sorted, and [n] int32, each example's place in them, -1 for none of them. A column of numbers
+    with more than 40 different values is cut into quartiles. Of any other column with more values, the 40 with most
+    examples are kept; that is appended to `notes`.
     """
     if len(column.values) > MOST_SLICES:
         column = quartiles(column)
@@ -66,7 +73,7 @@ def slice_groups(column: Strings, name: str, notes: list[str]) -> tuple[list[str
 
 
 def quartiles(column: Strings) -> Strings:
-    """A column of numbers by quartile, `1 (from to)` …; as it is if it holds anything else.
+    """Cuts a column of numbers into quartiles, `1 (FROM to TO)` …; returns a column with any other value as it is.
 
     Cuts are the values at ranks n/4, n/2 and 3n/4; equal values stay together.
     """
@@ -74,21 +81,21 @@ def quartiles(column: Strings) -> Strings:
         numbers = np.array([float(text) for text in column.values])
     except ValueError:
         return column
-    known = column.codes >= 0
-    if not known.any() or not np.isfinite(numbers).all():
+    has_value = column.codes >= 0
+    if not has_value.any() or not np.isfinite(numbers).all():
         return column
-    of_examples = numbers[column.codes[known]]
+    of_examples = numbers[column.codes[has_value]]
     ranked = np.sort(of_examples)
     cuts = ranked[[len(ranked) * k // 4 for k in (1, 2, 3)]]
     codes = np.full(len(column), -1, dtype=np.int32)
-    codes[known] = np.searchsorted(cuts, of_examples, side="right")
-    within = [of_examples[codes[known] == k] for k in range(4)]
+    codes[has_value] = np.searchsorted(cuts, of_examples, side="right")
+    within = [of_examples[codes[has_value] == k] for k in range(4)]
     values = [f"{k + 1} ({some.min():g} to {some.max():g})" if len(some) else "" for k, some in enumerate(within)]
     return Strings(values, codes)
 
 
 def quality_inside(size: SizeRuns, inside: np.ndarray) -> float:
-    """Mean over runs of the quality on some examples [n] bool: 0-1."""
+    """Computes the mean over runs of a size's quality on the examples `inside` [n] bool: 0-1."""
     if size.correct is not None:
         return float(size.correct[:, inside].mean())
     assert size.bleu_stats is not None

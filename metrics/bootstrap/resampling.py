@@ -1,17 +1,16 @@
-"""The multi-bootstrap: intervals that carry both the seeds and the examples (Sellam et al. 2022, MultiBERTs).
+"""Draws the multi-bootstrap: intervals that reflect both seeds and examples (Sellam et al. 2022, MultiBERTs).
 
-One resample draws the seeds of each size with replacement, each size by itself, and the examples with replacement,
-shared by all runs. A run's scores are kept fixed; a statistic is computed anew from how often each seed and each
-example was drawn. An interval is the percentile one. Of more than 100,000 examples, random groups are drawn instead
-of single ones: as many groups as there are, so that the cost of a resample no longer grows with the examples.
+One resample draws the seeds of each size with replacement, independently of the other sizes, and the examples with
+replacement, the same ones for all runs. A run's scores are kept fixed; a statistic is computed anew from how often each
+seed and each example was drawn. Intervals are percentile intervals. Beyond 100,000 examples, random groups of examples
+are drawn instead of single ones, 512 groups with replacement, so that the cost of a resample no longer grows with the
+number of examples.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from metrics.statistics.switcher import DeferralOrder
 
@@ -23,48 +22,51 @@ GROUPS = 512
 # Ranks are cut into about this many pieces for a resample; sums are linear inside a piece. With n at most this, or
 # inside a tie block, that is exact; else a piece is n/512 examples, far below an interval's width.
 MICRO_BLOCKS = 512
-FEWER_BLOCKS = (
-    200  # where groups are drawn, and of BLEU, which has ten times the sums: half a percent of the ranks each
-)
-_CACHED_NUMBERS = 160_000  # gathered and multiplied at a time: they should fit a core's cache
+# For BLEU, which has ten times the sums, and where groups are drawn: a piece is half a percent of the ranks.
+FEWER_BLOCKS = 200
+_CACHED_NUMBERS = 160_000  # numbers gathered and multiplied at a time, so that they fit a core's cache
 _ROWS_AT_A_TIME = 2048
-_DRAWN_AT_A_TIME = 16  # resamples: fewer calls wait less for an import on another thread
-_NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
+_DRAWN_AT_A_TIME = 16  # resamples drawn a call; more calls would wait more often for an import on another thread
+NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
 
 
 @dataclass
 class Drawn:
-    """Some of the resamples, b of them."""
+    """Holds b of the resamples and how often each unit was drawn in them."""
 
     index: np.ndarray  # [b] int, which of the B
     weights: np.ndarray  # [units + 1, b] uint8: how often each unit was drawn; the last row is 0, for padding
 
     def parts(self, numbers: int) -> Iterator["Drawn"]:
-        """So many resamples at a time that `numbers` float32 for each are not too many."""
-        at_a_time = max(1, _NUMBERS_HELD // max(numbers, 1))
+        """Yields a few of the resamples at a time, so few that `numbers` float32 for each fit 16 MiB."""
+        at_a_time = max(1, NUMBERS_HELD // max(numbers, 1))
         for start in range(0, len(self.index), at_a_time):
             some = slice(start, start + at_a_time)
             yield Drawn(self.index[some], self.weights[:, some])
 
 
 class Resampling:
-    """B resamples, drawn from `seed` alone.
+    """Draws and holds B resamples, which depend on `seed`, the numbers of runs and the number of examples alone.
 
     Attributes:
+        examples: n.
+        resamples: B.
         seeds: size -> [B, R] float64, how often each seed was drawn.
-        ranking_seeds: a second, independent draw: of the runs that rank Table 2's examples.
+        ranking_seeds: the same of a second, independent draw, for the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
-        units: how many there are to draw from, groups or examples.
+        units: how many units there are to draw from, groups or examples.
+        everything: all B resamples.
 
     """
 
     def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
-        """`runs` says how many seeds each size has."""
+        """Draws the resamples; `runs` says how many seeds each size has."""
         streams = np.random.SeedSequence(seed).spawn(3)
         self.examples, self.resamples = examples, resamples
         self.seeds, self.ranking_seeds = (_draw_seeds(runs, resamples, stream) for stream in streams[:2])
         rng = np.random.default_rng(streams[2])
-        self.unit, self.units = None, examples
+        self.unit: np.ndarray | None = None
+        self.units = examples
         if examples > MOST_DRAWN_ONE_BY_ONE:
             self.units = GROUPS
             self.unit = rng.permutation(examples).astype(np.int32) % np.int32(self.units)
@@ -77,14 +79,14 @@ class Resampling:
 
     @property
     def note(self) -> str:
-        """What a reader should know where groups are drawn."""
+        """Says what a reader should know where groups of examples are drawn."""
         return (
             f"Intervals draw {self.units} random groups of about {self.examples / self.units:,.0f} examples each, "
             "instead of single examples."
         )
 
     def of_run(self, size: str, run: int, ranking: bool = False) -> Drawn:
-        """The resamples that drew this seed. About 1 / e of them didn't, and need nothing of it."""
+        """Returns the resamples that drew run number `run` of a size, or drew it for ranking: all but about 1 / e."""
         counts = (self.ranking_seeds if ranking else self.seeds)[size][:, run]
         index = np.flatnonzero(counts)
         return Drawn(index, self.everything.weights.take(index, axis=1))
@@ -92,25 +94,26 @@ class Resampling:
     def mean_over_pairs(
         self, small: str, large: str, samples: np.ndarray, kept: np.ndarray | None = None
     ) -> np.ndarray:
-        """Means over pairs of drawn runs, those in `kept` [R_small, R_large] alone: [R_small, R_large, B] -> [B].
+        """Averages samples over the pairs of drawn runs: [R_small, R_large, B] -> [B].
 
-        NaN where a resample drew none of the kept pairs.
+        `kept` [R_small, R_large] bool says which pairs count, all if not given. NaN where a resample drew none of them.
         """
         weight = np.einsum("bi,bj->ijb", self.seeds[small], self.seeds[large])
         if kept is not None:
             weight *= kept[:, :, None]
         total = weight.sum(axis=(0, 1))
-        return (weight * samples).sum(axis=(0, 1)) / np.where(total > 0, total, np.nan)
+        means: np.ndarray = (weight * samples).sum(axis=(0, 1)) / np.where(total > 0, total, np.nan)
+        return means
 
     def micro_blocks(self, deferral: DeferralOrder, most: int = MICRO_BLOCKS) -> "Blocks":
-        """The blocks of ranks that `block_sums` of a switcher goes by, about `most` of them or fewer."""
+        """Cuts a switcher's ranks into blocks for `block_sums`, about `most` of them or fewer."""
         return micro_blocks(deferral, most if self.unit is None else min(most, FEWER_BLOCKS))
 
     def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> Iterator[tuple[Drawn, np.ndarray]]:
-        """Σ over each block's examples of how often drawn × value: [n, Q] float32 -> [G, Q, b] float32.
+        """Sums, over each block's examples, how often each was drawn × its values: [n, Q] float32 -> [G, Q, b] float32.
 
-        Some of the resamples at a time, with their sums: all of them may be too much to hold. Where values are whole
-        numbers so are the sums, exactly, as long as they stay below 2²⁴.
+        Yields a few of the resamples at a time with their sums, as all of them may be too much to hold. Sums of whole
+        numbers are exact as long as they stay below 2²⁴.
         """
         if self.unit is None:
             pieces, first = blocks.pieces()
@@ -118,7 +121,9 @@ class Resampling:
                 yield part, _sums_one_by_one(part.weights, pieces, first, values)
             return
         count, q = blocks.count, values.shape[1]
-        cells = grouped_sums(blocks.of_each() * np.int32(self.units) + self.unit, (count + 1) * self.units, values)
+        cells = grouped_sums(
+            blocks.block_of_each() * np.int32(self.units) + self.unit, (count + 1) * self.units, values
+        )
         cells = (
             cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1).reshape(-1, self.units)
         )  # [G · Q, units]
@@ -126,10 +131,12 @@ class Resampling:
             yield part, (cells @ part.weights[:-1].astype(np.float32)).reshape(count, q, -1)
 
     def total_sums(self, values: np.ndarray) -> np.ndarray:
-        """Σ over all examples of how often drawn × value, in every resample: [n, Q] float32 -> [Q, B] float64."""
+        """Sums, over all examples, how often each was drawn × its values: [n, Q] float32 -> [Q, B] float64."""
         weights = self.everything.weights
+        sums: np.ndarray
         if self.unit is not None:
-            return grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
+            sums = grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
+            return sums
         sums = np.zeros((values.shape[1], weights.shape[1]))
         for start in range(0, len(values), _ROWS_AT_A_TIME):
             some = slice(start, start + _ROWS_AT_A_TIME)
@@ -137,25 +144,18 @@ class Resampling:
         return sums
 
 
-def one_thread_a_product() -> AbstractContextManager:
-    """Keeps matrix products on one thread each: of small ones a second thread waits, by spinning, more than it works.
-
-    To be entered by one thread alone, around all that the others do.
-    """
-    return ThreadpoolController().limit(limits=1, user_api="blas")
-
-
 def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:
-    """Σ of the values in each group: [n] int32, [n, Q] float32 -> [groups, Q] float32."""
-    from scipy.sparse import csc_matrix  # a third of a second, for large data alone
+    """Sums the values in each group: group [n] int32, values [n, Q] float32 -> [groups, Q] float32."""
+    from scipy.sparse import csc_matrix  # takes a third of a second to import, and only large data need it
 
     n = len(values)
     belongs = csc_matrix((np.ones(n, dtype=np.float32), group, np.arange(n + 1)), shape=(groups, n))
-    return belongs @ values
+    sums: np.ndarray = belongs @ values
+    return sums
 
 
 def _draw_seeds(runs: Mapping[str, int], resamples: int, stream: np.random.SeedSequence) -> dict[str, np.ndarray]:
-    """Size -> [B, R] float64."""
+    """Draws how often each resample draws each run: size -> [B, R] float64."""
     rng = np.random.default_rng(stream)
     return {
         size: rng.multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(np.float64)
@@ -164,7 +164,10 @@ def _draw_seeds(runs: Mapping[str, int], resamples: int, stream: np.random.SeedS
 
 
 def interval(samples: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval over the last axis: [..., B] -> two of [...]. NaN samples are left out; NaN if all are."""
+    """Computes the percentile interval of B samples: [..., B] -> its low and high ends, [...] each.
+
+    NaN samples are left out; an end is NaN if all samples are, or if there are none.
+    """
     tail = (1.0 - confidence) / 2.0
     usable = ~np.isnan(samples).all(axis=-1)
     low, high = np.full(samples.shape[:-1], np.nan), np.full(samples.shape[:-1], np.nan)
@@ -177,7 +180,7 @@ def interval(samples: np.ndarray, confidence: float) -> tuple[np.ndarray, np.nda
 
 @dataclass
 class Estimate:
-    """A number and its interval; NaN where there is none."""
+    """Holds a number and the ends of its interval; NaN where there is none."""
 
     value: float
     low: float = float("nan")
@@ -185,40 +188,44 @@ class Estimate:
 
     @property
     def above_zero(self) -> bool:
-        """Whether the whole interval is above 0; False without an interval."""
+        """Tells whether the whole interval is above 0; False without an interval."""
         return self.low > 0
 
     @property
     def below_zero(self) -> bool:
-        """Whether the whole interval is below 0; False without an interval."""
+        """Tells whether the whole interval is below 0; False without an interval."""
         return self.high < 0
 
 
 def estimate(value: float, samples: np.ndarray, confidence: float) -> Estimate:
-    """A number with the percentile interval of its samples [B]."""
+    """Returns a number with the percentile interval of its samples [B]."""
     low, high = interval(samples, confidence)
     return Estimate(float(value), float(low), float(high))
 
 
 @dataclass
 class Blocks:
-    """Consecutive ranks in blocks: whole tie blocks, or up to about n / MICRO_BLOCKS ranks."""
+    """Holds G blocks of consecutive ranks: whole tie blocks, or up to about n / MICRO_BLOCKS ranks, or groups."""
 
-    order: np.ndarray  # [n] int, examples by rank; those beyond the last block are in none
+    order: np.ndarray  # [n] int, examples by rank; those beyond the last block's end are in no block
     bounds: np.ndarray  # [G + 1] int, ranks at which blocks begin and end
 
     @property
     def count(self) -> int:
+        """Counts the blocks, G."""
         return len(self.bounds) - 1
 
-    def of_each(self) -> np.ndarray:
-        """Which block each example is in: [n] int32, `count` for none."""
+    def block_of_each(self) -> np.ndarray:
+        """Returns the number of the block that each example is in: [n] int32, `count` if it is in none."""
         block = np.full(len(self.order), self.count, dtype=np.int32)
         block[self.order[: self.bounds[-1]]] = np.repeat(np.arange(self.count, dtype=np.int32), np.diff(self.bounds))
         return block
 
     def pieces(self) -> tuple[np.ndarray, np.ndarray]:
-        """[P, m] int, examples by rank in pieces of equal length, filled up with n; [G] int, each block's first."""
+        """Cuts the blocks into P pieces of m examples each, of which each but a block's last is full.
+
+        Returns the pieces' examples by rank, [P, m] int, filled up with n; and each block's first piece, [G] int.
+        """
         n, lengths = len(self.order), np.diff(self.bounds)
         most = max(1, min(-(-n // FEWER_BLOCKS), int(lengths.max(initial=1))))
         count = np.maximum(-(-lengths // most), 1)  # pieces of each block; an empty one has one empty piece
@@ -231,7 +238,7 @@ class Blocks:
 
 
 def micro_blocks(deferral: DeferralOrder, target: int = MICRO_BLOCKS) -> Blocks:
-    """Cuts ranks into about `target` blocks at ends of tie blocks; a tie block above n / target stands alone."""
+    """Cuts ranks into about `target` blocks at ends of tie blocks; a tie block above n / target is one by itself."""
     n = deferral.examples
     most = -(-n // target)
     starts, ends = deferral.knots[:-1], deferral.knots[1:]
@@ -242,42 +249,50 @@ def micro_blocks(deferral: DeferralOrder, target: int = MICRO_BLOCKS) -> Blocks:
 
 
 def blocks_of_groups(group: np.ndarray, groups: int) -> Blocks:
-    """One block a group, from which of them each example is in: [n] int, -1 for none."""
+    """Makes one block of each group, from the group that each example is in: [n] int, -1 for none."""
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(groups + 1))
     return Blocks(np.roll(order, -bounds[0]), bounds - bounds[0])
 
 
 def _sums_one_by_one(weights: np.ndarray, pieces: np.ndarray, first: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """[n + 1, b], `Blocks.pieces`, [n, Q] -> [G, Q, b] float32."""
-    values = np.concatenate([values, np.zeros((1, values.shape[1]), dtype=values.dtype)])  # what is n counts nothing
+    """Sums, over each block's examples, how often each was drawn × its values: [G, Q, b] float32.
+
+    From `Drawn.weights` [n + 1, b], what `Blocks.pieces` returns, and values [n, Q] float32.
+    """
+    values = np.concatenate([values, np.zeros((1, values.shape[1]), dtype=values.dtype)])  # example n is padding
     count, b, q = len(pieces), weights.shape[1], values.shape[1]
-    sums = np.empty((count, q, b), dtype=np.float32)
+    sums: np.ndarray = np.empty((count, q, b), dtype=np.float32)
     at_a_time = max(1, _CACHED_NUMBERS // (pieces.shape[1] * max(b, 1)))
     for start in range(0, count, at_a_time):
         some = slice(start, start + at_a_time)
         drawn = weights.take(pieces[some], axis=0).astype(np.float32)
         # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
         np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
-    return sums if count == len(first) else np.add.reduceat(sums, first, axis=0)
+    if count > len(first):
+        sums = np.add.reduceat(sums, first, axis=0)
+    return sums
 
 
 @dataclass
 class ResampledRanks:
-    """Cumulated sums of resampled examples in order of rank, to be read off at any share of them."""
+    """Holds cumulated sums of resampled examples in order of rank, to be read off at any fraction of the examples."""
 
     cumulated: np.ndarray  # [G + 1, Q, b] float32; Q = 0 is the weight itself, which runs from 0 to all drawn
 
     @classmethod
     def of(cls, sums: np.ndarray) -> "ResampledRanks":
-        """From sums of the blocks [G, Q, b], the weight first."""
+        """Cumulates the sums of blocks [G, Q, b], of which the first of the Q is how many examples were drawn."""
         cumulated = np.zeros((len(sums) + 1, *sums.shape[1:]), dtype=np.float32)
         for block, row in enumerate(sums):  # np.cumsum along the first axis is several times slower
             np.add(cumulated[block], row, out=cumulated[block + 1])
         return cls(cumulated)
 
     def at(self, fractions: np.ndarray) -> np.ndarray:
-        """Sums over the first `fractions` (ascending, 0 … 1) of the resampled examples: [F] -> [F, Q, b] float32."""
+        """Interpolates sums over the first `fractions` of the resampled examples: [F] -> [F, Q, b] float32.
+
+        Fractions are ascending, 0 … 1.
+        """
         knots, q, b = self.cumulated.shape
         weight = self.cumulated[:, 0].astype(np.float64)  # [G + 1, b]
         positions = fractions[:, None] * weight[-1]  # [F, b]
@@ -287,13 +302,13 @@ class ResampledRanks:
         right = np.clip(found.reshape(-1, b) - np.arange(b) * knots, 1, knots - 1)  # [F, b]
         low_weight = np.take_along_axis(weight, right - 1, axis=0)
         step = np.take_along_axis(weight, right, axis=0) - low_weight
-        share = ((positions - low_weight) / np.where(step > 0, step, 1)).astype(np.float32)
+        fraction = ((positions - low_weight) / np.where(step > 0, step, 1)).astype(np.float32)
         # [F, Q, b] places in the flat array: several times faster than indexing by three axes
         place = (right[:, None] * q + np.arange(q)[:, None]) * b + np.arange(b)
         flat = self.cumulated.reshape(-1)
         low = flat.take(place - q * b)
-        high = flat.take(place)
+        high: np.ndarray = flat.take(place)
         high -= low
-        high *= share[:, None]
+        high *= fraction[:, None]
         high += low
         return high

@@ -1,7 +1,8 @@
-"""Samples of switchers: of one small size to every larger one, score by score, run by run."""
+"""Resamples the switchers of one small size to every larger one, score by score and run by run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,24 +11,36 @@ from metrics.grid.runs import SizeRuns
 from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder
 from metrics.statistics.text import corpus_bleu
 
-_COUNTS = 8  # of BLEU: matches and totals of 1- to 4-grams
+_COUNTS = 8  # BLEU's matches and totals of 1- to 4-grams
 
 
 def switcher_samples(small: SizeRuns, larger: Sequence[SizeRuns], resampling: Resampling) -> "SwitcherSamples":
-    """An empty one, for the task's quality."""
+    """Returns samples, all zero until runs are added, of accuracy or of BLEU as the task is judged."""
     return (AccuracySamples if small.correct is not None else BleuSamples)(small, larger, resampling)
 
 
-class SwitcherSamples(ABC):
-    """Switchers of one small size to every larger one.
+@dataclass
+class ScoreSamples:
+    """Holds the samples of one small size's switchers by one score; every key is the name of a larger size."""
 
-    Attributes, keyed by (large, score); accuracies, BLEU / 100 and gains, 0-1:
-        peak_gain, area: Tables 1 and 3. [B]
-        curve: the mean switcher curve, at f = 0, 0.01 … 1. [101, B]
-    and by size alone, of the margin:
-        hump: of each pair of runs. [R_small, R_large, B]
-        buckets: quality in 100 equal-count buckets of the margin, ascending; of the small size that of the run that
-            ranks. [100, B]
+    peak_gain: dict[str, np.ndarray]  # [B]
+    area: dict[str, np.ndarray]  # [B]
+    curve: dict[str, np.ndarray]  # [101, B]
+
+
+class SwitcherSamples(ABC):
+    """Adds up B multi-bootstrap samples of one small size's switchers to every larger size, run by run.
+
+    A sample is a mean over the runs that the resample drew. Accuracies, BLEU / 100 and gains are 0-1.
+
+    Attributes:
+        peak_gain: Table 1, (large, score) -> [B].
+        area: Table 3, (large, score) -> [B].
+        curve: the mean switcher curve at f = 0, 0.01 … 1, (large, score) -> [101, B].
+        hump: Figure 6, of each pair of runs by the margin, large -> [R_small, R_large, B] float32.
+        buckets: Figure 3, quality in 100 equal-count buckets of the small run's margin, most certain first, size ->
+            [100, B]; of the small size it is the quality of the run that ranks.
+
     """
 
     most_blocks = MICRO_BLOCKS
@@ -44,65 +57,71 @@ class SwitcherSamples(ABC):
         self.buckets = {size.name: np.zeros((100, b)) for size in (small, *larger)}
 
     def run(self, number: int) -> "RunSamples":
-        """What the resamples that drew this small run take from it."""
+        """Prepares to add small run number `number`: its values are the same for every score."""
         return RunSamples(self, number)
 
-    def share(self, score: str, same: str) -> None:
-        """Of two scores that order alike, as margin and entropy of two classes do, one has the other's samples."""
-        for large in self.larger:
-            for samples in (self.peak_gain, self.area, self.curve):
-                samples[large.name, score] = samples[large.name, same]
+    def score_samples(self, score: str) -> ScoreSamples:
+        """Returns the samples of one score. Raises KeyError for a score that no run was added for."""
+        names = [large.name for large in self.larger]
+        return ScoreSamples(
+            peak_gain={name: self.peak_gain[name, score] for name in names},
+            area={name: self.area[name, score] for name in names},
+            curve={name: self.curve[name, score] for name in names},
+        )
 
-    def take_over(self, other: "SwitcherSamples", score: str) -> None:
-        """A score's samples, of all runs."""
+    def set_score_samples(self, score: str, samples: ScoreSamples) -> None:
+        """Stores samples of all runs under a score, as those of another score that orders the examples alike."""
         for large in self.larger:
-            self.peak_gain[large.name, score] = other.peak_gain[large.name, score]
-            self.area[large.name, score] = other.area[large.name, score]
-            self.curve[large.name, score] = other.curve[large.name, score]
+            self.peak_gain[large.name, score] = samples.peak_gain[large.name]
+            self.area[large.name, score] = samples.area[large.name]
+            self.curve[large.name, score] = samples.curve[large.name]
 
     @abstractmethod
     def values(self, run: int) -> np.ndarray:
-        """What is summed over examples for a small run: [n, Q] float32, the first column 1."""
+        """Returns what is summed over examples for a small run: [n, Q] float32, the first column 1."""
 
     @abstractmethod
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:
-        """Adds a run's part to the samples, from sums over blocks of ranks [G, Q, b]."""
+        """Adds what a run contributes to the samples of a score, from sums over blocks of ranks [G, Q, b] float32."""
 
     def weights(self, size: SizeRuns, drawn: Drawn) -> np.ndarray:
-        """Each run's weight in a mean over the runs drawn: [R, b] float32."""
-        return (self.resampling.seeds[size.name][drawn.index] / len(size.seeds)).T.astype(np.float32)
+        """Returns each run's weight in a mean over the runs drawn: [R, b] float32."""
+        weights: np.ndarray = (self.resampling.seeds[size.name][drawn.index] / len(size.seeds)).T.astype(np.float32)
+        return weights
 
     def sample(self, kind: dict[tuple[str, str], np.ndarray], large: str, score: str, *shape: int) -> np.ndarray:
-        """The samples [..., B] of that name, zeros at first."""
+        """Returns the samples [..., B] that `kind` holds of a size and score, to be added to; zeros at first."""
         if (large, score) not in kind:
             kind[large, score] = np.zeros((*shape, self.resampling.resamples))
         return kind[large, score]
 
 
 class RunSamples:
-    """One small run: its values and the resamples that drew it are the same for every score."""
+    """Adds one small run to `SwitcherSamples`, score by score; scores may be added by several threads at a time."""
 
-    def __init__(self, of: SwitcherSamples, number: int):
-        self._of, self._number = of, number
-        self._drawn = of.resampling.of_run(of.small.name, number)
-        self._values = of.values(number) if len(self._drawn.index) else np.zeros((0, 0), np.float32)
+    def __init__(self, samples: SwitcherSamples, number: int):
+        self._samples, self._number = samples, number
+        self._drawn = samples.resampling.of_run(samples.small.name, number)
+        self._values = samples.values(number) if len(self._drawn.index) else np.zeros((0, 0), np.float32)
 
     def add(self, score: str, deferral: DeferralOrder) -> None:
-        """Adds the run's part of a score's samples."""
-        for large in self._of.larger:  # so that they are there even if no resample drew any run
-            for kind, shape in ((self._of.peak_gain, ()), (self._of.area, ()), (self._of.curve, (101,))):
-                self._of.sample(kind, large.name, score, *shape)
+        """Adds what the run, by the order in which a score defers, contributes to the samples of that score."""
+        samples = self._samples
+        for large in samples.larger:  # the samples exist even if no resample drew any run
+            for kind, shape in ((samples.peak_gain, ()), (samples.area, ()), (samples.curve, (101,))):
+                samples.sample(kind, large.name, score, *shape)
         if not len(self._drawn.index):
             return
-        blocks = self._of.resampling.micro_blocks(deferral, self._of.most_blocks)
-        for drawn, sums in self._of.resampling.block_sums(self._drawn, blocks, self._values):
-            self._of.add(score, self._number, sums, drawn)
+        blocks = samples.resampling.micro_blocks(deferral, samples.most_blocks)
+        for drawn, sums in samples.resampling.block_sums(self._drawn, blocks, self._values):
+            samples.add(score, self._number, sums, drawn)
 
 
 class AccuracySamples(SwitcherSamples):
-    """Q: 1, s, then d of each large run."""
+    """Adds up samples of accuracy. The Q values summed are 1, s, then d of each large run."""
 
     def values(self, run: int) -> np.ndarray:
+        """Returns 1, s and each large run's d of every example: [n, Q] float32."""
         assert self.small.correct is not None
         small = self.small.correct[run]
         values = np.ones((len(small), 2 + sum(len(large.seeds) for large in self.larger)), dtype=np.float32)
@@ -112,6 +131,7 @@ class AccuracySamples(SwitcherSamples):
         return values
 
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:
+        """Adds a run's peak gains, areas and curves, weighted by how often it and each large run were drawn."""
         ranks = ResampledRanks.of(sums)
         cumulated, at_grid = ranks.cumulated, ranks.at(FRACTIONS)  # [G + 1, Q, b], [101, Q, b]
         steps, total = sums[:, 0], cumulated[-1, 0].astype(np.float64)  # [G, b], [b]
@@ -122,35 +142,37 @@ class AccuracySamples(SwitcherSamples):
             self.buckets[self.small.name][:, drawn.index] += own_weight * _in_buckets(own) / (total / 100)
         start = 2
         for large in self.larger:
-            of_large = slice(start, start + len(large.seeds))
-            start = of_large.stop
+            columns = slice(start, start + len(large.seeds))
+            start = columns.stop
             weight = self.weights(large, drawn)  # [J, b]
-            best = np.maximum(cumulated[-1, of_large], 0)  # [J, b]
-            peak = at_grid[INTERIOR, of_large].max(axis=0) - best
-            mean_gain = np.einsum("fjb,jb->fb", at_grid[:, of_large], weight)
+            best = np.maximum(cumulated[-1, columns], 0)  # [J, b]
+            peak = at_grid[INTERIOR, columns].max(axis=0) - best
+            mean_gain = np.einsum("fjb,jb->fb", at_grid[:, columns], weight)
             # the area is linear in the large runs, so their mean is enough: [G + 1, b]
-            gain = np.einsum("gjb,jb->gb", cumulated[:, of_large], weight)
+            gain = np.einsum("gjb,jb->gb", cumulated[:, columns], weight)
             twice = (steps * (gain[1:] + gain[:-1])).sum(axis=0, dtype=np.float64) - total * gain[-1]
             into = drawn.index
             self.sample(self.peak_gain, large.name, score)[into] += own_weight * (weight * peak).sum(axis=0) / total
             self.sample(self.area, large.name, score)[into] += own_weight * twice / (2.0 * total * total)
             self.sample(self.curve, large.name, score, 101)[:, into] += own_weight * (right + mean_gain / total)
             if score == "margin":
-                self.hump[large.name][run][:, into] = (cumulated[:, of_large].max(axis=0) - best) / total
+                self.hump[large.name][run][:, into] = (cumulated[:, columns].max(axis=0) - best) / total
                 in_buckets = _in_buckets(own + mean_gain)
                 self.buckets[large.name][:, into] += own_weight * in_buckets / (total / 100)
 
 
 class BleuSamples(SwitcherSamples):
-    """Q: 1, the reference's length, the small run's eight counts, then eight differences of each large run.
+    """Adds up samples of corpus BLEU / 100. Areas are those of the polygon through the curve's 101 points.
 
-    The counts are BLEU's but for the reference's length, which is everyone's, and the hypothesis', which is the number
-    of its 1-grams. Areas are by the 101 points of the grid.
+    The Q values summed are 1, the reference's length, the small run's eight n-gram counts, then the eight differences
+    of each large run's counts from them. Of BLEU's ten statistics, the reference's length is the same for every run,
+    and the hypothesis' length is the number of its 1-grams.
     """
 
     most_blocks = FEWER_BLOCKS
 
     def values(self, run: int) -> np.ndarray:
+        """Returns 1, the reference's length, the small run's counts and all differences: [n, Q] float32."""
         assert self.small.bleu_stats is not None
         small = self.small.bleu_stats[run].astype(np.float32)
         parts = [np.ones((len(small), 1), dtype=np.float32), small[:, 1:]]
@@ -160,6 +182,7 @@ class BleuSamples(SwitcherSamples):
         return np.concatenate(parts, axis=1)
 
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:
+        """Adds a run's peak gains, areas and curves, weighted by how often it and each large run were drawn."""
         at_grid = ResampledRanks.of(sums).at(FRACTIONS)  # [101, Q, b]
         own_weight = self.weights(self.small, drawn)[run].astype(np.float64)
         reference, own = at_grid[:, 1], at_grid[:, 2 : 2 + _COUNTS]  # [101, b], [101, 8, b]
@@ -186,12 +209,16 @@ class BleuSamples(SwitcherSamples):
 
 
 def _in_buckets(sums: np.ndarray) -> np.ndarray:
-    """From sums over the most uncertain 0, 1 … 100 % to those in each hundredth, ascending: [101, …] -> [100, …]."""
-    return np.diff(sums, axis=0)[::-1]
+    """Returns the sums in each hundredth of the examples, most certain first: [101, …] -> [100, …].
+
+    From the sums over the most uncertain 0, 1 … 100 %.
+    """
+    in_buckets: np.ndarray = np.diff(sums, axis=0)[::-1]
+    return in_buckets
 
 
 def _bleu(reference: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """From the reference's length [F, b] or [b], and 4 matches and 4 totals [F, 8, b]: BLEU / 100, [F, b]."""
+    """Computes BLEU / 100, [F, b], from the reference's length [F, b] or [b] and 4 matches and 4 totals [F, 8, b]."""
     length = counts[:, _COUNTS // 2]
     stats = np.stack([length, np.broadcast_to(reference, length.shape), *np.moveaxis(counts, 1, 0)])
     return corpus_bleu(np.moveaxis(stats, 0, -1)) / 100

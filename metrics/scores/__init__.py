@@ -1,13 +1,16 @@
-"""The scores file: one run's per-example scores as Parquet, schema version 1.
+"""Reads and writes scores files: one run's scores of each example as Parquet, schema version 1.
 
-`schema.py` says what a run's scores are, `check.py` what they must satisfy, on the way in and on the way out, and
-`file.py` reads and writes them; `columns.py` holds them by column, for many rows.
+`schema.py` says what a run's scores are, `check.py` what they must satisfy when they are written and read, `layout.py`
+which columns a file has. `write.py` and `read.py` go from scores to a file and back; `columns.py` holds many rows by
+column, and `arrays.py` makes arrays of a file's columns.
 """
 
 from metrics.scores.check import validate
 from metrics.scores.columns import Columns, Strings, indices
-from metrics.scores.file import METADATA_KEY, read_columns, read_field, read_metadata, read_scores, write_scores
+from metrics.scores.layout import METADATA_KEY
+from metrics.scores.read import read_columns, read_field, read_metadata, read_scores
 from metrics.scores.schema import SCHEMA_VERSION, SLICE_PREFIX, Scores, ScoresError, ScoresMetadata, TokenScores
+from metrics.scores.write import write_scores
 
 __all__ = [
     "METADATA_KEY",

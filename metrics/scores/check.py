@@ -1,4 +1,4 @@
-"""What scores must satisfy: types and shapes, numbers that can be what they are called, columns that agree."""
+"""Checks what scores must satisfy: types and shapes, numbers in their ranges, columns that agree with one another."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from metrics.scores.schema import (
     BLEU_STATISTICS,
     SCHEMA_VERSION,
     SLICE_PREFIX,
+    TASK_FIELDS,
     Scores,
     ScoresError,
     ScoresMetadata,
@@ -22,12 +23,6 @@ from metrics.scores.schema import (
 # label's few tokens, or a difference of two probabilities, may miss that by its rounding.
 _NOISE = 1e-4
 
-# What each task's scores hold beside id, target and prediction. The others are None.
-TASK_FIELDS = {
-    "classification": ("correct", "class_log_likelihoods"),
-    "span_qa": ("correct", "gold_tokens", "self_tokens"),
-    "translation": ("gold_tokens", "self_tokens", "bleu_stats"),
-}
 _FIELDS = ("correct", "class_log_likelihoods", "gold_tokens", "self_tokens", "bleu_stats")
 
 
@@ -44,7 +39,7 @@ def validate(scores: Scores, where: str) -> None:
 
 
 def check(columns: Columns, where: str, known_ids: pa.Array | None = None) -> None:
-    """`validate` for scores by column. Ids that equal `known_ids` are known to differ from one another."""
+    """Checks scores by column as `validate` does. Ids that equal `known_ids` are known to differ from one another."""
     metadata, n = columns.metadata, len(columns)
     validate_metadata(metadata, where)
     if n == 0:
@@ -95,7 +90,7 @@ def validate_metadata(metadata: ScoresMetadata, where: str) -> None:
 
 
 def require_version(version: Any, where: str) -> None:
-    """Raises ScoresError unless it is the schema version that this code reads."""
+    """Raises ScoresError unless `version` is the schema version that this code reads."""
     if version != SCHEMA_VERSION:
         raise ScoresError(
             f"{where}: schema_version {version!r}, expected {SCHEMA_VERSION}; "
@@ -133,7 +128,7 @@ def _check_correct(correct: np.ndarray, n: int, where: str) -> None:
 def _check_classes(columns: Columns, where: str) -> None:
     classes = columns.metadata.classes
 
-    def said(column: Strings, row: int) -> str:
+    def quoted(column: Strings, row: int) -> str:
         return repr(column.values[column.codes[row]])
 
     codes = {}
@@ -142,15 +137,15 @@ def _check_classes(columns: Columns, where: str) -> None:
         if len(unknown := np.flatnonzero(codes[name] < 0)):
             row = int(unknown[0])
             raise ScoresError(
-                f"{where}: row {row} has {name} {said(column, row)}, expected one of the classes {classes}"
+                f"{where}: row {row} has {name} {quoted(column, row)}, expected one of the classes {classes}"
             )
     correct = np.asarray(columns.correct)
     contradicting = np.flatnonzero((codes["prediction"] == codes["target"]) != correct)
     if len(contradicting):
         row = int(contradicting[0])
         raise ScoresError(
-            f"{where}: row {row} says correct={bool(correct[row])} but predicts {said(columns.prediction, row)} "
-            f"for the target {said(columns.target, row)} ({len(contradicting)} such rows)"
+            f"{where}: row {row} says correct={bool(correct[row])} but predicts {quoted(columns.prediction, row)} "
+            f"for the target {quoted(columns.target, row)} ({len(contradicting)} such rows)"
         )
 
 
@@ -202,7 +197,9 @@ def _check_tokens(tokens: TokenScores, n: int, prefix: str, where: str) -> None:
         (first, log_probs, "a value above 0, which is no log-probability", log_probs > _NOISE),
         (f"{prefix}token_margins", margins, "NaN", np.isnan(margins)),
         (
-            *(f"{prefix}token_margins", margins, "a value outside [0, 1], which is no difference p1 - p2"),
+            f"{prefix}token_margins",
+            margins,
+            "a value outside [0, 1], which is no difference p1 - p2",
             (margins < -_NOISE) | (margins > 1 + _NOISE),
         ),
         (f"{prefix}token_entropies", entropies, "a value that isn't finite", ~np.isfinite(entropies)),
@@ -211,8 +208,8 @@ def _check_tokens(tokens: TokenScores, n: int, prefix: str, where: str) -> None:
         wrong = np.flatnonzero(holds)
         if len(wrong):
             row = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
-            of_row = values[offsets[row] : offsets[row + 1]].tolist()
-            raise ScoresError(f"{where}: row {row} of {name} holds {problem}: {of_row}")
+            row_values = values[offsets[row] : offsets[row + 1]].tolist()
+            raise ScoresError(f"{where}: row {row} of {name} holds {problem}: {row_values}")
 
 
 def _check_bleu(stats: np.ndarray, n: int, where: str) -> None:

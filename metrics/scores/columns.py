@@ -1,4 +1,4 @@
-"""A run's scores by column: strings as codes, ids as Arrow, so that hundreds of millions of rows stay small."""
+"""Holds a run's scores by column: strings as codes, ids as Arrow, so that hundreds of millions of rows stay small."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,32 +11,34 @@ from metrics.scores.schema import Scores, ScoresError, ScoresMetadata, TokenScor
 
 @dataclass
 class Strings:
-    """A column of strings: each different one once, and which of them every row has."""
+    """Holds a column of strings: each different string once, and which of them every row has."""
 
-    values: list[str]  # each different
+    values: list[str]  # no two alike
     codes: np.ndarray  # [n] int32, index into `values`; -1 for no value
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def take(self, rows: np.ndarray) -> "Strings":
-        """The rows given [m], in that order."""
+        """Returns the rows at `rows` [m], in that order."""
         return Strings(self.values, self.codes[rows])
 
     def decoded(self) -> np.ndarray:
-        """[n] object (str, or None for no value)."""
+        """Returns each row's string: [n] object (str, or None for no value)."""
         # code -1 picks the last one
-        return np.array([*self.values, None], dtype=object)[self.codes]
+        strings: np.ndarray = np.array([*self.values, None], dtype=object)[self.codes]
+        return strings
 
     def recoded(self, values: Sequence[str]) -> np.ndarray:
-        """[n] int32, each row's place in `values`; -1 for what isn't there, or has no value."""
+        """Returns each row's place in `values`: [n] int32; -1 for a string that isn't there, and for no value."""
         place = {value: k for k, value in enumerate(values)}
-        return np.array([*(place.get(value, -1) for value in self.values), -1], dtype=np.int32)[self.codes]
+        codes: np.ndarray = np.array([*(place.get(value, -1) for value in self.values), -1], dtype=np.int32)[self.codes]
+        return codes
 
 
 @dataclass
 class Columns:
-    """One run's scores on one split of n examples, by column. What a task has no use for is None, as in `Scores`."""
+    """Holds one run's scores on one split of n examples, by column. Fields that a task doesn't have are None."""
 
     metadata: ScoresMetadata
     example_id: pa.Array  # [n] large_string
@@ -54,7 +56,11 @@ class Columns:
 
     @classmethod
     def of(cls, scores: Scores, where: str) -> "Columns":
-        """Raises ScoresError, starting with `where`, for strings that aren't, and columns of different lengths."""
+        """Makes columns of scores.
+
+        Raises ScoresError, starting with `where`, for values that should be strings and aren't, and for columns of
+        different lengths.
+        """
         n = len(scores.example_id)
         text = {"target": scores.target, "prediction": scores.prediction}
         for name, column in {**text, **scores.slices}.items():
@@ -76,7 +82,7 @@ class Columns:
         )
 
     def scores(self) -> Scores:
-        """The same, strings as objects."""
+        """Returns the same scores with strings as objects."""
         return Scores(
             metadata=self.metadata,
             example_id=np.array(self.example_id.to_pylist(), dtype=object),
@@ -92,24 +98,25 @@ class Columns:
 
 
 def encoded(column: pa.Array) -> Strings:
-    """From Arrow strings; codes are in order of first appearance."""
+    """Encodes Arrow strings; codes are in order of first appearance."""
     dictionary = column.dictionary_encode()
-    # nulls have no place in the codes' buffer of their own
+    # numpy has no nulls, so that -1 must stand for them in the buffer of codes
     codes = dictionary.indices.fill_null(-1) if column.null_count else dictionary.indices
     return Strings(dictionary.dictionary.to_pylist(), numbers(codes))
 
 
 def numbers(values: pa.Array) -> np.ndarray:
-    """A numeric column without nulls as numpy. Arrow's own `to_numpy` imports pandas on the way, over a second."""
+    """Returns a numeric column without nulls as a numpy array. Arrow's own `to_numpy` would import pandas first."""
     return np.from_dlpack(values)
 
 
 def indices(rows: np.ndarray) -> pa.Array:
-    """Row numbers for Arrow's `take`, by which route pandas isn't imported either."""
+    """Makes row numbers [m] int64 for Arrow's `take`, again without importing pandas."""
     return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows.astype(np.int64))])
 
 
 def _arrow(column: np.ndarray, name: str, where: str) -> pa.Array:
+    """Makes an Arrow column of strings [n] object; raises ScoresError for the first value that is none."""
     try:
         return pa.array(list(column), pa.large_string())
     except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:

@@ -1,4 +1,4 @@
-"""What one run's scores are: the metadata, a row an example, and per task what its statistics need."""
+"""Defines one run's scores: the metadata, and for each example what the statistics of its task need."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +11,21 @@ SCHEMA_VERSION = 1
 SLICE_PREFIX = "slice_"
 BLEU_STATISTICS = 10  # hypothesis length, reference length, matches of 1- to 4-grams, totals of 1- to 4-grams
 
+# The fields that each task's scores have beside id, target and prediction. The others are None.
+TASK_FIELDS = {
+    "classification": ("correct", "class_log_likelihoods"),
+    "span_qa": ("correct", "gold_tokens", "self_tokens"),
+    "translation": ("gold_tokens", "self_tokens", "bleu_stats"),
+}
+
 
 class ScoresError(EdgewiseError):
-    """A scores file, or scores about to be written, break the schema; the message names the file and the first row."""
+    """Says how scores break the schema; the message names the file and the first such row."""
 
 
 @dataclass
 class ScoresMetadata:
-    """Where a scores file comes from and how it was computed."""
+    """Says which run a scores file is of, and how its scores were computed."""
 
     dataset: str
     size: str
@@ -34,12 +41,18 @@ class ScoresMetadata:
     config: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def run_name(self) -> str:
+        """Names the run for messages: dataset, size and seed."""
+        return f"{self.dataset} {self.size} seed {self.seed}"
+
 
 @dataclass
 class TokenScores:
-    """Per-token values of n sequences with T tokens in all, EOS included; sequence i is offsets[i] to offsets[i + 1].
+    """Holds values of each token of n sequences with T tokens in all, EOS included.
 
-    float32; float64 where a file by another program holds that.
+    Sequence i has the tokens from offsets[i] up to offsets[i + 1]. Values are float32, or float64 if a file by another
+    program holds that.
     """
 
     log_probs: np.ndarray  # [T] natural log of the token's probability, over the whole vocabulary
@@ -49,11 +62,11 @@ class TokenScores:
 
     @property
     def lengths(self) -> np.ndarray:
-        """[n] int64, tokens of each sequence."""
+        """Counts the tokens of each sequence: [n] int64."""
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray) -> "TokenScores":
-        """The sequences at `rows` [m], in that order."""
+        """Returns the sequences at `rows` [m], in that order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         tokens = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -62,12 +75,12 @@ class TokenScores:
 
 @dataclass
 class Scores:
-    """One run's scores on one split of n examples. What a task has no use for is None.
+    """Holds one run's scores on one split of n examples. Fields that a task doesn't have are None.
 
-    classification: `class_log_likelihoods` over its K classes. span_qa: `gold_tokens` (teacher forcing: the context of
-    a token is the gold answer) and `self_tokens` (the context is the model's own output); an example may have
-    several gold answers, so `correct` need not be `prediction == target`. translation: those, no `correct`, and
-    `bleu_stats`, each sentence's sufficient statistics of corpus BLEU.
+    classification has `class_log_likelihoods` over its K classes. span_qa has `gold_tokens` (teacher forcing: the
+    context of a token is the gold answer) and `self_tokens` (the context is the model's own output); an example may
+    have several gold answers, so `correct` need not be `prediction == target`. translation has both kinds of tokens, no
+    `correct`, and `bleu_stats`, each sentence's sufficient statistics of corpus BLEU.
     """
 
     metadata: ScoresMetadata
@@ -82,9 +95,9 @@ class Scores:
     bleu_stats: np.ndarray | None = None  # [n, 10] int32
 
     def take(self, rows: np.ndarray) -> "Scores":
-        """The examples at `rows` [m], in that order."""
+        """Returns the examples at `rows` [m], in that order."""
 
-        def some(column: np.ndarray | None) -> np.ndarray | None:
+        def taken(column: np.ndarray | None) -> np.ndarray | None:
             return None if column is None else column[rows]
 
         return Scores(
@@ -92,10 +105,10 @@ class Scores:
             example_id=self.example_id[rows],
             target=self.target[rows],
             prediction=self.prediction[rows],
-            correct=some(self.correct),
-            class_log_likelihoods=some(self.class_log_likelihoods),
+            correct=taken(self.correct),
+            class_log_likelihoods=taken(self.class_log_likelihoods),
             slices={name: column[rows] for name, column in self.slices.items()},
             gold_tokens=self.gold_tokens and self.gold_tokens.take(rows),
             self_tokens=self.self_tokens and self.self_tokens.take(rows),
-            bleu_stats=some(self.bleu_stats),
+            bleu_stats=taken(self.bleu_stats),
         )

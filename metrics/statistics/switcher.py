@@ -1,55 +1,68 @@
-"""Switcher curves: what a small model scores that hands its most uncertain examples to a larger one.
+"""Computes switcher curves: the accuracy of a small model that defers its most uncertain examples to a larger one.
 
 With correctness s of a small run and l of a large run, d = l - s, and examples in descending order of the small run's
 uncertainty, S(k/n) = mean(s) + (1/n) Σ_{first k} d, linear between. Inside a block of tied uncertainties the curve is
-linear too: the expected value over a random order. So a curve is its knots, the ends of the tie blocks, and every
-statistic follows exactly from integer sums at the knots. Definitions: paper, section 3.3 and Tables 1 and 3.
-Translation's curves, of corpus BLEU, are in `bleu.py`.
+linear too: the expected value over a random order. So a curve is given by its values at the knots, which are the ends
+of the tie blocks, and every statistic follows exactly from integer sums at the knots. Definitions: paper, section 3.3
+and Tables 1 and 3. The curves of translation, of corpus BLEU, are computed in `bleu_switcher.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 FRACTIONS = np.arange(101) / 100  # deferral fractions of every stored curve
 INTERIOR = slice(1, 100)  # 0.01 … 0.99, where Table 1 looks for the peak and both tables average relative gains
 
-_NUMBERS_AT_A_TIME = 1 << 20  # of running sums: they should fit a core's cache
+_NUMBERS_AT_A_TIME = 1 << 20  # running sums computed at a time, so that they fit a core's cache
 
 
 @dataclass
 class DeferralOrder:
-    """Examples in the order of deferral, and where blocks of tied uncertainties end."""
+    """Holds n examples in the order in which they are deferred, and where blocks of tied uncertainties end."""
 
     order: np.ndarray  # [n] int, most uncertain first
-    knots: np.ndarray  # [G + 1] int, 0 … n: examples deferred at the end of each tie block
+    knots: np.ndarray  # [G + 1] int, 0 … n: how many examples are deferred at the end of each of the G tie blocks
 
     @property
     def examples(self) -> int:
+        """Counts the examples, n."""
         return len(self.order)
 
     @property
     def tied(self) -> bool:
-        """Whether two examples share an uncertainty."""
+        """Tells whether any two examples share an uncertainty."""
         return len(self.knots) <= len(self.order)
 
 
 def deferral_order(uncertainty: np.ndarray) -> DeferralOrder:
-    """Sorts by descending uncertainty, [n] of any ordered dtype; equal values are one tie block.
+    """Sorts examples by descending uncertainty, [n] of any ordered dtype; equal values are one tie block.
 
-    The order inside a tie block is any: no statistic may depend on it.
+    The order inside a tie block is arbitrary: no statistic may depend on it.
     """
     order = np.argsort(uncertainty)[::-1]
     ranked = uncertainty[order]
     ends = np.flatnonzero(ranked[1:] != ranked[:-1]) + 1
+    if len(ends) == len(order) - 1:
+        return DeferralOrder(order, _whole_numbers(len(order)))
     return DeferralOrder(order, np.concatenate([[0], ends, [len(order)]]))
 
 
-def percentiles(deferral: DeferralOrder) -> np.ndarray:
-    """How many examples are less uncertain than each, in percent of all, ties counting half: [n] float64, 0-100.
+@lru_cache(maxsize=1)
+def _whole_numbers(last: int) -> np.ndarray:
+    """Returns 0, 1 … last: the knots of every order without ties, which share one array as they are all alike."""
+    numbers = np.arange(last + 1)
+    numbers.flags.writeable = False
+    return numbers
 
-    An example at percentile q is deferred once a fraction of about 1 - q/100 is; Figure 3's x-axis.
+
+def percentiles(deferral: DeferralOrder) -> np.ndarray:
+    """Returns how many examples are less uncertain than each, in percent of all: [n] float64, 0-100.
+
+    Examples that are tied with it count half. An example at percentile q is deferred as soon as a fraction of about
+    1 - q/100 is deferred. The x-axis of Figure 3.
     """
     middle = (deferral.knots[:-1] + deferral.knots[1:]) / 2
     result = np.empty(deferral.examples)
@@ -58,7 +71,7 @@ def percentiles(deferral: DeferralOrder) -> np.ndarray:
 
 
 def sums_at_knots(deferral: DeferralOrder, values: np.ndarray) -> np.ndarray:
-    """Sums of integer `values` [J, n] over the examples deferred at each knot: [J, G + 1] int32 or int64."""
+    """Sums integer `values` [J, n] over the examples deferred at each knot: [J, G + 1] int32 or int64."""
     kind = _kind_of_sums(values)
     sums = np.zeros((len(values), deferral.examples + 1), dtype=kind)
     np.cumsum(values.take(deferral.order, axis=1), axis=1, dtype=kind, out=sums[:, 1:])
@@ -66,14 +79,14 @@ def sums_at_knots(deferral: DeferralOrder, values: np.ndarray) -> np.ndarray:
 
 
 def _kind_of_sums(values: np.ndarray) -> type[np.signedinteger]:
-    """Of numbers of one byte, sums of 2²⁴ stay below 2³¹."""
+    """Chooses the type of sums over the last axis: up to 2²⁴ numbers of one byte have sums below 2³¹."""
     return np.int32 if values.itemsize == 1 and values.shape[-1] < 2**24 else np.int64
 
 
 def sums_before(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Sums of int8 `values` [J, n] over the first `ranks` [T] columns, 0 … n in any order: [J, T] int32 or int64.
+    """Sums int8 `values` [J, n] over the first `ranks` [T] columns, 0 … n in any order: [J, T] int32 or int64.
 
-    For few ranks: it adds up between them, where a running sum of all columns is an order of magnitude slower.
+    Adds up the columns between ranks, which for few ranks is an order of magnitude faster than a running sum of all.
     """
     ends, place = np.unique(ranks, return_inverse=True)
     starts = np.concatenate([[0], ends[ends > 0]])  # ascending, as `reduceat` wants them
@@ -85,20 +98,20 @@ def sums_before(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 
 
 def sums_at(deferral: DeferralOrder, at_knots: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Expected sums over the first `positions` examples, linear between knots: [J, G + 1], [F] -> [J, F] float64.
+    """Interpolates sums at knots linearly, to the expected sums over the first `positions` examples.
 
-    Positions count examples, 0 … n, and need not be whole.
+    From sums [J, G + 1] and positions [F] to [J, F] float64. Positions count examples, 0 … n, and need not be whole.
     """
     right = np.searchsorted(deferral.knots, positions, side="left").clip(1)
     left_knot, right_knot = deferral.knots[right - 1], deferral.knots[right]
-    share = (positions - left_knot) / (right_knot - left_knot)
+    fraction = (positions - left_knot) / (right_knot - left_knot)
     low, high = at_knots[:, right - 1], at_knots[:, right]
-    return np.where(share == 1.0, high, low + share * (high - low))
+    return np.where(fraction == 1.0, high, low + fraction * (high - low))
 
 
 @dataclass
 class SwitcherStatistics:
-    """One small run's switchers to J large runs by one score. Qualities and gains are fractions, 0-1."""
+    """Holds statistics of one small run's switchers to J large runs by one score. Qualities and gains are 0-1."""
 
     curve: np.ndarray  # [J, 101], S(f) at FRACTIONS
     peak_gain: np.ndarray  # [J], Table 1: max over the interior grid of S, minus max(a, b)
@@ -109,14 +122,15 @@ class SwitcherStatistics:
 
     @classmethod
     def joined(cls, parts: Sequence["SwitcherStatistics"]) -> "SwitcherStatistics":
-        """Of all the parts' large runs, in order."""
+        """Joins the statistics of several parts of the large runs, in order."""
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def switcher_statistics(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -> SwitcherStatistics:
-    """Every statistic of Tables 1 and 3 and Figures 4-6, from correctness of a small run [n] and of large runs [J, n].
+    """Computes the statistics of Tables 1 and 3 and Figures 4-6 of one small run's switchers to J large runs.
 
-    Sums are of integers, so permuting examples changes no bit, and negating the uncertainty negates `area` exactly.
+    From the correctness of the small run [n] bool and of the large runs [J, n] bool. Sums are of integers, so permuting
+    examples changes no bit, and negating the uncertainty negates `area` exactly.
     """
     at_a_time = max(1, _NUMBERS_AT_A_TIME // deferral.examples)
     parts = [large[start : start + at_a_time] for start in range(0, len(large), at_a_time)]
@@ -146,7 +160,10 @@ def _statistics(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -
 
 
 def on_the_grid(curve: np.ndarray, small: float, large: np.ndarray) -> dict[str, np.ndarray]:
-    """What follows of curves at FRACTIONS [J, 101], with a the small run's quality and b [J] the large runs'."""
+    """Computes the fields of `SwitcherStatistics` that follow from curves at FRACTIONS, [J, 101] float64.
+
+    `small` is the small run's quality a, `large` [J] are the large runs' qualities b, all 0-1.
+    """
     best = np.maximum(small, large)
     peak_gain = curve[:, INTERIOR].max(axis=1) - best
     chord = small + FRACTIONS[INTERIOR] * (large - small)[:, None]  # [J, 99]
@@ -163,7 +180,10 @@ def on_the_grid(curve: np.ndarray, small: float, large: np.ndarray) -> dict[str,
 
 @dataclass
 class PairStatistics:
-    """Every (small run, large run) switcher of one size pair by one score; arrays are [R_small, R_large, ...]."""
+    """Holds the statistics of all switchers of one pair of sizes by one score, from each small to each large run.
+
+    The arrays are [R_small, R_large, ...]; their meanings are those of `SwitcherStatistics`.
+    """
 
     small: str
     large: str
@@ -176,25 +196,28 @@ class PairStatistics:
     hump: np.ndarray
 
     def renamed(self, score: str) -> "PairStatistics":
-        """The same statistics by the name of a score that orders alike."""
+        """Returns the same statistics under the name of another score, which orders the examples in the same way."""
         return replace(self, score=score)
 
 
 def pair_statistics(small: str, large: str, score: str, runs: Sequence[SwitcherStatistics]) -> PairStatistics:
-    """Stacks the statistics of each of the small runs."""
+    """Stacks the statistics of the small runs of one size, given in order."""
     return PairStatistics(
         small, large, score, **{name: np.stack([getattr(run, name) for run in runs]) for name in vars(runs[0])}
     )
 
 
 def disagreement(small_prediction: np.ndarray, large_prediction: np.ndarray) -> np.ndarray:
-    """Mean 1[ŷ_S ≠ ŷ_L]: predictions [R_small, n], [R_large, n] -> [R_small, R_large] float64, fractions."""
+    """Computes how often each small run and each large run predict differently: mean 1[ŷ_S ≠ ŷ_L].
+
+    From predictions [R_small, n] and [R_large, n] to fractions [R_small, R_large] float64. The x-axis of Figure 6.
+    """
     return np.array([[np.mean(one != other) for other in large_prediction] for one in small_prediction])
 
 
 @dataclass
 class Bounds:
-    """What chance and a perfect router reach on one (small run, large run) pair; arrays are [R_small, R_large]."""
+    """Holds what a random score and a perfect router reach on each pair of runs; arrays are [R_small, R_large]."""
 
     only_large: np.ndarray  # w, fraction of examples only the larger model gets right
     only_small: np.ndarray  # l'
@@ -204,7 +227,12 @@ class Bounds:
 
 
 def bounds(small_correct: np.ndarray, large_correct: np.ndarray) -> Bounds:
-    """From correctness [R_small, n] and [R_large, n]. 0.627 is E max over [0, 1] of a standard Brownian bridge."""
+    """Computes what a random score and a perfect router reach, from correctness [R_small, n] and [R_large, n] bool.
+
+    A random score's gain over the chord at a = b is close to √(Var d / n) times a standard Brownian bridge, whose
+    expected maximum over [0, 1] is √(π / 8), about 0.627. A perfect router defers the examples that only the larger
+    model gets right first and those that only the smaller one gets right last.
+    """
     n = small_correct.shape[1]
     both = np.zeros((len(small_correct), len(large_correct)))
     for start in range(0, n, _NUMBERS_AT_A_TIME):

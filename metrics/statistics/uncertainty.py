@@ -1,6 +1,6 @@
-"""The six uncertainty scores of a run's examples: higher is more uncertain, and is deferred first.
+"""Computes the six uncertainty scores of each run's examples: higher is more uncertain, and is deferred first.
 
-Only the order of a score matters, ties included, so each is returned as whatever number keeps that order best:
+Only the order of a score matters, ties included, so each score is returned as the number that keeps that order best:
 margins and entropies as natural logarithms in float64 (in float32 probability space most certain examples would tie
 at 0), churn as integer counts (as ratios, rounding would break ties). Definitions: paper, sections 3.1 and 3.4.
 """
@@ -13,29 +13,30 @@ from metrics.grid.runs import SizeRuns
 from metrics.scores import TokenScores
 
 _LOG_2 = float(np.log(2.0))
-_EXAMPLES_AT_A_TIME = 16_384  # of all runs: what is computed on the way should fit a core's cache
+_EXAMPLES_AT_A_TIME = 16_384  # of all runs, so that intermediate results fit a core's cache
 
 
 class UncertaintyError(EdgewiseError):
-    """A switch in `metrics.*` asks for something that the scores files don't hold."""
+    """Says that a switch in `metrics.*` asks for something that the scores files don't hold."""
 
 
 def uncertainties(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
-    """Every score that the runs of a size allow: score name -> [R, n] float64 or integer, comparable within a run.
+    """Computes every score that the runs of a size allow: score name -> [R, n] float64 or int32.
 
-    Committee scores and churn need two runs, committee churn without self three; a score that can't be had is left
-    out. Of a sequence, margin and entropy are means over the target's tokens in `config.context`, EOS included. Raises
-    UncertaintyError if `length_normalized` is on and the files don't hold the labels' token counts.
+    Values are comparable within a run. Committee scores and churn need two runs, committee churn without self three; a
+    score without enough runs is left out. Scores that order the examples alike, as margin and entropy of two classes
+    do, are the same array. The margin and entropy of a sequence are means over its tokens in `config.context`, EOS
+    included. Raises UncertaintyError if `length_normalized` is on and the files don't hold the labels' token counts.
     """
     if runs.task == "classification":
-        scores = _of_classes(runs, config)
+        scores = _classification_scores(runs, config)
     else:
-        scores = _of_sequences(runs, config)
+        scores = _sequence_scores(runs, config)
     if len(runs.seeds) >= 2:
         differing = churn_counts(runs.prediction)
         scores["churn"] = differing
-        # Mean over k ≠ i of churn of run k. Without self, run k's disagreement with run i is taken out of each term:
-        # over all k that is run i's own count. Denominators are constant, so counts alone rank.
+        # The mean over k ≠ i of the churn of run k. Without self, run k's disagreement with run i is left out of each
+        # term; summed over k that is run i's own count. Denominators are constant, so the counts rank the examples.
         others = differing.sum(axis=0, dtype=np.int32) - differing
         if config.committee_churn_includes_self:
             scores["committee_churn"] = others
@@ -44,11 +45,14 @@ def uncertainties(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     return {name: scores[name] for name in SCORES if name in scores}
 
 
-def _of_classes(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
+def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
+    """Computes margin and entropy over the classes, and the committee's of two runs or more: [R, n] float64 each."""
     log_likelihoods = runs.log_likelihoods
     tokens = _label_tokens(runs, log_likelihoods.shape[2]) if config.length_normalized else None
     count, n, classes = log_likelihoods.shape
-    names = ["margin", "entropy", *(("committee_margin", "committee_entropy") if count >= 2 else ())]
+    names = ["margin", "entropy"]
+    if count >= 2:
+        names += ["committee_margin", "committee_entropy"]
     scores = {name: np.empty((count, n)) for name in names}
     for start in range(0, n, _EXAMPLES_AT_A_TIME):
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
@@ -69,8 +73,11 @@ def _of_classes(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     return scores
 
 
-def _of_sequences(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
-    """The committee averages its runs' values; sequences have no classes whose probabilities could be averaged."""
+def _sequence_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
+    """Computes margin and entropy over the tokens, and the committee's of two runs or more: [R, n] float64 each.
+
+    The committee averages its runs' values; sequences have no classes whose probabilities could be averaged.
+    """
     tokens = [runs.tokens(config.context, run) for run in range(len(runs.seeds))]
     scores = {"margin": np.stack([sequence_margin(t) for t in tokens])}
     scores["entropy"] = np.stack([sequence_entropy(t) for t in tokens])
@@ -81,26 +88,29 @@ def _of_sequences(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
 
 
 def sequence_margin(tokens: TokenScores) -> np.ndarray:
-    """Log of the mean over a sequence's tokens of 1 - (p₁ - p₂): [n] float64, -inf where every margin is 1."""
+    """Computes the log of the mean over a sequence's tokens of 1 - (p₁ - p₂): [n] float64, -inf if that mean is 0."""
     return _log_mean(1.0 - tokens.margins.astype(np.float64), tokens.offsets)
 
 
 def sequence_entropy(tokens: TokenScores) -> np.ndarray:
-    """Log of the mean over a sequence's tokens of the entropy over the vocabulary, nats: [n] float64."""
+    """Computes the log of the mean over a sequence's tokens of the entropy over the vocabulary, nats: [n] float64."""
     return _log_mean(tokens.entropies.astype(np.float64), tokens.offsets)
 
 
 def _log_mean(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Computes the log of each sequence's mean: values [T] of all tokens, offsets [n + 1] -> [n] float64."""
     # a value may be below 0 by the rounding of float32
     means = np.add.reduceat(np.maximum(values, 0.0), offsets[:-1]) / np.diff(offsets)
     with np.errstate(divide="ignore"):
-        return np.log(means)
+        logs: np.ndarray = np.log(means)
+    return logs
 
 
 def log_probabilities(runs: SizeRuns, run: int, length_normalized: bool = False) -> np.ndarray:
-    """Class probabilities of one run of a classification, in log space: [n, K] float64, -inf where a class has none.
+    """Returns one run's log-probabilities of the K classes: [n, K] float64, -inf where a class has probability 0.
 
-    `length_normalized` divides each log-likelihood by its label's token count first; UncertaintyError without counts.
+    `length_normalized` divides each log-likelihood by its label's token count first; raises UncertaintyError where the
+    scores files don't hold the counts.
     """
     values = runs.runs[run].field("class_log_likelihoods")
     assert isinstance(values, np.ndarray)
@@ -109,44 +119,55 @@ def log_probabilities(runs: SizeRuns, run: int, length_normalized: bool = False)
 
 
 def _label_tokens(runs: SizeRuns, classes: int) -> np.ndarray:
+    """Returns the token count of each class's label: [K] float64. Raises UncertaintyError where it isn't known."""
     tokens = runs.label_tokens
     whole = isinstance(tokens, list) and all(isinstance(t, int) and t >= 1 for t in tokens)
     if not whole or len(tokens or []) != classes:
         raise UncertaintyError(
             f"metrics.length_normalized=true needs the token count of each of the {classes} labels, EOS included, "
-            f"under label_tokens in the config of the scores files' metadata; {runs.name} has {tokens!r}"
+            f"under label_tokens in the config of the scores files' metadata; {runs.name} has {tokens!r}. Score the "
+            "runs again, or leave metrics.length_normalized=false"
         )
     return np.array(tokens, dtype=np.float64)
 
 
 def _normalized(log_likelihoods: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:
+    """Divides log-likelihoods [..., K] by the labels' token counts [K], if given: [..., K] float64."""
     values = log_likelihoods.astype(np.float64)
     return values if tokens is None else values / tokens
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:
-    """Over the last axis, float64: [..., K] -> [..., K], -inf where a class has none."""
+    """Computes log-softmax over the last axis: [..., K] float64 -> [..., K] float64, -inf where a value is -inf."""
     ordered = _descending(values)
     top = ordered[..., :1]
     # log p_1 = -log1p(sum of the others relative to it) keeps its digits where p_1 is nearly 1
     rest = np.exp(ordered[..., 1:] - top).sum(axis=-1, keepdims=True)
-    return values - top - np.log1p(rest)
+    log_p: np.ndarray = values - top - np.log1p(rest)
+    return log_p
 
 
 def log_margin(log_p: np.ndarray) -> np.ndarray:
-    """log(1 - (p₁ - p₂)) = logsumexp(log 2 + log p₂, log p₃, …): [..., K] float64 -> [...], -inf if p₁ is 1."""
+    """Computes log(1 - (p₁ - p₂)) from log-probabilities: [..., K] float64 -> [...] float64, -inf if p₁ is 1.
+
+    As logsumexp(log 2 + log p₂, log p₃, …), which keeps the digits of certain examples.
+    """
     terms = _descending(log_p)[..., 1:]
     terms[..., 0] += _LOG_2
     return _logsumexp(terms)
 
 
 def log_second(log_p: np.ndarray) -> np.ndarray:
-    """Log p₂, of the second most likely class: [n, K] float64 -> [n] float64."""
-    return _descending(log_p)[..., 1]
+    """Returns log p₂, of the second most likely class: [n, K] float64 -> [n] float64."""
+    second: np.ndarray = _descending(log_p)[..., 1]
+    return second
 
 
 def log_entropy(log_p: np.ndarray) -> np.ndarray:
-    """log(-Σ p log p), nats: [..., K] float64 -> [...] float64, -inf if one class has all. 0·log 0 is 0."""
+    """Computes log(-Σ p log p), nats, from log-probabilities: [..., K] float64 -> [...] float64.
+
+    It is -inf if one class has probability 1; 0·log 0 counts as 0.
+    """
     ordered = _descending(log_p)
     rest = _logsumexp(ordered[..., 1:])  # log(1 - p₁)
     # -log p₁ = -log1p(-(1 - p₁)), which is 1 - p₁ itself once that is below the rounding of 1
@@ -157,7 +178,10 @@ def log_entropy(log_p: np.ndarray) -> np.ndarray:
 
 
 def churn_counts(prediction: np.ndarray) -> np.ndarray:
-    """Σ over the other runs k of 1[ŷₖ ≠ ŷᵢ]: [R, n] int -> [R, n] int32. Divided by R - 1 it is the churn of run i."""
+    """Counts the other runs k that predict differently, Σ_k 1[ŷₖ ≠ ŷᵢ]: [R, n] int -> [R, n] int32.
+
+    Divided by R - 1 it is the churn of run i.
+    """
     counts = np.zeros(prediction.shape, dtype=np.int32)
     for one in range(len(prediction)):
         for other in range(one):
@@ -168,23 +192,25 @@ def churn_counts(prediction: np.ndarray) -> np.ndarray:
 
 
 def _descending(values: np.ndarray) -> np.ndarray:
-    """The last axis sorted, largest first; a new array."""
+    """Returns a copy that is sorted along the last axis, largest first."""
     return np.sort(values, axis=-1)[..., ::-1]
 
 
 def _mean_of_others(logs: np.ndarray) -> np.ndarray:
-    """Log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...]."""
+    """Computes the log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...]."""
     count = len(logs)
     before, after = np.full_like(logs, -np.inf), np.full_like(logs, -np.inf)  # sums over the runs before and after each
     for run in range(1, count):
         np.logaddexp(before[run - 1], logs[run - 1], out=before[run])
         np.logaddexp(after[count - run], logs[count - run], out=after[count - 1 - run])
-    return np.logaddexp(before, after) - np.log(count - 1)
+    means: np.ndarray = np.logaddexp(before, after) - np.log(count - 1)
+    return means
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:
-    """Log Σ exp over the last axis, -inf where every term is: [..., K] -> [...]."""
+    """Computes log Σ exp over the last axis, -inf where every term is -inf: [..., K] -> [...]."""
     top = values.max(axis=-1, keepdims=True)
     finite = np.where(np.isneginf(top), 0.0, top)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(values - finite).sum(axis=-1)) + finite[..., 0]
+        logs: np.ndarray = np.log(np.exp(values - finite).sum(axis=-1)) + finite[..., 0]
+    return logs

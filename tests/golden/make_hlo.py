@@ -1,4 +1,4 @@
-"""Makes the HLO texts that tests/test_train_hlo.py reads: `python -m tests.golden.make_hlo` (needs libtpu).
+"""Makes the HLO texts that tests/test_train_compile_hlo.py reads: `python -m tests.golden.make_hlo` (needs libtpu).
 
 Three layers tanh(x @ w) in a scan, x [64, 256] with its rows over 4 devices, w [3, 256, 256] cut along its second axis
 over them, and the result summed to a scalar: forward and backward, by the compilers of the CPU and of a TPU v5e.
@@ -9,15 +9,13 @@ import re
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-from train.compile import prepare_environment
+from train.compile.topology import prepare_environment, topology_devices
 
 prepare_environment()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
-
-from train.compile import topology_devices  # noqa: E402
 
 
 def loss(w: jax.Array, x: jax.Array) -> jax.Array:

@@ -1,8 +1,7 @@
-"""What a compiled program does, read from its HLO text: the collectives and the floating-point operations.
+"""Reads the HLO text of a compiled program into its instructions, and counts how often each of them runs.
 
 The text is a list of computations, each a list of instructions. A computation runs as often as its callers do, the body
-of a loop as many times more as the loop turns; everything here is counted with that number, and per device, for a
-partitioned program is the program of one device.
+of a loop as many times more as the loop turns. A partitioned program is the program of one device.
 """
 
 import math
@@ -10,14 +9,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-
 _BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """`shape` is the result's text, such as `bf16[8,512]{1,0}` or a tuple of such; `operands` are names."""
+    """Holds one instruction.
+
+    `shape` is the result's text, such as `bf16[8,512]{1,0}` or a tuple of such; `operands` are names, or the value of a
+    constant.
+    """
 
     name: str
     shape: str
@@ -28,7 +29,9 @@ class Instruction:
 
 @dataclass
 class Module:
-    """`runs` says how often each computation runs; `open_loops` are loops whose number of turns the text hides: their
+    """Holds a program's computations, by name.
+
+    `runs` says how often each computation runs. `open_loops` are loops whose number of turns the text hides: their
     bodies are counted once.
     """
 
@@ -38,27 +41,19 @@ class Module:
     runs: dict[str, int] = field(default_factory=dict)
     open_loops: list[str] = field(default_factory=list)
 
-
-@dataclass
-class Collective:
-    """All collectives of one kind: how many run on a device, and how much.
-
-    `bytes` are of the whole arrays that are reduced, gathered or exchanged. `sent` is what a device sends for that by
-    the ring algorithms: of n devices, an all-gather, a reduce-scatter and an all-to-all send (n-1)/n of the bytes, an
-    all-reduce, which is a reduce-scatter and an all-gather, twice as much (Thakur, Rabenseifner and Gropp 2005).
-    """
-
-    kind: str
-    count: int = 0
-    bytes: float = 0.0
-    sent: float = 0.0
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
+    def running(self) -> Iterator[tuple[str, Instruction, int]]:
+        """Yields every instruction that runs, with its computation's name and how often it runs."""
+        for name, instructions in self.computations.items():
+            if self.runs[name]:
+                for instruction in instructions:
+                    yield name, instruction, self.runs[name]
 
 
 def parse(text: str) -> Module:
-    """The module of an HLO text, as `Compiled.as_text()` of JAX gives it. Raises ValueError where there is no entry."""
+    """Returns the module of an HLO text, as `Compiled.as_text()` of JAX gives it.
+
+    Raises ValueError where there is no entry.
+    """
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
@@ -79,6 +74,7 @@ def parse(text: str) -> Module:
 
 
 def _instruction(line: str) -> Instruction | None:
+    """Returns the instruction of a line; None where the line holds none."""
     match = re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)", line)
     if not match:
         return None
@@ -96,7 +92,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(text: str, start: int) -> int:
-    """The index of the bracket that closes the one at `start`."""
+    """Returns the index of the bracket that closes the one at `start`."""
     depth = 0
     for i in range(start, len(text)):
         depth += (text[i] == "(") - (text[i] == ")")
@@ -106,24 +102,28 @@ def _closing(text: str, start: int) -> int:
 
 
 def _runs(module: Module) -> dict[str, int]:
-    """How often each computation runs. Callers come after what they call in the text, so the walk goes backwards."""
+    """Returns how often each computation runs, and notes the open loops.
+
+    Callers come after what they call in the text, so the walk goes backwards.
+    """
     runs = dict.fromkeys(module.computations, 0)
     runs[module.entry] = 1
     for name in reversed(list(module.computations)):
         for instruction in module.computations[name]:
             turns = 1
             if instruction.opcode == "while":
-                found = _turns(module, instruction)
-                if found is None:
+                counted = _turns(module, instruction)
+                if counted is None:
                     module.open_loops.append(instruction.name)
-                turns = found or 1
-            for called in _called(instruction):
+                turns = counted or 1
+            for called in called_computations(instruction):
                 if called in runs:
                     runs[called] += runs[name] * turns
     return runs
 
 
-def _called(instruction: Instruction) -> list[str]:
+def called_computations(instruction: Instruction) -> list[str]:
+    """Returns the names of the computations that an instruction runs, such as a loop's body and its condition."""
     names = re.findall(
         r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)", instruction.attributes
     )
@@ -133,36 +133,41 @@ def _called(instruction: Instruction) -> list[str]:
 
 
 def _turns(module: Module, loop: Instruction) -> int | None:
-    """How often a loop turns: as XLA says, or as follows from a counter that starts at a constant, goes up by one, and
-    is compared to a third (JAX's `scan`, `map` and `fori_loop`, and the loops that XLA makes of them).
+    """Returns how often a loop turns, as XLA says or as its counter does; None where neither is plain.
+
+    A counter is an element of the loop's tuple that starts at a constant, goes up by a constant, and ends the loop when
+    it is no longer below a third one: JAX's `scan`, `map` and `fori_loop`, and the loops that XLA makes of them.
     """
-    known = re.search(r'known_trip_count"?[:=]\s*\{"?n"?:"?(\d+)', loop.attributes)
-    if known:
-        return int(known[1])
-    condition, body = (
-        module.computations.get(re.search(rf"{role}=%?([\w.\-]+)", loop.attributes)[1], [])  # type: ignore[index]
-        for role in ("condition", "body")
-    )
+    by_compiler = re.search(r'known_trip_count"?[:=]\s*\{"?n"?:"?(\d+)', loop.attributes)
+    if by_compiler:
+        return int(by_compiler[1])
+    condition, body = (_role(module, loop, name) for name in ("condition", "body"))
     compare = next((i for i in condition if i.opcode == "compare" and "direction=LT" in i.attributes), None)
-    if compare is None:
+    if compare is None or not body:
         return None
-    index = _index(_source(module, compare.operands[0]))
+    counter = _index(_source(module, compare.operands[0]))
     before, after = _source(module, loop.operands[0]), body[-1]
-    if index is None or before is None or before.opcode != "tuple" or after.opcode != "tuple":
+    if counter is None or before is None or before.opcode != "tuple" or after.opcode != "tuple":
         return None
-    raised = _source(module, after.operands[index])
-    if raised is None or raised.opcode != "add" or _index(_source(module, raised.operands[0])) != index:
+    addition = _source(module, after.operands[counter])
+    if addition is None or addition.opcode != "add" or _index(_source(module, addition.operands[0])) != counter:
         return None
-    start, limit, step = (
-        _constant(module, name) for name in (before.operands[index], compare.operands[1], raised.operands[1])
-    )
+    start = _constant(module, before.operands[counter])
+    limit = _constant(module, compare.operands[1])
+    step = _constant(module, addition.operands[1])
     if start is None or limit is None or not step:
         return None
     return max(0, -(-(limit - start) // step))
 
 
+def _role(module: Module, loop: Instruction, role: str) -> list[Instruction]:
+    """Returns the instructions of a loop's `condition` or `body`; none where the loop doesn't name it."""
+    name = re.search(rf"{role}=%?([\w.\-]+)", loop.attributes)
+    return module.computations.get(name[1], []) if name else []
+
+
 def _source(module: Module, name: str) -> Instruction | None:
-    """The instruction of that name, or the one that it copies."""
+    """Returns the instruction of that name, or the one that it copies; None where there is none."""
     instruction = module.instructions.get(name)
     while instruction is not None and instruction.opcode in ("copy", "bitcast"):
         instruction = module.instructions.get(instruction.operands[0])
@@ -170,28 +175,37 @@ def _source(module: Module, name: str) -> Instruction | None:
 
 
 def _index(instruction: Instruction | None) -> int | None:
-    """Which element of a tuple a get-tuple-element takes; None where it is another instruction."""
+    """Returns which element of a tuple a get-tuple-element takes; None where it is another instruction."""
     if instruction is None or instruction.opcode != "get-tuple-element":
         return None
-    found = re.search(r"index=(\d+)", instruction.attributes)
-    return int(found[1]) if found else None
+    index = re.search(r"index=(\d+)", instruction.attributes)
+    return int(index[1]) if index else None
 
 
 def _constant(module: Module, name: str) -> int | None:
+    """Returns the integer that an instruction is; None where it is no constant."""
     instruction = _source(module, name)
     if instruction is None or instruction.opcode != "constant" or not re.fullmatch(r"-?\d+", instruction.operands[0]):
         return None
     return int(instruction.operands[0])
 
 
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
 def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The dtype and dimensions of each array in a shape's text."""
-    found = re.findall(r"([a-z]\w*)\[([\d,]*)\]", shape)
-    return [(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in found]
+    """Returns the dtype and dimensions of each array in a shape's text."""
+    texts = re.findall(r"([a-z]\w*)\[([\d,]*)\]", shape)
+    return [(dtype, tuple(int(n) for n in dimensions.split(",") if n)) for dtype, dimensions in texts]
+
+
+def dimensions(shape: str) -> tuple[int, ...]:
+    """Returns the dimensions of the first array in a shape's text."""
+    return arrays(shape)[0][1]
 
 
 def size_in_bytes(shape: str) -> float:
-    """The bytes of a shape's elements, without padding."""
+    """Returns the bytes of a shape's elements, without padding."""
 
     def bits(dtype: str) -> int:
         if dtype in _BITS:
@@ -200,151 +214,3 @@ def size_in_bytes(shape: str) -> float:
         return int(width[0]) if width else 0
 
     return sum(bits(dtype) * math.prod(dims) for dtype, dims in arrays(shape)) / 8
-
-
-# --- collectives -----------------------------------------------------------------------------------------------------
-
-
-def collectives(module: Module) -> list[Collective]:
-    """The collectives by kind, in the order of COLLECTIVES; only the kinds that there are."""
-    totals = {kind: Collective(kind) for kind in COLLECTIVES}
-    seen = set()
-    for name, instruction in _running(module):
-        kind = instruction.opcode.removesuffix("-start")
-        if kind not in COLLECTIVES or instruction.opcode.endswith("-done"):
-            continue
-        # The TPU's compiler cuts a collective that overlaps with work into pieces of one chain, each with the whole
-        # collective written in it.
-        chain = re.search(r'chain_id="(\d+)"', instruction.attributes)
-        channel = re.search(r"channel_id=(\d+)", instruction.attributes)
-        if chain and channel:
-            if (chain[1], channel[1]) in seen:
-                continue
-            seen.add((chain[1], channel[1]))
-        devices = group_size(instruction.attributes)
-        size = size_in_bytes(_result(instruction))
-        if kind == "reduce-scatter":
-            size *= devices or 1
-        if name.startswith("all-reduce-scatter"):  # the TPU's name for a fused all-reduce of which each keeps a part
-            kind = "reduce-scatter"
-        share = 1.0 if kind == "collective-permute" else (1 - 1 / devices) if devices else 1.0
-        total, times = totals[kind], module.runs[name]
-        total.count += times
-        total.bytes += times * size
-        total.sent += times * size * share * (2 if kind == "all-reduce" else 1)
-    return [total for total in totals.values() if total.count]
-
-
-def _running(module: Module) -> Iterator[tuple[str, Instruction]]:
-    for name, instructions in module.computations.items():
-        if module.runs[name]:
-            for instruction in instructions:
-                yield name, instruction
-
-
-def _result(instruction: Instruction) -> str:
-    """The shape of the result; of a `-start`, whose own is a tuple of operand, result and context, the result's."""
-    if instruction.opcode not in ("all-gather-start", "collective-permute-start", "reduce-scatter-start"):
-        return instruction.shape
-    parts, depth, last = [], 0, 1
-    for i, letter in enumerate(instruction.shape):
-        depth += (letter in "([{") - (letter in ")]}")
-        if (letter == "," and depth == 1) or depth == 0:
-            parts.append(instruction.shape[last:i])
-            last = i + 1
-    return parts[1]
-
-
-def group_size(attributes: str) -> int | None:
-    """How many devices take part in one group of a collective; None where all do and the text doesn't say how many.
-
-    XLA writes groups as lists `{{0,1},{2,3}}`, as `[groups,size]<=[…]`, or as axes of a mesh.
-    """
-    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
-        return len(listed[1].split(","))
-    if counted := re.search(r"replica_groups=\[\d+,(\d+)\]<=", attributes):
-        return int(counted[1])
-    if meshed := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", meshed[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", meshed[2]))
-    if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", attributes):
-        return pairs[1].count("{")
-    return None
-
-
-# --- floating-point operations ---------------------------------------------------------------------------------------
-
-
-def flops(module: Module) -> float:
-    """Floating-point operations of the matrix products and convolutions on one device; a multiply-add counts two.
-
-    XLA's own `cost_analysis` counts a loop's body once.
-    """
-    total = 0.0
-    for name, instruction in _running(module):
-        if instruction.opcode == "dot":
-            total += module.runs[name] * _dot(module, instruction)
-        elif instruction.opcode == "convolution":
-            total += module.runs[name] * _convolution(module, instruction)
-    return total
-
-
-def _dims(shape: str) -> tuple[int, ...]:
-    return arrays(shape)[0][1]
-
-
-def _dot(module: Module, instruction: Instruction) -> float:
-    left = _dims(module.instructions[instruction.operands[0]].shape)
-    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
-    inner = math.prod(left[int(i)] for i in contracted[1].split(",") if i) if contracted else 1
-    return 2.0 * math.prod(_dims(instruction.shape)) * inner
-
-
-def _convolution(module: Module, instruction: Instruction) -> float:
-    """The TPU's matrix products are convolutions. Of a window's places only those on an input element count, not those
-    on padding or between dilated elements: a product with batch dimensions is written with many of them.
-    """
-    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
-    if labels is None:
-        return 0.0
-    left, right = (_dims(module.instructions[name].shape) for name in instruction.operands[:2])
-    out = _dims(instruction.shape)
-    window = {}
-    if found := re.search(r"window=\{([^}]*)\}", instruction.attributes):
-        window = dict(part.split("=") for part in found[1].split())
-    spatial = sorted(letter for letter in labels[1] if letter.isdigit())
-
-    def values(key: str, default: str) -> list[str]:
-        return window[key].split("x") if key in window else [default] * len(spatial)
-
-    def number(key: str) -> int:
-        given = re.search(rf"{key}=(\d+)", instruction.attributes)
-        return int(given[1]) if given else 1
-
-    batch = left[labels[1].index("b")] // number("batch_group_count")
-    features = right[labels[2].index("i")] * right[labels[2].index("o")]  # `i` is a group's share already
-    places = 1
-    settings = zip(
-        spatial, values("stride", "1"), values("pad", "0_0"), values("lhs_dilate", "1"), values("rhs_dilate", "1")
-    )
-    for axis, stride, pad, left_dilation, right_dilation in settings:
-        places *= _places(
-            left[labels[1].index(axis)],
-            right[labels[2].index(axis)],
-            out[labels[3].index(axis)],
-            int(stride),
-            int(pad.split("_")[0]),
-            int(left_dilation),
-            int(right_dilation),
-        )
-    return 2.0 * batch * features * places
-
-
-def _places(n_in: int, window: int, n_out: int, stride: int, pad: int, left_dilation: int, right_dilation: int) -> int:
-    """Pairs of an output and a window position that meet an input element, along one axis."""
-    last = (n_in - 1) * left_dilation
-    count = 0
-    for k in range(window):
-        at = [o * stride + k * right_dilation - pad for o in range(n_out)]
-        count += sum(0 <= i <= last and i % left_dilation == 0 for i in at)
-    return count

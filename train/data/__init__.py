@@ -1,1 +1,1 @@
-"""Rows, tokens and batches: from files (or the built-in generator) to fixed shapes of token ids."""
+"""Turns rows, from files, the Hub or the built-in generator, into batches of token ids of few shapes."""

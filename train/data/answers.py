@@ -1,15 +1,15 @@
-"""The gold answers of a question, as a column of text holds them: one answer as it is, or a JSON list of several."""
+"""Reads the gold answers of a question from a value of text: one answer as it is, or a JSON list of several."""
 
 import json
 
-from train.data.files import short
+from metrics.rows import short
 
 
 def gold_answers(value: str | None) -> list[str]:
-    """The distinct answers in their order, those without a word left out; [] where there is none.
+    """Returns the distinct answers in their order, those without a word left out; [] where there is none.
 
-    Raises ValueError for what looks like JSON and isn't a list of texts: a table that was written with Python's own
-    notation would otherwise become an answer.
+    Raises ValueError for what looks like JSON and isn't a list of texts: else a list in Python's own notation would
+    become an answer.
     """
     if value is None or not value.strip():
         return []

@@ -1,4 +1,4 @@
-"""Batches: for training by (seed, epoch) alone and packed, for scoring by length, so that little is padded."""
+"""Makes batches: for training by (seed, epoch) alone and packed, for scoring by length, so that little is padded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from train.data.tokens import Encoded
 
 
 class TrainBatches:
-    """Endless packed batches. Step s is at hand without the steps before it.
+    """Makes packed training batches without end; that of step s is made without those of the steps before it.
 
     The examples are shuffled anew each epoch, by (seed, epoch) alone; a batch may cross from one epoch into the next.
     """
@@ -27,7 +27,7 @@ class TrainBatches:
         row_cost: Callable[[int, int], float] = sum_of_lengths,
         row_multiple: int = 1,
     ) -> None:
-        """`row_cost` and `row_multiple` as `Packer` takes them.
+        """Takes n inputs and their n targets; `row_cost` and `row_multiple` are as `Packer` takes them.
 
         Raises ValueError where inputs and targets don't match, or there is nothing to batch.
         """
@@ -42,30 +42,31 @@ class TrainBatches:
         self._order = grain.MapDataset.range(len(inputs)).seed(seed).shuffle().repeat().batch(batch_size)
 
     def indices(self, step: int) -> np.ndarray:
-        """The examples of step `step` (from 0), [batch_size] int64."""
+        """Returns the examples of step `step` (from 0), [batch_size] int64."""
         return np.asarray(self._order[step], np.int64)
 
     def batch(self, step: int) -> Batch:
-        """The batch of step `step` (from 0)."""
+        """Returns the batch of step `step` (from 0)."""
         return self.packer(self.indices(step))
 
     __call__ = batch
 
 
 class ScoringBatch(NamedTuple):
-    """Rows that are scored together, and the shape to which they are padded."""
+    """Names rows that are scored together, and the shape to which they are padded."""
 
     rows: np.ndarray  # [at most row_count] int64
     length: int
-    row_count: int  # rows of the shape: what `rows` leaves of it is filled up with empty ones
+    row_count: int  # of the shape: where `rows` are fewer, empty rows fill it up
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a batch may hold: `tokens` positions, its inputs' and its outputs' together.
+    """Limits a batch to `tokens` positions, its inputs' and its outputs' together.
 
-    `outputs` says how many positions a row padded to a length has beside it. Row counts are multiples of
-    `row_multiple`, the devices that share a batch. Where not even so many rows fit, so many go all the same.
+    `outputs` maps the length of a padded input to the number of its row's output positions. Row counts are multiples of
+    `row_multiple`, the devices that share a batch. Where not even that many rows fit, a batch has that many all the
+    same.
     """
 
     tokens: int
@@ -73,30 +74,32 @@ class Budget:
     row_multiple: int = 1
 
     def rows(self, length: int) -> int:
-        """The most rows of a batch that is padded to `length`."""
+        """Returns the most rows that a batch padded to `length` may have."""
         return max(self.tokens // (length + self.outputs(length)) // self.row_multiple, 1) * self.row_multiple
 
     def batches(self, n: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How `n` rows are cut where a batch may have `most`: into how many batches, and how many rows each has.
+        """Returns into how many batches `n` rows are cut where a batch may have `most`, and how many rows each has.
 
-        As few batches as hold them, all of one shape, with no more rows than that takes: the fewest empty ones.
+        There are as few batches as can hold the rows, all of one shape, with as few empty rows as that allows. All
+        arrays are integer and are broadcast against each other.
         """
         count = -(-n // most)
         each = -(-n // np.maximum(count, 1))
         return count, -(-each // self.row_multiple) * self.row_multiple
 
 
-_LENGTHS = 512  # more are not told apart: the plan takes their square of steps
+_LENGTHS = 512  # more are not distinguished: the plan takes their square of steps
 _ROWS_A_LENGTH = 64  # fewer rows than that are not worth another shape's compilation
 
 
 def scoring_batches(lengths: np.ndarray, budget: Budget, buckets: int) -> list[ScoringBatch]:
-    """Every row once, in batches of like length within `budget`, each padded to one of at most `buckets` lengths.
+    """Cuts rows into batches of like length within `budget`, each padded to one of at most `buckets` lengths.
 
-    `lengths` is [n] integer, 1 or more. Batches come by rising length; those of one length have one shape, and only
-    the first of them may hold fewer rows. Each row is padded to the shortest of the lengths that holds it. Of all sets
-    of lengths it is one with the fewest input positions, empty rows included, by dynamic programming over the distinct
-    lengths; where the longest is beyond 512, over that many roundings up. Raises ValueError for `buckets` below 1.
+    `lengths` [n] integer are those of the rows, 1 or more; every row is in one batch. Batches come by rising length;
+    those of one length have one shape, and only the first of them may hold fewer rows. Each row is padded to the
+    shortest of the lengths that holds it. The lengths are those with the fewest input positions, empty rows included,
+    found by dynamic programming over the distinct lengths of rows or, where the longest is beyond 512, over as many
+    multiples that lengths are rounded up to. Raises ValueError for `buckets` below 1.
     """
     if buckets < 1:
         raise ValueError(f"buckets={buckets}: expected 1 or more")
@@ -119,9 +122,10 @@ def scoring_batches(lengths: np.ndarray, budget: Budget, buckets: int) -> list[S
 
 
 def plan_batches(infer: Infer, lengths: np.ndarray, budget: Budget) -> list[ScoringBatch]:
-    """Batches over the fewest lengths that keep padding under `max_padding`: each length is compiled by itself.
+    """Cuts rows into batches of the fewest lengths that keep padding under `infer.max_padding`.
 
-    A small split has fewer lengths than `length_buckets`, whatever the padding: one for 64 rows.
+    Each length is compiled by itself, so that a small split has fewer of them than `infer.length_buckets`, whatever the
+    padding: one for 64 rows. `lengths` and `budget` are as `scoring_batches` takes them.
     """
     for buckets in range(1, worthwhile_lengths(len(lengths), infer.length_buckets) + 1):
         batches = scoring_batches(lengths, budget, buckets)
@@ -131,12 +135,12 @@ def plan_batches(infer: Infer, lengths: np.ndarray, budget: Budget) -> list[Scor
 
 
 def worthwhile_lengths(n: int, buckets: int) -> int:
-    """At most `buckets`, and one for 64 of `n` rows."""
+    """Returns how many lengths `n` rows are worth: one for 64 rows, and at most `buckets`."""
     return max(min(buckets, -(-n // _ROWS_A_LENGTH)), 1)
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[ScoringBatch]) -> float:
-    """The share of input positions that hold no token, those of empty rows included."""
+    """Returns the share of input positions that hold no token, those of empty rows included."""
     positions = sum(batch.row_count * batch.length for batch in batches)
     tokens = sum(int(np.sum(np.asarray(lengths)[batch.rows])) for batch in batches)
     return 1 - tokens / positions if positions else 0.0

@@ -1,9 +1,9 @@
-"""The built-in data: short review-like sentences, most of them easy, some decided by how they are built.
+"""Generates the built-in data: short sentences like those of reviews, most of them easy, some decided by structure.
 
-*easy*: the words decide; counting them is enough. *composition*: negation, reports and contrast turn the meaning;
-for each, the sentiment word and what turns it are drawn independently, so that no weighing of words, nor of words at
-positions, says anything about the label. *noise*: an easy sentence with its label turned round; nobody can know.
-A model has to be large enough to learn the second kind, and should be unsure of the third.
+There are three kinds. *easy*: the words decide, and counting them is enough. *composition*: negation, reports and
+contrast turn the meaning. The sentiment word and what turns it are drawn independently, so that neither words nor words
+at positions tell the label by themselves. *noise*: an easy sentence with the opposite label, which nobody can know. A
+model has to be large enough to learn the second kind, and should be unsure of the third.
 """
 
 import random
@@ -47,7 +47,7 @@ _TRUE = ("it is true that", "it is false that")
 
 
 def parameters(dataset: Dataset) -> dict[str, int]:
-    """What the rows depend on, beside VERSION."""
+    """Returns the settings that the rows depend on, beside VERSION."""
     return {
         "generator_seed": dataset.generator_seed,
         "train_examples": dataset.train_examples or TRAIN_EXAMPLES,
@@ -56,7 +56,7 @@ def parameters(dataset: Dataset) -> dict[str, int]:
 
 
 def rows(split: str, dataset: Dataset) -> list[dict[str, str]]:
-    """The rows of `train`, `validation` or `test`: text, label (negative or positive), slice_kind, example_id.
+    """Returns the rows of `train`, `validation` or `test`: text, label (negative or positive), slice_kind, example_id.
 
     Each split has its own stream: a smaller split is the beginning of a larger one. No text is in two splits, and
     none is twice in validation or test. Raises EdgewiseError for more examples than there are texts.
@@ -87,7 +87,10 @@ def rows(split: str, dataset: Dataset) -> list[dict[str, str]]:
 
 
 class _Draw:
-    """Draws from one stream. Of Python's generator only `random()` promises the same numbers in later versions."""
+    """Draws at random from one stream.
+
+    Of Python's generator only `random()` promises the same numbers in later versions.
+    """
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed).random
@@ -119,11 +122,12 @@ def _sentence(draw: _Draw, kind: str, positive: bool) -> str:
 
 
 def _word(draw: _Draw, positive: bool) -> str:
-    return draw.one(_POSITIVE if positive else _NEGATIVE)
+    word: str = draw.one(_POSITIVE if positive else _NEGATIVE)
+    return word
 
 
 def _clause(draw: _Draw, positive: bool, modifier: str | None = None) -> str:
-    """`the plot felt very dull`; `modifier` takes the place of the intensifier."""
+    """Builds `the plot felt very dull`; `modifier` takes the place of the intensifier."""
     words = ["the", draw.one(_SUBJECTS), draw.one(_COPULAS)]
     if modifier is not None:
         words.append(modifier)
@@ -140,7 +144,7 @@ def _framed(draw: _Draw, sentence: str) -> str:
 
 
 def _easy(draw: _Draw, positive: bool) -> str:
-    """`the cast felt warm and my friends came along and the dialogue was sharp`: every sentiment word says the same."""
+    """Builds `the cast felt warm and my friends came along`: every sentiment word has the label's polarity."""
     clauses = [_clause(draw, positive)]
     if draw.chance(0.6):
         clauses.append(_clause(draw, positive))
@@ -153,14 +157,14 @@ def _easy(draw: _Draw, positive: bool) -> str:
 
 
 def _negation(draw: _Draw, positive: bool) -> str:
-    """`for me , the plot was never dull`."""
+    """Builds `for me , the plot was never dull`."""
     turned = draw.chance(0.5)
     modifier = draw.one(["not", "never"] if turned else ["truly", "always"])
     return _framed(draw, _clause(draw, positive ^ turned, modifier))
 
 
 def _report(draw: _Draw, positive: bool) -> str:
-    """`nobody would say that it is false that the plot was not dull`: each part turns the meaning or leaves it."""
+    """Builds `nobody would say that it is false that the plot was not dull`: each part turns the meaning or not."""
     openings = [_SAID, _TRUE] if draw.chance(NESTED_REPORTS) else [draw.one([_SAID, _TRUE])]
     turns = [draw.chance(0.5) for _ in [*openings, "the clause"]]
     parts = [opening[turned] for opening, turned in zip(openings, turns, strict=False)]
@@ -168,13 +172,13 @@ def _report(draw: _Draw, positive: bool) -> str:
 
 
 def _scope(draw: _Draw, positive: bool) -> str:
-    """`the plot was not good and the cast was truly dull`: one word is turned, and it matters which."""
+    """Builds `the plot was not good and the cast was truly dull`: one word is turned, and it matters which."""
     clauses = [_clause(draw, not positive, "not"), _clause(draw, positive, "truly")]
     return " and ".join(draw.shuffled(clauses))
 
 
 def _contrast(draw: _Draw, positive: bool) -> str:
-    """`the plot was partly good but the cast was mainly dull`: the words disagree, and the larger part decides."""
+    """Builds `the plot was partly good but the cast was mainly dull`: the larger part decides."""
     clauses = [
         _clause(draw, positive, draw.one(["mainly", "mostly"])),
         _clause(draw, not positive, draw.one(["partly", "slightly"])),

@@ -1,4 +1,4 @@
-"""A split's texts in token ids, encoded once: kept on disk under its fingerprint, read back memory-mapped."""
+"""Encodes a split's texts once: their token ids are kept on disk by its fingerprint and read back memory-mapped."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.sources import Split, say
+from train.data.notices import print_once
+from train.data.splits import Split
 from train.data.tokens import Encoded, Vocabulary
 
 _VERSION = 1  # goes up with every change to what `Vocabulary.encode` gives
@@ -18,10 +19,10 @@ _ENCODING = threading.Lock()  # of the threads of one process, the first encodes
 
 
 def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path, what: str = "inputs") -> Encoded:
-    """The split's inputs or targets, cut to `max_length` tokens, from under `cache` where they are encoded already.
+    """Returns the ids of the split's inputs or targets (`what`), cut to `max_length` tokens.
 
-    Says on stderr how many were cut. Two processes may encode at once: each writes a folder of its own, and
-    the first to be done gives it the name.
+    They are read from `cache` where they have been encoded before. How many texts are cut is printed on stderr. Two
+    processes may encode at once: each writes a folder of its own, and the first to be done gives it the name.
     """
     texts = {"inputs": split.inputs, "targets": split.targets}[what]
     key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
@@ -34,7 +35,7 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
             _write(encoded, folder)
             encoded = _read(folder, len(split)) or encoded  # mapped: the copy in memory goes
     if encoded.truncated:
-        say(
+        print_once(
             f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} {what} "
             f"({encoded.truncated / len(split):.1%}) are longer than {max_length} tokens and are cut"
         )
@@ -42,7 +43,7 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
 
 
 def _read(folder: Path, n: int) -> Encoded | None:
-    """None where there is nothing, or nothing whole."""
+    """Reads an encoding of `n` texts; returns None where there is none, or not all of it."""
     try:
         truncated = json.loads((folder / "about.json").read_text())["truncated"]
         # Plain arrays over the maps: np.memmap costs at every slice.
@@ -55,6 +56,7 @@ def _read(folder: Path, n: int) -> Encoded | None:
 
 
 def _write(encoded: Encoded, folder: Path) -> None:
+    """Writes an encoding for `_read`, whole or not at all."""
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)
@@ -68,6 +70,6 @@ def _write(encoded: Encoded, folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.rename(temporary, folder)
     except OSError as error:
-        say(f"the encoding is not kept: {error}")  # a full disk or a read-only cache stops no one
+        print_once(f"the encoding is not kept: {error}")  # a full disk or a read-only cache stops no one
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

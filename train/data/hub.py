@@ -1,4 +1,4 @@
-"""Datasets from the Hugging Face Hub: the commit behind a revision, and its files, by way of the Hub's own cache.
+"""Reads datasets from the Hugging Face Hub: the commit behind a revision, and its files, through the Hub's own cache.
 
 The Hub is at HF_ENDPOINT, its cache under HF_HOME; HF_HUB_OFFLINE=1 uses the cache alone. What has been loaded once
 loads without a network: first the revision is resolved to a commit (remembered by the cache), then everything is read
@@ -13,16 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Dataset
-from train.data.files import Columns, Wanted, from_arrow, listed, read_columns
+from metrics.rows import Columns, Wanted, from_arrow, listed, read_columns
 
 # What `datasets` needs of a repository: its card, which says what the configs and splits are, and files of rows.
 _ROWS = ["README.md", "*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.csv.gz", "*.json.gz", "*.jsonl.gz"]
 
 
 def revision(dataset: Dataset) -> str:
-    """The commit (40 hex digits) that `dataset.hub_revision` stands for now, or stood for when there was a network.
+    """Returns the commit (40 hex digits) that `dataset.hub_revision` names now, or named when there was a network.
 
     Raises EdgewiseError for an unknown id or revision, and where neither the Hub nor the cache knows.
     """
@@ -30,11 +30,11 @@ def revision(dataset: Dataset) -> str:
         return dataset.hub_revision
     assert dataset.hub_id is not None
     with _explained(dataset):
-        return _resolved(dataset.hub_id, dataset.hub_revision)
+        return _commit_of(dataset.hub_id, dataset.hub_revision)
 
 
 def split_names(dataset: Dataset) -> list[str]:
-    """The names that the repository gives its splits; downloads what `read_split` would."""
+    """Returns the names that the repository gives its splits; downloads what `read_split` would."""
     if dataset.hub_files is not None:
         return list(dataset.hub_files)
     with _explained(dataset):
@@ -45,7 +45,7 @@ def split_names(dataset: Dataset) -> list[str]:
 
 
 def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str], Columns]:
-    """The names of all columns of one split, and the values of the wanted ones as text; None is a missing value.
+    """Reads one split; returns the names of all columns, and the values of the wanted ones, None where one is missing.
 
     Raises EdgewiseError where the Hub and its cache don't have it, or it can't be read.
     """
@@ -74,7 +74,7 @@ def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str],
 
 
 @lru_cache(maxsize=64)
-def _resolved(hub_id: str, name: str) -> str:
+def _commit_of(hub_id: str, name: str) -> str:
     # Once a process: every cell of a multirun asks, and all of them should have the same rows.
     from huggingface_hub import HfApi  # most of a second to import
 
@@ -82,7 +82,7 @@ def _resolved(hub_id: str, name: str) -> str:
 
 
 def _snapshot(dataset: Dataset) -> Path:
-    """The folder of the commit's files, downloaded where they are not there yet."""
+    """Returns the folder of the commit's files, which are downloaded where they are not there yet."""
     from huggingface_hub import snapshot_download
 
     patterns = _ROWS if dataset.hub_files is None else list(dataset.hub_files.values())
@@ -113,11 +113,12 @@ def _explained(dataset: Dataset) -> Iterator[None]:
 
 
 def _explanation(dataset: Dataset, error: Exception) -> str:
+    """Returns the message for an error of the Hub's or of `datasets`' code: what was asked for and what to do."""
     from huggingface_hub import constants, errors
 
     hub = f"the Hub ({constants.ENDPOINT})"
     instead = "or give dataset.path=DIR, a folder with the dataset's files (docs/datasets.md says which)"
-    first = (str(error).splitlines() or [""])[0]
+    first = first_line(error)
     if isinstance(error, errors.HFValidationError):
         return f"dataset.hub_id={dataset.hub_id}: not an id of a dataset, such as stanfordnlp/imdb: {first}"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -157,7 +158,7 @@ def _is_network(error: Exception, errors: Any) -> bool:
 
 
 def _root(error: BaseException) -> str:
-    """The first cause, in one line."""
+    """Returns the type and message of the first cause, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return f"{type(error).__name__}: {first_line(error)}"

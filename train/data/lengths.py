@@ -1,26 +1,29 @@
-"""A few lengths that stand for many, because each shape is compiled by itself."""
+"""Chooses a few lengths that stand for many, because each shape is compiled by itself."""
 
 import numpy as np
 
 
 def covering(longest: np.ndarray, buckets: int) -> np.ndarray:
-    """At most `buckets` of the values of `longest` [m], sorted, that cover it with the least sum of roundings up."""
+    """Returns at most `buckets` values of `longest` [m], rising, to which all its values are rounded up.
+
+    Of all such choices, its values grow by the least in sum.
+    """
     values, counts = np.unique(longest, return_counts=True)  # [v]
     if len(values) <= buckets:
-        return values
-    return values[cheapest_runs(values * between(counts), buckets)]
+        return np.asarray(values)
+    return np.asarray(values[cheapest_runs(values * between(counts), buckets)])
 
 
 def between(counts: np.ndarray) -> np.ndarray:
-    """[v + 1, v]: at [i, j], the sum of counts i to j, of `counts` [v]; what it is for i > j + 1 is no sum."""
+    """Returns sums of `counts` [v], as [v + 1, v]: at [i, j], of counts i to j. Entries of i > j + 1 mean nothing."""
     below = np.concatenate([[0], np.cumsum(counts)])  # [v + 1]
-    return below[1:] - below[:, None]
+    return np.asarray(below[1:] - below[:, None])
 
 
 def cheapest_runs(costs: np.ndarray, most: int) -> np.ndarray:
-    """Cuts v values in a row into at most `most` runs of the least total cost: the last index of each run, rising.
+    """Cuts v values in a row into at most `most` runs of the least total cost; returns each run's last index, rising.
 
-    `costs` [v + 1, v] integer: at [i, j], i <= j, what a run of the values i to j costs; nothing else is looked at.
+    `costs` [v + 1, v] integer: at [i, j], i <= j, what a run of the values i to j costs; other entries are ignored.
     By dynamic programming, in `most`·v² steps.
     """
     v = costs.shape[1]

@@ -1,4 +1,4 @@
-"""Where a dataset's rows come from: the built-in generator, a folder of files, or the Hub. Rows as they are there."""
+"""Reads rows as they are where a dataset comes from: the built-in generator, a folder of files, or the Hub."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -9,8 +9,8 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import ENDINGS, Columns, Wanted, listed, read_columns
 from train.data import demo, hub
-from train.data.files import ENDINGS, Columns, Wanted, listed, read_columns
 
 SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}  # split -> its file names
 ALL = "all"  # the one part of a source that is not split yet
@@ -18,7 +18,7 @@ ALL = "all"  # the one part of a source that is not split yet
 
 @dataclass
 class Table:
-    """Rows as they are in the source."""
+    """Holds rows as they are in the source."""
 
     where: str  # the file, or what else to name in an error
     names: list[str]  # of all columns
@@ -26,66 +26,74 @@ class Table:
 
 
 class Origin(ABC):
-    """One source of rows. `lenient` skips, and counts, rows that lack a value: nobody can mend the Hub's."""
+    """Reads the rows of one place.
+
+    A `lenient` origin skips, and counts, rows that lack a value: nobody can mend the Hub's.
+    """
 
     lenient = False
 
     @abstractmethod
     def parts(self) -> list[str]:
-        """The splits there are, in the order train, validation, test; or `all` alone."""
+        """Names the splits that there are, in the order train, validation, test; or `all` alone."""
 
     @abstractmethod
     def table(self, part: str, wanted: Wanted) -> Table:
-        """The rows of one part. Raises EdgewiseError for one that isn't there, and for unreadable files."""
+        """Reads the rows of one part. Raises EdgewiseError for one that isn't there, and for unreadable files."""
 
     @abstractmethod
     def digest_parts(self) -> dict[str, Any]:
-        """What decides the rows, as JSON; parses nothing."""
+        """Returns what decides the rows, as JSON values; parses nothing."""
 
     @abstractmethod
     def record(self) -> dict[str, Any]:
-        """Where the rows are from, for people: names, checksums, the Hub's id and commit; no local paths."""
+        """Says where the rows are from, for people: names, checksums, the Hub's id and commit; no local paths."""
 
     def labels(self, part: str, wanted: Wanted) -> Table | None:
-        """The labels of a part that keeps them in a file of their own."""
+        """Reads the labels of a part that keeps them in a file of their own; None where it doesn't."""
         return None
 
 
 def is_generated(dataset: Dataset) -> bool:
+    """Returns whether the rows come from the built-in generator."""
     return dataset.name == "demo" and dataset.path is None
 
 
 def origin_of(dataset: Dataset) -> Origin:
-    """The dataset's origin: `dataset.path` before the Hub. Raises EdgewiseError for a folder that can't be used."""
+    """Returns the dataset's origin, `dataset.path` before the Hub; EdgewiseError for a folder that can't be used."""
     if is_generated(dataset):
         return Generator(dataset)
     return HubRepository(dataset) if dataset.path is None else Folder(dataset)
 
 
 class Generator(Origin):
-    """The demo's."""
+    """Generates the demo's rows."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
 
     def parts(self) -> list[str]:
+        """Names all three splits."""
         return list(SPLITS)
 
     def table(self, part: str, wanted: Wanted) -> Table:
+        """Generates the rows of one split."""
         rows = demo.rows(part, self._dataset)
         names = list(rows[0]) if rows else []
         columns: Columns = {name: [row[name] for row in rows] for name in names if wanted(name)}
         return Table(f"the {self._dataset.name} generator's {part} split", names, columns)
 
     def digest_parts(self) -> dict[str, Any]:
+        """Returns the generator's version and settings."""
         return {"generator": demo.VERSION, "parameters": demo.parameters(self._dataset)}
 
     def record(self) -> dict[str, Any]:
+        """Returns the generator's version and settings."""
         return self.digest_parts()
 
 
 class HubRepository(Origin):
-    """A dataset on the Hub, at one commit."""
+    """Reads a dataset on the Hub, at one commit."""
 
     lenient = True
 
@@ -93,25 +101,29 @@ class HubRepository(Origin):
         self._dataset = dataset
 
     def parts(self) -> list[str]:
+        """Names the dataset's splits that the repository has, or `all` where it is not split."""
         there = hub.split_names(self._dataset)
-        return [ALL] if ALL in there else [name for name in SPLITS if self._there(name) in there]
+        return [ALL] if ALL in there else [name for name in SPLITS if self._name_there(name) in there]
 
     def table(self, part: str, wanted: Wanted) -> Table:
+        """Reads one part, which is downloaded where the cache does not have it."""
         there = hub.split_names(self._dataset)
-        name = self._there(part)
+        name = self._name_there(part)
         if name not in there:
             raise EdgewiseError(f"{self._dataset.hub_id} has no {name or part} split; found {listed(there)}")
         return Table(f"{self._dataset.hub_id}, {name}", *hub.read_split(self._dataset, name, wanted))
 
-    def _there(self, part: str) -> str | None:
-        """The repository's name for a split; None where the dataset doesn't use one."""
+    def _name_there(self, part: str) -> str | None:
+        """Returns the repository's name for a split; None where the dataset doesn't use one."""
         return part if self._dataset.splits is None or part not in SPLITS else self._dataset.splits.get(part)
 
     def labels(self, part: str, wanted: Wanted) -> Table | None:
+        """Reads the labels that `hub_files` names beside the part's rows."""
         name = f"{part}_labels"
         return self.table(name, wanted) if name in (self._dataset.hub_files or {}) else None
 
     def digest_parts(self) -> dict[str, Any]:
+        """Returns the id, the commit, and which of its files are read."""
         dataset = self._dataset
         return {
             "hub": dataset.hub_id,
@@ -121,40 +133,46 @@ class HubRepository(Origin):
         } | ({"splits": dataset.splits} if dataset.splits else {})
 
     def record(self) -> dict[str, Any]:
+        """Returns the id, the commit, and which of its files are read."""
         return {key: value for key, value in self.digest_parts().items() if value is not None}
 
 
 class Folder(Origin):
-    """A folder with a file for each split, or, where the dataset says how to split them, one file of all rows."""
+    """Reads a folder with a file for each split or, where the dataset says how to split them, one file of all rows."""
 
     def __init__(self, dataset: Dataset) -> None:
         assert dataset.path is not None
         self._dataset = dataset
         self._folder = Path(dataset.path).expanduser()
-        self._files, self._label_files = self._found()
+        self._files, self._label_files = self._find_files()
 
     def parts(self) -> list[str]:
+        """Names the splits that have a file."""
         return list(self._files)
 
     def table(self, part: str, wanted: Wanted) -> Table:
+        """Reads the part's file."""
         file = self._file(part)
         return Table(str(file), *read_columns(file, wanted))
 
     def labels(self, part: str, wanted: Wanted) -> Table | None:
+        """Reads the part's file of labels."""
         file = self._label_files.get(part)
         return None if file is None else Table(str(file), *read_columns(file, wanted))
 
     def digest_parts(self) -> dict[str, Any]:
+        """Returns the sha256 of each part's file."""
         return {part: _digest(file) for part, file in self._all_files().items()}
 
     def record(self) -> dict[str, Any]:
+        """Returns the name and sha256 of each part's file."""
         return {part: {"file": file.name, "sha256": _digest(file)} for part, file in self._all_files().items()}
 
     def _all_files(self) -> dict[str, Path]:
         return self._files | {f"{part}_labels": file for part, file in self._label_files.items()}
 
-    def _found(self) -> tuple[dict[str, Path], dict[str, Path]]:
-        """Split -> its file, in the order train, validation, test; and split -> the file of its labels."""
+    def _find_files(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Finds the file of each split, in the order train, validation, test, and the file of its labels."""
         dataset, folder = self._dataset, self._folder
         splits_itself = dataset.test_share is not None
         if splits_itself and folder.is_file() and folder.suffix[1:] in ENDINGS:
@@ -170,9 +188,9 @@ class Folder(Origin):
         for split, stems in SPLITS.items():
             if dataset.file_prefix:
                 stems += tuple(dataset.file_prefix + stem for stem in stems)
-            if file := self._one(split, stems):
+            if file := self._file_named(split, stems):
                 files[split] = file
-                if dataset.join_column and (file := self._one(split, tuple(f"{stem}_labels" for stem in stems))):
+                if dataset.join_column and (file := self._file_named(split, tuple(f"{stem}_labels" for stem in stems))):
                     label_files[split] = file
         for split, there in (dataset.splits or {}).items():
             if split not in files and there in files:
@@ -183,7 +201,8 @@ class Folder(Origin):
                 files[ALL] = data[0]
         return files, label_files
 
-    def _one(self, split: str, stems: tuple[str, ...]) -> Path | None:
+    def _file_named(self, split: str, stems: tuple[str, ...]) -> Path | None:
+        """Returns the file with one of the names `stems`, None where there is none; EdgewiseError for several."""
         found = [file for stem in stems for ending in ENDINGS if (file := self._folder / f"{stem}.{ending}").is_file()]
         if len(found) > 1:
             raise EdgewiseError(

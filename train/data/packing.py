@@ -1,13 +1,13 @@
-"""Packing: the examples of a batch side by side in as few rows as they need, so that hardly a position is padding.
+"""Packs the examples of a batch side by side into as few rows as they need, so that hardly a position is padding.
 
 A row has room for `input_length` input tokens and for some target tokens; the examples in it are segments 1, 2, …, each
 in the same segment of inputs and targets. Attention stays inside a segment, so loss and gradient are those of one
 example a row, and the batch is exactly its examples. Shapes are few, because each is compiled by itself.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _ROW_COUNTS = 4  # most batches are rounded up to one of so many counts of rows
 
 @dataclass
 class Batch:
-    """Packed rows, int32: `inputs` [R, S], `targets` [R, T], and the segment of each position. 0 is padding in all."""
+    """Holds packed rows, int32: `inputs` [R, S], `targets` [R, T], and each position's segment; 0 is padding in all."""
 
     inputs: np.ndarray
     input_segments: np.ndarray
@@ -33,20 +33,21 @@ class Batch:
 
     @property
     def padding(self) -> float:
-        """The share of the encoder's positions that hold no token."""
+        """Returns the share of the encoder's positions that hold no token."""
         return float(np.mean(self.input_segments == 0))
 
 
 def sum_of_lengths(input_length: int, target_length: int) -> float:
-    """A row's cost where every position costs the same."""
+    """Returns a row's cost where every position costs the same."""
     return float(input_length + target_length)
 
 
 class Packer:
-    """Packs batches of `batch_size` examples. The shapes follow from the lengths alone, not from the batch at hand.
+    """Packs batches of examples into rows of few shapes, which follow from the lengths alone, not from the batch.
 
     `input_length` is that of the longest input, or a small multiple of it that wastes less; `target_lengths` are one
-    that takes every target and, where most batches have none of the long ones, a shorter one.
+    that takes every target and, where most batches have none of the long ones, a shorter one before it. Most batches
+    have one of the `row_counts` [c] int64, rising.
     """
 
     def __init__(
@@ -57,59 +58,94 @@ class Packer:
         row_cost: Callable[[int, int], float] = sum_of_lengths,
         row_multiple: int = 1,
     ) -> None:
-        """`row_cost` is what a row of so many input and target positions costs; row counts are whole multiples of
+        """Chooses the shapes by batches of `batch_size` examples that it draws.
+
+        `row_cost` says what a row of so many input and target positions costs. Row counts are whole multiples of
         `row_multiple`, the devices that share a batch.
         """
-        self._inputs, self._targets = inputs, targets
+        self._inputs, self._targets, self._row_multiple = inputs, targets, row_multiple
         sizes = np.stack([inputs.lengths, targets.lengths], axis=1)  # [n, 2]
         rng = np.random.default_rng(0)
-        trials = [sizes[rng.integers(0, len(sizes), batch_size)] for _ in range(_TRIALS)]
-        shortest, longest = -(-int(sizes[:, 0].max()) // 8) * 8, int(sizes[:, 1].max())
-        ratio = sizes[:, 1].mean() / sizes[:, 0].mean()
 
-        def rows(room: tuple[int, int], some: list[np.ndarray]) -> float:
-            return float(np.mean([first_fit(np.minimum(trial, room), *room)[:, 0].max() + 1 for trial in some]))
+        def draw(batches: int) -> list[np.ndarray]:
+            return [sizes[rng.integers(0, len(sizes), batch_size)] for _ in range(batches)]
 
-        def cost(room: tuple[int, int], some: list[np.ndarray]) -> float:
-            return rows(room, some) * row_cost(*room)
-
-        rooms = [
-            (length, max(longest, int(np.ceil(length * ratio * slack))))
-            for length in (shortest * times for times in _TIMES_LONGEST)
-            if length == shortest or length <= _LONG_ROW
-            for slack in _SLACK
-        ]
-        best = min(dict.fromkeys(rooms), key=lambda room: cost(room, trials))
-        self.input_length, widest = best
-        self.target_lengths = [widest]
-        for length in sorted({int(np.ceil(self.input_length * ratio * slack)) for slack in _SLACK}):
-            fitting = [trial for trial in trials if trial[:, 1].max() <= length < longest]
-            if 2 * len(fitting) >= _TRIALS and cost((self.input_length, length), fitting) < 0.95 * cost(best, fitting):
-                self.target_lengths.insert(0, length)
-                break
-        drawn = (sizes[rng.integers(0, len(sizes), batch_size)] for _ in range(_COUNT_TRIALS))
-        counts = np.array([first_fit(trial, *best)[:, 0].max() + 1 for trial in drawn])
-        self._row_multiple = row_multiple
-        self.row_counts = np.unique(self._whole(covering(counts, _ROW_COUNTS)))
+        trials = draw(_TRIALS)
+        targets_an_input = float(sizes[:, 1].mean() / sizes[:, 0].mean())
+        room = _cheapest_room(sizes, targets_an_input, trials, row_cost)
+        self.input_length = room[0]
+        self.target_lengths = _target_lengths(room, targets_an_input, int(sizes[:, 1].max()), trials, row_cost)
+        counts = np.array([_rows_taken(batch, room) for batch in draw(_COUNT_TRIALS)])
+        self.row_counts = np.unique(-(-covering(counts, _ROW_COUNTS) // row_multiple) * row_multiple)
 
     def __call__(self, examples: np.ndarray) -> Batch:
-        """The batch of `examples` [n], indices into the inputs and targets."""
+        """Packs the batch of `examples` [n], indices into the inputs and targets."""
         examples = np.asarray(examples, np.int64)
         sizes = np.stack([_lengths(self._inputs, examples), _lengths(self._targets, examples)], axis=1)  # [n, 2]
-        length = next(n for n in self.target_lengths if n >= sizes[:, 1].max())
-        places = first_fit(sizes, self.input_length, length)
+        target_length = next(length for length in self.target_lengths if length >= sizes[:, 1].max())
+        places = first_fit(sizes, self.input_length, target_length)
         needed = int(places[:, 0].max()) + 1
-        rows = int(next((n for n in self.row_counts if n >= needed), self._whole(needed)))
-        inputs, input_segments = _laid(self._inputs, examples, places[:, [0, 1, 3]], rows, self.input_length)
-        targets, target_segments = _laid(self._targets, examples, places[:, [0, 2, 3]], rows, length)
+        fallback = -(-needed // self._row_multiple) * self._row_multiple
+        rows = int(next((count for count in self.row_counts if count >= needed), fallback))
+        inputs, input_segments = _packed_rows(self._inputs, examples, places[:, [0, 1, 3]], rows, self.input_length)
+        targets, target_segments = _packed_rows(self._targets, examples, places[:, [0, 2, 3]], rows, target_length)
         return Batch(inputs, input_segments, targets, target_segments)
 
-    def _whole(self, rows: Any) -> Any:
-        return -(-rows // self._row_multiple) * self._row_multiple
+
+Room = tuple[int, int]  # how many input and target tokens a row takes
+
+
+def _cheapest_room(
+    sizes: np.ndarray, targets_an_input: float, trials: list[np.ndarray], row_cost: Callable[[int, int], float]
+) -> Room:
+    """Returns the room that packs the `trials` at the least cost and takes every example of `sizes` [n, 2].
+
+    Tried are rows of small multiples of the longest input, each with target lengths around what an input of that
+    length has on average, `targets_an_input` tokens for each of its own.
+    """
+    longest_input, longest_target = -(-int(sizes[:, 0].max()) // 8) * 8, int(sizes[:, 1].max())
+    rooms = [
+        (length, max(longest_target, math.ceil(length * targets_an_input * slack)))
+        for length in (longest_input * times for times in _TIMES_LONGEST)
+        if length == longest_input or length <= _LONG_ROW
+        for slack in _SLACK
+    ]
+    return min(dict.fromkeys(rooms), key=lambda room: _mean_cost(trials, room, row_cost))
+
+
+def _target_lengths(
+    room: Room,
+    targets_an_input: float,
+    longest_target: int,
+    trials: list[np.ndarray],
+    row_cost: Callable[[int, int], float],
+) -> list[int]:
+    """Returns the room's target length, and before it a shorter one that is worth a compilation, where there is one.
+
+    It is the shortest that half of the trials fit into and that packs those at 5 % less cost.
+    """
+    input_length, widest = room
+    for length in sorted({math.ceil(input_length * targets_an_input * slack) for slack in _SLACK}):
+        fitting = [trial for trial in trials if trial[:, 1].max() <= length < longest_target]
+        if 2 * len(fitting) < _TRIALS:
+            continue
+        if _mean_cost(fitting, (input_length, length), row_cost) < 0.95 * _mean_cost(fitting, room, row_cost):
+            return [length, widest]
+    return [widest]
+
+
+def _mean_cost(batches: list[np.ndarray], room: Room, row_cost: Callable[[int, int], float]) -> float:
+    """Returns what a batch of these costs on average in rows of this room; targets beyond it are cut for the count."""
+    return float(np.mean([_rows_taken(np.minimum(batch, room), room) for batch in batches])) * row_cost(*room)
+
+
+def _rows_taken(sizes: np.ndarray, room: Room) -> int:
+    """Counts the rows that examples of these `sizes` [n, 2] fill."""
+    return int(first_fit(sizes, *room)[:, 0].max()) + 1
 
 
 def first_fit(sizes: np.ndarray, input_length: int, target_length: int) -> np.ndarray:
-    """Each example's place, [n, 4] int64: its row, where it starts among inputs and among targets, its segment.
+    """Returns each example's place, [n, 4] int64: its row, its first input and target position, and its segment.
 
     `sizes` [n, 2] are the examples' input and target tokens. First-fit decreasing: the largest first, each into the
     first row that has room for both. The order of equal sizes is the order given, so the places are reproducible.
@@ -131,13 +167,14 @@ def first_fit(sizes: np.ndarray, input_length: int, target_length: int) -> np.nd
 
 
 def _lengths(texts: Encoded, rows: np.ndarray) -> np.ndarray:
-    return texts.offsets[rows + 1] - texts.offsets[rows]
+    """Returns the lengths of the texts `rows`, [len(rows)] int64; the others' aren't computed."""
+    return np.asarray(texts.offsets[rows + 1] - texts.offsets[rows])
 
 
-def _laid(
+def _packed_rows(
     texts: Encoded, examples: np.ndarray, places: np.ndarray, rows: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and segments [rows, length] int32; `places` [n, 3] are row, start and segment."""
+    """Returns ids and segments, each [rows, length] int32; `places` [n, 3] are row, start and segment."""
     counts = _lengths(texts, examples)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 0, 1, … in each example
     to = np.repeat(places[:, 0] * length + places[:, 1], counts) + within

@@ -1,4 +1,4 @@
-"""Work done ahead: the host packs the next batches and sends them to the device while the device computes."""
+"""Works ahead: the host packs the next batches and sends them to the device while the device computes."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -11,9 +11,10 @@ Made = TypeVar("Made")
 
 
 def ahead(make: Callable[[Step], Made], steps: Iterable[Step], depth: int = 2) -> Generator[Made, None, None]:
-    """`make(step)` for every step, in order; a thread makes up to `depth` of them before they are asked for.
+    """Yields `make(step)` for every step, in order; a thread makes up to `depth` of them before they are asked for.
 
-    What `make` raises is raised where its result would have come. Ending early drops what was made ahead.
+    An error of `make` is raised where its result would have come. Closing the generator early drops what was made
+    ahead.
     """
     steps = iter(steps)
     with ThreadPoolExecutor(1, "prefetch") as thread:

@@ -1,22 +1,22 @@
-"""Which rows of a source make a split: labels joined, one file drawn into two, rows left out and counted."""
+"""Selects the rows of a source that make a split: joins labels, splits one file in two, leaves rows out."""
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import Columns, Wanted, first_duplicate, invalid_unicode, is_carried, listed, short
 from train.data.answers import gold_answers
-from train.data.files import Columns, Wanted, first_duplicate, is_carried, listed, short
 from train.data.origins import ALL, Origin, Table
 
 
 @dataclass
 class Selected:
-    """The n rows taken, under the names that the config uses."""
+    """Holds the n rows taken, under the column names that the config uses."""
 
     where: str  # the file, or what else to name in an error
     columns: Columns  # name -> [n]; None is a missing value
@@ -26,18 +26,13 @@ class Selected:
 
 
 def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) -> Selected:
-    """The rows of a split with the columns `fields` (the template's), the label, example_id and slices.
+    """Returns the rows of a split with the columns `fields` (the template's), the label, example_id and slices.
 
     Raises EdgewiseError where the source lacks a column, or no row is left.
     """
     aliases = dict(dataset.columns or {})
     required = list(dict.fromkeys([*fields, dataset.label_column]))
-    taken = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
-    lists: frozenset[str] = frozenset()
-    if dataset.task == "span_qa":
-        label = dataset.label_column
-        lists = frozenset([label, *(there for there, here in aliases.items() if here == label)])
-    wanted = Wanted(taken, lists)
+    wanted = _wanted(dataset, required, aliases)
     part = ALL if split != "validation" and origin.parts() == [ALL] else split
     table = _renamed(origin.table(part, wanted), aliases)
     rows: Sequence[int] = range(_length(table))
@@ -56,19 +51,36 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
         rows = _drawn(dataset, columns, split)
         columns = _rows_of(columns, rows)
         numbers = range(len(rows))
-    reasons = _reasons(dataset, origin.lenient, columns, fields)
-    if reasons:
-        skipped.update(reasons.values())
-        kept = [i for i in range(len(rows)) if i not in reasons]
-        if not kept:
-            raise EdgewiseError(f"{table.where}: every row is left out ({counts(skipped)}); expected labelled rows")
-        columns = _rows_of(columns, kept)
-        rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]
-    return Selected(table.where, columns, rows, numbers, dict(skipped))
+    selected = Selected(table.where, columns, rows, numbers, {})
+    return _without(selected, _reasons(dataset, origin.lenient, columns, fields), skipped)
+
+
+def _wanted(dataset: Dataset, required: Sequence[str], aliases: dict[str, str]) -> Wanted:
+    """Returns which columns to read of the source: the required ones, under whichever of their names it has them."""
+    names = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
+    if dataset.task != "span_qa":
+        return Wanted(names)
+    label = dataset.label_column
+    return Wanted(names, lists=frozenset([label, *(there for there, here in aliases.items() if here == label)]))
+
+
+def _without(selected: Selected, reasons: Mapping[int, str], skipped: Counter[str]) -> Selected:
+    """Leaves out the rows (from 0) that have a reason, and counts them beside what has been `skipped` before.
+
+    Raises EdgewiseError where no row is left.
+    """
+    if not reasons:
+        return replace(selected, skipped=dict(skipped))
+    total = skipped + Counter(reasons.values())
+    kept = [i for i in range(len(selected.rows)) if i not in reasons]
+    if not kept:
+        raise EdgewiseError(f"{selected.where}: every row is left out ({counts(total)}); expected labelled rows")
+    rows, numbers = [selected.rows[i] for i in kept], [selected.numbers[i] for i in kept]
+    return Selected(selected.where, _rows_of(selected.columns, kept), rows, numbers, dict(total))
 
 
 def selection_settings(dataset: Dataset) -> dict[str, Any]:
-    """The settings that choose or rename rows, where there are any; JSON values."""
+    """Returns the settings that choose or rename rows, where there are any; JSON values."""
     settings: dict[str, Any] = {
         "columns": dataset.columns,
         "join_column": dataset.join_column,
@@ -80,30 +92,22 @@ def selection_settings(dataset: Dataset) -> dict[str, Any]:
 
 
 def counts(skipped: Mapping[str, int]) -> str:
-    """`label -1: 89,186, no text: 3`."""
+    """Writes counts as `label -1: 89,186, no text: 3`."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in skipped.items())
 
 
-def surrogate(text: str) -> str | None:
-    """What is wrong with a text that holds a lone surrogate, from a JSON escape; None for one that doesn't."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            return error.reason
-    return None
-
-
 def _length(table: Table) -> int:
+    """Counts the rows of a table."""
     return len(next(iter(table.columns.values()), ()))
 
 
 def _rows_of(columns: Columns, rows: Sequence[int]) -> Columns:
+    """Returns these rows (from 0) of the columns, in the order given."""
     return {name: [values[i] for i in rows] for name, values in columns.items()}
 
 
 def _renamed(table: Table, aliases: dict[str, str]) -> Table:
-    """Gives a column the name it has here, unless the source has a column of that name already."""
+    """Renames columns as `aliases` says, unless the source has a column of the new name already."""
     for there, here in aliases.items():
         if there in table.names and here not in table.names:
             names = [here if name == there else name for name in table.names]
@@ -113,7 +117,7 @@ def _renamed(table: Table, aliases: dict[str, str]) -> Table:
 
 
 def _joined(dataset: Dataset, table: Table, labels: Table, skipped: Counter[str]) -> tuple[Table, list[int]]:
-    """The rows with the labels of their own file, and which they are; those without a label are counted."""
+    """Joins rows with the labels of another file; returns them and their places, and counts those without a label."""
     key, label = dataset.join_column, dataset.label_column
     assert key is not None
     _check_names(table, [key])
@@ -136,11 +140,11 @@ def _joined(dataset: Dataset, table: Table, labels: Table, skipped: Counter[str]
 
 
 def _drawn(dataset: Dataset, columns: Columns, split: str) -> list[int]:
-    """One side of a random split of n rows, in the order of their hashes.
+    """Returns the rows on one side of a random split of n rows, in the order of their hashes.
 
-    A row's hash is of `split_seed`, its values, and how many equal rows come before it: the test split are the
-    round(share * n) rows with the lowest. So the same rows in another order are split alike, into the same sequences,
-    and every row is drawn by itself, equal ones too. Of equal rows it doesn't matter which is which.
+    A row's hash is of `split_seed`, its values, and the number of equal rows before it. The test split are the
+    round(`test_share` * n) rows with the lowest hashes. So the same rows in another order give the same splits in the
+    same order, and equal rows are drawn independently of each other.
     """
     assert dataset.test_share is not None
     seen: Counter[bytes] = Counter()
@@ -161,7 +165,7 @@ def _drawn(dataset: Dataset, columns: Columns, split: str) -> list[int]:
 
 
 def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence[str]) -> dict[int, str]:
-    """Row (from 0) -> why it is left out. Where a row lacks some fields and not all, they become empty text."""
+    """Returns why rows are left out, by row (from 0). Fills `columns` up: a row may lack some fields, but not all."""
     if dataset.task != "classification":
         return _unusable(dataset, lenient, columns, fields)
     labels = columns[dataset.label_column]
@@ -175,7 +179,7 @@ def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence
     for i, values in enumerate(zip(*(columns[name] for name in fields), strict=True)):
         if all(value is None for value in values):
             reasons.setdefault(i, f"no {' or '.join(fields)}")
-        elif any(value and surrogate(value) for value in values):
+        elif any(value and invalid_unicode(value) for value in values):
             reasons.setdefault(i, "not valid Unicode")
     for name in fields:
         if name != dataset.label_column:
@@ -184,8 +188,10 @@ def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence
 
 
 def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence[str]) -> dict[int, str]:
-    """The same where the target is text: questions nobody answered and sentences nobody translated are common, in files
-    as on the Hub, and say nothing about a model.
+    """Returns why rows are left out, by row (from 0), where the target is text.
+
+    Questions that nobody answered and sentences that nobody translated are common, in files as on the Hub, and say
+    nothing about a model.
     """
     label = dataset.label_column
     translation = dataset.task == "translation"
@@ -194,17 +200,18 @@ def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequenc
         for i, value in enumerate(columns[name]):
             if value is None or (translation and not value.strip()):
                 reasons.setdefault(i, f"no {name}")
-            elif lenient and surrogate(value):
+            elif lenient and invalid_unicode(value):
                 reasons.setdefault(i, "not valid Unicode")
     for i, value in enumerate(columns[label]):
         if not (value and value.strip()) if translation else not _answered(value):
             reasons.setdefault(i, f"no {label}")
-        elif lenient and surrogate(value or ""):
+        elif lenient and invalid_unicode(value or ""):
             reasons.setdefault(i, "not valid Unicode")
     return reasons
 
 
 def _answered(value: str | None) -> bool:
+    """Returns whether a value holds a gold answer, or something that can't be read as answers."""
     try:
         return bool(gold_answers(value))
     except ValueError:  # whoever reads the answers says so, with the row
@@ -212,6 +219,7 @@ def _answered(value: str | None) -> bool:
 
 
 def _check_names(table: Table, required: Sequence[str], join_column: str | None = None) -> None:
+    """Raises EdgewiseError where a name is missing, empty or there twice, or a required column is missing."""
     where, names = table.where, table.names
     # pandas writes its index as a first column without a name: nobody can ask for it, so it does no harm.
     if "" in names[1:]:

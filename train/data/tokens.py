@@ -1,4 +1,4 @@
-"""Text to token ids and back, by a SentencePiece vocabulary that is read from a file or trained on the data."""
+"""Turns text into token ids and back, by a SentencePiece vocabulary from a file or trained on the data."""
 
 import hashlib
 import io
@@ -16,18 +16,18 @@ from conf.errors import EdgewiseError
 from conf.machine import cores
 from conf.schema import Tokenizer
 from tracking.files import written_whole
-from train.data.sources import Split
+from train.data.splits import Split
 
 PAD, EOS, UNK = 0, 1, 2
 
 _TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
 _TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
-_ENCODE_CHUNK = 256  # texts at a time, for each core
+ENCODE_CHUNK = 256  # texts at a time, for each core
 
 
 @dataclass
 class Encoded:
-    """Token ids of n texts, one after the other."""
+    """Holds the token ids of n texts, one after the other."""
 
     flat: np.ndarray  # [tokens] int32
     offsets: np.ndarray  # [n + 1] int64: text i is flat[offsets[i]:offsets[i + 1]]
@@ -37,18 +37,19 @@ class Encoded:
         return len(self.offsets) - 1
 
     def __getitem__(self, i: int) -> np.ndarray:
-        """The ids of text i, [length] int32."""
+        """Returns the ids of text i, [length] int32."""
         return self.flat[self.offsets[i] : self.offsets[i + 1]]
 
     @property
     def lengths(self) -> np.ndarray:
-        """[n] int64, EOS included."""
+        """Returns the texts' lengths in tokens, EOS included: [n] int64."""
         return np.diff(self.offsets)
 
     def padded(self, rows: np.ndarray, length: int, n_rows: int | None = None) -> np.ndarray:
-        """The texts `rows` as [len(rows), length] int32, padded with 0; rows of 0 alone fill up to `n_rows`.
+        """Returns the texts `rows` as [n_rows, length] int32, padded with 0; rows of 0 fill up what they leave.
 
-        Raises ValueError for a text longer than `length`, and for more rows than `n_rows`.
+        Without `n_rows` there are as many as `rows`. Raises ValueError for a text longer than
+        `length`, and for more rows than `n_rows`.
         """
         rows = np.asarray(rows, np.int64)
         n_rows = len(rows) if n_rows is None else n_rows
@@ -66,7 +67,7 @@ class Encoded:
 
 
 class Vocabulary:
-    """A SentencePiece model with pad 0, EOS 1 and UNK 2."""
+    """Encodes and decodes text by a SentencePiece model with pad 0, EOS 1 and UNK 2."""
 
     def __init__(self, model: bytes, source: str = "the vocabulary") -> None:
         """Takes a serialized model. Raises EdgewiseError, naming `source`, for anything else or for other ids."""
@@ -99,17 +100,17 @@ class Vocabulary:
 
     @classmethod
     def from_bytes(cls, model: bytes) -> "Vocabulary":
-        """From a serialized model. Raises EdgewiseError as `from_file` does."""
+        """Reads a serialized model. Raises EdgewiseError as `from_file` does."""
         return cls(model)
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int, required: Iterable[str] = ()) -> "Vocabulary":
         """Trains a BPE vocabulary of at most `size` pieces, fewer where the text has no more to offer.
 
-        BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on text
-        with few distinct words, as the demo's, it leaves the most frequent ones in letters. The same texts and size
-        give the same bytes. Every character of `required` gets a piece. Raises EdgewiseError for a size too small
-        for the characters, and for texts without any.
+        It is BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on
+        text with few distinct words, such as the demo's, unigram leaves the most frequent words in letters. The same
+        texts and size give the same bytes. Every character of `required` gets a piece. Raises EdgewiseError
+        for a size too small for the characters, and for texts without any.
         """
         sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
         sentences = _thinned([sentence for sentence in sentences if sentence])
@@ -142,18 +143,18 @@ class Vocabulary:
         return cls(written.getvalue())
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encoded:
-        """Ids of each text and EOS, cut to `max_length` tokens, EOS included. An empty text is EOS alone."""
+        """Returns the ids of each text, cut to `max_length` tokens, EOS included; an empty text is EOS alone."""
         if max_length < 1:
             raise ValueError(f"max_length={max_length}: EOS alone takes 1")
         end = np.array([EOS], np.int32)
 
         def encode_some(start: int) -> tuple[np.ndarray, np.ndarray, int]:
-            encoded = self._processor.encode(list(texts[start : start + _ENCODE_CHUNK]), out_type="numpy")
+            encoded = self._processor.encode(list(texts[start : start + ENCODE_CHUNK]), out_type="numpy")
             full = np.array([len(ids) for ids in encoded], np.int64)
             parts = chain.from_iterable((ids[: max_length - 1], end) for ids in encoded)
             return np.concatenate([*parts]), np.minimum(full + 1, max_length), int((full >= max_length).sum())
 
-        starts = range(0, len(texts), _ENCODE_CHUNK)
+        starts = range(0, len(texts), ENCODE_CHUNK)
         if len(starts) > 1:
             with ThreadPoolExecutor(cores()) as pool:  # SentencePiece lets go of the interpreter while it encodes
                 done = list(pool.map(encode_some, starts))
@@ -165,18 +166,19 @@ class Vocabulary:
         return Encoded(flat, np.concatenate([[0], np.cumsum(lengths)]), sum(cut for _, _, cut in done))
 
     def decode(self, ids: Iterable[Any]) -> str:
-        """The text up to the first EOS. Pad is left out, and so are ids without a piece (sentinels, padding rows)."""
+        """Returns the text up to the first EOS. Leaves out pad and ids without a piece (sentinels, padding rows)."""
         kept: list[int] = []
         for token in map(int, ids):
             if token == EOS:
                 break
             if token != PAD and 0 <= token < self.size:
                 kept.append(token)
-        return self._processor.decode(kept)
+        text: str = self._processor.decode(kept)
+        return text
 
 
 def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_text: bool = False) -> Vocabulary:
-    """The vocabulary at `tokenizer.path`; without one, trained on the training split and kept under `cache`.
+    """Returns the vocabulary at `tokenizer.path`; without one, trains it on the training split, once for a `cache`.
 
     Two processes may train at once: they write the same bytes, each to a file of its own that then takes the name.
     Raises EdgewiseError as `Vocabulary.from_file` and `Vocabulary.train` do.
@@ -203,22 +205,22 @@ def check_targets(vocabulary: Vocabulary, classes: Mapping[Any, str]) -> None:
     """Raises EdgewiseError for a class that the vocabulary can't spell, and for two that it spells alike."""
     encoded = vocabulary.encode([str(target) for target in classes.values()], max_length=1 << 20)
     labels = list(classes)
-    owner: dict[tuple[int, ...], Any] = {}
+    label_of: dict[tuple[int, ...], Any] = {}
     for i, label in enumerate(labels):
         ids = tuple(encoded[i].tolist())
-        given = f"dataset.classes: label {label!r}, target string {classes[label]!r}"
+        entry = f"dataset.classes: label {label!r}, target string {classes[label]!r}"
         if UNK in ids or len(ids) == 1:
             raise EdgewiseError(
-                f"{given}: the vocabulary has no pieces for it; choose another target string or another tokenizer.path"
+                f"{entry}: the vocabulary has no pieces for it; choose another target string or another tokenizer.path"
             )
-        if ids in owner:
+        if ids in label_of:
             raise EdgewiseError(
-                f"{given}: the vocabulary spells it as it does label {owner[ids]!r}; give each class its own"
+                f"{entry}: the vocabulary spells it as it does label {label_of[ids]!r}; give each class its own"
             )
-        owner[ids] = label
+        label_of[ids] = label
 
 
 def _thinned(sentences: list[str]) -> list[str]:
-    """Every k-th sentence, for the smallest k that keeps about _TRAINING_CHARACTERS."""
+    """Returns every k-th sentence, for the smallest k that keeps about _TRAINING_CHARACTERS."""
     step = -(-sum(map(len, sentences)) // _TRAINING_CHARACTERS)
     return sentences[:: max(step, 1)]

@@ -1,1 +1,4 @@
-"""Checkpoints from outside and from here: found, read tensor by tensor, and written. `find` starts without JAX."""
+"""Finds checkpoints, reads them tensor by tensor and writes them: Hugging Face's layout, T5X's, and the Hub.
+
+`find` starts without JAX.
+"""

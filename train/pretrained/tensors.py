@@ -1,4 +1,4 @@
-"""What the two layouts of a T5 checkpoint share: which tensors an architecture has, and what may be wrong with them."""
+"""Holds what the two layouts of a T5 checkpoint share: which tensors there are, and what may be wrong with them."""
 
 import json
 import math
@@ -25,35 +25,54 @@ SUBLAYERS = {  # stack -> (its norm, the sublayer), in order
 
 
 class Tensor(NamedTuple):
-    """A tensor of a checkpoint: its name there, and the leaf (and layer, where leaves are stacked) that it is here."""
+    """Names a tensor of a checkpoint: as it is called there, and which leaf of `train.t5`'s parameters it is.
+
+    `layer` is which layer's it is, where the leaf has stacked layers, else None. Where it is `transposed`, its axes are
+    the leaf's, reversed.
+    """
 
     name: str
     path: LeafPath
     layer: int | None
-    transposed: bool  # its axes are the leaf's, reversed
+    transposed: bool
 
 
 class Weights(Protocol):
-    """A checkpoint's tensors, none of them read yet."""
+    """Reads a checkpoint's tensors one by one; `where` says where they lie."""
 
     where: str
 
     def faults(self, size: Size) -> list[str]:
-        """One sentence for every tensor that is missing, misshaped, or not of this architecture."""
+        """Returns a sentence for every tensor that is missing, misshaped, or not part of this architecture."""
         ...
 
     def read(self, size: Size, path: LeafPath, layer: int | None, index: Index) -> np.ndarray:
-        """Part of a leaf (of one layer of it, where leaves are stacked), float32, in the leaf's own axes."""
+        """Returns `leaf[index]` as float32, of one layer where leaves are stacked, in the leaf's own axes."""
         ...
 
 
+def depth(size: Size, stack: str) -> int:
+    """Returns how many layers a stack (`encoder` or `decoder`) has."""
+    return size.layers if stack == "encoder" else size.decoder_depth
+
+
+def check_finite(part: np.ndarray, tensor: str, where: str) -> None:
+    """Raises EdgewiseError, which names the tensor and its file, where a number of `part` is NaN or infinite."""
+    if not math.isfinite(part.sum(dtype=np.float64)):  # float32 can't overflow there: what is not finite stays so
+        faulty = int((~np.isfinite(part)).sum())
+        raise EdgewiseError(
+            f"{where}: {tensor} has {faulty:,} numbers that are NaN or infinite of the {part.size:,} read: expected a "
+            "trained model's weights. Take an earlier checkpoint, or train or convert it again"
+        )
+
+
 def mlp_kernels(size: Size) -> tuple[str, ...]:
-    """The names of the feed-forward's kernels."""
+    """Returns the names of the feed-forward's kernels."""
     return ("wi_0", "wi_1", "wo") if size.activation == "gated_gelu" else ("wi", "wo")
 
 
 def leaf_shape(size: Size, path: LeafPath) -> tuple[int, ...]:
-    """The shape of a leaf, without the leading axis of stacked layers."""
+    """Returns the shape of a leaf, without the leading axis of stacked layers."""
     d, inner, f, v = size.d_model, size.heads * size.d_kv, size.d_ff, size.vocabulary_size
     assert v is not None
     shapes = {
@@ -71,7 +90,7 @@ def leaf_shape(size: Size, path: LeafPath) -> tuple[int, ...]:
 def faults_of(
     expected: Iterable[Tensor], found: dict[str, tuple[int, ...]], size: Size, ignored: set[str]
 ) -> list[str]:
-    """What `Weights.faults` says, from the names and shapes that a checkpoint holds."""
+    """Returns what `Weights.faults` says, from the names and shapes that a checkpoint holds."""
     faults = []
     names = set()
     for tensor in expected:
@@ -86,12 +105,12 @@ def faults_of(
 
 
 def stored_index(index: Index, transposed: bool) -> Index:
-    """The index into a tensor as it is stored."""
+    """Returns the index into a tensor as it is stored, from the one into its leaf."""
     return index[::-1] if transposed else index
 
 
 def leaf_of(params: dict[str, Any], path: LeafPath) -> Any:
-    """The leaf at a path of nested dicts."""
+    """Returns the leaf at a path of nested dicts."""
     for name in path:
         params = params[name]
     return params
@@ -105,7 +124,7 @@ def put_leaf(params: dict[str, Any], path: LeafPath, leaf: Any) -> None:
 
 
 def read_json(file: Path, expected: str) -> dict[str, Any]:
-    """A JSON object; EdgewiseError where the file can't be read or holds something else."""
+    """Reads a JSON object; raises EdgewiseError where the file can't be read or holds something else."""
     try:
         described = json.loads(file.read_text())
         if not isinstance(described, dict):
@@ -113,8 +132,3 @@ def read_json(file: Path, expected: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EdgewiseError(f"{file} can't be read as JSON ({error}): expected {expected}") from None
     return described
-
-
-def elements(shape: Iterable[int]) -> int:
-    """How many numbers an array of this shape has."""
-    return math.prod(shape)

@@ -1,0 +1,77 @@
+"""Estimates Table 2: the churn of one size's runs by how uncertain each size is of the example."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from metrics.bootstrap import DrawnPairs, churn_samples
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.bootstrap.threads import ParallelMap
+from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.switcher import DeferralOrder
+
+
+@dataclass
+class ChurningRuns:
+    """Holds the runs whose churn Table 2 shows: those of the largest size with two seeds or more."""
+
+    size: SizeRuns
+    differing: np.ndarray  # [n] int32, how many pairs of its runs predict differently
+    pairs: DrawnPairs
+
+
+@dataclass
+class RankedChurn:
+    """Holds the churn in five buckets of the margins of one size, the uncertainty size."""
+
+    point: BucketChurn
+    samples: np.ndarray  # [5, B], 0-1, most certain half first
+
+
+def churning_runs(grid: Grid, resampling: Resampling) -> ChurningRuns | None:
+    """Finds the runs whose churn Table 2 shows; None if no size has two seeds."""
+    size = _churning_size(grid)
+    if size is None:
+        return None
+    return ChurningRuns(size, differing_pairs(size.prediction), DrawnPairs(size, resampling))
+
+
+def _churning_size(grid: Grid) -> SizeRuns | None:
+    return next((size for size in reversed(grid.sizes) if len(size.seeds) >= 2), None)
+
+
+def churn_notes(grid: Grid) -> list[str]:
+    """Says what a reader of Table 2 should know about which runs it shows."""
+    size, largest = _churning_size(grid), grid.sizes[-1]
+    if size is None:
+        return ["No size has two seeds: no churn, so Table 2 is empty."]
+    notes = []
+    if size is not largest:
+        notes.append(f"{largest.name} has one seed, so Table 2 is of {size.name}, the largest size with two or more.")
+    if len(size.seeds) == 2:
+        notes.append(
+            f"{size.name} has two seeds, hence one pair: Table 2's intervals resample its examples, not the pair."
+        )
+    return notes
+
+
+def ranked_churn(
+    churning: ChurningRuns, uncertainty_size: SizeRuns, orders: Sequence[DeferralOrder], parallel_map: ParallelMap
+) -> RankedChurn:
+    """Estimates the churn in buckets of one size's margins; `orders` are those in which its runs' margins defer."""
+    runs, examples = churning.size.prediction.shape
+    in_buckets = np.array([differing_in_buckets(order, churning.differing) for order in orders])  # [U, 5]
+    return RankedChurn(
+        point=bucket_churn(in_buckets, runs, examples),
+        samples=churn_samples(churning.pairs, uncertainty_size, orders, parallel_map),
+    )
+
+
+def overall_churn(churning: ChurningRuns, ranked: RankedChurn, confidence: float) -> Estimate:
+    """Estimates the fraction of examples on which two runs differ, with the interval of all buckets taken together."""
+    runs, examples = churning.size.prediction.shape
+    samples = np.diff(CUT_PERCENT) / 100 @ ranked.samples
+    return estimate(churning.differing.sum() / (examples * comb(runs, 2)), samples, confidence)

@@ -1,0 +1,142 @@
+"""Estimates what is said of one pair of sizes: Tables 1 and 3, mean curves, and Figure 6's humps and disagreements."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.bootstrap import SwitcherSamples, disagreement_samples
+from metrics.bootstrap.resampling import Estimate, estimate, interval
+from metrics.grid.runs import SizeRuns
+from metrics.statistics.bleu_switcher import bleu_bounds
+from metrics.statistics.switcher import FRACTIONS, Bounds, PairStatistics, bounds, disagreement
+
+
+@dataclass
+class SizePair:
+    """Holds what is said of one (small, large) pair of sizes.
+
+    Qualities, gains and fractions are 0-1. An Estimate's value is a mean over pairs of runs.
+    """
+
+    small: str
+    large: str
+    gap: Estimate  # b - a
+    disagreement: Estimate
+    bounds: Bounds  # [R_small, R_large]
+    scores: dict[str, PairStatistics]
+    peak_gain: dict[str, Estimate]  # Table 1, by score
+    area: dict[str, Estimate]  # Table 3
+    area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, resampled together
+    curve: dict[str, np.ndarray]  # [101], mean curve
+    band: dict[str, tuple[np.ndarray, np.ndarray]]  # [101] each, the ends of the curve's intervals
+    matching: dict[str, Estimate]  # least fraction deferred that reaches the larger model's quality
+    half_gain: dict[str, Estimate]  # least fraction deferred that reaches half of b - a
+    disagreements: np.ndarray  # [R_small, R_large]
+    gaps: np.ndarray  # [R_small, R_large]
+    near_hump: Estimate  # Figure 6: hump and disagreement, means over the pairs of runs that `near_gap` chooses
+    near_disagreement: Estimate
+
+
+def size_pair(
+    samples: SwitcherSamples,
+    large: SizeRuns,
+    scores: dict[str, PairStatistics],
+    quality: Mapping[str, np.ndarray],
+    confidence: float,
+) -> SizePair:
+    """Estimates what is said of a pair of sizes, of which the small one is that of the samples.
+
+    Args:
+        samples: samples of the small size's switchers by each score.
+        large: the larger size.
+        scores: the statistics of the pair's switchers, by score.
+        quality: samples of each size's quality, size -> [B].
+        confidence: of every interval, 0-1.
+
+    """
+    small, name, resampling = samples.small, large.name, samples.resampling
+    curve = {score: statistics.curve.mean(axis=(0, 1)) for score, statistics in scores.items()}
+    curves = {score: samples.curve[name, score] for score in scores}
+    gaps = large.quality[None, :] - small.quality[:, None]
+    disagreements = disagreement(small.prediction, large.prediction)
+    resampled_disagreements = disagreement_samples(small, large, resampling)
+    near = near_gap(gaps)
+
+    def mean_over_pairs(values: np.ndarray, values_resampled: np.ndarray, kept: np.ndarray) -> Estimate:
+        """Averages values [R_small, R_large] over the kept pairs of runs; NaN if none is kept."""
+        if not kept.any():
+            return Estimate(float("nan"))
+        means = resampling.mean_over_pairs(small.name, name, values_resampled, kept)
+        return estimate(values[kept].mean(), means, confidence)
+
+    return SizePair(
+        small=small.name,
+        large=name,
+        gap=estimate(gaps.mean(), quality[name] - quality[small.name], confidence),
+        disagreement=mean_over_pairs(disagreements, resampled_disagreements, np.ones_like(near)),
+        bounds=_bounds_of_sizes(small, large),
+        scores=scores,
+        peak_gain={s: estimate(scores[s].peak_gain.mean(), samples.peak_gain[name, s], confidence) for s in scores},
+        area={s: estimate(scores[s].area.mean(), samples.area[name, s], confidence) for s in scores},
+        area_over_margin={
+            s: estimate(
+                scores[s].area.mean() - scores["margin"].area.mean(),
+                samples.area[name, s] - samples.area[name, "margin"],
+                confidence,
+            )
+            for s in scores
+        },
+        curve=curve,
+        band={s: interval(curves[s], confidence) for s in scores},
+        matching={s: _reaching(curve[s], curves[s], 1.0, confidence) for s in scores},
+        half_gain={s: _reaching(curve[s], curves[s], 0.5, confidence) for s in scores},
+        disagreements=disagreements,
+        gaps=gaps,
+        near_hump=mean_over_pairs(scores["margin"].hump, samples.hump[name], near),
+        near_disagreement=mean_over_pairs(disagreements, resampled_disagreements, near),
+    )
+
+
+def _bounds_of_sizes(small: SizeRuns, large: SizeRuns) -> Bounds:
+    if small.bleu_stats is not None and large.bleu_stats is not None:
+        return bleu_bounds(small.bleu_stats, large.bleu_stats)
+    assert small.correct is not None and large.correct is not None
+    return bounds(small.correct, large.correct)
+
+
+def near_gap(gaps: np.ndarray) -> np.ndarray:
+    """Chooses Figure 6's pairs of runs, those with 0.5 % ≤ b - a ≤ 1 %: [R_small, R_large] -> the same, bool.
+
+    The limits leave room for a rounding error, as gaps are differences of k / n.
+    """
+    near: np.ndarray = (gaps >= 0.005 - 1e-12) & (gaps <= 0.01 + 1e-12)
+    return near
+
+
+def _reaching(curve: np.ndarray, curves: np.ndarray, part: float, confidence: float) -> Estimate:
+    """Estimates where a mean curve [101] reaches a part of the gain, with the interval of resampled curves [101, B].
+
+    NaN unless S(1) > S(0); the interval is over the resampled curves with S(1) > S(0).
+    """
+    point = first_reaching(curve[:, None], part)[0]
+    if np.isnan(point) or not curves.shape[1]:
+        return Estimate(float(point))
+    return estimate(point, first_reaching(curves, part), confidence)
+
+
+def first_reaching(curves: np.ndarray, part: float) -> np.ndarray:
+    """Finds the least fraction deferred at which each curve reaches S(0) + part · (S(1) - S(0)), linear between points.
+
+    From curves at FRACTIONS [101, B] to fractions [B], 0-1; NaN unless S(1) > S(0).
+    """
+    goal = curves[0] + part * (curves[-1] - curves[0])
+    # a curve may touch the goal from below by its rounding alone
+    reached = curves >= goal - 1e-12
+    right = reached.argmax(axis=0)
+    left = np.maximum(right - 1, 0)
+    columns = np.arange(curves.shape[1])
+    step = curves[right, columns] - curves[left, columns]
+    inside = np.where(step > 0, (goal - curves[left, columns]) / np.where(step > 0, step, 1), 1.0)
+    fraction = FRACTIONS[left] + (FRACTIONS[right] - FRACTIONS[left]) * np.clip(inside, 0, 1)
+    return np.where(curves[-1] > curves[0], fraction, np.nan)

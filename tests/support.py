@@ -1,0 +1,12 @@
+"""Set-ups that several test modules share: a test module imports from here, never from another test module."""
+
+import os
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+
+
+def shared_data() -> Path | None:
+    """The folder of real text for slow tests, where there is one."""
+    folder = Path(os.environ.get("EDGEWISE_SHARED", REPO.parent / "shared")) / "data"
+    return folder if folder.is_dir() else None

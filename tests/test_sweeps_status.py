@@ -1,0 +1,119 @@
+"""The state of a cell, and the run that keeps its failure, are found by what the runs' configs say."""
+
+import os
+import socket
+import time
+
+import pytest
+
+from conf.errors import EdgewiseError
+from sweeps.cell import keep_failure
+from sweeps.runs import Cell, known_cells
+from sweeps.status import cell_states
+from tracking.interface import ArtifactDraft
+
+CELL = Cell("demo", "nano", 0)
+
+
+@pytest.fixture
+def log_run(tracker, tmp_path):
+    """A function that logs a run and, where `model` is given, a model with this content; returns the model."""
+
+    def log(run_id, job_type, config, model=None, state="finished", error=None):
+        run = tracker.start_run(run_id, job_type=job_type, config=config)
+        logged = None
+        if model is not None:
+            (tmp_path / "weights").write_text(model)
+            logged = run.log_artifact(ArtifactDraft("model-x", "model", files={"weights": tmp_path / "weights"}))
+        if state != "running":
+            run.finish(state, error)
+        return logged
+
+    return log
+
+
+def training(dataset="demo", size="nano", seed=0):
+    return {"dataset": {"name": dataset}, "size": {"name": size}, "seed": seed, "identity": "0123456789ab"}
+
+
+def scoring(model, split="test", dataset="demo"):
+    return {"dataset": {"name": dataset}, "model": model.digest, "split": split, "identity": "ba9876543210"}
+
+
+def state(tracker, cell=CELL):
+    [found] = cell_states(tracker, [cell])
+    return found.state, found.run, found.error
+
+
+def test_a_cell_is_missing_then_trained_then_done(tracker, log_run):
+    assert state(tracker) == ("missing", None, None)
+    model = log_run("train-any", "train", training(), "a")
+    assert state(tracker) == ("missing", "train-any", "trained, not scored")
+    log_run("infer-any", "infer", scoring(model))
+    assert state(tracker) == ("done", "infer-any", None)
+
+
+def test_runs_whose_ids_begin_as_the_cell_s_do_are_not_the_cell_s(tracker, log_run):
+    log_run("train-demo-nano-s0-x", "train", training(size="nano-s0-x", seed=1), "b")
+    assert state(tracker)[0] == "missing"
+    model = log_run("train-demo-nano-s0-y", "train", training(), "a")
+    log_run("infer-demo-nano-s0-test-x-0", "infer", scoring(model, split="test-x"))
+    assert state(tracker) == ("missing", "train-demo-nano-s0-y", "trained, not scored")
+    assert state(tracker, Cell("demo", "nano", 0, split="test-x"))[0] == "done"
+    log_run("infer-demo-nano-s0-test-0", "infer", scoring(model, dataset="other"))
+    assert state(tracker)[0] == "missing"
+
+
+def test_scores_of_another_model_of_the_cell_do_not_count(tracker, log_run):
+    old = log_run("train-old", "train", training(), "a")
+    log_run("infer-old", "infer", scoring(old))
+    log_run("train-new", "train", training(), "b")
+    assert state(tracker, Cell("demo", "nano", 0, train_run="train-old"))[0] == "done"
+    assert state(tracker, Cell("demo", "nano", 0, train_run="train-new"))[0] == "missing"
+
+
+def test_an_unfinished_run_says_how_far_it_is(tracker, log_run):
+    run = tracker.start_run("train-any", job_type="train", config=training())
+    run.log({"loss": 1.0}, 7)
+    [found] = cell_states(tracker, [CELL])
+    assert (found.state, found.step, found.run) == ("running", 7, "train-any")
+    run.finish("stopped", "stopped by signal 15")
+    assert state(tracker) == ("missing", "train-any", "stopped by signal 15")
+    log_run("train-later", "train", training(), state="failed", error="Traceback\n  line\nValueError: no good\n")
+    assert state(tracker) == ("failed", "train-later", "ValueError: no good")
+
+
+def test_a_failure_before_the_cell_s_own_run_is_kept_once(tracker, log_run, compose):
+    config = compose("dataset=demo", "size=nano", "seed=0")
+    log_run("train-else", "train", training(seed=1), state="failed", error="of seed 1")
+    keep_failure(config, tracker, EdgewiseError("no rows"), since=0)
+    [kept] = [run for run in tracker.runs(state="failed") if run.config["seed"] == 0]
+    assert "no rows" in kept.error and (kept.host, kept.pid) == (socket.gethostname(), os.getpid())
+    assert state(tracker) == ("failed", kept.id, "conf.errors.EdgewiseError: no rows")
+    assert known_cells(tracker) == [CELL, Cell("demo", "nano", 1, train_run="train-else")]
+
+    keep_failure(config, tracker, EdgewiseError("the same, later"), since=kept.ended)
+    assert "no rows" in tracker.run(kept.id).error  # that run has failed since and holds the traceback
+
+
+def test_a_failure_of_scoring_is_kept_once_and_told_from_that_of_another_split(tracker, log_run, compose):
+    config = compose("dataset=demo", "size=nano", "seed=0")
+    model = log_run("train-any", "train", training(), "a")
+    log_run("infer-other", "infer", scoring(model, split="test-x"), state="failed", error="of test-x")
+    keep_failure(config, tracker, EdgewiseError("bad rows"), since=0)
+    assert state(tracker) == ("failed", "train-demo-nano-s0-unprepared", "conf.errors.EdgewiseError: bad rows")
+    log_run("infer-any", "infer", scoring(model), state="failed", error="of test")
+    assert state(tracker) == ("failed", "infer-any", "of test")
+    keep_failure(config, tracker, EdgewiseError("of test, again"), since=0)
+    assert "bad rows" in tracker.run("train-demo-nano-s0-unprepared").error
+
+
+def test_a_failure_that_was_overcome_is_no_state(tracker, log_run, compose):
+    config = compose("dataset=demo", "size=nano", "seed=0")
+    model = log_run("train-any", "train", training(), "a")
+    keep_failure(config, tracker, EdgewiseError("bad rows"), since=0)
+    log_run("infer-any", "infer", scoring(model))
+    assert [found.state for found in cell_states(tracker, known_cells(tracker))] == ["done"]
+    keep_failure(config, tracker, EdgewiseError("of other settings"), since=time.time())
+    assert state(tracker, Cell("demo", "nano", 0, train_run="train-any"))[0] == "done"
+    assert state(tracker)[2] == "conf.errors.EdgewiseError: of other settings"

@@ -1,0 +1,52 @@
+"""Defines T5's relative position bias: a learned number for each head and each bucket of distances."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from conf.schema import Size
+
+
+def relative_buckets(
+    relative_position: jax.Array, *, bidirectional: bool, buckets: int, max_distance: int
+) -> jax.Array:
+    """Returns T5's bucket of each relative position (key minus query), int32 of the same shape.
+
+    Half of the buckets hold one distance each; the others grow logarithmically up to `max_distance`. Bidirectional
+    attention keeps one half of all buckets for keys that come after the query. Source: Raffel et al. 2020, section 2.1,
+    and `_relative_position_bucket` in Mesh TensorFlow.
+    """
+    bucket = jnp.zeros_like(relative_position)
+    distance = -relative_position
+    if bidirectional:
+        buckets //= 2
+        bucket += jnp.where(distance < 0, buckets, 0)
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(distance, 0)
+    exact = buckets // 2
+    log_ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / math.log(max_distance / exact)
+    far = exact + (log_ratio * (buckets - exact)).astype(jnp.int32)
+    return bucket + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+
+
+class RelativeBias(nnx.Module):
+    """Holds a stack's one table of biases, which are added to the attention logits of every layer."""
+
+    def __init__(self, size: Size, *, bidirectional: bool, rngs: nnx.Rngs):
+        shape = (size.relative_buckets, size.heads)
+        bound = math.sqrt(3.0 / ((shape[0] + shape[1]) / 2))
+        self.rel_embedding = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+        self.bidirectional, self.max_distance = bidirectional, size.relative_max_distance
+
+    def __call__(self, query_positions: jax.Array, key_positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """Returns the bias [B or 1, H, T, S] in `dtype` for positions [B or 1, T] and [B or 1, S] int32."""
+        table = self.rel_embedding[...]
+        relative = key_positions[:, None, :] - query_positions[:, :, None]  # [B, T, S]
+        bucket = relative_buckets(
+            relative, bidirectional=self.bidirectional, buckets=table.shape[0], max_distance=self.max_distance
+        )
+        one_hot = jax.nn.one_hot(bucket, table.shape[0], dtype=dtype)  # [B, T, S, buckets]; a gather's gradient is slow
+        return jnp.einsum("btsn,nh->bhts", one_hot, table.astype(dtype))
