@@ -1,10 +1,11 @@
-"""`python -m infer dataset=demo size=nano seed=0`: scores a split by the cell's model and logs the scores.
+"""Scores a split by the cell's model and logs the scores: `python -m infer dataset=demo size=nano seed=0`.
 
 With `mesh.seed=N`, by the models of N seeds at once: `seed`, `seed` + 1, …
 """
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from conf.app import command
 from conf.schema import Config
@@ -12,9 +13,14 @@ from infer.identity import find_model, finished_scores, quality
 from tracking import open_tracker
 from train.pretrained.find import resolved
 from train.seeds import seeds_of, side_by_side
+from train.stopping import Stop
+
+if TYPE_CHECKING:
+    import jax
 
 
 def main(config: Config) -> None:
+    """Scores the seeds that have no scores yet, side by side where there are several."""
     config = resolved(config)
     tracker = open_tracker(config.tracking)
     sources, missing = {}, []
@@ -36,8 +42,8 @@ def main(config: Config) -> None:
     hosts.join(config.hosts)
     keep_compiled()
 
-    def score_one(cell: Config, *place: Any) -> None:
-        scores = score(cell, hosts.shared(open_tracker(cell.tracking)), sources[cell.seed], *place)
+    def score_one(cell: Config, devices: "Sequence[jax.Device] | None", stop: Stop | None) -> None:
+        scores = score(cell, hosts.shared(open_tracker(cell.tracking)), sources[cell.seed], devices, stop)
         if hosts.first():
             examples = f"{scores.metadata['examples']:,} examples"
             print(f"logged {scores.ref}, {quality(scores.metadata)} on {examples}", flush=True)

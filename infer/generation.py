@@ -1,113 +1,131 @@
-"""A split whose answers are text: the model writes one for each example, then gold and own answers are scored."""
+"""Scores a split whose answers are text: the model writes one for each example, then gold and own ones are scored."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import jax
 import numpy as np
 
 from conf.schema import Config, Infer, Size
-from infer import sequences
 from infer.decode import as_encoded, decode_examples
 from infer.identity import decoding_settings
+from infer.job import ScoringJob, slice_columns
 from infer.metadata import scores_metadata
+from infer.sequences import TargetScores, score_sequences, sequence_batches
 from metrics.scores import Scores, TokenScores
 from metrics.statistics.text import bleu_signature, bleu_statistics, corpus_bleu, exact_match, f1
-from train import hosts, t5
-from train.data.batches import Budget, padding_share, plan_batches
-from train.data.encodings import encode_split
+from train import t5
+from train.data.batches import Budget, ScoringBatch, padding_share, plan_batches
 from train.data.splits import Split
 from train.data.tokens import Encoded
-from train.identity import cell_name
-from train.model_artifact import Model
-from train.progress import progress
 from train.sharding import BATCH_TOKENS, scoring_tokens, whole_rows
-from train.step import dtype_of
-from train.stopping import Stop
 
 
-def generate(
-    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh, stop: Stop
-) -> tuple[Scores, dict[str, float]]:
-    """The split's scores, and a summary: exact match and F1, or BLEU; what was cut; the share of padding.
+def generate(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
+    """Returns the split's scores, and a summary: exact match and F1, or BLEU; what was cut; the share of padding.
 
-    `model` lies over `mesh`; `digest` is its content. Raises Stopped between two batches where `stop` says so.
+    Raises Stopped between two batches where `job.stop` says so.
     """
-    dataset, infer, translation = config.dataset, config.infer, config.dataset.task == "translation"
-    cache, length = Path(config.tracking.root) / "encodings", config.dataset.max_target_length
-    inputs = encode_split(model.vocabulary, split, dataset.max_input_length, cache)
-    golds = encode_split(model.vocabulary, split, length, cache, "targets")
-    row_multiple = whole_rows(mesh, 1)
-    batches = plan_batches(infer, inputs.lengths, decoding_budget(infer, length, row_multiple))
-    dtype = dtype_of(config)
-    setting = (model.size, dtype, mesh)
-
-    written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(split)
-    decoded = decode_examples(model.params, inputs, *setting, batches, length, infer.beams, infer.length_penalty)
-    with progress(f"{cell_name(config)} {split.name}: writing", len(split), "examples", show=hosts.first()) as meter:
-        for rows, ids in stop.between(decoded):
-            for row, answer in zip(rows, ids, strict=True):
-                written[row] = answer
-            meter.advance(len(rows))
-    own = as_encoded(written)
-    prediction = [model.vocabulary.decode(ids) for ids in written]
-
-    longest = np.maximum(golds.lengths, own.lengths)
-    limits = (scoring_tokens(infer, mesh), row_multiple, infer.max_padding, infer.length_buckets)
-    plan = sequences.sequence_batches(batches, longest, *limits)
-    scored = sequences.score_sequences(model.params, inputs, [golds, own], *setting, plan)
-    tokens = [_Gathered(golds), _Gathered(own)]
-    with progress(f"{cell_name(config)} {split.name}: scoring", len(split), "examples", show=hosts.first()) as meter:
-        for rows, values in stop.between(scored):
-            for gathered, of_batch in zip(tokens, values, strict=True):
-                gathered.add(rows, of_batch)
-            meter.advance(len(rows))
-
-    slices = {name: np.array(values, dtype=object) for name, values in split.slices.items()}
+    config, split, model = job.config, job.split, job.model
+    inputs, golds = job.inputs(), job.targets()
+    budget = decoding_budget(config.infer, config.dataset.max_target_length, whole_rows(job.mesh, 1))
+    batches = plan_batches(config.infer, inputs.lengths, budget)
+    written = write_answers(job, inputs, batches)
+    outputs = as_encoded(written)
+    gold_tokens, self_tokens = score_texts(job, inputs, [golds, outputs], batches)
     scores = Scores(
         metadata=scores_metadata(
-            *(config, split, model, digest),
+            job,
             classes=[],
-            flops=mean_flops(model.size, inputs, own, infer.beams),
-            signature=_signature(config, dtype),
+            flops=mean_flops(model.size, inputs, outputs, config.infer.beams),
+            signature=_signature(config, job.dtype),
         ),
         example_id=np.array(split.example_id, dtype=object),
         target=np.array(split.targets, dtype=object),
-        prediction=np.array(prediction, dtype=object),
+        prediction=np.array([model.vocabulary.decode(ids) for ids in written], dtype=object),
         correct=None,
-        slices=slices,
-        gold_tokens=tokens[0].scores(),
-        self_tokens=tokens[1].scores(),
+        slices=slice_columns(split),
+        gold_tokens=gold_tokens,
+        self_tokens=self_tokens,
     )
-    summary: dict[str, float] = {
+    quality = add_translation_quality if config.dataset.task == "translation" else add_answer_quality
+    return scores, quality(scores, split, config.infer) | {
         "examples": len(split),
         "truncated_inputs": inputs.truncated,
         "truncated_targets": golds.truncated,
-        "unfinished_outputs": own.truncated,
+        "unfinished_outputs": outputs.truncated,
         "padding_share": padding_share(inputs.lengths, batches),
     }
-    if translation:
-        scores.bleu_stats = bleu_statistics(prediction, split.targets, infer.bleu_tokenizer)
-        return scores, {"bleu": float(corpus_bleu(scores.bleu_stats.sum(axis=0)))} | summary
-    answers = split.golds or [[target] for target in split.targets]
-    scores.correct = np.array([exact_match(own, golds) for own, golds in zip(prediction, answers, strict=True)])
-    matching = float(np.mean([f1(own, golds) for own, golds in zip(prediction, answers, strict=True)]))
-    return scores, {"accuracy": float(scores.correct.mean()), "f1": matching} | summary
+
+
+def write_answers(job: ScoringJob, inputs: Encoded, batches: Sequence[ScoringBatch]) -> list[np.ndarray]:
+    """Returns the model's own output for each of the n inputs: int32 tokens, at most `dataset.max_target_length`."""
+    written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(inputs)
+    decoded = decode_examples(
+        job.model.params,
+        inputs,
+        job.model.size,
+        job.dtype,
+        job.mesh,
+        batches,
+        max_length=job.config.dataset.max_target_length,
+        beams=job.config.infer.beams,
+        alpha=job.config.infer.length_penalty,
+    )
+    for rows, outputs in job.with_progress(decoded, "writing"):
+        for row, ids in zip(rows, outputs, strict=True):
+            written[row] = ids
+    return written
+
+
+def score_texts(
+    job: ScoringJob, inputs: Encoded, text_sets: Sequence[Encoded], batches: Sequence[ScoringBatch]
+) -> list[TokenScores]:
+    """Returns the token scores of one or several sets of n texts, each text scored as a target of its input."""
+    infer = job.config.infer
+    plan = sequence_batches(
+        batches,
+        np.max([texts.lengths for texts in text_sets], axis=0),
+        tokens=scoring_tokens(infer, job.mesh),
+        row_multiple=whole_rows(job.mesh, 1),
+        max_padding=infer.max_padding,
+        buckets=infer.length_buckets,
+    )
+    scored = score_sequences(job.model.params, inputs, text_sets, job.model.size, job.dtype, job.mesh, plan)
+    collectors = [_TokenScoreCollector(texts) for texts in text_sets]
+    for rows, values in job.with_progress(scored, "scoring"):
+        for collector, set_values in zip(collectors, values, strict=True):
+            collector.add(rows, set_values)
+    return [collector.scores() for collector in collectors]
+
+
+def add_translation_quality(scores: Scores, split: Split, infer: Infer) -> dict[str, float]:
+    """Fills in the scores' `bleu_stats` and returns the corpus BLEU, in percent."""
+    scores.bleu_stats = bleu_statistics(scores.prediction.tolist(), split.targets, infer.bleu_tokenizer)
+    return {"bleu": float(corpus_bleu(scores.bleu_stats.sum(axis=0)))}
+
+
+def add_answer_quality(scores: Scores, split: Split, infer: Infer) -> dict[str, float]:
+    """Fills in the scores' `correct` by exact match and returns `accuracy` and mean `f1`, both shares."""
+    golds = split.golds or [[target] for target in split.targets]
+    answers = list(zip(scores.prediction, golds, strict=True))
+    scores.correct = np.array([exact_match(answer, own_golds) for answer, own_golds in answers])
+    mean_f1 = float(np.mean([f1(answer, own_golds) for answer, own_golds in answers]))
+    return {"accuracy": float(scores.correct.mean()), "f1": mean_f1}
 
 
 def decoding_budget(infer: Infer, max_length: int, row_multiple: int) -> Budget:
-    """What a batch may hold where every beam of a row has room for `max_length` tokens, whether it fills it or not."""
+    """Returns what a batch may hold where every beam has room for `max_length` tokens, whether it fills it or not."""
     return Budget(infer.batch_tokens or BATCH_TOKENS, lambda _: infer.beams * max_length, row_multiple)
 
 
 def mean_flops(size: Size, inputs: Encoded, outputs: Encoded, beams: int) -> float:
-    """Mean floating-point operations of answering one example: encoded once, and every beam's tokens decoded once."""
+    """Returns the mean floating-point operations of an example: encoded once, and every beam's tokens decoded once."""
     encoding = t5.forward_flops(size, inputs.lengths, np.zeros(1))
     decoding = t5.forward_flops(size, inputs.lengths, outputs.lengths) - encoding
     return float((encoding + beams * decoding).mean())
 
 
 def _signature(config: Config, dtype: str) -> str:
+    """Returns how answers are written, scored and compared, in one line."""
     settings = decoding_settings(config)
     decoding = "greedy" if settings["beams"] == 1 else f"beam{settings['beams']},alpha{settings['length_penalty']:g}"
     span_qa = config.dataset.task == "span_qa"
@@ -118,19 +136,19 @@ def _signature(config: Config, dtype: str) -> str:
     )
 
 
-class _Gathered:
-    """Token scores of all texts, filled in batch by batch."""
+class _TokenScoreCollector:
+    """Collects the token scores of n texts, batch by batch, into the flat arrays of a scores file."""
 
     def __init__(self, texts: Encoded) -> None:
         self._offsets = np.asarray(texts.offsets, np.int64)
-        self._values = [np.full(len(texts.flat), np.nan, np.float32) for _ in range(3)]
+        self._columns = {name: np.full(len(texts.flat), np.nan, np.float32) for name in TargetScores._fields}
 
-    def add(self, rows: np.ndarray, values: Sequence[sequences.TokenScores]) -> None:
-        """`values` are those of each of the texts `rows`."""
-        for row, of_text in zip(rows, values, strict=True):
-            for kept, some in zip(self._values, of_text, strict=True):
-                kept[self._offsets[row] : self._offsets[row + 1]] = some
+    def add(self, rows: np.ndarray, scores: Sequence[TargetScores]) -> None:
+        """Takes the scores of the texts `rows` [b]."""
+        for row, text_scores in zip(rows, scores, strict=True):
+            for column, values in zip(self._columns.values(), text_scores, strict=True):
+                column[self._offsets[row] : self._offsets[row + 1]] = values
 
     def scores(self) -> TokenScores:
-        log_probs, margins, entropies = self._values
-        return TokenScores(log_probs, margins, entropies, self._offsets)
+        """Returns what was collected; NaN where nothing was."""
+        return TokenScores(**self._columns, offsets=self._offsets)

@@ -1,41 +1,38 @@
-"""What a scores file says of itself: which cell and rows, by which model, and how they were scored."""
+"""Makes the metadata of a scores file: which cell and rows were scored, by which model, and how."""
 
 from typing import Any
 
-from conf.schema import Config
 from infer.identity import SCORING_VERSION, scoring_identity
+from infer.job import ScoringJob
 from metrics.scores import ScoresMetadata
 from train import t5
-from train.data.splits import Split
-from train.model_artifact import Model
 
 
 def scores_metadata(
-    config: Config,
-    split: Split,
-    model: Model,
-    digest: str,
+    job: ScoringJob,
     *,
     classes: list[str],
     flops: float,
     signature: str,
-    further: dict[str, Any] | None = None,
+    more_config: dict[str, Any] | None = None,
 ) -> ScoresMetadata:
-    """`digest` is the model's content, `flops` a mean over examples; `further` goes into the `config` beside the rest.
+    """Returns the metadata of a job's scores.
 
-    `signature` says how the scores were computed; their version is added to it.
+    `flops` is a mean over examples. `signature` says how the scores were computed; SCORING_VERSION is added to it.
+    `more_config` is added to the metadata's `config`, beside how the model was trained and how it scores.
     """
+    config = job.config
     return ScoresMetadata(
         dataset=config.dataset.name,
         size=config.size.name,
         seed=config.seed,
-        split=split.name,
+        split=job.split.name,
         task=config.dataset.task,
         classes=classes,
-        parameters=t5.count_parameters(model.size),
+        parameters=t5.count_parameters(job.model.size),
         flops_per_example=flops,
-        model=digest,
-        data=split.fingerprint,
+        model=job.digest,
+        data=job.split.fingerprint,
         signature=f"{signature}|version:{SCORING_VERSION}",
-        config={"training": model.cell, "scoring": scoring_identity(config, digest)} | (further or {}),
+        config={"training": job.model.cell, "scoring": scoring_identity(config, job.digest)} | (more_config or {}),
     )

@@ -1,4 +1,4 @@
-"""From a model to a scores artifact."""
+"""Scores a split by a model and logs the scores as an artifact."""
 
 import dataclasses
 import tempfile
@@ -11,17 +11,17 @@ from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
 from infer.identity import ModelSource, infer_run_id, scoring_identity
+from infer.job import ScoringJob
 from metrics.scores import Scores, write_scores
 from metrics.scores.preview import most_uncertain
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train.cell_data import cell_size, log_data
 from train.data.source import source_of
-from train.data.splits import Split
 from train.data.tokens import Vocabulary
 from train.identity import cell_name, identity_hash, settings
 from train.model_artifact import Model, load_model
 from train.pretrained.find import agreed_size
-from train.pretrained.hf import hf_config
+from train.pretrained.hf_config import hf_config
 from train.pretrained.load import check_vocabulary, load
 from train.sharding import make_mesh
 from train.stopping import Stop, Stopped
@@ -36,8 +36,8 @@ def score(
 ) -> Artifact:
     """Scores one split by one model and logs `scores-D-S-sN-SPLIT`.
 
-    The mesh lies over `devices`, or over all. Raises EdgewiseError for rows, classes or a model that can't be used,
-    and Stopped where a signal was noted in `stop`, for who takes the signals itself: nothing is kept of the scores.
+    `devices` are those that the mesh lies over, by default all. Raises EdgewiseError for rows, classes or a model that
+    can't be used, and Stopped where a signal was noted in the caller's `stop`: then nothing is kept of the scores.
     """
     stop = stop or Stop()
     rows = source_of(config.dataset)
@@ -59,7 +59,7 @@ def score(
         mesh, artifact = make_mesh(config.mesh, devices), source.artifact
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
         try:
-            scores, summary = score_split(config, split, model, source.digest, mesh, stop)
+            scores, summary = score_split(ScoringJob(config, split, model, source.digest, mesh, stop))
         except Stopped:
             run.finish("stopped", f"stopped by signal {stop.received} while it scored: the same command scores again")
             raise
@@ -73,16 +73,16 @@ def score(
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files={file.name: file}))
 
 
-def score_split(
-    config: Config, split: Split, model: Model, digest: str, mesh: jax.sharding.Mesh, stop: Stop
-) -> tuple[Scores, dict[str, float]]:
-    """The split's scores and a summary; `model` lies over `mesh`, `digest` is its content. `stop` stops it."""
-    by_task = classify if config.dataset.task == "classification" else generate
-    return by_task(config, split, model, digest, mesh, stop)
+def score_split(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
+    """Returns the split's scores and a summary of them, by whichever way the dataset's task needs.
+
+    Raises Stopped between two batches where `job.stop` says so.
+    """
+    return classify(job) if job.config.dataset.task == "classification" else generate(job)
 
 
 def outside_model(config: Config, source: ModelSource, mesh: jax.sharding.Mesh) -> Model:
-    """A model from outside, laid over `mesh`; its vocabulary is `tokenizer.path`, or its own spiece.model.
+    """Returns a model from outside, laid over `mesh`; its vocabulary is `tokenizer.path`, or its own spiece.model.
 
     Raises EdgewiseError for an architecture other than the config's, and for a vocabulary that doesn't fit.
     """

@@ -1,4 +1,4 @@
-"""Teacher-forced scores: how likely, how far ahead and how open each token of a target is, given the ones before it.
+"""Scores targets by teacher forcing: each token's log-probability, margin and entropy, given the tokens before it.
 
 One encoder pass serves all targets of an example (the gold answer and the model's own output), one decoder pass each.
 The head runs over a slice of positions at a time, so that [batch, length, vocabulary] is never held.
@@ -21,8 +21,8 @@ from train.head import SLICE_BYTES, over_positions
 from train.sharding import BATCH, on_mesh
 
 
-class TokenScores(NamedTuple):
-    """A value for every target token, EOS included; 0 on padding."""
+class TargetScores(NamedTuple):
+    """Holds three values for every target token, EOS included; 0 on padding."""
 
     log_probs: jax.Array  # [B, T] float32: natural log of p(token | input, the tokens before it)
     margins: jax.Array  # [B, T] float32 in [0, 1]: p₁ - p₂, the two likeliest of the whole vocabulary
@@ -30,7 +30,7 @@ class TokenScores(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """Rows that are scored together, and the shapes to which they are padded."""
+    """Holds rows that are scored together, and the shapes to which they are padded."""
 
     rows: np.ndarray  # [at most row_count] int64
     input_length: int
@@ -49,8 +49,8 @@ def token_scores(
     size: Size,
     dtype: str,
     slice_bytes: int = SLICE_BYTES,
-) -> list[TokenScores]:
-    """Scores each of several targets of every input by teacher forcing: one encoder pass, one decoder pass a target.
+) -> list[TargetScores]:
+    """Returns the scores of several targets of every input: one encoder pass for all, one decoder pass for each.
 
     inputs [B, S] int32, padded with 0; every array of `targets` [B, T] int32, each with a T of its own, and its
     `lengths` [B] int32: what comes after a row's length is padding, and a pad id before it is a token like any other
@@ -63,23 +63,24 @@ def token_scores(
     segments, positions = t5.plain_rows(inputs)
     memory = model.encode(inputs, segments, positions, jnp.dtype(dtype))
 
-    def score(ids: jax.Array, length: jax.Array) -> TokenScores:
-        place = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]  # [1, T]
-        own = (place < length[:, None]).astype(jnp.int32)  # [B, T]
-        hidden = model.hidden_states(t5.shift_right(ids), own, place, memory, segments)
+    def score(ids: jax.Array, length: jax.Array) -> TargetScores:
+        """Scores one target of every input: ids [B, T] int32, length [B] int32."""
+        target_positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]  # [1, T]
+        inside = (target_positions < length[:, None]).astype(jnp.int32)  # [B, T]: 1, or 0 on padding
+        hidden = model.hidden_states(t5.shift_right(ids), inside, target_positions, memory, segments)
         values = over_positions(model, hidden.astype(jnp.float32), ids, scores_of_logits, slice_bytes)
-        return TokenScores(*(jnp.where(own == 1, value, 0) for value in values))
+        return TargetScores(*(jnp.where(inside == 1, value, 0) for value in values))
 
     return [score(ids, length) for ids, length in zip(targets, lengths, strict=True)]
 
 
-def scores_of_logits(logits: jax.Array, targets: jax.Array) -> TokenScores:
-    """Scores of the tokens `targets` [...] int32 under logits [..., V] float32.
+def scores_of_logits(logits: jax.Array, targets: jax.Array) -> TargetScores:
+    """Returns the scores, each [...] float32, of the tokens `targets` [...] int32 under logits [..., V] float32.
 
-    All is counted from the largest logit, and its own term in Z, which is 1, is kept apart. With y = logit - largest
-    and r = Σ e^y over all but one largest, log p(token) = y(token) - log1p(r), p₁ - p₂ = -expm1(y₂)/(1 + r), and the
-    entropy is log1p(r) - Σ e^y·y/(1 + r): sums of terms of one sign, so nothing cancels. A token of probability
-    1 - 1e-12 has the log-probability -1e-12 and not 0.
+    Logits are taken relative to the largest one, whose own term in the sum Z is 1 and is kept apart. With
+    y = logit - largest and r = Σ e^y over all but one largest, log p(token) = y(token) - log1p(r),
+    p₁ - p₂ = -expm1(y₂)/(1 + r), and the entropy is log1p(r) - Σ e^y·y/(1 + r): sums of terms of one sign, so nothing
+    cancels. A token of probability 1 - 1e-12 has the log-probability -1e-12 and not 0.
     """
     vocabulary = logits.shape[-1]
     lanes = math.gcd(vocabulary, 128)  # sums in two steps: float32 loses less in them than in a single long one
@@ -98,7 +99,7 @@ def scores_of_logits(logits: jax.Array, targets: jax.Array) -> TokenScores:
     r = rest.sum(axis=-1) + equals
     y_second = jnp.where(equals > 0, 0.0, below.max(axis=-1))
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - largest[..., 0]
-    return TokenScores(
+    return TargetScores(
         log_probs=chosen - jnp.log1p(r),
         margins=-jnp.expm1(y_second) / (1 + r),
         entropies=jnp.log1p(r) - weighted.sum(axis=-1) / (1 + r),
@@ -116,13 +117,15 @@ def sequence_batches(
     max_padding: float = 0.1,
     buckets: int = 8,
 ) -> list[SequenceBatch]:
-    """Cuts anew, by target length, what `scoring_batches` cut by input length.
+    """Returns batches cut by target length, from `batches` that `scoring_batches` has cut by input length.
 
-    All rows of one input length are padded to it in any order: they are planned as `scoring_batches` does, but by
-    `target_lengths` [n] (of the longest target, where a row has several), and so that the positions of a batch's inputs
-    and of one target of each row are at most `tokens`. Every input length starts with one target length; where more
-    than `max_padding` of the target positions are padding, more are added one at a time, each where it saves most. So
-    no input is padded more than before, and at most 3 · `buckets` shapes compile, or one for each input length. Raises
+    Rows that are padded to one input length may be batched in any order, so those of each input length are cut anew by
+    `target_lengths` [n] (of the longest target, where a row has several). The positions of a batch's inputs and of one
+    target of each row are at most `tokens`, and its rows a multiple of `row_multiple`.
+
+    Every input length starts with one target length; while more than `max_padding` (a share) of the target positions
+    are padding, target lengths are added one at a time, each where it saves most. So no input is padded more than
+    before, and at most 3 · `buckets` shapes compile, or one for each input length where those are more. Raises
     ValueError for `buckets` below 1.
     """
     if buckets < 1:
@@ -133,40 +136,37 @@ def sequence_batches(
         by_input[length] = np.append(by_input.get(length, np.zeros(0, np.int64)), rows)
 
     def plan(length: int, count: int) -> list[SequenceBatch]:
-        return _by_target(by_input[length], length, target_lengths, tokens, row_multiple, count)
+        """Cuts the rows of one input length into batches of at most `count` target lengths."""
+        rows = by_input[length]
+        budget = Budget(tokens, lambda _: length, row_multiple)  # here the targets' lengths vary, the inputs' don't
+        planned = scoring_batches(target_lengths[rows], budget, worthwhile_lengths(len(rows), count))
+        return [SequenceBatch(rows[places], length, target, row_count) for places, target, row_count in planned]
 
     def saved(length: int) -> int:
-        return _positions(plans[length]) - _positions(finer[length])
+        """Returns how many target positions one more target length saves among the rows of an input length."""
+        return _target_positions(plans[length]) - _target_positions(finer[length])
 
     plans = {length: plan(length, 1) for length in by_input}
     finer = {length: plan(length, 2) for length in by_input}
     counts = dict.fromkeys(by_input, 1)
-    most = int(target_lengths.sum()) / (1 - max_padding)
-    while sum(map(_positions, plans.values())) > most and sum(counts.values()) < 3 * buckets:
+    allowed = int(target_lengths.sum()) / (1 - max_padding)  # target positions
+    while sum(map(_target_positions, plans.values())) > allowed and sum(counts.values()) < 3 * buckets:
         length = max(by_input, key=saved)
         if saved(length) <= 0:
             break
         counts[length] += 1
         plans[length], finer[length] = finer[length], plan(length, counts[length] + 1)
-    return [batch for some in plans.values() for batch in some]
+    return [batch for length_batches in plans.values() for batch in length_batches]
 
 
-def _positions(batches: list[SequenceBatch]) -> int:
-    """The target positions of these batches, padding and empty rows included."""
+def _target_positions(batches: list[SequenceBatch]) -> int:
+    """Returns how many target positions these batches have, padding and empty rows included."""
     return sum(batch.row_count * batch.target_length for batch in batches)
 
 
-def _by_target(
-    rows: np.ndarray, input_length: int, target_lengths: np.ndarray, tokens: int, row_multiple: int, buckets: int
-) -> list[SequenceBatch]:
-    """Plans the rows of one input length."""
-    budget = Budget(tokens, lambda _: input_length, row_multiple)  # the targets' lengths vary here, the inputs' don't
-    planned = scoring_batches(target_lengths[rows], budget, worthwhile_lengths(len(rows), buckets))
-    return [SequenceBatch(rows[some], input_length, length, row_count) for some, length, row_count in planned]
-
-
 @functools.lru_cache(maxsize=32)
-def _compiled(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TokenScores]]:
+def compile_token_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TargetScores]]:
+    """Returns `token_scores`, jitted for this mesh: (params, inputs, targets, lengths) -> scores of each target."""
     return jax.jit(on_mesh(functools.partial(token_scores, size=size, dtype=dtype), mesh))
 
 
@@ -178,24 +178,24 @@ def score_sequences(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[SequenceBatch],
-) -> Iterator[tuple[np.ndarray, list[list[TokenScores]]]]:
+) -> Iterator[tuple[np.ndarray, list[list[TargetScores]]]]:
     """Yields (rows [b], scores) batch by batch; `scores[i][j]` are those of row `rows[j]`'s target in `targets[i]`.
 
-    `targets` are one or several sets of n targets, such as the gold answers and the model's own outputs; scores are
-    numpy, cut to the target's length. `batches` as `sequence_batches` cuts them, by the longest of a row's targets. A
-    batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
+    `targets` are one or several sets of n texts, such as the gold answers and the model's own outputs. Scores are numpy
+    arrays, cut to the target's length. `params` lie over `mesh`. `batches` are as `sequence_batches` cuts them by the
+    longest of a row's targets; a batch short of rows is filled up with empty ones, so that only the shapes in `batches`
+    compile.
     """
-    compiled = _compiled(size, dtype, mesh)
+    compiled = compile_token_scoring(size, dtype, mesh)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     for rows, input_length, target_length, row_count in batches:
-        ids = [some.padded(rows, target_length, row_count) for some in targets]
-        lengths = [np.pad(some.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for some in targets]
-        on_mesh = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
-        scored = jax.device_get(hosts.whole(compiled(params, *on_mesh)))
-        yield (
-            rows,
-            [
-                [TokenScores(*(values[j, :n] for values in each)) for j, n in enumerate(length[: len(rows)])]
-                for each, length in zip(scored, lengths)
-            ],
-        )
+        ids = [texts.padded(rows, target_length, row_count) for texts in targets]
+        lengths = [np.pad(texts.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for texts in targets]
+        arrays = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
+        padded = jax.device_get(hosts.whole(compiled(params, *arrays)))
+        yield rows, [_cut(scores, length[: len(rows)]) for scores, length in zip(padded, lengths, strict=True)]
+
+
+def _cut(scores: TargetScores, lengths: np.ndarray) -> list[TargetScores]:
+    """Cuts scores of numpy arrays [B, T] to the first b rows' own `lengths` [b]."""
+    return [TargetScores(*(values[row, :length] for values in scores)) for row, length in enumerate(lengths)]

@@ -27,7 +27,7 @@ from train.sharding import BATCH, make_mesh  # noqa: E402
 from train.step import StepConfig, TrainState, compile_train_step  # noqa: E402
 
 STEPS, ROWS, SOURCE, TARGET = 4, 16, 24, 4
-SIZE = Size("tiny", d_model=32, d_kv=8, d_ff=64, layers=2, heads=4, vocabulary_size=64, dropout=0.1)
+SIZE = Size("tiny", d_model=32, d_kv=8, d_ff=64, layers=2, heads=4, vocabulary_size=64, decoder_layers=1)
 MESHES = {
     "one": Mesh(data=1),
     "data": Mesh(data=8),

@@ -1,4 +1,4 @@
-"""A small Hub on the loopback: the routes by which huggingface_hub finds and downloads a dataset, and no others.
+"""Serves a small Hub on the loopback: the routes by which huggingface_hub finds and downloads a dataset, and no others.
 
 Strict: a request that the real Hub would refuse is refused as it does (with its X-Error-Code), and one that this file
 doesn't know is kept in `unknown`, for the test to see.

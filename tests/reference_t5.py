@@ -84,7 +84,7 @@ def logits(params, size, inputs, decoder_inputs):
     memory = rms_norm(x, enc["encoder_norm"]["scale"], eps)
     y = embedding[decoder_inputs]
     bias, causal = bias_table(dec, t, size, False), np.tril(np.ones((t, t), bool))
-    for i in range(size.layers):
+    for i in range(size.decoder_depth):
         p = dec["layers"]
         h = rms_norm(y, p["pre_self_attention_layer_norm"]["scale"][i], eps)
         y = y + attention(h, h, p["self_attention"], i, size.heads, bias, causal)
@@ -92,6 +92,6 @@ def logits(params, size, inputs, decoder_inputs):
         y = y + attention(h, memory, p["encoder_decoder_attention"], i, size.heads, None, np.ones((t, s), bool))
         y = y + feed_forward(rms_norm(y, p["pre_mlp_layer_norm"]["scale"][i], eps), p["mlp"], i)
     y = rms_norm(y, dec["decoder_norm"]["scale"], eps)
-    if size.tied_head:
-        return y * size.d_model**-0.5 @ embedding.T
-    return y @ dec["logits_dense"]["kernel"]
+    if size.scales_head:
+        y = y * size.d_model**-0.5
+    return y @ (embedding.T if size.tied_head else dec["logits_dense"]["kernel"])

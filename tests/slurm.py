@@ -1,4 +1,4 @@
-"""A Slurm cluster of one node, this machine, for a test: munged, slurmctld, slurmd and a configuration of its own."""
+"""Starts a Slurm cluster of one node, this machine, for a test: its daemons, with a configuration of their own."""
 
 import os
 import secrets
@@ -43,7 +43,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str | None:
-    """Why there can be no cluster here; None where there can."""
+    """Returns why there can be no cluster here; None where there can."""
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"{', '.join(absent)} not installed (Debian: slurm-wlm, munge)"

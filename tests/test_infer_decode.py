@@ -12,26 +12,12 @@ import pytest
 from conf.schema import Mesh, Size
 from infer.decode import as_encoded, beam_search, decode_examples, greedy, length_penalty
 from tests import reference_decode
+from tests.decoding import MAX_LENGTH, SIZES, TINY, parameters
 from tests.support import REPO
-from tests.test_infer_sequences import encoded, random_texts
+from tests.texts import encoded, random_texts
 from train import t5
 from train.data.batches import Budget, scoring_batches
 from train.sharding import BATCH_TOKENS, make_mesh
-
-ROOM = 10
-# a vocabulary this small lets random models end early, late and not at all
-TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=12, relative_buckets=8)
-SIZES = {
-    "1.0": TINY,
-    "1.1": Size(**(vars(TINY) | {"activation": "gated_gelu", "tied_head": False, "layers": 3})),
-}
-
-
-@functools.cache
-def parameters(version, seed=0):
-    params = t5.init_params(SIZES[version], jax.random.key(seed))
-    noise = jax.random.key(seed + 1000)
-    return jax.tree.map(lambda x: x * (1.5 + 0.3 * jax.random.normal(noise, x.shape)), params)
 
 
 def batch(seed):
@@ -45,8 +31,8 @@ def batch(seed):
 
 
 @functools.cache
-def compiled(version, beams, alpha, room=ROOM, dtype="float32"):
-    settings = {"size": SIZES[version], "dtype": dtype, "max_length": room}
+def compiled(version, beams, alpha, max_length=MAX_LENGTH, dtype="float32"):
+    settings = {"size": SIZES[version], "dtype": dtype, "max_length": max_length}
     if beams is None:
         return jax.jit(functools.partial(greedy, **settings))
     return jax.jit(functools.partial(beam_search, **settings, beams=beams, alpha=alpha))
@@ -66,13 +52,14 @@ def test_greedy_output_is_that_of_a_decoder_without_a_cache(version):
         params, inputs = parameters(version, seed), batch(seed)
         out = compiled(version, None, None)(params, inputs)
         for row in range(5):
-            log_probs = reference_decode.next_log_probs(params, SIZES[version], inputs[row], ROOM, 1)
-            ids, total = reference_decode.greedy(log_probs, ROOM)
+            log_probs = reference_decode.next_log_probs(params, SIZES[version], inputs[row], MAX_LENGTH, 1)
+            ids, total = reference_decode.greedy(log_probs, MAX_LENGTH)
             assert_is(out, row, ids, total)
             lengths.add((len(ids), ids[-1] == 1))
         assert_is(out, 5, [], 0)
         assert out.steps == out.lengths.max()
-    assert (ROOM, False) in lengths and len({n for n, ended in lengths if ended}) >= 2  # both ways to stop were seen
+    assert (MAX_LENGTH, False) in lengths  # both ways to stop were seen
+    assert len({n for n, ended in lengths if ended}) >= 2
 
 
 @pytest.mark.parametrize(
@@ -85,16 +72,16 @@ def test_beam_search_finds_what_its_definition_finds(version, beams, alpha):
         out = compiled(version, beams, alpha)(params, inputs)
         decided = []
         for row in range(5):
-            log_probs = reference_decode.next_log_probs(params, SIZES[version], inputs[row], ROOM, beams)
+            log_probs = reference_decode.next_log_probs(params, SIZES[version], inputs[row], MAX_LENGTH, beams)
             penalty = lambda n: ((5 + n) / 6) ** alpha  # noqa: E731
-            ids, score, when = reference_decode.beam_search(log_probs, ROOM, beams, penalty)
+            ids, score, when = reference_decode.beam_search(log_probs, MAX_LENGTH, beams, penalty)
             assert_is(out, row, ids, score)
             decided.append(when)
             lengths.add((len(ids), ids[-1] == 1))
         assert_is(out, 5, [], 0)
         assert out.steps == max(decided)
         steps += decided
-    assert min(steps) < ROOM and len({n for n, ended in lengths if ended}) >= 2
+    assert min(steps) < MAX_LENGTH and len({n for n, ended in lengths if ended}) >= 2
 
 
 @pytest.mark.parametrize("version", SIZES)
@@ -122,7 +109,7 @@ def test_the_loop_stops_when_all_rows_are_done(beams):
         alone = decode(params, np.where(np.arange(6)[:, None] == row, inputs, 0))  # among rows of padding
         np.testing.assert_array_equal(alone.ids[row], out.ids[row])
         steps.append(int(alone.steps))
-    assert min(steps) < ROOM and max(steps) == out.steps
+    assert min(steps) < MAX_LENGTH and max(steps) == out.steps
     assert decode(params, np.zeros_like(inputs)).steps == 0
 
 
@@ -141,7 +128,7 @@ def test_bfloat16_takes_a_token_that_is_nearly_the_likeliest(beams):
     out = compiled("1.1", beams, 0.0, dtype="bfloat16")(params, inputs)
     assert out.ids.dtype == jnp.int32 and out.scores.dtype == jnp.float32
     for row in range(5):
-        log_probs = reference_decode.next_log_probs(params, SIZES["1.1"], inputs[row], ROOM, 1)
+        log_probs = reference_decode.next_log_probs(params, SIZES["1.1"], inputs[row], MAX_LENGTH, 1)
         ids = out.ids[row, : out.lengths[row]].tolist()
         steps = [log_probs([ids[:i]])[0] for i in range(len(ids))]
         total = sum(step[token] for step, token in zip(steps, ids))
@@ -157,9 +144,9 @@ def test_the_length_penalty_is_google_s():
     np.testing.assert_array_equal(length_penalty(jnp.array([7, 13]), 0.0), [1, 1])
 
 
-def test_one_token_of_room():
+def test_outputs_of_one_token_at_most():
     for beams in (None, 2):
-        out = compiled("1.1", beams, 0.6, room=1)(parameters("1.1"), batch(0))
+        out = compiled("1.1", beams, 0.6, max_length=1)(parameters("1.1"), batch(0))
         assert out.ids.shape == (6, 1) and out.steps == 1
         assert out.lengths.tolist() == [1, 1, 1, 1, 1, 0]
 
@@ -176,14 +163,14 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_logits_and_cache_are_held_for_one_step():
     size = Size(name="x", d_model=64, d_kv=16, d_ff=128, layers=2, heads=4)  # and T5's vocabulary, 32,128
-    rows, room, beams = 8, 64, 4
-    decode = functools.partial(beam_search, size=size, dtype="float32", max_length=room, beams=beams, alpha=0.6)
+    rows, length, beams = 8, 64, 4
+    decode = functools.partial(beam_search, size=size, dtype="float32", max_length=length, beams=beams, alpha=0.6)
     inputs = jax.ShapeDtypeStruct((rows, 32), jnp.int32)
     memory = jax.jit(decode).lower(t5.abstract_params(size), inputs).compile().memory_analysis()
     logits = 4 * rows * beams * 32128
-    cache = 2 * 4 * size.layers * rows * (beams * room + 32) * size.heads * size.d_kv
+    cache = 2 * 4 * size.layers * rows * (beams * length + 32) * size.heads * size.d_kv
     parameters = 4 * t5.count_parameters(size)  # the compiler may keep the embedding turned round
-    assert memory.temp_size_in_bytes < 6 * logits + 3 * cache + parameters < 4 * rows * beams * room * 32128 / 3
+    assert memory.temp_size_in_bytes < 6 * logits + 3 * cache + parameters < 4 * rows * beams * length * 32128 / 3
 
 
 # --- over a data set -------------------------------------------------------------------------------------------------
@@ -196,51 +183,26 @@ def test_outputs_don_t_depend_on_batching(beams):
 
     def outputs(tokens, buckets):
         out = [None] * len(texts)
-        batches = scoring_batches(inputs.lengths, Budget(tokens, lambda _: beams * ROOM), buckets)
-        for rows, ids in decode_examples(params, inputs, SIZES["1.1"], "float32", mesh, batches, ROOM, beams, 0.6):
+        batches = scoring_batches(inputs.lengths, Budget(tokens, lambda _: beams * MAX_LENGTH), buckets)
+        for rows, ids in decode_examples(
+            params, inputs, SIZES["1.1"], "float32", mesh, batches, MAX_LENGTH, beams, 0.6
+        ):
             assert len(ids) == len(rows)
             for row, each in zip(rows, ids):
                 out[row] = each
         return as_encoded(out)
 
-    some, other = outputs(BATCH_TOKENS, 1), outputs(8 * (12 + beams * ROOM), 2)
+    some, other = outputs(BATCH_TOKENS, 1), outputs(8 * (12 + beams * MAX_LENGTH), 2)
     np.testing.assert_array_equal(some.flat, other.flat)
     np.testing.assert_array_equal(some.offsets, other.offsets)
     assert some.flat.dtype == np.int32 and some.lengths.min() >= 1
     unended = sum(int(some[row][-1]) != 1 for row in range(21))
-    assert some.truncated == unended and all(len(some[row]) == ROOM for row in range(21) if some[row][-1] != 1)
+    assert some.truncated == unended and all(len(some[row]) == MAX_LENGTH for row in range(21) if some[row][-1] != 1)
 
 
 def test_eight_devices_decode_and_score_what_one_does():
-    program = """
-import json
-from tests.test_infer_decode import *
-from infer.sequences import score_sequences, sequence_batches
-from train.sharding import state_shardings
-
-size, inputs = SIZES["1.1"], encoded([np.minimum(text, 11) for text in random_texts(11, 12, 3)])
-whole = parameters("1.1", 1)
-def run(mesh, params):
-    batches = scoring_batches(inputs.lengths, Budget(8 * (12 + 2 * ROOM), lambda _: 2 * ROOM, 4), 1)
-    assert [batch.row_count for batch in batches] == [8, 8]
-    out = [None] * 11
-    for rows, ids in decode_examples(params, inputs, size, "float32", mesh, batches, ROOM, 2, 0.6):
-        for row, each in zip(rows, ids):
-            out[row] = each
-    own = as_encoded(out)
-    plan, scores = sequence_batches(batches, own.lengths, 200, 4, 0.5, 1), [None] * 11
-    for rows, [each] in score_sequences(params, inputs, [own], size, "float32", mesh, plan):
-        for row, score in zip(rows, each):
-            scores[row] = [value.tolist() for value in score]
-    return {"ids": [ids.tolist() for ids in out], "scores": scores}
-eight = make_mesh(Mesh(data=2, fsdp=2, tensor=2))
-sharded = jax.device_put(whole, state_shardings(eight, whole))
-assert len(sharded["decoder"]["layers"]["mlp"]["wi_0"]["kernel"].sharding.device_set) == 8
-one = jax.make_mesh((1, 1, 1), eight.axis_names, axis_types=eight.axis_types, devices=jax.devices()[:1])
-print(json.dumps([run(one, whole), run(eight, sharded)]))
-"""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-m", "tests.decoding"]
     result = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     one, eight = json.loads(result.stdout)

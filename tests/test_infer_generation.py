@@ -12,22 +12,12 @@ import sacrebleu
 from infer.identity import find_model, finished_scores, quality, scoring_identity
 from metrics.scores import read_scores
 from metrics.statistics.text import corpus_bleu, exact_match, f1
-from tests.toy_translations import TINY, WORDS, pairs
+from tests.toy_answers import TOY_CELL, questions, translations
 from tests.training import train_here
 from tracking.store import Store
 from train import t5
 from train.data.splits import load_split
 from train.model_artifact import load_model
-
-
-def questions(n: int, seed: int) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(n):
-        first, second = (WORDS[k] for k in rng.permutation(4)[:2])
-        answers = [f"The {first}.", first] if i % 2 else [first]
-        rows.append({"id": f"q{i}", "question": "first?", "context": f"{first} then {second}", "answers": answers})
-    return rows
 
 
 @pytest.fixture(scope="module", params=["translation", "span_qa"])
@@ -40,7 +30,7 @@ def scored(request, tmp_path_factory):
     from infer.scoring import score
 
     folder = tmp_path_factory.mktemp(request.param)
-    make = pairs if request.param == "translation" else questions
+    make = translations if request.param == "translation" else questions
     for split, n, seed in (("train", 60, 0), ("test", 21, 1)):
         rows = "".join(json.dumps(row) + "\n" for row in make(n, seed))
         (folder / f"{split}.jsonl").write_text(rows)
@@ -51,7 +41,7 @@ def scored(request, tmp_path_factory):
         f"tracking.root={folder / 'runs'}",
     ]
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = to_config(hydra_compose("config", [*given, *TINY]))
+        config = to_config(hydra_compose("config", [*given, *TOY_CELL]))
     train_here(config)
     store = Store(folder / "runs")
     artifact = score(config, store, find_model(config, store))

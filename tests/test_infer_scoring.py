@@ -197,7 +197,7 @@ def test_a_checkpoint_from_outside_scores_like_the_artifact_it_was_copied_from(t
 
 
 @pytest.mark.parametrize(
-    "given, message", [("/nowhere", "neither a folder nor an artifact"), ("model-x:v3", "neither")]
+    ("given", "message"), [("/nowhere", "neither a folder nor an artifact"), ("model-x:v3", "neither")]
 )
 def test_a_checkpoint_that_is_not_there_is_named(trained, given, message):
     config, store = trained

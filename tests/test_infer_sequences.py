@@ -1,5 +1,4 @@
 import functools
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -13,12 +12,13 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from conf.schema import Mesh, Size
-from infer.sequences import TokenScores, score_sequences, scores_of_logits, sequence_batches, token_scores
+from infer.sequences import TargetScores, score_sequences, scores_of_logits, sequence_batches, token_scores
 from tests import reference_t5
 from tests.support import REPO
+from tests.texts import encoded, random_texts
+from tests.token_score_memory import PAPER, ROWS, SOURCE, TARGET
 from train import t5
 from train.data.batches import Budget, scoring_batches
-from train.data.tokens import Encoded
 from train.head import SLICE_BYTES
 from train.label_tree import Labels
 from train.labels import label_log_likelihoods
@@ -29,7 +29,6 @@ SIZES = {
     "1.0": TINY,
     "1.1": Size(**(vars(TINY) | {"activation": "gated_gelu", "tied_head": False})),
 }
-PAPER = Size(name="paper", d_model=64, d_kv=16, d_ff=128, layers=2, heads=4)  # and T5's vocabulary, 32,128
 
 
 @functools.cache
@@ -43,15 +42,6 @@ def by_definition(logits, targets):
     log_p = log_softmax(np.asarray(logits, np.float64), axis=-1)
     p = np.sort(np.exp(log_p), axis=-1)
     return log_p[np.arange(len(targets)), targets], p[:, -1] - p[:, -2], -(np.exp(log_p) * log_p).sum(-1)
-
-
-def encoded(texts):
-    return Encoded(np.concatenate(texts).astype(np.int32), np.cumsum([0, *map(len, texts)]), 0)
-
-
-def random_texts(n, longest, seed):
-    rng = np.random.default_rng(seed)
-    return [np.append(rng.integers(2, 40, rng.integers(0, longest)), 1) for _ in range(n)]
 
 
 def scored(version, inputs, targets, dtype="float32", **settings):
@@ -147,7 +137,6 @@ def test_equal_logits_have_no_margin():
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
-ROWS, SOURCE, TARGET = 8, 64, 512
 WHOLE = 4 * ROWS * TARGET * 32128  # bytes of the logits, were they held at once
 
 
@@ -168,24 +157,9 @@ def test_memory_is_bounded_by_the_slice_and_not_by_the_length():
 
 @pytest.mark.slow
 def test_peak_memory_of_a_real_run():
-    program = (
-        "import re, sys\n"
-        "from tests.test_infer_sequences import *\n"
-        "params = t5.init_params(PAPER, jax.random.key(0))\n"
-        "ids = lambda *s: jax.random.randint(jax.random.key(1), s, 2, 32000)\n"
-        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
-        "f = jax.jit(functools.partial(token_scores, size=PAPER, dtype='float32', slice_bytes=int(sys.argv[1])))\n"
-        "full = jnp.full(ROWS, TARGET)\n"
-        "f = f.lower(params, ids(ROWS, SOURCE), [ids(ROWS, TARGET)], [full]).compile()\n"
-        "before = peak()\n"
-        "[scores] = f(params, ids(ROWS, SOURCE), [ids(ROWS, TARGET)], [full])\n"
-        "assert (scores.log_probs < 0).all()\n"
-        "print(peak() - before)\n"
-    )
-
     def growth(slice_bytes):
-        command = [sys.executable, "-c", program, str(slice_bytes)]
-        return int(subprocess.run(command, cwd=REPO, env=os.environ, check=True, capture_output=True, text=True).stdout)
+        command = [sys.executable, "-m", "tests.token_score_memory", str(slice_bytes)]
+        return int(subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout)
 
     assert growth(SLICE_BYTES) < WHOLE / 2 < growth(WHOLE)
 
@@ -216,7 +190,7 @@ def test_scores_don_t_depend_on_batching():
         for a, b in zip(jax.tree.leaves(some), jax.tree.leaves(reference)):
             assert isinstance(a, np.ndarray) and a.dtype == np.float32
             np.testing.assert_allclose(a, b, atol=1e-5)
-    assert isinstance(reference[0][0], TokenScores)
+    assert isinstance(reference[0][0], TargetScores)
 
 
 @settings(max_examples=100, deadline=None)

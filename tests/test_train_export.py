@@ -23,7 +23,11 @@ from train.pretrained.load import load
 
 TINY = {"d_model": 8, "d_kv": 4, "d_ff": 12, "layers": 2, "heads": 3, "vocabulary_size": 64}
 TEXT = ["good and bad films", "a fine film", "an awful film"]
-VERSIONS = {"1.0": {}, "1.1": {"activation": "gated_gelu", "tied_head": False}}
+VERSIONS = {
+    "1.0": {},
+    "1.1": {"activation": "gated_gelu", "tied_head": False},
+    "another depth": {"decoder_layers": 3},
+}
 
 
 @pytest.fixture(params=VERSIONS)
@@ -222,3 +226,52 @@ def test_safetensors_of_an_export_are_float32(model, tmp_path):
     artifact, *_, store = model
     command(artifact.ref, tmp_path / "tiny", root=store.root)
     assert {t.dtype for t in load_file(tmp_path / "tiny/model.safetensors").values()} == {np.dtype(np.float32)}
+
+
+def test_a_head_that_t5x_can_t_describe_is_refused_and_hugging_face_s_layout_keeps_it(tmp_path):
+    for flags in ({"scaled_head": False}, {"tied_head": False, "scaled_head": True}):
+        size = Size(name="tiny", **TINY, **flags)
+        params = t5.init_params(size, jax.random.key(1))
+        folder = tmp_path / f"hf-{len(flags)}"
+        folder.mkdir()
+        hf.save(folder, size, params)
+        assert find.find(str(folder), "train.init", Tracking(root=str(tmp_path))).size.scales_head == size.scales_head
+        assert command(folder, tmp_path / "t5x", "format=t5x", root=tmp_path / "runs") == 1
+        assert not (tmp_path / "t5x").exists()
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"version": 3, "optimizer": [1]}, "holds no optimizer/target"),
+        ({"version": 3, "optimizer": {"target": {"a": {"driver": "zarr", "kvstore": 3}}}}, "is damaged"),
+        ({"version": 3, "optimizer": {"target": {"a": {"driver": "zarr", "kvstore": {"path": "../b"}}}}}, "'../b'"),
+        ({"version": 3, "optimizer": {"target": {"a": {"__msgpack_chunked_array__": 1}}}}, "is damaged"),
+        (
+            {"version": 3, "optimizer": {"target": {"a": {"driver": "z", "kvstore": {"path": "b"}, "metadata": 1}}}},
+            "is da",
+        ),
+        ([], "version None"),
+    ],
+)
+def test_a_malformed_t5x_tree_is_an_error_and_no_traceback(tmp_path, tree, said):
+    (tmp_path / "checkpoint").write_bytes(msgpack.packb(tree))
+    with pytest.raises(EdgewiseError, match=said):
+        find.find(str(tmp_path), "train.init", Tracking(root=str(tmp_path / "runs")))
+
+
+def test_t5x_leaves_that_are_not_finite_are_named(model, tmp_path):
+    artifact, size, params, store = model
+    params = jax.tree.map(np.array, params)
+    params["decoder"]["layers"]["mlp"]["wo"]["kernel"][1, 2, 3] = np.inf
+    params["encoder"]["encoder_norm"]["scale"][0] = np.nan
+    t5x.save(tmp_path, size, params)
+    checkpoint = find.find(str(tmp_path), "train.init", Tracking(root=str(store.root)))
+    with pytest.raises(
+        EdgewiseError, match=r"decoder.layers_1.mlp.wo.kernel: decoder/layers_1/mlp/wo/kernel has 1 num"
+    ):
+        load(checkpoint, size, None)
+    params["decoder"]["layers"]["mlp"]["wo"]["kernel"][1, 2, 3] = 0
+    t5x.save(tmp_path, size, params)
+    with pytest.raises(EdgewiseError, match=r"/checkpoint: encoder/encoder_norm/scale has 1 number"):
+        load(find.find(str(tmp_path), "train.init", Tracking(root=str(store.root))), size, None)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.test_infer_sequences import encoded
+from tests.texts import encoded
 from train.label_tree import Labels
 from train.labels import as_labels
 
@@ -16,9 +16,9 @@ def random_labels(k, seed):
 
 def spelled(tree, call, node):
     """The tokens that lead to a node, read off the nodes that it sees."""
-    seen = np.flatnonzero(tree.seen[call, node])
-    in_order = seen[np.argsort(tree.depths[call, seen])]
-    assert (tree.depths[call, in_order] == np.arange(len(seen))).all() and tree.tokens[call, in_order[0]] == 0
+    path = np.flatnonzero(tree.visible[call, node])
+    in_order = path[np.argsort(tree.depths[call, path])]
+    assert (tree.depths[call, in_order] == np.arange(len(path))).all() and tree.tokens[call, in_order[0]] == 0
     return [int(token) for token in tree.tokens[call, in_order[1:]]]
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from conf.schema import Mesh, Size
-from tests.test_infer_sequences import encoded, random_texts
+from tests.texts import encoded, random_texts
 from train import labels as module
 from train import t5
 from train.data.batches import scoring_batches
 from train.label_tree import Labels
-from train.labels import as_labels, label_budget, label_log_likelihoods, label_room, score_examples
+from train.labels import as_labels, label_budget, label_log_likelihoods, max_call_positions, score_examples
 from train.sharding import make_mesh
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
@@ -75,11 +75,11 @@ def labels_apart(k, t):
 
 
 def test_a_call_has_room_for_as_many_positions_as_fit():
-    assert label_room(PAPER, (8, 30)) == 64  # where the input has fewer
-    assert label_room(PAPER, (8, 260)) == 260
+    assert max_call_positions(PAPER, 8, 30) == 64  # where the input has fewer
+    assert max_call_positions(PAPER, 8, 260) == 260
     small = Size(**(vars(TINY) | {"heads": 8}))
-    assert label_room(small, (64, 4000)) < 1000
-    assert 4 * 64 * 8 * label_room(small, (64, 4000)) ** 2 <= module.ATTENTION_BYTES
+    assert max_call_positions(small, 64, 4000) < 1000
+    assert 4 * 64 * 8 * max_call_positions(small, 64, 4000) ** 2 <= module.ATTENTION_BYTES
 
 
 def test_a_budget_counts_what_one_call_holds():
@@ -92,7 +92,7 @@ def test_a_budget_counts_what_one_call_holds():
     for labels in (labels_apart(*shape) for shape in ((2, 2), (10, 4), (1000, 4), (7, 100), (3, 1))):
         for length in (1, 40, 64, 65, 300):
             rows = label_budget(32768, labels).rows(length)
-            called = labels.tree(label_room(TINY, (rows, length))).tokens.shape[1]
+            called = labels.tree(max_call_positions(TINY, rows, length)).tokens.shape[1]
             assert rows * (length + called) <= 32768
 
 
@@ -110,7 +110,7 @@ def test_a_budget_counts_what_one_call_holds():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_memory_stays_within_the_bound(vocabulary, heads, rows, length, labels, dtype):
     size = Size(**(vars(PAPER) | {"vocabulary_size": vocabulary, "heads": heads}))
-    tree = labels_apart(*labels).tree(label_room(size, (rows, length)))
+    tree = labels_apart(*labels).tree(max_call_positions(size, rows, length))
     scoring = functools.partial(label_log_likelihoods, size=size, dtype=dtype)
     inputs = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     lowered = jax.jit(scoring).lower(t5.abstract_params(size), inputs, tree)
@@ -129,7 +129,7 @@ def test_a_thousand_labels_over_the_whole_vocabulary():
     labels, inputs = as_labels(encoded(texts)), encoded([rng.integers(2, 32000, 7), rng.integers(2, 32000, 4)])
     [batch] = scoring_batches(inputs.lengths, label_budget(1000, labels), 1)
     [(rows, got)] = score_examples(params_of(PAPER), inputs, labels, PAPER, "float32", make_mesh(Mesh()), [batch])
-    assert got.shape == (2, 1000) and len(labels.tree(label_room(PAPER, (2, 7))).tokens) > 10
+    assert got.shape == (2, 1000) and len(labels.tree(max_call_positions(PAPER, 2, 7)).tokens) > 10
     some = [0, 1, 499, 998, 999]
     want = alone(PAPER, jnp.array(inputs.padded(rows, 7)), labels.padded[some])
     np.testing.assert_allclose(got[:, some], want, rtol=1e-5, atol=2e-5)

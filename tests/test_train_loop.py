@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from conf.errors import EdgewiseError
 from tests.support import REPO
 from tests.training import SMALL, config_in, saved_steps, train_here, wait_for_checkpoint
 from tracking.store import Store
-from train.identity import train_run_id, trained_model
+from train.identity import train_run_id, trained_model, training_identity
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,21 @@ def test_evaluation_is_of_the_validation_split(compose, tmp_path):
     assert data.eval_split == "validation" and len(data.eval_truth) == 20
     assert data.record["splits"]["train"]["rows"] == 200 and data.record["splits"]["test"]["rows"] == 60
     assert set(np.unique(data.eval_truth)) <= {0, 1}
+
+
+def test_stacks_of_different_depth_are_another_cell_and_load_again(compose, tmp_path):
+    config = config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2", "size.decoder_layers=3")
+    even = config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2", "size.decoder_layers=2")
+    assert train_run_id(config) != train_run_id(even)
+    assert train_run_id(even) == train_run_id(config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2"))
+    assert "decoder_layers" not in json.dumps(training_identity(even)) and "scaled_head" not in json.dumps(
+        training_identity(even)
+    )
+    model = train_here(config)
+    described = json.loads(model.file("config.json").read_text())
+    assert (described["num_layers"], described["num_decoder_layers"]) == (2, 3)
+    with pytest.raises(EdgewiseError, match=r"size=nano has layers=\d, .*decoder_layers=\d, but .* decoder_layers=3"):
+        train_here(config_in(compose, tmp_path / "runs", f"train.init={model.ref}"))
+    overrides = [o for o in SMALL if not o.startswith("size.")]
+    again = compose(*overrides, f"tracking.root={tmp_path}/runs", "size=auto", f"train.init={model.ref}", "size.name=x")
+    assert train_here(again).metadata["parameters"] == model.metadata["parameters"]

@@ -8,7 +8,8 @@ from conf.schema import Optimizer, Size
 from train import t5
 from train.optimizer import adafactor, learning_rate, make_optimizer
 
-SIZE = Size(name="x", d_model=128, d_kv=32, d_ff=160, layers=3, heads=4, vocabulary_size=256)
+SIZE = Size(name="x", d_model=128, d_kv=32, d_ff=160, layers=3, heads=4, vocabulary_size=256, decoder_layers=2)
+DEPTHS = {"encoder": 3, "decoder": 2}
 CONFIG = Optimizer(learning_rate=0.01, warmup_steps=2)
 
 
@@ -41,8 +42,8 @@ def unstack(tree):
         **{k: v for k, v in tree.items() if k not in ("encoder", "decoder")},
         **{
             stack: {k: v for k, v in tree[stack].items() if k != "layers"}
-            | {f"layer_{i}": jax.tree.map(lambda x, i=i: x[i], tree[stack]["layers"]) for i in range(SIZE.layers)}
-            for stack in ("encoder", "decoder")
+            | {f"layer_{i}": jax.tree.map(lambda x, i=i: x[i], tree[stack]["layers"]) for i in range(depth)}
+            for stack, depth in DEPTHS.items()
         },
     }
 

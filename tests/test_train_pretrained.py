@@ -1,4 +1,5 @@
 import json
+import struct
 
 import jax
 import ml_dtypes
@@ -14,10 +15,18 @@ from train.pretrained import find, hf, load
 TINY = {"name": "tiny", "d_model": 8, "d_kv": 4, "d_ff": 12, "layers": 2, "heads": 3, "vocabulary_size": 24}
 
 
-@pytest.fixture(params=["1.0", "1.1"])
+VERSIONS = {
+    "1.0": {},
+    "1.1": {"activation": "gated_gelu", "tied_head": False},
+    "another depth": {"decoder_layers": 1},
+    "tied and unscaled": {"activation": "gated_gelu", "scaled_head": False},
+    "its own and scaled": {"tied_head": False, "scaled_head": True},
+}
+
+
+@pytest.fixture(params=VERSIONS)
 def saved(request, tmp_path):
-    version = {} if request.param == "1.0" else {"activation": "gated_gelu", "tied_head": False}
-    size = Size(**TINY, **version)
+    size = Size(**TINY, **VERSIONS[request.param])
     params = t5.init_params(size, jax.random.key(0))
     folder = tmp_path / "tiny"
     folder.mkdir()
@@ -52,8 +61,9 @@ def test_the_same_parameters_give_the_same_bytes(saved, tmp_path_factory):
 def test_tensors_have_hugging_face_s_names_and_orientation(saved):
     folder, size, params = saved
     tensors = load_file(folder / "model.safetensors")
-    query = tensors["decoder.block.1.layer.1.EncDecAttention.q.weight"]
-    ours = params["decoder"]["layers"]["encoder_decoder_attention"]["query"]["kernel"][1]
+    query = tensors["decoder.block.0.layer.1.EncDecAttention.q.weight"]
+    ours = params["decoder"]["layers"]["encoder_decoder_attention"]["query"]["kernel"][0]
+    assert f"decoder.block.{size.decoder_depth - 1}.layer.2.layer_norm.weight" in tensors
     np.testing.assert_array_equal(query, ours.T)
     assert tensors["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].shape == (32, 3)
     assert ("lm_head.weight" in tensors) == (not size.tied_head)
@@ -153,7 +163,21 @@ def test_every_tensor_at_fault_is_named(saved):
     [
         ({"model_type": "bert"}, "model_type='bert'"),
         ({"feed_forward_proj": "silu"}, "silu"),
-        ({"num_decoder_layers": 5}, "5"),
+        ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj='gated-silu': expected one of relu, gated-gelu"),
+        ({"num_decoder_layers": 5}, "decoder.block.4.*is missing"),
+        ({"num_decoder_layers": 0}, "num_decoder_layers=0: expected numbers above 0"),
+        ({"num_decoder_layers": 2.5}, "num_decoder_layers=2.5"),
+        ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon='small'"),
+        ({"relative_attention_num_buckets": True}, "relative_attention_num_buckets=True"),
+        ({"dense_act_fn": "silu"}, "dense_act_fn='silu'"),
+        ({"dense_act_fn": "gelu"}, "dense_act_fn='gelu'"),
+        ({"is_gated_act": "maybe"}, "is_gated_act='maybe'"),
+        ({"decoder_start_token_id": 7}, "decoder_start_token_id=7: expected 0"),
+        ({"pad_token_id": 3}, "pad_token_id=3: expected 0"),
+        ({"eos_token_id": 2}, "eos_token_id=2: expected 1"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings='no': expected true or false"),
+        ({"scale_decoder_outputs": 1}, "scale_decoder_outputs=1: expected true or false"),
+        ({"model_type": "umt5"}, "every layer of UMT5 has a table of relative position biases"),
         ({"d_model": "wide"}, "d_model='wide'"),
         ({"vocab_size": None}, "vocab_size=None"),
     ],
@@ -164,6 +188,162 @@ def test_another_model_s_config_is_refused(saved, change, message):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(EdgewiseError, match=message):
         load_folder(folder)
+
+
+def test_token_ids_that_transformers_5_keeps_apart_are_checked_too(saved):
+    folder, _, params = saved
+    (folder / "generation_config.json").write_text(json.dumps({"decoder_start_token_id": 0, "eos_token_id": [1]}))
+    jax.tree.map(np.testing.assert_array_equal, load_folder(folder)[1], params)
+    (folder / "generation_config.json").write_text(json.dumps({"decoder_start_token_id": 5}))
+    with pytest.raises(EdgewiseError, match="generation_config.json says decoder_start_token_id=5: expected 0"):
+        load_folder(folder)
+
+
+def rewrite(folder, **tensors):
+    """Adds tensors to a folder's weights."""
+    save_file({**load_file(folder / "model.safetensors"), **tensors}, folder / "model.safetensors")
+
+
+def test_a_head_that_is_not_the_tied_embedding_is_refused_by_name(saved):
+    folder, size, params = saved
+    if not size.scales_head or not size.tied_head:
+        return
+    embedding = np.array(params["embedding"])
+    rewrite(folder, **{"lm_head.weight": embedding})
+    jax.tree.map(np.testing.assert_array_equal, load_folder(folder)[1], params)
+    embedding[5, 3] += 1e-3
+    rewrite(folder, **{"lm_head.weight": embedding})
+    with pytest.raises(
+        EdgewiseError, match="lm_head.weight holds other numbers than shared.weight.*tie_word_embeddings"
+    ):
+        load_folder(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    _, got = load_folder(folder)
+    np.testing.assert_array_equal(got["decoder"]["logits_dense"]["kernel"], embedding.T)
+
+
+@pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+def test_an_embedding_of_one_stack_is_refused_by_name(saved, name):
+    folder, _, params = saved
+    rewrite(folder, **{name: np.array(params["embedding"])})
+    jax.tree.map(np.testing.assert_array_equal, load_folder(folder)[1], params)
+    rewrite(folder, **{name: np.array(params["embedding"]) + 1})
+    with pytest.raises(EdgewiseError, match=f"{name} holds other numbers than shared.weight"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("own_head", [False, True])
+def test_what_transformers_5_writes_of_an_unscaled_head_is_tied_where_it_has_no_weights(saved, own_head):
+    folder, size, params = saved
+    if not size.tied_head or size.decoder_layers:
+        return
+    config = json.loads((folder / "config.json").read_text()) | {"scale_decoder_outputs": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    head = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    if own_head:
+        rewrite(folder, **{"lm_head.weight": head})
+    got_size, got = load_folder(folder)
+    assert (got_size.tied_head, got_size.scales_head) == (not own_head, False)
+    if own_head:
+        np.testing.assert_array_equal(got["decoder"].pop("logits_dense")["kernel"], head.T)
+    jax.tree.map(np.testing.assert_array_equal, got, params)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_weights_that_are_not_finite_are_named_with_their_file(saved, value, dtype):
+    folder, *_ = saved
+    places = shard(folder)
+    name = "encoder.block.1.layer.0.SelfAttention.k.weight"
+    tensors = load_file(folder / places[name])
+    tensors[name] = tensors[name].astype(dtype)
+    tensors[name][0, :2] = value
+    save_file(tensors, folder / places[name])
+    with pytest.raises(EdgewiseError, match=f"{places[name]}: {name} has 2 numbers that are NaN or infinite"):
+        load_folder(folder)
+
+
+def edit_header(file, edit):
+    """Rewrites a file's header as `edit` changes it, the tensors after it unchanged."""
+    data = file.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    edit(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def overlap(header):
+    first, second, *_ = sorted((k for k in header if k != "__metadata__"), key=lambda k: header[k]["data_offsets"])
+    start, stop = header[second]["data_offsets"]
+    header[second]["data_offsets"] = [start - 4, stop - 4]
+
+
+def swap_overlapping(header):
+    """Two tensors of one shape both at the first one's place, as a file would that is read as it says."""
+    a, b = "encoder.block.0.layer.0.SelfAttention.q.weight", "encoder.block.0.layer.0.SelfAttention.k.weight"
+    header[b]["data_offsets"] = header[a]["data_offsets"]
+
+
+def wrong_size(header):
+    header["shared.weight"]["dtype"] = "BF16"
+
+
+def wrong_shape(header):
+    header["shared.weight"]["shape"] = [12, 8]
+
+
+@pytest.mark.parametrize("edit", [overlap, swap_overlapping, wrong_size, wrong_shape])
+def test_a_header_whose_offsets_do_not_fit_is_refused(saved, edit):
+    folder, *_ = saved
+    edit_header(folder / "model.safetensors", edit)
+    with pytest.raises(EdgewiseError, match="model.safetensors is damaged"):
+        load_folder(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(saved):
+    folder, *_ = saved
+    places = shard(folder)
+    files = sorted(set(places.values()))
+    [name, *_] = load_file(folder / files[0])
+    save_file({**load_file(folder / files[1]), name: load_file(folder / files[0])[name] + 1}, folder / files[1])
+    with pytest.raises(EdgewiseError, match=f"{files[1]} holds {name}, which .*{files[0]} holds too"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("index", [{"weight_map": {}}, {"weight_map": {"a": 3}}, {"weight_map": {"a": "../b"}}, {}])
+def test_an_index_that_names_no_files_is_refused(saved, index):
+    folder, *_ = saved
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(EdgewiseError, match="index.json has no weight_map"):
+        load_folder(folder)
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_of_a_header_gives_other_weights(tmp_path):
+    """3,000 flips of one bit: each is refused, or leaves the model what it was."""
+    size = Size(**TINY, activation="gated_gelu", tied_head=False)
+    params = jax.tree.map(np.asarray, t5.init_params(size, jax.random.key(0)))
+    hf.save(tmp_path, size, params)
+    file = tmp_path / "model.safetensors"
+    data = file.read_bytes()
+    header = 8 + struct.unpack("<Q", data[:8])[0]
+    checkpoint = found(tmp_path)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for place in rng.choice(8 * header, 3000, replace=8 * header < 3000):
+        damaged = bytearray(data)
+        damaged[place // 8] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        try:
+            got = load.load(checkpoint, size, None)
+        except EdgewiseError:
+            refused += 1
+        else:
+            jax.tree.map(np.testing.assert_array_equal, got, params)
+    assert refused > 2900
 
 
 def test_torch_pickles_are_refused_by_name(saved):

@@ -16,6 +16,7 @@ from tests.golden.make_hf_t5 import BEAMS, CASES, GREEDY_STEPS, batch, config, w
 from tests.support import REPO
 from train import t5
 from train.pretrained import find, hf
+from train.pretrained.hf_config import read_size
 from train.pretrained.load import load
 from train.pretrained.tensors import leaf_of, leaf_shape
 from train.step import cross_entropy
@@ -31,7 +32,7 @@ def golden():
 def case(request, tmp_path):
     """A case's name, size and parameters, which go through a folder as Hugging Face writes it."""
     (tmp_path / "config.json").write_text(json.dumps({**config(request.param), "model_type": "t5"}))
-    size = hf.read_size(tmp_path / "config.json", "x")
+    size = read_size(tmp_path / "config.json", "x", lambda: not config(request.param)["tie_word_embeddings"])
     shapes = {t.name: leaf_shape(size, t.path)[:: -1 if t.transposed else 1] for t in hf.layout(size)}
     save_file({name: weights(name, shape) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
     checkpoint = find.find(str(tmp_path), "train.init", Tracking(root=str(tmp_path)))
@@ -119,4 +120,6 @@ def test_a_config_written_by_transformers_5_still_says_which_version_it_is(tmp_p
     described = {**config("v1_1_two_layers"), "model_type": "t5", "tie_word_embeddings": True}
     for scaled in (True, False):
         (tmp_path / "config.json").write_text(json.dumps({**described, "scale_decoder_outputs": scaled}))
-        assert hf.read_size(tmp_path / "config.json", "x").tied_head == scaled
+        for own_head in (True, False):
+            size = read_size(tmp_path / "config.json", "x", lambda own_head=own_head: own_head)
+            assert size.tied_head == (scaled or not own_head) and size.scales_head == scaled

@@ -13,7 +13,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from tests.support import REPO
-from tests.toy_translations import TINY, pairs
+from tests.toy_answers import TOY_CELL, translations
 from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train.seeds import seeds_of, side_by_side
@@ -121,10 +121,12 @@ def test_a_signal_stops_all_seeds_and_the_same_commands_end_as_if_there_had_been
 
 def test_three_seeds_that_write_answers_on_meshes_of_their_own(tmp_path):
     """Two devices each, parameters cut over both: what one seed's devices send each other reaches no other's."""
+
     for split, n, seed in (("train", 60, 0), ("test", 21, 1)):
-        rows = "".join(json.dumps(row) + "\n" for row in pairs(n, seed))
+        rows = "".join(json.dumps(row) + "\n" for row in translations(n, seed))
         (tmp_path / f"{split}.jsonl").write_text(rows)
-    cell = ("dataset=translation", "dataset.name=toy", f"dataset.path={tmp_path}", *TINY, "mesh.data=1", "mesh.fsdp=2")
+    toy = ("dataset=translation", "dataset.name=toy", f"dataset.path={tmp_path}")
+    cell = (*toy, *TOY_CELL, "mesh.data=1", "mesh.fsdp=2")
     for root, devices, own in (("together", 6, ("seed=3", "mesh.seed=3")), ("apart", 2, ("seed=5",))):
         for name in ("train", "infer"):
             code, _, err = finish(start(name, tmp_path / root, devices, *cell, *own))

@@ -16,7 +16,11 @@ INPUTS = np.array([[4, 3, 1, 0]], np.int32)
 TARGETS = np.array([[3, 1, 0]], np.int32)
 Z_LOSS, NORMALIZER, LEARNING_RATE, MIN_DIM = 0.01, 3.0, 0.05, 4
 ARCHITECTURE = ("d_model=4", "d_kv=2", "d_ff=4", "layers=2", "heads=2", "vocabulary_size=5", "relative_buckets=4")
-VERSIONS = {"1.0": (), "1.1": ("size.activation=gated_gelu", "size.tied_head=false")}
+VERSIONS = {
+    "1.0": (),
+    "1.1": ("size.activation=gated_gelu", "size.tied_head=false"),
+    "another depth, tied and unscaled": ("size.decoder_layers=1", "size.scaled_head=false"),
+}
 
 
 def loss(params, size):

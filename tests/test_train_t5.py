@@ -35,7 +35,14 @@ def tiny(**changes):
     return Size(**values)
 
 
-VERSIONS = {"1.0": {}, "1.1": {"activation": "gated_gelu", "tied_head": False}}
+VERSIONS = {
+    "1.0": {},
+    "1.1": {"activation": "gated_gelu", "tied_head": False},
+    "deep encoder": {"decoder_layers": 1},
+    "deep decoder": {"activation": "gated_gelu", "tied_head": False, "decoder_layers": 4},
+    "tied and unscaled": {"activation": "gated_gelu", "scaled_head": False},
+    "its own and scaled": {"tied_head": False, "scaled_head": True},
+}
 
 
 @pytest.fixture(params=VERSIONS)
@@ -195,3 +202,22 @@ def test_forward_flops_agree_with_xla_s_count():
     compiled = jax.jit(functools.partial(_full_logits, size)).lower(params, inputs, targets, None).compile()
     counted = compiled.cost_analysis()["flops"] / 4
     assert counted == pytest.approx(float(t5.forward_flops(size, 32, 16)), rel=0.15)  # norms, softmax, biases
+
+
+@pytest.mark.parametrize(("layers", "decoder_layers"), [(4, 1), (1, 4)])
+def test_each_stack_counts_with_its_own_depth(layers, decoder_layers):
+    changes = {"d_model": 64, "d_kv": 16, "d_ff": 256, "heads": 4, "vocabulary_size": 128}
+    one = tiny(**changes, layers=1)
+    deep = tiny(**changes, layers=layers, decoder_layers=decoder_layers)
+    encoder_only, decoder_only = (
+        tiny(**changes, layers=2, decoder_layers=1),
+        tiny(**changes, layers=1, decoder_layers=2),
+    )
+    for count in (t5.count_parameters, lambda size: float(t5.forward_flops(size, 32, 16))):
+        a_layer = {"encoder": count(encoder_only) - count(one), "decoder": count(decoder_only) - count(one)}
+        assert 0 < a_layer["encoder"] != a_layer["decoder"] > 0
+        more = (layers - 1) * a_layer["encoder"] + (decoder_layers - 1) * a_layer["decoder"]
+        assert count(deep) == count(one) + more
+    stacks = t5.init_params(deep, jax.random.key(0))
+    assert stacks["encoder"]["layers"]["mlp"]["wi"]["kernel"].shape == (layers, 64, 256)
+    assert stacks["decoder"]["layers"]["mlp"]["wi"]["kernel"].shape == (decoder_layers, 64, 256)

@@ -1,4 +1,4 @@
-"""The head, a slice of positions at a time: [batch, length, vocabulary] is never held whole."""
+"""Applies the head to a slice of positions at a time, so that logits of all positions are never held at once."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,7 +15,7 @@ Values = TypeVar("Values")  # an array [B, T, …], or a tuple of them
 
 
 def slice_length(rows: int, vocabulary: int, limit: int = SLICE_BYTES) -> int:
-    """How many positions of each of `rows` rows have float32 logits of at most `limit` bytes together; at least 1."""
+    """Returns how many positions of `rows` rows have float32 logits of at most `limit` bytes in all; at least 1."""
     return max(1, limit // (4 * rows * vocabulary))
 
 
@@ -26,13 +26,14 @@ def over_positions(
     function: Callable[[jax.Array, jax.Array], Values],
     limit: int = SLICE_BYTES,
 ) -> Values:
-    """`function(logits, targets)` over all positions, computed slice by slice.
+    """Returns `function(logits, targets)` of all positions, computed slice by slice.
 
-    hidden [B, T, D] in any float dtype, as `T5.hidden_states` gives it; targets [B, T, …] int32. `function` takes
+    hidden [B, T, D] in any float dtype, as `T5.hidden_states` returns it; targets [B, T, …] int32. `function` takes
     float32 logits [B, t, V] and targets [B, t, …] of a slice of t positions, and returns values [B, t, …], each
-    position's from its own logits alone. Slices are cut along T, so that rows stay where they are on a mesh. The logits
-    of one slice take at most `limit` bytes, or B·V·4 where one position of every row is more than that: never a
-    multiple of T.
+    position's from its own logits alone; the result is those values [B, T, …] of all positions.
+
+    Slices are cut along T, so that rows stay where they are on a mesh. The logits of one slice take at most `limit`
+    bytes, or B·V·4 where one position of every row is more than that: never a multiple of T.
     """
     rows, length, _ = hidden.shape
     vocabulary = model.embedding[...].shape[0]
@@ -42,14 +43,17 @@ def over_positions(
     width = -(-length // slices)
 
     def cut(x: jax.Array) -> jax.Array:
-        """[B, T, …] -> [slices, B, width, …], the last slice filled up with zeros."""
+        """Cuts [B, T, …] into [slices, B, width, …], the last slice filled up with zeros."""
         x = jnp.pad(x, [(0, 0), (0, slices * width - length)] + [(0, 0)] * (x.ndim - 2))
         return jnp.moveaxis(x.reshape(rows, slices, width, *x.shape[2:]), 1, 0)
 
     def join(x: jax.Array) -> jax.Array:
-        """[slices, B, width, …] -> [B, T, …]"""
+        """Joins [slices, B, width, …] to [B, T, …]."""
         return jnp.moveaxis(x, 0, 1).reshape(rows, slices * width, *x.shape[3:])[:, :length]
 
-    each = (cut(hidden), cut(targets))
-    _, values = scan(lambda _, some: (None, function(model.logits(some[0]), some[1])), None, each)
-    return jax.tree.map(join, values)
+    def run_slice(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, Values]:
+        return None, function(model.logits(inputs[0]), inputs[1])
+
+    _, values = scan(run_slice, None, (cut(hidden), cut(targets)))
+    joined: Values = jax.tree.map(join, values)
+    return joined

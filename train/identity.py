@@ -29,7 +29,7 @@ def training_identity(config: Config) -> dict[str, Any]:
     return {
         "version": TRAINING_VERSION,
         "dataset": dataset_identity(config),
-        "size": dict(vars(config.size)),
+        "size": config.size.recorded(),
         "tokenizer": tokenizer,
         "optimizer": dict(vars(config.optimizer)),
         "train": train,

@@ -1,4 +1,4 @@
-"""Label likelihoods: each example is encoded once, and all label strings are scored against it in one decoder call.
+"""Computes label log-likelihoods: each example is encoded once, and all label strings are scored in one decoder call.
 
 The label strings lie in one decoder row as a tree (`train.label_tree`): what several of them begin with stands there
 once, and each label sees the example and its own tokens alone. Where the tree has more positions than the example, and
@@ -6,15 +6,15 @@ more than CALL_POSITIONS, the labels are cut into groups, a tree and a decoder c
 once. Each call makes the input's keys and values anew, which costs little beside a call of as many positions as the
 input has.
 
-So memory does not grow with the number of labels, but for the result, and a batch is counted by what a call holds:
+So memory does not grow with the number of labels, except for the result, and a batch is counted by what one call holds:
 `label_budget`. With B rows, S source positions, N positions of a call, H heads and the vocabulary V, the decoder holds,
 beside its activations of a call's positions:
 - logits of at most LOGITS_BYTES, because the head runs over slices of positions; or of one position of every row,
   4·B·V bytes, where that is more, as it is of very many rows of few tokens (more than 2,088 with T5's vocabulary);
 - attention of one layer between a call's positions of at most ATTENTION_BYTES, or of one label, 4·B·H·N², where that is
-  more; and to the input, which is less than that or than the encoder's own, 4·B·H·S²;
-each of them up to twice over: in bfloat16 beside float32, or a sum's terms beside the sum. The log-probabilities of
-what may follow each position are no more than attention of one head.
+  more; and to the input, which is less than that or than the encoder's own, 4·B·H·S².
+Each of them may take twice that: in bfloat16 beside float32, or a sum's terms beside the sum. The log-probabilities of
+what may follow each position take no more than attention of one head.
 """
 
 import functools
@@ -33,75 +33,83 @@ from train.head import over_positions
 from train.label_tree import Labels, LabelTree
 from train.sharding import BATCH, on_mesh, scan, scoring_tokens, whole_rows
 
-CALL_POSITIONS = 64  # what a decoder call may take of a row, where its input has no more
+CALL_POSITIONS = 64  # what a decoder call may have, even where its input is shorter
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one slice of positions may take
 ATTENTION_BYTES = 256 * 2**20  # what a layer's float32 attention between the positions of one decoder call may take
 
 
 def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree, size: Size, dtype: str) -> jax.Array:
-    """Log p(label string + EOS | input), summed over tokens, unnormalised: [B, K] float32.
+    """Returns log p(label string + EOS | input), summed over tokens and unnormalised: [B, K] float32.
 
-    inputs [B, S] int32; `tree` holds the K labels: see `label_room` for how large a call's may be.
+    inputs [B, S] int32, padded with 0; `tree` holds the K labels, and `max_call_positions` says how many positions a
+    call of it may have. `dtype` is the activations', "float32" or "bfloat16".
     """
     model = t5.model(size, params)
     segments, positions = t5.plain_rows(inputs)
     memory = model.encode(inputs, segments, positions, jnp.dtype(dtype))
     rows = inputs.shape[0]
 
-    def score_call(_: None, call: tuple[jax.Array, ...]) -> tuple[None, jax.Array]:
-        """[B, M]"""
-        tokens, depths, seen, following, edges = call
-        spread = lambda x: jnp.broadcast_to(x, (rows, *x.shape))  # noqa: E731  [N, …] -> [B, N, …]
-        one = jnp.ones((rows, len(tokens)), jnp.int32)
-        hidden = model.hidden_states(
-            spread(tokens), one, depths[None], memory, segments, visible=seen[None]
-        )  # [B, N, D]
-        log_probs = over_positions(model, hidden, spread(following), log_probabilities, LOGITS_BYTES)  # [B, N, E]
-        of_tokens = log_probs.reshape(rows, -1)[:, edges]  # [B, M, T]
-        return None, jnp.where(edges >= 0, of_tokens, 0.0).sum(axis=-1)
+    def in_every_row(x: jax.Array) -> jax.Array:
+        """Repeats [N, …] as [B, N, …]."""
+        return jnp.broadcast_to(x, (rows, *x.shape))
 
-    *calls, order = tree
-    _, scores = scan(score_call, None, tuple(calls))  # [G, B, M]
-    return jnp.moveaxis(scores, 0, 1).reshape(rows, -1)[:, order]
+    def score_call(_: None, call: tuple[jax.Array, ...]) -> tuple[None, jax.Array]:
+        """Returns the log-likelihoods [B, M] of the labels of one decoder call."""
+        tokens, depths, visible, following, edges = call
+        one_segment = jnp.ones((rows, len(tokens)), jnp.int32)
+        hidden = model.hidden_states(
+            in_every_row(tokens), one_segment, depths[None], memory, segments, visible=visible[None]
+        )  # [B, N, D]
+        log_probs = over_positions(model, hidden, in_every_row(following), log_probabilities, LOGITS_BYTES)  # [B, N, E]
+        token_log_probs = log_probs.reshape(rows, -1)[:, edges]  # [B, N*E] -> [B, M, T]
+        return None, jnp.where(edges >= 0, token_log_probs, 0.0).sum(axis=-1)
+
+    calls = (tree.tokens, tree.depths, tree.visible, tree.following, tree.edges)
+    _, scores = scan(score_call, None, calls)  # [G, B, M]
+    by_label: jax.Array = jnp.moveaxis(scores, 0, 1).reshape(rows, -1)[:, tree.order]  # [B, G*M] -> [B, K]
+    return by_label
 
 
 def log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Log p of each of several tokens: logits [B, T, V] float32, targets [B, T, E] int32 -> [B, T, E] float32."""
+    """Returns log p of each of several tokens: logits [B, T, V] float32, targets [B, T, E] int32 -> [B, T, E] float32.
+
+    The result is that of `jax.nn.log_softmax` at `targets`, without another array of the size of the logits.
+    """
     chosen = jnp.take_along_axis(logits, targets, axis=-1)
     return chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def label_room(size: Size, shape: tuple[int, int]) -> int:
-    """How many positions of `Labels.tree` a decoder call may take beside inputs of `shape` (B, S)."""
-    rows, length = shape
-    pairs = ATTENTION_BYTES // (4 * (rows * size.heads + size.relative_buckets))  # the bias spells out every bucket
+def max_call_positions(size: Size, rows: int, length: int) -> int:
+    """Returns how many positions a decoder call of `Labels.tree` may have beside inputs of shape [rows, length]."""
+    # 4 bytes for each head's weights of a pair of positions in a row, and for its buckets, which the bias spells out
+    pairs = ATTENTION_BYTES // (4 * (rows * size.heads + size.relative_buckets))
     return max(1, min(max(length, CALL_POSITIONS), math.isqrt(pairs)))
 
 
 def label_budget(tokens: int, labels: Labels, row_multiple: int = 1) -> Budget:
-    """What a batch may hold of inputs that are scored against `labels`.
+    """Returns what a batch may hold, at most `tokens` positions, of inputs that are scored against `labels`.
 
     The outputs of a row are the positions of one decoder call: the labels' whole tree, or as much of it as
     CALL_POSITIONS or the input's length allow, and one label at least. The calls come one after the other, so those of
-    many labels don't add up.
+    many labels don't add up. Rows come in multiples of `row_multiple`.
     """
     return Budget(tokens, lambda length: labels.positions(max(length, CALL_POSITIONS)), row_multiple)
 
 
 def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Budget:
-    """`label_budget` of what is scored on `mesh`, whose devices share a batch by whole rows."""
+    """Returns the `label_budget` of a batch that is scored on `mesh`, whose devices share it by whole rows."""
     return label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
 
 
 @functools.lru_cache(maxsize=32)
 def compile_label_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
-    """`label_log_likelihoods` jitted: (params, inputs, tree) -> [B, K]."""
+    """Returns `label_log_likelihoods`, jitted for this mesh: (params, inputs, tree) -> [B, K] float32, replicated."""
     scoring = functools.partial(label_log_likelihoods, size=size, dtype=dtype)
     return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def as_labels(encoded: Encoded) -> Labels:
-    """The encoded label strings."""
+    """Returns encoded label strings as Labels."""
     return Labels(encoded.padded(np.arange(len(encoded)), int(encoded.lengths.max())))
 
 
@@ -114,15 +122,16 @@ def score_examples(
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` as `scoring_batches` cuts them.
+    """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` are as `scoring_batches` cuts them.
 
-    A batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
+    `params` lie over `mesh`; `inputs` are the encoded texts whose rows `batches` names. A batch short of rows is filled
+    up with empty ones, so that only the shapes in `batches` compile.
     """
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     compiled = compile_label_scoring(size, dtype, mesh)
     for rows, length, row_count in batches:
         ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
-        tree = labels.tree(label_room(size, (row_count, length)))
+        tree = labels.tree(max_call_positions(size, row_count, length))
         yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
 
 
@@ -136,6 +145,9 @@ def accuracy(
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
 ) -> float:
-    """The share of examples whose likeliest label is `truth` [n] (indices into the K labels)."""
+    """Returns the share of examples whose likeliest label is `truth` [n] (indices into the K labels).
+
+    The other arguments are those of `score_examples`.
+    """
     scored = score_examples(params, inputs, labels, size, dtype, mesh, batches)
     return sum(int((scores.argmax(axis=1) == truth[rows]).sum()) for rows, scores in scored) / len(truth)

@@ -21,6 +21,24 @@ CASES = {  # name -> changes to D
     "v1_1_two_layers": {"num_layers": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "v1_1_four_layers": {"num_layers": 4, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "relu_untied": {"num_layers": 2, "feed_forward_proj": "relu", "tie_word_embeddings": False},
+    "deep_encoder": {
+        "num_layers": 3,
+        "num_decoder_layers": 1,
+        "feed_forward_proj": "relu",
+        "tie_word_embeddings": True,
+    },
+    "deep_decoder": {
+        "num_layers": 1,
+        "num_decoder_layers": 3,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+    },
+    "tied_unscaled": {
+        "num_layers": 2,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": True,
+        "scale_decoder_outputs": False,
+    },
 }
 GREEDY_STEPS = 12
 BEAMS = {"beam2": (2, 0.0), "beam4": (4, 0.0), "beam4_length": (4, 1.0)}  # name -> beams, power of the length penalty
@@ -111,6 +129,7 @@ def main():
             min_new_tokens=0,
             do_sample=False,
             num_beams=1,
+            use_cache=False,  # transformers' cache has no more layers than the encoder
         ).numpy()
         out[f"{name}/greedy"] = without_start(greedy)
         print(name, loss.item(), greedy[:, 1:].tolist())
@@ -122,6 +141,7 @@ def main():
                 min_new_tokens=0,
                 do_sample=False,
                 num_beams=beams,
+                use_cache=False,
                 length_penalty=exponent,
                 early_stopping="never",  # go on while a live beam can still become one of the best
                 return_dict_in_generate=True,

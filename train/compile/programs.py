@@ -14,7 +14,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Config, Size
 from train import label_tree, t5
 from train.data.tokens import Vocabulary
-from train.labels import as_labels, compile_label_scoring, label_room, scoring_budget
+from train.labels import as_labels, compile_label_scoring, max_call_positions, scoring_budget
 from train.sharding import BATCH, whole_rows
 from train.step import StepConfig, compile_train_step
 
@@ -82,7 +82,7 @@ class ProgramMaker:
         assert self.labels is not None
         length = self.config.dataset.max_input_length
         rows = scoring_budget(self.config.infer, self.labels, self.mesh).rows(length)
-        tree = self.labels.tree(label_room(self.size, (rows, length)))
+        tree = self.labels.tree(max_call_positions(self.size, rows, length))
         shapes = {
             "inputs": [rows, length],
             "labels": list(self.labels.padded.shape),

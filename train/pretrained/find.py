@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Config, Size, Tracking
@@ -18,6 +19,7 @@ from tracking.digest import hash_file, manifest_digest
 from tracking.files import written_whole
 from tracking.interface import Artifact, ArtifactFile, NotFound
 from train.pretrained import hf, hub
+from train.pretrained.hf_config import check_generation, read_size, reads_bytes
 from train.pretrained.tensors import Weights, read_json
 
 SCRATCH = "scratch"
@@ -36,8 +38,10 @@ _ARCHITECTURE = (
     "relative_buckets",
     "relative_max_distance",
     "layer_norm_epsilon",
+    "decoder_layers",
+    "scaled_head",
 )
-_UNKNOWN_IN_T5X = ("relative_max_distance", "layer_norm_epsilon")
+_UNKNOWN_IN_T5X = ("relative_max_distance", "layer_norm_epsilon", "scaled_head")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Checkpoint:
     `name` is what the config calls it. `content` says what the numbers are, wherever they lie: a manifest digest, or a
     Hub id and its commit. `size` has the architecture, and the name that artifacts take; `unknown` are those of its
     fields that the checkpoint leaves open. `open` opens the weights; `artifact` is the one that holds them, if any.
+    `reads_bytes`: its tokens are bytes, as ByT5's are.
     """
 
     name: str
@@ -56,27 +61,28 @@ class Checkpoint:
     open: Callable[[], Weights]
     artifact: Artifact | None = None
     unknown: tuple[str, ...] = ()
+    reads_bytes: bool = False
 
 
-def find(given: str, key: str, tracking: Tracking) -> Checkpoint:
+def find(reference: str, key: str, tracking: Tracking) -> Checkpoint:
     """Returns the checkpoint that config key `key` names: a folder, a `gs://` address, a Hub id or an artifact's REF.
 
     A folder that exists wins over a Hub id of the same spelling. Raises EdgewiseError where it is none of them.
     """
-    if given.startswith("gs://"):
-        return _remote(given)
-    folder = Path(given).expanduser()
+    if reference.startswith("gs://"):
+        return _remote(reference)
+    folder = Path(reference).expanduser()
     if folder.is_dir():
-        return _folder(given, folder, Path(tracking.root) / "digests")
-    if match := hub.HUB_ID.fullmatch(given):
-        return _on_the_hub(given, match["id"], match["revision"])
+        return _folder(reference, folder, Path(tracking.root) / "digests")
+    if match := hub.HUB_ID.fullmatch(reference):
+        return _on_the_hub(reference, match["id"], match["revision"])
     try:
-        return from_artifact(open_tracker(tracking).artifact(given))
+        return from_artifact(open_tracker(tracking).artifact(reference))
     except NotFound:
         raise EdgewiseError(
-            f"{key}={given} is neither a folder nor an artifact here: expected a Hub id such as google-t5/t5-small, a "
-            "folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// address, or a REF such "
-            "as model-imdb-small-s0:latest"
+            f"{key}={reference} is neither a folder nor an artifact here: expected a Hub id such as "
+            "google-t5/t5-small, a folder with config.json and model.safetensors, a T5X checkpoint's folder or gs:// "
+            "address, or a REF such as model-imdb-small-s0:latest"
         ) from None
 
 
@@ -86,20 +92,25 @@ def resolved(config: Config) -> Config:
     Raises EdgewiseError where a named size contradicts the checkpoint, and where there is no vocabulary.
     """
     key = "train.init" if config.infer.checkpoint is None else "infer.checkpoint"
-    given = config.train.init if config.infer.checkpoint is None else config.infer.checkpoint
-    if given == SCRATCH:
+    reference = config.train.init if config.infer.checkpoint is None else config.infer.checkpoint
+    if reference == SCRATCH:
         if is_open(config.size):
             raise EdgewiseError(
                 "size=auto takes the architecture from a checkpoint: give train.init or infer.checkpoint, or name a "
                 "size, such as size=small"
             )
         return config
-    checkpoint = find(given, key, config.tracking)
+    checkpoint = find(reference, key, config.tracking)
+    if checkpoint.reads_bytes:
+        raise EdgewiseError(
+            f"{key}={reference} is a ByT5, whose tokens are bytes: texts are cut into the pieces of a SentencePiece "
+            "vocabulary here, on which it was not trained. Take a T5 or mT5 of its size"
+        )
     tokenizer = config.tokenizer
     if tokenizer.path is None:
         if checkpoint.vocabulary is None:
             raise EdgewiseError(
-                f"{key}={given} has no {hf.VOCABULARY}: give the vocabulary that it was trained with, "
+                f"{key}={reference} has no {hf.VOCABULARY}: give the vocabulary that it was trained with, "
                 "tokenizer.path=FILE (T5's own is in every google-t5 model on the Hub)"
             )
         tokenizer = dataclasses.replace(tokenizer, source="file", path=str(checkpoint.vocabulary))
@@ -119,19 +130,29 @@ def agreed_size(size: Size, checkpoint: Checkpoint, key: str) -> Size:
     """
     theirs = checkpoint.size
     fields = [field for field in _ARCHITECTURE if field not in checkpoint.unknown]
-    closed = ("d_model", "d_kv", "d_ff", "layers", "heads") if is_open(size) else fields
-    differ = [f for f in closed if getattr(size, f) not in (0, None) and getattr(size, f) != getattr(theirs, f)]
+    ours, known = _architecture(size), _architecture(theirs)
+    compared = fields
+    if is_open(size):  # what `size=auto` leaves at its default is no contradiction
+        compared = [f for f in ("d_model", "d_kv", "d_ff", "layers", "heads") if getattr(size, f) != 0]
+        compared += [f for f in ("decoder_layers", "scaled_head") if f in fields and getattr(size, f) is not None]
+    differ = [field for field in compared if ours[field] is not None and ours[field] != known[field]]
     if differ:
 
-        def said(one: Size) -> str:
-            return ", ".join(f"{field}={getattr(one, field)}" for field in differ)
+        def described(values: dict[str, Any]) -> str:
+            return ", ".join(f"{field}={values[field]}" for field in differ)
 
         raise EdgewiseError(
-            f"size={size.name} has {said(size)}, but {key}={checkpoint.name} has {said(theirs)}: take size=auto, "
-            "which is whatever the checkpoint is, or another checkpoint"
+            f"size={size.name} has {described(ours)}, but {key}={checkpoint.name} has {described(known)}: take "
+            "size=auto, which is whatever the checkpoint is, or another checkpoint"
         )
     name = theirs.name if size.name == "auto" else size.name
     return dataclasses.replace(size, name=name, **{field: getattr(theirs, field) for field in fields})
+
+
+def _architecture(size: Size) -> dict[str, Any]:
+    """Returns the fields of _ARCHITECTURE, with what null stands for in their place."""
+    values = {field: getattr(size, field) for field in _ARCHITECTURE}
+    return values | {"decoder_layers": size.decoder_depth, "scaled_head": size.scales_head}
 
 
 def initial_content(config: Config) -> str:
@@ -153,40 +174,49 @@ def from_artifact(artifact: Artifact) -> Checkpoint:
     return Checkpoint(
         name=artifact.ref,
         content=artifact.digest,
-        size=hf.read_size(artifact.file(hf.CONFIG), name),
+        size=read_size(artifact.file(hf.CONFIG), name, lambda: hf.has_own_head([artifact.file(hf.WEIGHTS)])),
         vocabulary=artifact.file(hf.VOCABULARY),
         open=lambda: hf.SafetensorsWeights(artifact.ref, [artifact.file(hf.WEIGHTS)]),
         artifact=artifact,
     )
 
 
-def _folder(given: str, folder: Path, memory: Path) -> Checkpoint:
+def _folder(reference: str, folder: Path, memory: Path) -> Checkpoint:
     """Returns the checkpoint in a local folder. Digests of its large files are kept in the folder `memory`."""
     vocabulary = folder / hf.VOCABULARY if (folder / hf.VOCABULARY).is_file() else None
     if (folder / hf.CONFIG).is_file():
-        size = hf.read_size(folder / hf.CONFIG, _legal(folder.absolute().name))
         weights = hf.weight_files(folder)
+        if (folder / hf.GENERATION).is_file():
+            check_generation(folder / hf.GENERATION)
+        size = read_size(folder / hf.CONFIG, _legal(folder.absolute().name), lambda: hf.has_own_head(weights))
         index = [] if weights == [folder / hf.WEIGHTS] else [folder / hf.INDEX]
         files = [folder / hf.CONFIG, *index, *weights, *([vocabulary] if vocabulary else [])]
         content = _digest(folder, files, memory)
-        return Checkpoint(given, content, size, vocabulary, lambda: hf.SafetensorsWeights(given, weights))
+        return Checkpoint(
+            reference,
+            content,
+            size,
+            vocabulary,
+            lambda: hf.SafetensorsWeights(reference, weights),
+            reads_bytes=reads_bytes(folder / hf.CONFIG),
+        )
     from train.pretrained import t5x  # tensorstore takes a third of a second to start
 
     if (folder / t5x.FILE).is_file():
-        opened = t5x.T5XWeights(given)
+        opened = t5x.T5XWeights(reference)
         arrays = [file for name in opened.folders for file in (folder / name).rglob("*") if file.is_file()]
         content = _digest(folder, [folder / t5x.FILE, *arrays, *([vocabulary] if vocabulary else [])], memory)
         size = opened.size(_t5x_name(str(folder.absolute())))
-        return Checkpoint(given, content, size, vocabulary, lambda: opened, unknown=_UNKNOWN_IN_T5X)
+        return Checkpoint(reference, content, size, vocabulary, lambda: opened, unknown=_UNKNOWN_IN_T5X)
     present = sorted(path.name for path in folder.iterdir())
     raise EdgewiseError(
-        f"{given} is no checkpoint: it holds {', '.join(present[:8]) or 'nothing'}; expected config.json with "
+        f"{reference} is no checkpoint: it holds {', '.join(present[:8]) or 'nothing'}; expected config.json with "
         "model.safetensors (Hugging Face), or a file named checkpoint (T5X)"
     )
 
 
 @functools.lru_cache(maxsize=8)
-def _remote(given: str) -> Checkpoint:
+def _remote(reference: str) -> Checkpoint:
     """Returns a T5X checkpoint in a bucket.
 
     Its content is its address and the digest of its msgpack file, which holds every array's description and the small
@@ -194,19 +224,24 @@ def _remote(given: str) -> Checkpoint:
     """
     from train.pretrained import t5x
 
-    opened = t5x.T5XWeights(given)
+    opened = t5x.T5XWeights(reference)
     content = f"{opened.where}#{hashlib.sha256(opened.message).hexdigest()[:32]}"
-    return Checkpoint(given, content, opened.size(_t5x_name(given)), None, lambda: opened, unknown=_UNKNOWN_IN_T5X)
+    return Checkpoint(
+        reference, content, opened.size(_t5x_name(reference)), None, lambda: opened, unknown=_UNKNOWN_IN_T5X
+    )
 
 
-def _on_the_hub(given: str, id: str, revision: str | None) -> Checkpoint:
+def _on_the_hub(reference: str, id: str, revision: str | None) -> Checkpoint:
     """Returns the checkpoint of a Hub id; its weights are downloaded when they are opened."""
-    found = hub.resolve(id, revision)
-    if found.files is not None and hf.WEIGHTS not in found.files and hf.INDEX not in found.files:
-        raise hf.no_safetensors(f"{given} on the Hub", [name for name in hf.PICKLES if name in found.files])
-    size = hf.read_size(found.file(hf.CONFIG), _legal(id.split("/")[1]))
-    vocabulary = found.optional_file(hf.VOCABULARY)
-    return Checkpoint(given, f"{id}@{found.commit}", size, vocabulary, found.weights)
+    repository = hub.resolve(id, revision)
+    if repository.files is not None and hf.WEIGHTS not in repository.files and hf.INDEX not in repository.files:
+        raise hf.no_safetensors(f"{reference} on the Hub", [name for name in hf.PICKLES if name in repository.files])
+    config = repository.file(hf.CONFIG)
+    size = read_size(config, _legal(id.split("/")[1]), lambda: hf.has_own_head(repository.weight_files()))
+    if (generation := repository.optional_file(hf.GENERATION)) is not None:
+        check_generation(generation)
+    vocabulary, content = repository.optional_file(hf.VOCABULARY), f"{id}@{repository.commit}"
+    return Checkpoint(reference, content, size, vocabulary, repository.weights, reads_bytes=reads_bytes(config))
 
 
 def _legal(name: str) -> str:

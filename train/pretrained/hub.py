@@ -48,17 +48,27 @@ class HubCheckpoint:
         return _cached(self.id, name, self.commit)
 
     def weights(self) -> hf.SafetensorsWeights:
-        """Downloads the tensors' files, and nothing else, and returns their reader."""
-        where = f"{self.id}@{self.commit[:12]}"
+        """Returns a reader of the tensors, whose files are downloaded, and nothing else with them."""
+        return hf.SafetensorsWeights(self._where, self.weight_files())
+
+    def weight_files(self) -> list[Path]:
+        """Returns the local paths of the tensors' files, downloaded where they are not yet.
+
+        Raises EdgewiseError where the commit has none, or they can't be fetched.
+        """
         single = self.optional_file(hf.WEIGHTS)
         if single is not None:
-            return hf.SafetensorsWeights(where, [single])
+            return [single]
         index = self.optional_file(hf.INDEX)
         if index is None:
             if self.files is None:
                 raise _unreachable(f"the weights of {self.id}", OSError("they are not in the local cache"))
-            raise hf.no_safetensors(where, [name for name in hf.PICKLES if name in self.files])
-        return hf.SafetensorsWeights(where, [self.file(name) for name in hf.index_shards(index)])
+            raise hf.no_safetensors(self._where, [name for name in hf.PICKLES if name in self.files])
+        return [self.file(name) for name in hf.index_shards(index)]
+
+    @property
+    def _where(self) -> str:
+        return f"{self.id}@{self.commit[:12]}"
 
 
 @functools.lru_cache(maxsize=64)  # the cells of a sweep ask once, and train from one commit
@@ -102,8 +112,9 @@ def _cached(id: str, name: str, revision: str | None) -> Path | None:
 
 def _unreachable(what: str, error: Exception) -> EdgewiseError:
     """Returns the error that says why something is not to be had, and what to do without a network."""
+    cause = first_line(error, most=200)
     return EdgewiseError(
-        f"{what} can't be fetched from the Hub and is not in the local cache ({first_line(error, most=200)}). Without a network, copy the "
+        f"{what} can't be fetched from the Hub and is not in the local cache ({cause}). Without a network, copy the "
         "model's folder (config.json, model.safetensors, spiece.model) and give its path: train.init=PATH or "
         "infer.checkpoint=PATH; HF_ENDPOINT names a mirror"
     )

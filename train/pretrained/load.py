@@ -14,6 +14,8 @@ from train.pretrained.find import Checkpoint
 from train.pretrained.tensors import Index, LeafPath, Weights, put_leaf
 from train.sharding import state_shardings
 
+SHOWN = 100  # faults of a checkpoint that an error lists
+
 
 def load(checkpoint: Checkpoint, size: Size, mesh: jax.sharding.Mesh | None) -> t5.Params:
     """Returns the parameters, float32 and stacked: laid over `mesh` by the table of `train.sharding`, or as numpy.
@@ -23,9 +25,10 @@ def load(checkpoint: Checkpoint, size: Size, mesh: jax.sharding.Mesh | None) -> 
     """
     weights = checkpoint.open()
     if wrong := weights.faults(size):
+        more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         raise EdgewiseError(
-            f"{weights.where} is not the model that its description says it is: {'; '.join(wrong)}. Expected exactly "
-            f"the tensors of {described(size)}; download or copy it again"
+            f"{weights.where} is not the model that its description says it is: {'; '.join(wrong[:SHOWN])}{more}. "
+            f"Expected exactly the tensors of {described(size)}; download or copy it again"
         )
     return place(weights, size, mesh)
 
@@ -79,9 +82,9 @@ def read_leaf(weights: Weights, size: Size, path: LeafPath, shape: tuple[int, ..
 
 def described(size: Size) -> str:
     """Describes an architecture in one line."""
-    head = "tied" if size.tied_head else "its own"
+    head = ("tied" if size.tied_head else "its own") + (", scaled" if size.scales_head else ", unscaled")
     return (
-        f"d_model {size.d_model}, d_kv {size.d_kv}, d_ff {size.d_ff}, {size.layers}+{size.layers} layers, "
+        f"d_model {size.d_model}, d_kv {size.d_kv}, d_ff {size.d_ff}, {size.layers}+{size.decoder_depth} layers, "
         f"{size.heads} heads, vocabulary {size.vocabulary_size}, {size.activation}, head {head}"
     )
 

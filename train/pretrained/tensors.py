@@ -1,6 +1,7 @@
 """Holds what the two layouts of a T5 checkpoint share: which tensors there are, and what may be wrong with them."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -48,6 +49,21 @@ class Weights(Protocol):
     def read(self, size: Size, path: LeafPath, layer: int | None, index: Index) -> np.ndarray:
         """Returns `leaf[index]` as float32, of one layer where leaves are stacked, in the leaf's own axes."""
         ...
+
+
+def depth(size: Size, stack: str) -> int:
+    """Returns how many layers a stack (`encoder` or `decoder`) has."""
+    return size.layers if stack == "encoder" else size.decoder_depth
+
+
+def check_finite(part: np.ndarray, tensor: str, where: str) -> None:
+    """Raises EdgewiseError, which names the tensor and its file, where a number of `part` is NaN or infinite."""
+    if not math.isfinite(part.sum(dtype=np.float64)):  # float32 can't overflow there: what is not finite stays so
+        faulty = int((~np.isfinite(part)).sum())
+        raise EdgewiseError(
+            f"{where}: {tensor} has {faulty:,} numbers that are NaN or infinite of the {part.size:,} read: expected a "
+            "trained model's weights. Take an earlier checkpoint, or train or convert it again"
+        )
 
 
 def mlp_kernels(size: Size) -> tuple[str, ...]:

@@ -19,4 +19,4 @@ def forward_flops(size: Size, input_tokens: np.ndarray, target_tokens: np.ndarra
     encoder = s * (8 * d * inner + mlp) + 4 * s * s * inner
     decoder = t * (8 * d * inner + mlp) + 4 * t * t * inner
     cross = 4 * t * d * inner + 4 * s * d * inner + 4 * t * s * inner
-    return size.layers * (encoder + decoder + cross) + 2 * t * d * size.vocabulary_size
+    return size.layers * encoder + size.decoder_depth * (decoder + cross) + 2 * t * d * size.vocabulary_size

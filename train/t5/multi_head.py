@@ -39,7 +39,7 @@ class Attention(nnx.Module):
         return self.attend(self.queries(x), *self.keys_values(memory), bias, segments, key)
 
     def absorbing_halves_products(self, queries: int, keys: int) -> bool:
-        """Returns whether `attend_absorbed` takes at most half of the products of `__call__` for so many queries and keys.
+        """Returns whether `attend_absorbed` takes at most half of the products of `__call__`, for T queries and S keys.
 
         With more than half it was no faster on a CPU.
         """

@@ -29,7 +29,7 @@ class T5(nnx.Module):
         self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
         self.encoder = Encoder(size, rngs=rngs)
         self.decoder = Decoder(size, rngs=rngs)
-        self.tied_head = size.tied_head
+        self.tied_head, self.scales_head = size.tied_head, size.scales_head
 
     def encode(
         self,
@@ -87,10 +87,11 @@ class T5(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Applies the head to `hidden` [B, T, D]; returns [B, T, V] float32, computed in the dtype of `hidden`."""
+        if self.scales_head:
+            hidden = hidden * hidden.shape[-1] ** -0.5
         if not self.tied_head:
             return self.decoder.logits_dense(hidden).astype(jnp.float32)
-        embedding = self.embedding[...].astype(hidden.dtype)
-        logits: jax.Array = (hidden * embedding.shape[1] ** -0.5) @ embedding.T
+        logits: jax.Array = hidden @ self.embedding[...].astype(hidden.dtype).T
         return logits.astype(jnp.float32)
 
 

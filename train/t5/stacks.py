@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,7 +136,7 @@ def scan_layers(
         layer_state, layer_key = layer
         return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return cast(jax.Array, scan(REMAT[remat](run_layer), x, (state, keys))[0])
+    return scan(REMAT[remat](run_layer), x, (state, keys))[0]
 
 
 class Encoder(nnx.Module):
@@ -169,7 +169,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, size: Size, *, rngs: nnx.Rngs):
         self.relpos_bias = RelativeBias(size, bidirectional=False, rngs=rngs)
-        self.layers = stacked(lambda r: DecoderLayer(size, rngs=r), size.layers, rngs)
+        self.layers = stacked(lambda r: DecoderLayer(size, rngs=r), size.decoder_depth, rngs)
         self.decoder_norm = RMSNorm(size.d_model, size.layer_norm_epsilon)
         if not size.tied_head:
             assert size.vocabulary_size is not None
