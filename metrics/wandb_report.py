@@ -14,7 +14,7 @@ from conf.schema import Config
 from metrics.output.directory import MARK
 from metrics.tables.paper import TABLE1, TABLE2, TABLE3, PaperTable
 from tracking.interface import NotFound
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 
 if TYPE_CHECKING:
     # the package itself hands its classes on by `import *`, which type checkers don't follow
@@ -28,30 +28,30 @@ _WIDTH = 24  # of a panel grid, in its units
 def main(config: Config) -> None:
     """Makes or updates the page, and says where it is."""
     tracking = config.tracking
-    place = Place.of(tracking.entity, tracking.project, tracking.base_url)
-    report, is_new = save_report(config.dataset.name, place)
+    project = WandbProject.chosen(tracking.entity, tracking.project, tracking.base_url)
+    report, is_new = save_report(config.dataset.name, project)
     print(f"{'made' if is_new else 'updated'} {report.url}")
 
 
-def save_report(dataset: str, place: Place) -> tuple["Report", bool]:
+def save_report(dataset: str, project: WandbProject) -> tuple["Report", bool]:
     """Returns the saved page, and whether it is new. Raises EdgewiseError where W&B holds no metrics of the dataset."""
     from tracking.wandb.server import Server
 
-    if place.base_url is not None:
-        os.environ["WANDB_BASE_URL"] = place.base_url  # wandb-workspaces asks the environment alone
-    server = Server(place, remember=True)
+    if project.base_url is not None:
+        os.environ["WANDB_BASE_URL"] = project.base_url  # wandb-workspaces asks the environment alone
+    server = Server(project, remember=True)
     try:
         artifact = server.artifact(f"metrics-{dataset}:latest")
     except NotFound:
         raise EdgewiseError(
-            f"{place} holds no artifact metrics-{dataset}: make it there (python -m metrics dataset={dataset} "
+            f"{project} holds no artifact metrics-{dataset}: make it there (python -m metrics dataset={dataset} "
             f"tracking.backend=wandb), or send it there (python -m tracking push metrics-{dataset})"
         ) from None
     report = compose(dataset, artifact, server)
     there = server.report_ids(report.title)
     if there:
         report.id = there[0]
-    with server.asking("the report page"):
+    with server.explained("the report page"):
         report.save()
     return report, not there
 
@@ -64,9 +64,9 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
     [result] = summary["datasets"].values()
     made_by = [record for record in server.logged_by(artifact) if record.job_type == "metrics"]
     if not made_by:
-        raise EdgewiseError(f"{artifact.ref} in {server.place}: no metrics run logged it, so there is none to show")
+        raise EdgewiseError(f"{artifact.ref} in {server.project}: no metrics run logged it, so there is none to show")
     record = made_by[-1]
-    run = server.current(record.id)
+    run = server.last_attempt(record.id)
     assert run is not None
     own = _runset(server, "metrics", f"ID == '{run.id}'")
     group = f" and Group == '{record.group}'" if record.group else f" and Tags in ['{dataset}']"
@@ -114,7 +114,7 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
     ]
     return wr.Report(
         entity=server.entity,
-        project=server.place.project,
+        project=server.project.name,
         title=f"Edgewise: {dataset}",
         description=f"Made of {artifact.ref}, digest {artifact.digest}.",
         blocks=blocks,
@@ -145,7 +145,7 @@ def _asked(summary: Mapping[str, Any], result: Mapping[str, Any]) -> list["TextL
 def _runset(server: "Server", name: str, filters: str) -> "Runset":
     from wandb_workspaces.reports.v2.interface import Runset
 
-    return Runset(entity=server.entity, project=server.place.project, name=name, filters=filters, groupby=["group"])
+    return Runset(entity=server.entity, project=server.project.name, name=name, filters=filters, groupby=["group"])
 
 
 def _layout(place: int, width: int = _WIDTH // 2) -> "Layout":

@@ -48,6 +48,58 @@ def test_a_dependency_has_one_owner(package):
     assert files and all(file.startswith(OWNERS[package]) for file in files)
 
 
+def modules(room):
+    """Each module of a room by its name, with the modules of the room that it imports, wherever in it that stands."""
+    paths = {".".join(path.relative_to(REPO).with_suffix("").parts): path for path in (REPO / room).rglob("*.py")}
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    found = {}
+    for name, path in paths.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= parts & paths.keys()  # `from package import module`
+                if parts - paths.keys():
+                    found[name].add(node.module)
+    return {name: imports & paths.keys() for name, imports in found.items()}
+
+
+def cycles(graph):
+    """The groups of modules of which each imports the others, by whatever way (Tarjan's algorithm)."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in order:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], order[other])
+        if low[node] == order[node]:
+            group = stack[stack.index(node) :]
+            del stack[-len(group) :]
+            if len(group) > 1 or node in graph[node]:
+                found.append(sorted(group))
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return found
+
+
+def test_a_cycle_is_found():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_imports_itself_by_way_of_others(room):
+    assert cycles(modules(room)) == []
+
+
 @pytest.mark.parametrize(
     "module",
     [

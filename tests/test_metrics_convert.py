@@ -244,13 +244,36 @@ def test_flags_that_are_missing_or_wrong(tmp_path, capsys):
     said = refused(tmp_path, capsys, GOOD, run=["--dataset", "d", "--size", "s"])
     assert "--seed, --parameters not given" in said
     assert "expected a number such as" in refused(tmp_path, capsys, GOOD, run=[*RUN, "--parameters", "big"])
-    assert "seed=0.5: expected a whole number" in refused(tmp_path, capsys, GOOD, run=[*RUN, "--seed", "0.5"])
+    for seed in ("0.5", "-1", "010", "1e3", str(2**31), "9007199254740993", "1_0", ""):
+        said = refused(tmp_path, capsys, GOOD, run=[*RUN, "--seed", seed])
+        assert f"seed={int(seed) if seed.isdecimal() and seed[0] != '0' else seed!r}: expected a whole number" in said
     assert "give either --class" in refused(tmp_path, capsys, GOOD, ["--target", "gold"])
     assert "expected NAME=COLUMN" in refused(tmp_path, capsys, GOOD, ["--class", "p"])
     assert "scale=logit: expected one of" in refused(tmp_path, capsys, GOOD, [*FLAGS, "--scale", "logit"])
     assert main([str(tmp_path / "none.csv"), *RUN, *FLAGS, "--out", "x"]) == 1
     assert main([]) == 1
     assert "no FILE given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["dataset", "size", "split"])
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.2-1B", "../../evil", "a b", "[/b]", "", ".", "x" * 65])
+def test_names_that_no_file_can_have(tmp_path, capsys, key, name):
+    path = write_jsonl(tmp_path / "run.jsonl", GOOD)
+    assert main([path, *RUN, *FLAGS, f"--{key}", name, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"{key}={name!r}: expected 1 to 64 letters" in said and [p.name for p in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+def test_hyphens_do_not_collide(tmp_path):
+    path = write_jsonl(tmp_path / "run.jsonl", GOOD)
+    for dataset, size in (("a", "b-c"), ("a-b", "c")):
+        run = ["--dataset", dataset, "--size", size, "--seed", "0", "--parameters", "9007199254740993"]
+        assert main([path, *run, *FLAGS, "--out", str(tmp_path / "out")]) == 0
+    metadata = [read_scores(file).metadata for file in sorted((tmp_path / "out").iterdir())]
+    assert {(one.dataset, one.size, one.parameters) for one in metadata} == {
+        ("a", "b-c", 9007199254740993),
+        ("a-b", "c", 9007199254740993),
+    }
 
 
 # ---- lm-evaluation-harness

@@ -16,9 +16,9 @@ from tests.synthetic_scores import synthetic_grid
 from tests.wandb_server import ENTITY
 from tracking.__main__ import main
 from tracking.store import Store
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 
-PLACE = Place(ENTITY, "report")
+PLACE = WandbProject(ENTITY, "report")
 
 
 @pytest.fixture(scope="module")

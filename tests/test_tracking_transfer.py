@@ -16,7 +16,7 @@ from tracking.interface import ArtifactDraft
 from tracking.lineage import as_json, lineage
 from tracking.query import Query, find_artifacts, find_runs
 from tracking.store import Store
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
 
 PROJECT = "transfer"
@@ -102,7 +102,7 @@ def test_a_push_gives_the_same_digests_versions_and_edges(pushed, wandb_server):
 
 def test_lineage_is_the_same_on_both_backends(pushed, capsys):
     store, place = pushed
-    server = Server(Place.of(ENTITY, PROJECT), remember=True)
+    server = Server(WandbProject.chosen(ENTITY, PROJECT), remember=True)
     for ref in ("scores-demo-micro-s1-test", "data-demo", "metrics-demo:v0"):
         here, there = as_json(lineage(store, ref)), as_json(lineage(server, ref))
         assert edges(server, ref) == edges(store, ref)
@@ -123,7 +123,7 @@ def test_lineage_is_the_same_on_both_backends(pushed, capsys):
 @pytest.mark.parametrize("backend", ["local", "wandb"])
 def test_queries_find_by_what_things_are_about(pushed, backend):
     store, _ = pushed
-    reader = store if backend == "local" else Server(Place.of(ENTITY, PROJECT), remember=True)
+    reader = store if backend == "local" else Server(WandbProject.chosen(ENTITY, PROJECT), remember=True)
 
     def artifacts(**asked) -> list[str]:
         return [found.artifact.name for found in find_artifacts(reader, Query(**asked))]
@@ -211,7 +211,7 @@ def test_a_push_of_one_artifact_brings_all_upstream_of_it_and_no_more(pushed, wa
     store, place = pushed
     assert main(["push", "scores-demo-nano-s1-test", *place, "--project", "part"]) == 0
     assert set(wandb_server.project("part").runs) == {"data-demo-0", "train-demo-nano-s1", "infer-demo-nano-s1"}
-    assert edges(Server(Place.of(ENTITY, "part")), "scores-demo-nano-s1-test") == {
+    assert edges(Server(WandbProject.chosen(ENTITY, "part")), "scores-demo-nano-s1-test") == {
         edge for edge in edges(store, "scores-demo-nano-s1-test") if edge[1] != "metrics-demo-0"
     }
     assert main(["push", "nothing", *place]) == 1

@@ -190,6 +190,15 @@ def test_another_model_s_config_is_refused(saved, change, message):
         load_folder(folder)
 
 
+def test_token_ids_that_transformers_5_keeps_apart_are_checked_too(saved):
+    folder, _, params = saved
+    (folder / "generation_config.json").write_text(json.dumps({"decoder_start_token_id": 0, "eos_token_id": [1]}))
+    jax.tree.map(np.testing.assert_array_equal, load_folder(folder)[1], params)
+    (folder / "generation_config.json").write_text(json.dumps({"decoder_start_token_id": 5}))
+    with pytest.raises(EdgewiseError, match="generation_config.json says decoder_start_token_id=5: expected 0"):
+        load_folder(folder)
+
+
 def rewrite(folder, **tensors):
     """Adds tensors to a folder's weights."""
     save_file({**load_file(folder / "model.safetensors"), **tensors}, folder / "model.safetensors")

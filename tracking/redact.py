@@ -1,4 +1,4 @@
-"""What must not leave this machine: absolute paths and secrets, taken out of what a run says of itself.
+"""Takes out of what a run says of itself what must not leave this machine: absolute paths and secrets.
 
 Artifacts' contents are not touched: they are made without paths, and their digests are their identity.
 """
@@ -17,8 +17,16 @@ _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORE
 _SHORTEST_SECRET = 8  # characters: a shorter value of such a variable is likelier a word that occurs anyway
 
 
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
+
+
+def without_credentials(text: str) -> str:
+    """Returns the text with the user name and password of each URL in it replaced."""
+    return _CREDENTIALS.sub("[secret]@", text)
+
+
 def redacted(value: Any) -> Any:
-    """The value, with each absolute path cut to its last part and each secret replaced, at any depth.
+    """Returns the value with each absolute path cut to its last part and each secret replaced, at any depth.
 
     Secrets are what this process's environment holds in variables that are named like one, and strings under keys that
     are. Mapping keys become strings, as in JSON.
@@ -33,7 +41,7 @@ def _redacted(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, "[secret]")
-        return _DIRECTORY.sub("…/", value)
+        return _DIRECTORY.sub("…/", without_credentials(value))
     if isinstance(value, dict):
         return {
             str(key): "[secret]" if isinstance(item, str) and _SECRET_KEY.search(str(key)) else _redacted(item, secrets)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from metrics.rows import invalid_unicode
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
 from metrics.statistics.text import corpus_bleu
@@ -95,10 +96,10 @@ def build_scores(
         checked_unicode(one.where, "id", one.example_id)
         for column, value in one.slices.items():
             checked_unicode(one.where, column, value or "")
-        for what, name in (("label", one.target), ("prediction", one.prediction)):
-            if name is not None and name not in class_index:
-                hint = "; give --labels index if labels count classes from 0" if name.isdecimal() else ""
-                raise ConvertError(f"{one.where}: {what} {name!r} is none of the classes {list(classes)}{hint}")
+        for what, label in (("label", one.target), ("prediction", one.prediction)):
+            if label is not None and label not in class_index:
+                hint = "; give --labels index if labels count classes from 0" if label.isdecimal() else ""
+                raise ConvertError(f"{one.where}: {what} {label!r} is none of the classes {list(classes)}{hint}")
     values = np.array([one.values for one in examples], dtype=np.float64)  # [n, K]
     _report_oddities(values, report)
     likeliest = values.argmax(axis=1)
@@ -141,13 +142,18 @@ def _report_oddities(values: np.ndarray, report: Report) -> None:
 def save(scores: Scores, out: Path, report: Report) -> Path:
     """Writes a run's scores, whole or not at all, and returns the path.
 
-    `out` is a Parquet file, or a directory that gets `scores-D-S-sN-SPLIT.parquet`.
+    `out` is a Parquet file, or a directory that gets `scores-D-S-sN-SPLIT.parquet`, with hyphens in names doubled: so
+    no two runs have one name.
 
     Classes are put in the order of the runs of that dataset and split already beside it. Raises ConvertError where
     those have other classes, and ScoresError as `write_scores` does.
     """
     m = scores.metadata
-    path = out if out.suffix == ".parquet" else out / f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}.parquet"
+    path = (
+        out
+        if out.suffix == ".parquet"
+        else out / f"{joined_name('scores', m.dataset, m.size, f's{m.seed}', m.split)}.parquet"
+    )
     for sibling in sorted(path.parent.glob("scores-*.parquet")):
         other = read_metadata(sibling)
         if sibling == path or (other.dataset, other.split) != (m.dataset, m.split):

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from conf.names import checked_name, checked_seed
 from conf.schema import TASKS
 from metrics.convert.classification import SCALES, ClassColumns
 from metrics.convert.examples import ConvertError, RunInfo
@@ -49,15 +50,18 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_info(run: Mapping[str, Any]) -> RunInfo:
-    """Returns whose predictions a run's file holds; ConvertError if a setting is missing or is no number."""
+    """Returns whose predictions a run's file holds.
+
+    Raises EdgewiseError if a setting is missing, is no number, or is a name that artifacts and files can't have.
+    """
     if missing := [f"--{key}" for key in _REQUIRED if key not in run]:
         raise ConvertError(f"{run['file']}: {', '.join(missing)} not given")
     return RunInfo(
-        dataset=str(run["dataset"]),
-        size=str(run["size"]),
-        seed=_whole_number("seed", run["seed"]),
+        dataset=checked_name("dataset", _text(run["dataset"])),
+        size=checked_name("size", _text(run["size"])),
+        seed=_seed(run["seed"]),
         parameters=_whole_number("parameters", run["parameters"]),
-        split=str(run.get("split", "test")),
+        split=checked_name("split", _text(run.get("split", "test"))),
         flops=_number("flops", run.get("flops", 0)),
         model=str(run.get("model", "")),
     )
@@ -175,7 +179,24 @@ def _number(key: str, value: Any) -> float:
         raise ConvertError(f"{key}={value}: expected a number such as 60000000, 6e7 or 60M") from None
 
 
+def _text(value: Any) -> Any:
+    """Returns a number as text, as flags have it; YAML reads names such as `7` as numbers."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _seed(value: Any) -> int:
+    """Returns a seed as it is written, without a detour over floating point."""
+    if isinstance(value, str) and re.fullmatch(r"0|[1-9]\d*", value):
+        value = int(value)
+    return checked_seed("seed", value)
+
+
 def _whole_number(key: str, value: Any) -> int:
+    """Returns a whole number; digits alone are read exactly, beyond what floating point holds."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if re.fullmatch(r"\d+", str(value)):
+        return int(str(value))
     number = _number(key, value)
     if abs(number - round(number)) > 1e-6 or isinstance(value, bool):
         raise ConvertError(f"{key}={value}: expected a whole number")

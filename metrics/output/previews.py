@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from metrics.output.directory import MARK
+from metrics.tables.escape import text_of_spreadsheet
 from tracking.interface import Run
 
 MOST_OF_A_TABLE = 10_000  # rows: the file with all of them is in the artifact
@@ -65,4 +66,4 @@ def _value(text: str) -> str | float | int | None:
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
-    return text
+    return text_of_spreadsheet(text)

@@ -4,7 +4,9 @@ import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from metrics.tables.escape import markdown_code, markdown_text, spreadsheet_text
 from metrics.tables.table import Row, Sheet, Table
 
 
@@ -22,20 +24,28 @@ def write_sheet(sheet: Sheet, directory: Path) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Writes rows as CSV: floats in the shortest form that reads back the same, NaN as an empty field."""
+    """Writes rows as CSV: floats in the shortest form that reads back the same, NaN as an empty field.
+
+    Texts that a spreadsheet would take for formulas get an apostrophe, see `spreadsheet_text`.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
-            values = (row[column] for column in columns)
-            writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in values])
+            writer.writerow([_csv_field(row[column]) for column in columns])
+
+
+def _csv_field(value: Any) -> Any:
+    if isinstance(value, str):
+        return spreadsheet_text(value)
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def markdown(sheet: Sheet) -> str:
     """Returns a sheet as Markdown, with its signature and notes below it."""
 
     def line(texts: Iterable[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+        return "| " + " | ".join(markdown_text(text) for text in texts) + " |"
 
     lines = [f"**{sheet.title}.** {sheet.caption}".rstrip(), ""]
     if sheet.lines:
@@ -43,10 +53,10 @@ def markdown(sheet: Sheet) -> str:
         lines += [line(cell.line for cell in cells) for cells in sheet.lines]
     else:
         lines.append("Nothing to show: see the notes.")
-    lines += ["", sheet.foot, "", f"Signature: `{sheet.signature}`"]
-    lines += [f"Scores: `{text}`" for text in sheet.scores_signatures]
+    lines += ["", sheet.foot, "", f"Signature: {markdown_code(sheet.signature)}"]
+    lines += [f"Scores: {markdown_code(text)}" for text in sheet.scores_signatures]
     if sheet.notes:
-        lines += ["", "Notes:", "", *(f"- {note}" for note in sheet.notes)]
+        lines += ["", "Notes:", "", *(f"- {markdown_text(note)}" for note in sheet.notes)]
     return "\n".join(lines) + "\n"
 
 

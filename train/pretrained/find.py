@@ -19,7 +19,7 @@ from tracking.digest import hash_file, manifest_digest
 from tracking.files import written_whole
 from tracking.interface import Artifact, ArtifactFile, NotFound
 from train.pretrained import hf, hub
-from train.pretrained.hf_config import read_size, reads_bytes
+from train.pretrained.hf_config import check_generation, read_size, reads_bytes
 from train.pretrained.tensors import Weights, read_json
 
 SCRATCH = "scratch"
@@ -186,6 +186,8 @@ def _folder(reference: str, folder: Path, memory: Path) -> Checkpoint:
     vocabulary = folder / hf.VOCABULARY if (folder / hf.VOCABULARY).is_file() else None
     if (folder / hf.CONFIG).is_file():
         weights = hf.weight_files(folder)
+        if (folder / hf.GENERATION).is_file():
+            check_generation(folder / hf.GENERATION)
         size = read_size(folder / hf.CONFIG, _legal(folder.absolute().name), lambda: hf.has_own_head(weights))
         index = [] if weights == [folder / hf.WEIGHTS] else [folder / hf.INDEX]
         files = [folder / hf.CONFIG, *index, *weights, *([vocabulary] if vocabulary else [])]
@@ -236,6 +238,8 @@ def _on_the_hub(reference: str, id: str, revision: str | None) -> Checkpoint:
         raise hf.no_safetensors(f"{reference} on the Hub", [name for name in hf.PICKLES if name in repository.files])
     config = repository.file(hf.CONFIG)
     size = read_size(config, _legal(id.split("/")[1]), lambda: hf.has_own_head(repository.weight_files()))
+    if (generation := repository.optional_file(hf.GENERATION)) is not None:
+        check_generation(generation)
     vocabulary, content = repository.optional_file(hf.VOCABULARY), f"{id}@{repository.commit}"
     return Checkpoint(reference, content, size, vocabulary, repository.weights, reads_bytes=reads_bytes(config))
 

@@ -31,6 +31,7 @@ from train.pretrained.tensors import (
 )
 
 CONFIG, WEIGHTS, INDEX, VOCABULARY = "config.json", "model.safetensors", "model.safetensors.index.json", "spiece.model"
+GENERATION = "generation_config.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 HEAD = "lm_head.weight"

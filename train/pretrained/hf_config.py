@@ -122,10 +122,15 @@ def _is_number(value: object, *, fraction: bool = False) -> bool:
     return (isinstance(value, int) or (fraction and isinstance(value, float))) and value > 0
 
 
+def check_generation(file: Path) -> None:
+    """Checks a `generation_config.json`, into which transformers 5 moves token ids, as `read_size` checks them."""
+    _check_fixed(read_json(file, "generation settings"), file)
+
+
 def _check_fixed(config: dict[str, Any], file: Path) -> None:
     """Raises EdgewiseError for token ids other than T5's: decoding starts, ends and is padded with those here."""
     for key, expected in FIXED.items():
-        if config.get(key, expected) not in (expected, None):
+        if config.get(key, expected) not in (expected, [expected], None):
             raise EdgewiseError(f"{file} says {key}={config[key]!r}: expected {expected}, T5's own, which is used here")
 
 
