@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,8 @@ class Database:
         else:  # an archived, read-only store: without a log to read there is nothing to lock
             log = self.path.with_name(self.path.name + "-wal")
             options = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+        if self._create and not self.path.exists():  # for its owner alone: configs may hold what was typed by mistake
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?{options}",
             uri=True,
@@ -166,6 +168,8 @@ class Database:
                 for run, edges in self._edge_sums(connection).items():
                     connection.execute("UPDATE runs SET edges = ? WHERE id = ?", (edges, run))
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            with suppress(OSError):  # another's file
+                self.path.chmod(0o600)
 
     def _columns(self, table: str) -> set[str]:
         return {row["name"] for row in self._connection.execute(f"PRAGMA table_info({table})")}

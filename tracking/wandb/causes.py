@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from conf.errors import first_line
-from tracking.redact import without_credentials
+from conf.secrets import without_credentials
 
 _OFFLINE_MODES = ("offline", "dryrun", "disabled")
 _STATUS = re.compile(r"(?:HTTP|error|status:?|returned)\s+(\d{3})\b", re.IGNORECASE)

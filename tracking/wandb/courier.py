@@ -205,7 +205,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(options: argparse.Namespace, project: WandbProject, commands: "queue.Queue[str | None]", out: IO[str]) -> None:
     store = Store(Path(options.root).absolute(), create=False)
     with working_directory(store) as folder:
-        deliverer = Deliverer(store, Server(project), folder, check_content=options.check_content)
+        deliverer = Deliverer(
+            store, Server(project, staging=store.blobs.scratch), folder, check_content=options.check_content
+        )
         schedule = _Schedule(deliverer, out)
         while True:
             try:

@@ -3,7 +3,6 @@
 Everything is read from the store, so that following a run as it goes and pushing it later are the same thing.
 """
 
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -171,7 +170,7 @@ class Session:
         if found is None:
             return
         try:
-            with tempfile.TemporaryDirectory(prefix="check-", dir=self._folder) as folder:
+            with self._server.temporary_directory() as folder:
                 found.download(folder)
         except Unreachable:
             raise

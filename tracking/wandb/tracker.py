@@ -8,7 +8,6 @@ import atexit
 import dataclasses
 import shlex
 import sys
-import tempfile
 import threading
 import time
 import traceback as tracebacks
@@ -22,6 +21,7 @@ from tracking.delivery import Ledger, Pending
 from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker
 from tracking.process import is_alive
 from tracking.run import StoredRun
+from tracking.staging import StagingDirectory
 from tracking.store import Store
 from tracking.wandb.account import resolved
 from tracking.wandb.courier import Courier
@@ -40,7 +40,7 @@ class WandbTracker(Tracker):
     def __init__(self, root: Path | str, project: WandbProject) -> None:
         self.store = Store(root)
         self.project = project
-        self.server = Server(project)
+        self.server = Server(project, staging=self.store.blobs.scratch)
         self._offline_until = 0.0
 
     @property
@@ -70,6 +70,10 @@ class WandbTracker(Tracker):
         _delivery(self).begin(run_id)
         return WandbRun(self, run)
 
+    def temporary_directory(self) -> StagingDirectory:
+        """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
+        return self.store.temporary_directory()
+
     def ended(self, run_id: str) -> None:
         """Has the courier send the rest of a run that has ended here."""
         _delivery(self).end(run_id)
@@ -79,8 +83,8 @@ class WandbTracker(Tracker):
         if not isinstance(artifact, ServerArtifact):
             return self.store.artifact(artifact.ref)
         if artifact.held is None:
-            with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
-                files = download_checked(artifact, Path(folder))
+            with self.store.temporary_directory() as folder:
+                files = download_checked(artifact, folder)
                 artifact.held = self.store.adopt_artifact(artifact, files, artifact.aliases)
             self.ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)
         return artifact.held
