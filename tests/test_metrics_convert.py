@@ -188,6 +188,7 @@ def refused(tmp_path, capsys, rows, flags=FLAGS, run=RUN, name="run.jsonl"):
         ({"p": "high"}, "line 2: p holds 'high', expected a number"),
         ({"p": True}, "line 2: p holds True"),
         ({"p": float("nan")}, "line 2: p is NaN"),
+        ({"p": 10**400}, "line 2: p holds 1000"),
         ({"p": 1.5}, "line 2: 1.5 is no probability"),
         ({"p": 3.0, "q": -1.0}, "line 1: 0.9 is no log-probability (2 such rows)"),
         ({"p": 0, "q": 0}, "line 2: gives every class probability 0"),
@@ -393,6 +394,10 @@ def test_harness_samples_that_cannot_be_converted(tmp_path, capsys):
     assert "is no log-likelihood" in converted(tmp_path, capsys, [unknown], status=1)
     twice = [sample(0, "1", [-4.0, -1.0])] * 2
     assert "id '0' is that of" in converted(tmp_path, capsys, twice, status=1)
+    unnamed = {**sample(0, "1", [-4.0, -1.0]), "doc_id": None}
+    assert "doc_id is None, expected a whole number or a text" in converted(tmp_path, capsys, [unnamed], status=1)
+    huge = {**sample(0, "1", [-4.0, -1.0]), "filtered_resps": [[-(10**400), False], [-1.0, True]]}
+    assert "is no number" in converted(tmp_path, capsys, [huge], status=1)
     assert "doc lacks topic" in converted(tmp_path, capsys, twice[:1], "--slice", "topic", status=1)
 
 
