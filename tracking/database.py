@@ -79,7 +79,7 @@ CREATE TABLE IF NOT EXISTS delivered_edges (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, entity TEXT NOT NULL) WITHOUT ROWID
 """
-_LAST_ADDITION = "accounts"
+_ADDED = re.findall(r"EXISTS (\w+)", _ADDITIONS)
 
 
 class Database:
@@ -154,7 +154,7 @@ class Database:
 
     def upgrade(self) -> None:
         """Brings a store of an older schema to this one: tables that came later, and a checksum in each row."""
-        if self.pragma("user_version") == SCHEMA_VERSION and self.has(_LAST_ADDITION):
+        if self.pragma("user_version") == SCHEMA_VERSION and all(map(self.has, _ADDED)):
             return
         with self._transaction() as connection:
             for statement in _ADDITIONS.split(";"):

@@ -8,6 +8,7 @@ prints and writes for all; the others read the store, and write nothing to it.
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -140,6 +141,9 @@ class _SharedTracker(Tracker):
                 run_id, job_type=job_type, config=config, name=name, group=group, tags=tags, restart=restart
             )
         return _SharedRun(run_id, run, self._tracker)
+
+    def temporary_directory(self) -> AbstractContextManager[Path]:
+        return self._tracker.temporary_directory()
 
     def run(self, run_id: str) -> RunRecord | None:
         return self._read(lambda: self._tracker.run(run_id))

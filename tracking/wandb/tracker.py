@@ -136,7 +136,10 @@ class WandbTracker(Tracker):
         nothing: list[RunRecord] = []
         there = self._ask(lambda server: server.runs(job_type=job_type, group=group), nothing)
         found = {record.id: record for record in self.store.runs(job_type=job_type, group=group)}
+        ledger = self.ledger
         for record in there:
+            if record.job_type == "sweep" and ledger.run_sent_as(record.id) not in (None, record.id):
+                continue  # this store's own, which has another id there
             here = found.get(record.id)
             if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
                 found[record.id] = record
