@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracking.artifact import StoredArtifact
-from tracking.database import Connection, encode
+from tracking.database import Connection
 from tracking.interface import Artifact, RunRecord
+from tracking.json_text import encode
 from tracking.store import Store
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from conf.errors import last_line
 from tracking.artifact import StoredArtifact
-from tracking.database import decode, encode
 from tracking.delivery import Accounts, Ledger
 from tracking.interface import Media, RunRecord, TrackingError
+from tracking.json_text import decode, encode
 from tracking.redact import redacted
 from tracking.store import Store
 from tracking.wandb.causes import is_taken_id
