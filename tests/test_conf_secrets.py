@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conf.secrets import without_secrets
-from tests.conftest import REPO
+from tests.support import REPO
 from tracking.store import Store
 
 SECRET = "hunter2secret"

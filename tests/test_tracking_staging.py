@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.wandb_server import ENTITY
 from tests.wandb_server.http import wait_until
 from tracking.__main__ import main

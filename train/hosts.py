@@ -174,6 +174,9 @@ class _SharedTracker(Tracker):
     def outputs(self, run_id: str) -> list[Artifact]:
         return self._read(lambda: self._tracker.outputs(run_id))
 
+    def temporary_directory(self) -> AbstractContextManager[Path]:
+        return self._tracker.temporary_directory()
+
     def close(self) -> None:
         self._tracker.close()
 
