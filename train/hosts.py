@@ -142,9 +142,6 @@ class _SharedTracker(Tracker):
             )
         return _SharedRun(run_id, run, self._tracker)
 
-    def temporary_directory(self) -> AbstractContextManager[Path]:
-        return self._tracker.temporary_directory()
-
     def run(self, run_id: str) -> RunRecord | None:
         return self._read(lambda: self._tracker.run(run_id))
 
