@@ -41,12 +41,19 @@ class WandbTracker(Tracker):
         self.store = Store(root)
         self.project = project
         self.server = Server(project, staging=self.store.blobs.scratch)
+        self._ledger: Ledger | None = None
         self._offline_until = 0.0
 
     @property
     def ledger(self) -> Ledger:
         """Returns the delivery record, of the entity that W&B last named where the project names none."""
-        return Ledger(self.store, resolved(self.project, self.store).key)
+        if self._ledger is None:
+            project = resolved(self.project, self.store)
+            ledger = Ledger(self.store, project.key)
+            if project.entity is None:  # as long as W&B has not named it, it may yet
+                return ledger
+            self._ledger = ledger
+        return self._ledger
 
     # ---- writing
 
