@@ -1,4 +1,4 @@
-# `just` alone lists the recipes. Every recipe sets up what it needs.
+# `just` alone lists the recipes, by what they are for. Every recipe sets up what it needs.
 
 set positional-arguments  # "$@" keeps an override like 'seed=range(5)' in one piece
 
@@ -9,7 +9,38 @@ python := ".venv/bin/python"
 default:
     @just --list --unsorted
 
-# make .venv from the hash-pinned requirements.lock (again when the lock has changed)
+# the main job offline, in minutes: 2 sizes × 5 seeds on built-in data, and their report
+[group('use')]
+demo *OVERRIDES: setup
+    {{ python }} -m sweeps sweep=demo "$@"
+
+# fine-tune one cell: just train dataset=demo size=nano seed=0
+[group('use')]
+train *OVERRIDES: setup
+    {{ python }} -m train "$@"
+
+# score a split by a trained cell: just infer dataset=demo size=nano seed=0
+[group('use')]
+infer *OVERRIDES: setup
+    {{ python }} -m infer "$@"
+
+# tables, figures and report of a dataset's scores: just metrics dataset=demo
+[group('use')]
+metrics *OVERRIDES: setup
+    {{ python }} -m metrics "$@"
+
+# a grid of cells, then its report: just sweep -m dataset=demo size=nano,micro seed=0,1
+[group('use')]
+sweep *OVERRIDES: setup
+    {{ python }} -m sweeps "$@"
+
+# the grid as a table: done, running, failed, missing
+[group('use')]
+status *FLAGS: setup
+    @{{ python }} -m sweeps.status "$@"
+
+# make .venv from requirements.lock (again when the lock has changed)
+[group('work on it')]
 setup:
     #!/usr/bin/env sh
     set -eu
@@ -18,59 +49,55 @@ setup:
     uv pip sync --quiet --python .venv --require-hashes requirements.lock
     touch .venv/.locked
 
-# the main job offline, in minutes: train 2 sizes × 5 seeds on built-in data, score, make tables and a report
-demo *OVERRIDES: setup
-    {{ python }} -m sweeps sweep=demo "$@"
-
-# fine-tune one cell: just train dataset=demo size=nano seed=0
-train *OVERRIDES: setup
-    {{ python }} -m train "$@"
-
-# score a split by a trained cell: just infer dataset=demo size=nano seed=0
-infer *OVERRIDES: setup
-    {{ python }} -m infer "$@"
-
-# tables, figures and report of a dataset's scores: just metrics dataset=demo
-metrics *OVERRIDES: setup
-    {{ python }} -m metrics "$@"
-
-# a grid of cells, then its tables: just sweep -m dataset=demo size=nano,micro 'seed=range(5)'
-sweep *OVERRIDES: setup
-    {{ python }} -m sweeps "$@"
-
-# the grid as a table: done, running, failed, missing
-status *FLAGS: setup
-    @{{ python }} -m sweeps.status "$@"
-
 # the tests, two at a time
+[group('work on it')]
 test *FLAGS: setup
     {{ python }} -m pytest -n 2 --dist loadfile "$@"
 
 # the tests on real text and the long ones
+[group('work on it')]
 test-slow *FLAGS: setup
     {{ python }} -m pytest -m slow "$@"
 
 # one test against a real W&B server; needs WANDB_API_KEY
+[group('work on it')]
 test-wandb *FLAGS: setup
     : "${WANDB_API_KEY:?set it to the key of an account that the test may use}"
     EDGEWISE_TEST_WANDB=1 {{ python }} -m pytest -m slow tests/test_tracking_real_wandb.py "$@"
 
 # ruff and mypy
+[group('work on it')]
 lint: setup
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/mypy
 
 # put the code in ruff's format
+[group('work on it')]
 fmt: setup
     .venv/bin/ruff check --fix .
     .venv/bin/ruff format .
 
-# measure: the demo, a finished sweep, the commands that must be instant, the metrics on a large grid
+# the documentation site, out/site/index.html, from docs/ and the docstrings
+[group('work on it')]
+docs *FLAGS:
+    #!/usr/bin/env sh
+    set -eu
+    if ! [ .venv-docs/.locked -nt requirements-docs.lock ]; then
+        uv venv --quiet --allow-existing .venv-docs
+        uv pip sync --quiet --python .venv-docs --require-hashes requirements-docs.lock
+        touch .venv-docs/.locked
+    fi
+    .venv-docs/bin/sphinx-build --jobs 2 --fail-on-warning --quiet --builder html "$@" docs out/site
+    echo out/site/index.html
+
+# how long the demo, the instant commands and the metrics take, beside their limits
+[group('measure')]
 bench *FLAGS: setup
     {{ python }} -m bench.commands "$@"
 
-# training and label scoring beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small train.batch_size=32
+# beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small
+[group('measure')]
 bench-torch *OVERRIDES: setup
     #!/usr/bin/env sh
     set -eu
@@ -79,21 +106,25 @@ bench-torch *OVERRIDES: setup
     {{ python }} -m bench "$@"
 
 # both ways of attention, side by side
+[group('measure')]
 bench-attention: setup
     {{ python }} -m bench.attention
 
-# the README's picture of the demo's report (needs Chromium and a finished demo)
+# docs/report.png again, of a finished demo (needs Chromium)
+[group('measure')]
 screenshot: setup
     {{ python }} -m bench.screenshot out/demo/report/index.html docs/report.png
 
-# docs/results.md again: DATA holds trec/, sst2/ and multi30k/, VOCABULARY is T5's spiece.model (two hours on two cores)
+# docs/results.md again (two hours): DATA has trec/, sst2/, multi30k/; VOCABULARY is T5's
+[group('measure')]
 results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=trec_scratch dataset.path="$1/trec" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
-# docs/scale.md's tables again, by the TPU's own compiler, in a virtual environment of their own (an hour on two cores)
+# docs/scale.md's tables again (an hour), by the TPU's own compiler in .venv-tpu
+[group('measure')]
 scale *FLAGS:
     #!/usr/bin/env sh
     set -eu
@@ -103,5 +134,7 @@ scale *FLAGS:
     .venv-tpu/bin/python -m bench.scale_page "$@"
 
 # pin the newest versions that pyproject.toml allows
+[group('work on it')]
 lock:
     uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+    uv pip compile --group docs --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements-docs.lock

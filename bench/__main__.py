@@ -1,9 +1,9 @@
-"""`just bench-torch OVERRIDES…`: training and label scoring beside Hugging Face's T5 in torch, in one run.
+"""Compares training and label scoring with Hugging Face's T5 in torch: `just bench-torch OVERRIDES…`.
 
 Both sides have the same weights, examples, batches and precision, and are checked to give the same loss and scores;
-each is a process of its own that works only when asked. What is compared takes turns, so that a machine that others use
-disturbs all alike; printed are each one's median and the median of the rounds' ratios. The first round compiles all
-shapes and is not counted.
+each is a process of its own that works only when it is asked to. The jobs that are compared take turns, so that
+whatever else the machine does slows all of them alike. The table has the median of each job's rounds, and the median of
+the rounds' ratios. The first round compiles all shapes and is not counted.
 """
 
 import argparse
@@ -23,9 +23,11 @@ from bench.work import composed, write_work
 from train.step import dtype_of
 
 BENCH = Path(__file__).parent
-ENVIRONMENT = dict(os.environ)  # the workers'
-os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # of a GPU, this process takes no more than it makes weights in
-JOBS = {  # ours comes first
+ENVIRONMENT = dict(os.environ)  # what the worker processes get
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = (
+    "false"  # this process only makes weights: it leaves a GPU's memory to the workers
+)
+JOBS = {  # the names that the workers know; Edgewise's own job comes first
     "train": ("train", "train eager", "train compiled"),
     "score": (
         "score",
@@ -36,20 +38,24 @@ JOBS = {  # ours comes first
         "score each class",
     ),
 }
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of what both sides have computed
+TOLERANCE = {
+    "float32": 1e-4,
+    "bfloat16": 2e-2,
+}  # relative: losses and log-likelihoods of the two sides may differ by so much
 
-Answers = dict[str, list[dict[str, Any]]]  # of each job, round by round
+Answers = dict[str, list[dict[str, Any]]]  # a job's name to its answers, one a round
 
 
-class Side:
-    """A worker process."""
+class Worker:
+    """Runs one side's process, and hands it one job after the other."""
 
     def __init__(self, *command: str) -> None:
         self._process = subprocess.Popen(
             command, cwd=BENCH.parent, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def __call__(self, job: str) -> dict[str, Any]:
+    def run(self, job: str) -> dict[str, Any]:
+        """Returns the worker's answer to a job; SystemExit where the worker has ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(job, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
@@ -58,46 +64,57 @@ class Side:
         return json.loads(answer)
 
 
-def compare(jobs: tuple[str, ...], ours: Side, theirs: Side, rounds: int) -> Answers:
-    """The answers of every job, after one round that is not counted."""
-    found: Answers = {job: [] for job in jobs}
+def compare(jobs: tuple[str, ...], ours: Worker, theirs: Worker, rounds: int) -> Answers:
+    """Returns the answers of every job, after one round that is not counted."""
+    answers: Answers = {job: [] for job in jobs}
     for i in range(rounds + 1):
         for job in jobs:
-            answer = (ours if job == jobs[0] else theirs)(job)
+            answer = (ours if job == jobs[0] else theirs).run(job)
             print(f"{job}: {answer['seconds']:.1f} s{'' if i else ' with compilation'}", file=sys.stderr, flush=True)
             if i:
-                found[job].append(answer)
-    return found
+                answers[job].append(answer)
+    return answers
 
 
-def rows(jobs: tuple[str, ...], found: Answers, flops: float, peak: float) -> list[tuple[str, ...]]:
-    """(what, examples a second, the model's operations as a share of what the device can do, how ours compares)."""
-    seconds = {job: [answer["seconds"] / answer["examples"] for answer in found[job]] for job in jobs}  # of an example
-    lines: list[tuple[str, ...]] = []
+def table_rows(jobs: tuple[str, ...], answers: Answers, flops: float, peak: float) -> list[tuple[str, ...]]:
+    """Returns a row for each job: its name, examples a second, FLOP/s as a percentage of the peak, the ratio to ours.
+
+    `flops` are the model's own floating-point operations for one example, `peak` is in FLOP/s.
+    """
+    seconds = {job: [answer["seconds"] / answer["examples"] for answer in answers[job]] for job in jobs}  # per example
+    rows: list[tuple[str, ...]] = []
     for job in jobs:
         rate = 1 / median(seconds[job])
         ratio = median(theirs / ours for theirs, ours in zip(seconds[job], seconds[jobs[0]], strict=True))
         name, compared = (f"{job} (ours)", "") if job == jobs[0] else (job, f"{ratio:.2f} ×")
-        lines.append((name, f"{rate:.2f}", f"{rate * flops / peak:.0%}", compared))
-    return lines
+        rows.append((name, f"{rate:.2f}", f"{rate * flops / peak:.0%}", compared))
+    return rows
 
 
-def agree(what: str, ours: float, theirs: float, dtype: str) -> None:
-    """Ends the comparison where the two sides don't compute the same."""
+def require_equal(what: str, ours: float, theirs: float, dtype: str) -> None:
+    """Raises SystemExit where the two sides' numbers differ by more than the dtype's tolerance."""
     if abs(ours - theirs) > TOLERANCE[dtype] * max(abs(theirs), 1.0):
-        raise SystemExit(f"{what}: ours gives {ours}, torch {theirs}: they don't do the same work")
+        raise SystemExit(
+            f"{what}: Edgewise computes {ours}, torch {theirs}: they don't do the same work, so their times can't be "
+            "compared; look for a difference in precision, dropout or padding"
+        )
 
 
 def main() -> None:
+    """Runs the comparison that the command line asks for, and prints its table."""
     parser = argparse.ArgumentParser(prog="just bench-torch", description=__doc__)
-    parser.add_argument("overrides", nargs="+", help="of the config: dataset=imdb size=small train.batch_size=32 …")
-    parser.add_argument("--python", default=str(BENCH / ".venv/bin/python"), help="where bench/requirements.txt is")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="torch's; JAX takes what there is")
-    parser.add_argument("--steps", type=int, default=3, help="training batches a round")
-    parser.add_argument("--scored", type=int, default=384, help="examples a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peak", type=float, help="TFLOP/s of the device; without it, what a product of matrices has")
-    parser.add_argument("--only", choices=list(JOBS))
+    parser.add_argument("overrides", nargs="+", help="config overrides: dataset=imdb size=small train.batch_size=32 …")
+    parser.add_argument(
+        "--python", default=str(BENCH / ".venv/bin/python"), help="a Python that has bench/requirements.txt installed"
+    )
+    parser.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"), help="torch's device; JAX takes the fastest that it finds"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="training batches in a round")
+    parser.add_argument("--scored", type=int, default=384, help="examples scored in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that are counted")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device; by default those of a matrix product")
+    parser.add_argument("--only", choices=list(JOBS), help="compare this alone")
     options = parser.parse_args()
     config = composed(options.overrides)
     labels = list(composed(["dataset=yahoo_answers"]).dataset.classes.values())
@@ -109,18 +126,18 @@ def main() -> None:
         flops = write_work(
             config, labels, Path(folder), steps=options.steps, scored=options.scored, device=options.device
         )
-        ours = Side(sys.executable, "-m", "bench.ours", folder, *options.overrides)
-        theirs = Side(options.python, str(BENCH / "hf.py"), folder)
-        agree("loss", ours("loss")["loss"], theirs("loss")["loss"], dtype)
-        peak = options.peak * 1e12 if options.peak else ours("product")["flops_per_second"]
+        ours = Worker(sys.executable, "-m", "bench.ours", folder, *options.overrides)
+        theirs = Worker(options.python, str(BENCH / "hf.py"), folder)
+        require_equal("loss", ours.run("loss")["loss"], theirs.run("loss")["loss"], dtype)
+        peak = options.peak * 1e12 if options.peak else ours.run("matrix product")["flops_per_second"]
         for name in [options.only] if options.only else JOBS:
-            found = compare(JOBS[name], ours, theirs, options.rounds)
+            answers = compare(JOBS[name], ours, theirs, options.rounds)
             for job in JOBS[name][1:] if name == "score" else ():
-                for mine, other in zip(found["score"][0]["scores"], found[job][0]["scores"], strict=True):
+                for mine, other in zip(answers["score"][0]["scores"], answers[job][0]["scores"], strict=True):
                     for a, b in zip(mine, other, strict=True):
-                        agree(job, a, b, dtype)
-            for line in rows(JOBS[name], found, flops[name], peak):
-                table.add_row(*line)
+                        require_equal(job, a, b, dtype)
+            for row in table_rows(JOBS[name], answers, flops[name], peak):
+                table.add_row(*row)
             table.add_section()
     table.caption = (
         f"{options.device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; peak {peak / 1e12:.3f} TFLOP/s"

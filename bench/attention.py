@@ -1,6 +1,7 @@
-"""`just bench-attention`: both ways of `train.attention` on one device, forward and backward, the best of a few turns.
+"""Compares both ways of `train.attention` on one device, forward and backward: `just bench-attention`.
 
-`ROW_BYTES`, from which on a single CPU takes one row after the other, was read off this table.
+Each time is the best of a few turns. `ROW_BYTES`, from which on a single CPU takes one row after the other, was read
+off this table.
 """
 
 import time
@@ -29,7 +30,7 @@ TURNS = 7
 
 
 def times(shape: tuple[int, ...]) -> dict[str, tuple[float, float, float]]:
-    """Of each way: seconds forward, seconds of the gradient, GiB that the gradient holds between input and output."""
+    """Measures each way: seconds of the forward pass, seconds of the gradient, GiB of the gradient's temporaries."""
     rows, queries, keys, heads, width = shape
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(rows, n, heads, width)), jnp.float32) for n in (queries, keys, keys))
@@ -54,8 +55,11 @@ def times(shape: tuple[int, ...]) -> dict[str, tuple[float, float, float]]:
 
 
 def main() -> None:
+    """Prints one row of times for each of SHAPES."""
     columns = ("rows × queries × keys × heads × width", "KiB a row", "forward", "gradient", "plain holds", "row by row")
-    table = Table(title=f"row by row is so many times as fast, on {jax.devices()[0].device_kind}")
+    table = Table(
+        title=f"speed of attention row by row, relative to plain attention, on {jax.devices()[0].device_kind}"
+    )
     for column in columns:
         table.add_column(column)
     for shape in SHAPES:

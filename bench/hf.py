@@ -1,13 +1,14 @@
-"""The other side: Hugging Face's T5 in torch, as a careful script would train it and score labels with it.
+"""Trains Hugging Face's T5 in torch, and scores labels with it, as a careful script would.
 
     python bench/hf.py FOLDER
 
-FOLDER is what `bench.work` wrote: weights, token ids, and which examples make up each batch. Runs where
-bench/requirements.txt is installed, and needs nothing of the project.
+FOLDER is what `bench.work` wrote: weights, token ids, and which examples make up each batch. It runs where
+bench/requirements.txt is installed, and needs nothing else of the project than `workers.py` beside it.
 """
 
 import json
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from workers import serve
 MULTIPLE = 8  # lengths are padded to a multiple of it
 
 
-class Work:
-    """The model and what it works on."""
+class Jobs:
+    """Holds the model and its examples, and does the jobs that are compared."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = json.loads((folder / "settings.json").read_text())
@@ -38,9 +39,11 @@ class Work:
         self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def autocast(self):
+        """Returns the context in which torch computes in bfloat16, where the comparison is in bfloat16."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.settings["dtype"] == "bfloat16")
 
     def padded(self, texts, rows, length=None, fill=0) -> torch.Tensor:
+        """Returns the token ids of some texts as int64 [rows, length] on the device, padded with `fill`."""
         longest = max(len(texts[i]) for i in rows)
         length = length or -(-longest // MULTIPLE) * MULTIPLE
         out = np.full((len(rows), length), fill, np.int64)
@@ -49,13 +52,14 @@ class Work:
         return torch.from_numpy(out).to(self.device)
 
     def wait(self) -> None:
+        """Waits for what a GPU still has to do: torch returns before it is done."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
     # --- training ---
 
     def train(self, model) -> dict:
-        """Every batch once, from the weights that were read; they are put back in the end, for whoever scores."""
+        """Trains on every batch once, from the weights that were read, and puts those weights back for the scoring."""
         self.model.train()
         optimizer = torch.optim.Adafactor(self.model.parameters(), lr=self.settings["learning_rate"])
         losses = []
@@ -75,7 +79,7 @@ class Work:
 
     @torch.no_grad()
     def loss(self) -> dict:
-        """The mean over the first batch's target tokens, nothing dropped: both sides must agree on it."""
+        """Returns the mean loss over the first batch's target tokens, without dropout: both sides must agree on it."""
         self.model.eval()
         rows = self.batches[0]
         inputs, labels = self.padded(self.inputs, rows), self.padded(self.targets, rows, fill=-100)
@@ -86,26 +90,27 @@ class Work:
     # --- scoring ---
 
     def sorted_batches(self):
-        """The examples to score, by length, so that little is padded."""
+        """Returns the batches of examples to score, sorted by length so that little is padded."""
         order = self.scored[np.argsort([len(self.inputs[i]) for i in self.scored], kind="stable")]
         n = self.settings["score_batch_size"]
         return [order[i : i + n] for i in range(0, len(order), n)]
 
     def answer(self, scores: dict[int, np.ndarray]) -> dict:
+        """Returns how many examples were scored, and the first four examples' log-likelihoods."""
         self.wait()
         first = [scores[int(i)].tolist() for i in self.scored[:4]]
         return {"examples": len(scores), "scores": first}
 
     def log_likelihoods(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """[rows, T, V] and [rows, T] -> [rows]"""
+        """Returns float32 [rows], each label's log-likelihood, from logits [rows, T, V] and labels [rows, T]."""
         chosen = torch.log_softmax(logits.float(), -1).gather(-1, labels[..., None])[..., 0]
         return (chosen * (labels != 0)).sum(-1)
 
     @torch.no_grad()
     def score_each_class(self) -> dict:
-        """The plainest script: the whole model once per class, inputs padded to the full length, in the given order.
+        """Scores as the plainest script does: the whole model once per class, inputs padded to the full length.
 
-        It scores an eighth of the examples: it is slow, and every example takes it as long as any other.
+        It scores an eighth of the examples: it is slow, and takes equally long for each of them.
         """
         self.model.eval()
         scores: dict[int, np.ndarray] = {}
@@ -126,8 +131,10 @@ class Work:
 
     @torch.no_grad()
     def score_encoding_once(self, model, keep_keys: bool) -> dict:
-        """One encoder pass by sorted length, then all classes at once; `keep_keys` also makes each example's keys and
-        values of the cross-attention once, by a first pass over one token, and repeats them.
+        """Scores with one encoder pass per example, sorted by length, and then all classes at once.
+
+        With `keep_keys`, a first pass over one token makes each example's keys and values of the cross-attention
+        once, and all classes use them.
         """
         self.model.eval()
         encoder = model.get_encoder() if model is self.model else self.compiled_encoder
@@ -164,25 +171,25 @@ class Work:
             scores |= {int(i): found[j] for j, i in enumerate(rows)}
         return self.answer(scores)
 
-    @property
+    @cached_property
     def compiled_encoder(self):
-        if not hasattr(self, "_encoder"):
-            self._encoder = torch.compile(self.model.get_encoder(), dynamic=True)
-        return self._encoder
+        """Returns the encoder, compiled at its first use."""
+        return torch.compile(self.model.get_encoder(), dynamic=True)
 
 
 def main() -> None:
-    work = Work(Path(sys.argv[1]))
+    """Serves the jobs to `python -m bench`."""
+    jobs = Jobs(Path(sys.argv[1]))
     serve(
         {
-            "loss": work.loss,
-            "train eager": lambda: work.train(work.model),
-            "train compiled": lambda: work.train(work.compiled),
-            "score each class": work.score_each_class,
-            "score once": lambda: work.score_encoding_once(work.model, keep_keys=False),
-            "score once, keys once": lambda: work.score_encoding_once(work.model, keep_keys=True),
-            "score once, compiled": lambda: work.score_encoding_once(work.compiled, keep_keys=False),
-            "score once, keys once, compiled": lambda: work.score_encoding_once(work.compiled, keep_keys=True),
+            "loss": jobs.loss,
+            "train eager": lambda: jobs.train(jobs.model),
+            "train compiled": lambda: jobs.train(jobs.compiled),
+            "score each class": jobs.score_each_class,
+            "score once": lambda: jobs.score_encoding_once(jobs.model, keep_keys=False),
+            "score once, keys once": lambda: jobs.score_encoding_once(jobs.model, keep_keys=True),
+            "score once, compiled": lambda: jobs.score_encoding_once(jobs.compiled, keep_keys=False),
+            "score once, keys once, compiled": lambda: jobs.score_encoding_once(jobs.compiled, keep_keys=True),
         }
     )
 

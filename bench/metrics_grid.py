@@ -1,6 +1,6 @@
-"""The metrics at the paper's largest sizes, each beside the obvious way to the same number.
+"""Measures the metrics at the paper's largest sizes, each beside the obvious way to the same number.
 
-python -m bench.metrics_grid measures them alone; `just bench` has them among the rest.
+`python -m bench.metrics_grid` measures them alone; `just bench` includes them.
 """
 
 import argparse
@@ -31,19 +31,19 @@ from tests.synthetic_scores import synthetic_grid, synthetic_runs, write_grid
 SIZES = {"small": (60_000_000, 1.5), "base": (220_000_000, 1.8), "large": (770_000_000, 2.0), "3b": (3 * 10**9, 2.1)}
 AMAZON, WMT, IMDB = 357_199, 3_003, 25_000  # test examples
 
-Row = tuple[str, str, str]
+Row = tuple[str, str, str]  # what was measured, the measurement, its limit or nothing
 
 
 def metrics_rows(folder: Path) -> list[Row]:
-    """(what, measured, limit) of each."""
-    return [*largest(folder / "amazon"), *growth(folder / "growth"), *bleu(), *bootstrap()]
+    """Returns the rows of all measurements of this module; `folder` takes their files."""
+    return [*largest(folder / "amazon"), *ten_times_the_examples(folder / "growth"), *bleu(), *bootstrap()]
 
 
 def largest(folder: Path) -> list[Row]:
-    """Tables 1-3, curves, Figures 1-6 and report of 4 sizes × 10 seeds of Amazon's test set, five classes."""
+    """Measures `python -m metrics` on 4 sizes × 10 seeds of as many examples as Amazon's test set, of five classes."""
     paths = write_grid(synthetic_runs(SIZES, 10, AMAZON, classes=5, slices=False), folder / "scores")
-    took, gigabytes = command(folder, "metrics.beyond=false")
-    with_beyond, more = command(folder)
+    took, gigabytes = run_metrics(folder, "metrics.beyond=false")
+    with_beyond, more = run_metrics(folder)
     small, large = read_scores(paths[0]), read_scores(paths[-1])
     curves = 600 * len(SCORES)  # 6 pairs of sizes × 10 × 10 pairs of runs, by six scores
     one = timed(lambda: obvious_switcher(small, large))[0]
@@ -56,19 +56,19 @@ def largest(folder: Path) -> list[Row]:
     ]
 
 
-def growth(folder: Path) -> list[Row]:
-    """Time and memory of ten times the examples."""
+def ten_times_the_examples(folder: Path) -> list[Row]:
+    """Measures how time and memory of `python -m metrics` grow when there are ten times as many examples."""
     rows = []
     for examples in (400_000, 4_000_000):
-        of = folder / str(examples)
-        write_grid(synthetic_runs(dict(list(SIZES.items())[:2]), 2, examples, slices=False), of / "scores")
-        took, gigabytes = command(of, "metrics.beyond=false")
+        case = folder / str(examples)
+        write_grid(synthetic_runs(dict(list(SIZES.items())[:2]), 2, examples, slices=False), case / "scores")
+        took, gigabytes = run_metrics(case, "metrics.beyond=false")
         rows.append((f"metrics of 2 × 2 × {examples:,} examples", f"{took:.0f} s, {gigabytes:.2f} GiB", ""))
     return rows
 
 
 def bleu() -> list[Row]:
-    """The switcher of one pair of runs of WMT's test set."""
+    """Measures the BLEU switcher of one pair of runs on as many sentences as WMT's test set."""
     small, large = synthetic_grid(seeds=1, examples=WMT, task="translation", slices=False)
     deferral = deferral_order(uncertainties(collect_grids([small])[0].sizes[0], Metrics())["margin"][0])
     assert small.bleu_stats is not None and large.bleu_stats is not None
@@ -95,7 +95,7 @@ def bleu() -> list[Row]:
 
 
 def bootstrap() -> list[Row]:
-    """1,000 resamples of Tables 1 and 3 of one pair of sizes, by six scores."""
+    """Measures 1,000 resamples of Tables 1 and 3 for one pair of sizes and six scores."""
     grid = collect_grids(synthetic_grid(seeds=10, examples=IMDB, slices=False))[0]
     small, large = grid.sizes
     scores = uncertainties(small, Metrics())
@@ -110,7 +110,7 @@ def bootstrap() -> list[Row]:
         return samples.area[large.name, "margin"]
 
     def obvious() -> float:
-        """One resample, by margin: every drawn pair of runs on the drawn examples, at 101 fractions."""
+        """Computes one resample by margin: every drawn pair of runs on the drawn examples, at 101 fractions."""
         rng = np.random.default_rng(0)
         examples = rng.integers(0, IMDB, IMDB)
         areas = []
@@ -132,14 +132,14 @@ def bootstrap() -> list[Row]:
 
 
 def obvious_switcher(small: Any, large: Any) -> np.ndarray:
-    """One switcher curve from two scores files' contents, by margin."""
+    """Computes one switcher curve by margin, float64 [101], from two scores files' contents."""
     p = np.exp(small.class_log_likelihoods.astype(np.float64))
     first, second = np.sort(p / p.sum(axis=1, keepdims=True), axis=1)[:, :-3:-1].T
     return curve_by_means(np.argsort(first - second, kind="stable"), small.correct, large.correct)
 
 
 def curve_by_means(ranked: np.ndarray, small: np.ndarray, large: np.ndarray) -> np.ndarray:
-    """S(f) at 101 fractions: who answers each example, and the mean of who is right."""
+    """Computes S(f) at 101 fractions, float64 [101]: the mean of `large` where deferred and of `small` elsewhere."""
     n, curve = len(ranked), []
     for k in range(101):
         deferred = np.zeros(n, dtype=bool)
@@ -149,14 +149,14 @@ def curve_by_means(ranked: np.ndarray, small: np.ndarray, large: np.ndarray) -> 
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Its wall time in seconds, and what it returns."""
+    """Returns the wall time of a call in seconds, and what it returned."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
 
 
-def command(folder: Path, *more: str) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in GiB of `python -m metrics` on FOLDER/scores."""
+def run_metrics(folder: Path, *more: str) -> tuple[float, float]:
+    """Returns the wall time in seconds and the peak memory in GiB of `python -m metrics` on `folder / "scores"`."""
     arguments = [f"metrics.scores={folder / 'scores'}/*.parquet", f"metrics.out={folder / 'out'}", *more]
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "metrics", *arguments], cwd=REPO, stdout=subprocess.DEVNULL)
@@ -168,6 +168,7 @@ def command(folder: Path, *more: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Prints each measurement on a line."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for what, measured, limit in metrics_rows(Path(folder)):

@@ -1,4 +1,4 @@
-"""This side: the training step and the label scoring of the product, on what `bench.work` wrote.
+"""Runs Edgewise's training step and label scoring on what `bench.work` wrote.
 
 python -m bench.ours FOLDER OVERRIDES…
 """
@@ -27,8 +27,8 @@ from train.sharding import make_mesh
 from train.step import StepConfig, compile_train_step
 
 
-class Work:
-    """The model and what it works on."""
+class Jobs:
+    """Holds the model and its examples, and does the jobs that are compared."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         settings = json.loads((folder / "settings.json").read_text())
@@ -47,7 +47,7 @@ class Work:
         assert all((self.batches.indices(i) == rows).all() for i, rows in enumerate(arrays["batches"]))
 
     def train(self) -> dict:
-        """Every batch once, as `train.loop` runs them: packed and sent ahead, stepped."""
+        """Trains on every batch once, as `train.loop` does: batches are packed and sent while the device computes."""
         state = self.compiled.fresh(jax.tree.map(lambda x: x.copy(), self.params))
         key = jax.random.key(0)
         jax.block_until_ready(state)
@@ -55,8 +55,8 @@ class Work:
             state, metrics = self.compiled.step(state, arrays, key)
         return {"examples": self.steps * self.config.train.batch_size, "loss": float(metrics["loss"])}
 
-    def product(self) -> dict:
-        """How fast the device multiplies two large matrices: what all else is measured by."""
+    def matrix_product(self) -> dict:
+        """Measures in FLOP/s how fast the device multiplies two large matrices: the peak of the comparison."""
         n, times = 4096, 5
         a = jnp.ones((n, n), self.dtype)
         multiply = jax.jit(lambda a, b: a @ b)
@@ -69,23 +69,26 @@ class Work:
         return {"flops_per_second": 2 * n**3 / min(seconds)}
 
     def loss(self) -> dict:
+        """Returns the mean loss over the first batch's target tokens, without dropout."""
         sums = self.compiled.eval_sums(self.params, put(self.batches(0), self.mesh))
         return {"loss": float(sums["nll"] / sums["tokens"])}
 
     def score(self) -> dict:
+        """Scores every label of every example, and returns the first four examples' log-likelihoods."""
         budget = scoring_budget(self.config.infer, self.labels, self.mesh)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
         scores = np.empty((len(self.scored), len(self.labels)), np.float32)
-        setting = (self.labels, self.size, self.dtype, self.mesh, batches)
-        for which, values in score_examples(self.params, self.inputs, *setting):
+        found = score_examples(self.params, self.inputs, self.labels, self.size, self.dtype, self.mesh, batches)
+        for which, values in found:
             scores[which] = values
         return {"examples": len(scores), "scores": scores[:4].tolist()}
 
 
 def main() -> None:
+    """Serves the jobs to `python -m bench`."""
     keep_compiled()
-    work = Work(Path(sys.argv[1]), composed(sys.argv[2:]))
-    serve({"product": work.product, "loss": work.loss, "train": work.train, "score": work.score})
+    jobs = Jobs(Path(sys.argv[1]), composed(sys.argv[2:]))
+    serve({"matrix product": jobs.matrix_product, "loss": jobs.loss, "train": jobs.train, "score": jobs.score})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The report at 100,000 examples: how large it is, and in Chromium, how soon it shows and how soon it answers.
+"""Measures the report of 100,000 examples: its size, and how soon Chromium shows it and answers a reader.
 
-python -m bench.report_page [--examples N] measures it alone; `just bench` has it among the rest.
+`python -m bench.report_page [--examples N]` measures it alone; `just bench` includes it.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tests.synthetic_scores import synthetic_grid
 
 SIZES = {"small": (60_000_000, 1.5), "base": (220_000_000, 1.9), "large": (770_000_000, 2.2), "xl": (3 * 10**9, 2.5)}
 
-# What a reader does, as (what, script); each is timed until the browser has painted what came of it.
+# What a reader does, and the script that does it; each is timed until the browser has painted the result.
 ACTIONS = (
     ("filter: only the larger right", "set('#example-controls', 'who', 'large')"),
     ("another score", "set('#example-controls', 'score', 'churn')"),
@@ -25,7 +25,7 @@ ACTIONS = (
     ("open an example", "list().querySelector('tr[data-place]').click()"),
     ("every pair of runs' curve", "set('#curve-controls', 'runs', 'every')"),
 )
-_SCRIPT = """async () => {
+SCRIPT = """async () => {
   const list = () => document.querySelector('#example-list');
   const set = (form, name, value) => {
     const control = document.querySelector(form).elements[name];
@@ -40,7 +40,7 @@ _SCRIPT = """async () => {
 
 
 def report_rows(folder: Path, examples: int = 100_000) -> list[tuple[str, str, str]]:
-    """(what, measured, limit) of each; the size alone where no Chromium is installed."""
+    """Returns rows of what was measured, the measurement and its limit; the size alone without a Chromium."""
     grid = synthetic_grid(SIZES, seeds=10, examples=examples, classes=10)
     inputs = [Input(f"scores-{k}", "digest") for k in range(len(grid))]
     write_metrics(grid, inputs, Metrics(resamples=0, beyond=False), folder / "report")
@@ -59,12 +59,13 @@ def report_rows(folder: Path, examples: int = 100_000) -> list[tuple[str, str, s
         tab.locator("#examples").scroll_into_view_if_needed()
         tab.locator("#example-list tbody tr[data-place]").first.wait_for()
         for name, script in ACTIONS:
-            took = tab.evaluate(_SCRIPT % script)
+            took = tab.evaluate(SCRIPT % script)
             rows.append((f"  {name}", f"{took:.0f} ms", "200 ms"))
     return rows
 
 
 def main() -> None:
+    """Prints each measurement on a line."""
     parser = argparse.ArgumentParser(prog="python -m bench.report_page", description=__doc__)
     parser.add_argument("--examples", type=int, default=100_000)
     options = parser.parse_args()

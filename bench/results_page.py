@@ -1,4 +1,4 @@
-"""`just results DATA VOCABULARY`: writes docs/results.md from finished metrics outputs, so that no number is typed in.
+"""Writes docs/results.md from finished metrics outputs, so that no number is typed in: `just results DATA VOCABULARY`.
 
 python -m bench.results_page [--root DIR] DOCS OUT...: each OUT is a metrics output (out/trec, out/sst2, out/multi30k).
 """
@@ -25,26 +25,26 @@ Made by `just results DATA VOCABULARY`: DATA holds the folders `trec`, `sst2` an
 
 
 @dataclass(frozen=True)
-class About:
-    """What there is to say of a dataset that its metrics output doesn't; `command` are the overrides of its sweep."""
+class Description:
+    """Describes a dataset in words that its metrics output doesn't have; `command` are the overrides of its sweep."""
 
     title: str
     text: str
     command: str
 
 
-ABOUT = {
-    "trec": About(
+DESCRIPTIONS = {
+    "trec": Description(
         "TREC question types",
         "Six classes of questions, 5,452 to train on and 500 to test (Li and Roth 2002).",
         "experiment=trec_scratch dataset.path=DATA/trec tokenizer.path=VOCABULARY size=nano,micro 'seed=range(5)'",
     ),
-    "sst2": About(
+    "sst2": Description(
         "SST-2",
         "Positive and negative sentences of film reviews, 6,920 to train on and 1,821 to test (Socher et al. 2013).",
         "experiment=sst2_scratch dataset.path=DATA/sst2 tokenizer.path=VOCABULARY size=nano,micro 'seed=range(5)'",
     ),
-    "multi30k": About(
+    "multi30k": Description(
         "Multi30k, English to German",
         "Captions of pictures, 29,000 pairs to train on, and the 1,000 of flickr 2016 to translate, greedily (Elliott "
         "et al. 2016). A switcher's curve is corpus BLEU of the mixed output, exact at every fraction.",
@@ -54,17 +54,26 @@ ABOUT = {
 
 
 def section(out: Path, docs: Path, tracker: Tracker) -> str:
-    """One dataset: its command, its sizes, what deferral by margin gains, Tables 1-3, Figure 4."""
+    """Returns a dataset's section: its command, its sizes, what deferral by margin gains, Tables 1-3 and Figure 4."""
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     [(name, result)] = summary["datasets"].items()
-    about, measure = ABOUT[name], result["measure"]
+    description, measure = DESCRIPTIONS[name], result["measure"]
     unit = 1.0 if measure == "bleu" else 100.0  # BLEU is written 0-100, accuracy 0-1
 
     def interval(estimate: dict[str, Any]) -> str:
         return f"{unit * estimate['value']:.2f} [{unit * estimate['ci_low']:.2f}, {unit * estimate['ci_high']:.2f}]"
 
     points, heading = ("BLEU", "BLEU") if measure == "bleu" else ("points", "Accuracy, %")
-    lines = [f"## {about.title}", "", about.text, "", "```", f"just sweep -m {about.command}", "```", ""]
+    lines = [
+        f"## {description.title}",
+        "",
+        description.text,
+        "",
+        "```",
+        f"just sweep -m {description.command}",
+        "```",
+        "",
+    ]
     lines += [
         "| Size | Parameters | FLOPs per example | Steps × batch | Minutes a run | "
         f"{heading} [95 % interval] | By seed |",
@@ -102,7 +111,7 @@ def section(out: Path, docs: Path, tracker: Tracker) -> str:
         ]
     figure = docs / f"{name}_fig4.png"
     shutil.copyfile(out / "figures" / "fig4.png", figure)
-    lines += [f"![Switcher curve of {about.title}]({figure.name})", ""]
+    lines += [f"![Switcher curve of {description.title}]({figure.name})", ""]
     for table in ("table1", "table2", "table3"):
         text = (out / "tables" / f"{table}.md").read_text(encoding="utf-8")
         if table != "table3":  # the notes are the same under each
@@ -112,6 +121,7 @@ def section(out: Path, docs: Path, tracker: Tracker) -> str:
 
 
 def main() -> None:
+    """Writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default="runs", help="the store that the outputs were made from")
     parser.add_argument("docs", type=Path)

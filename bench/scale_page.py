@@ -1,7 +1,7 @@
-"""`just scale`: the tables of docs/scale.md, by the TPU's own compiler.
+"""Writes the tables of docs/scale.md, by the TPU's own compiler: `just scale`.
 
-For every paper size on every slice it takes the first of LADDER that fits, and then 3b on ever more chips. What was
-compiled is kept in out/scale/ and not compiled again; --again does.
+For every size of the paper on every slice, it takes the first recipe of LADDER that fits; then 3b on ever more chips.
+The compiler's reports are kept in out/scale/ and used again; --again compiles everything anew.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from tests.support import REPO
 
 SLICES = {"v4-8": "v4:2x2x1", "v5e-16": "v5e:4x4", "v5p-8": "v5p:2x2x1", "v6e-8": "v6e:2x4"}
 SIZES = ("small", "base", "large", "3b")
-# Cheapest first: nothing is computed again, then little, then all; and without gathering parameters before with it.
+# (mesh, train.remat), cheapest first: nothing is computed twice, then little, then everything; and at each of these,
+# parameters that are whole on every device before parameters that are gathered.
 LADDER = (("auto", "none"), ("fsdp", "none"), ("auto", "dots"), ("fsdp", "dots"), ("auto", "full"), ("fsdp", "full"))
 GROWTH = (
     ("v5e-16", "v5e:4x4", ("mesh=fsdp",)),
@@ -29,7 +30,7 @@ COMMON = ("dataset=yahoo_answers", "compile.json=true")
 
 
 def compiled(kept: Path, again: bool, *overrides: str) -> dict[str, Any]:
-    """What `python -m train.compile` says, from the kept file where there is one."""
+    """Returns the report of `python -m train.compile`, from the kept file where there is one."""
     file = kept / (re.sub(r"[^\w.=-]+", "-", "_".join(overrides)) + ".json")
     if again or not file.exists():
         command = [sys.executable, "-m", "train.compile", *COMMON, *overrides]
@@ -42,7 +43,7 @@ def compiled(kept: Path, again: bool, *overrides: str) -> dict[str, Any]:
 
 
 def first_that_fits(kept: Path, again: bool, topology: str, size: str) -> tuple[dict[str, Any], str]:
-    """The report of the first of LADDER that fits, and its overrides."""
+    """Returns the report of the first recipe of LADDER that fits, and that recipe's overrides."""
     for mesh, remat in LADDER:
         overrides = (f"topology={topology}", f"size={size}", f"mesh={mesh}", f"train.remat={remat}")
         report = compiled(kept, again, *overrides)
@@ -51,16 +52,16 @@ def first_that_fits(kept: Path, again: bool, topology: str, size: str) -> tuple[
     return report, f"`mesh={mesh} train.remat={remat}`"
 
 
-def row(name: str, report: dict[str, Any], given: str) -> list[str]:
-    """One line of a table: the train step, and the memory of the scoring step."""
+def slice_row(name: str, report: dict[str, Any], recipe: str) -> list[str]:
+    """Returns a row of the table of slices: the train step, and the memory of the scoring step."""
     train, score = report["steps"]
     if not train["fits"]:
-        return [name, report["size"], given, "does not fit", "", "", "", "", "", ""]
+        return [name, report["size"], recipe, "does not fit", "", "", "", "", "", ""]
     sent = sum(collective["sent"] for collective in train["collectives"])
     return [
         name,
         report["size"],
-        given,
+        recipe,
         f"{gib(train['arguments'])} + {gib(train['temporaries'])}",
         f"{train['memory'] / train['hbm']:.0%}",
         f"{train['flops'] / 1e12:.1f}",
@@ -72,7 +73,7 @@ def row(name: str, report: dict[str, Any], given: str) -> list[str]:
 
 
 def growth_row(name: str, report: dict[str, Any]) -> list[str]:
-    """One line of the table of ever more chips: collectives by kind."""
+    """Returns a row of the table of ever more chips: the train step's collectives by kind."""
     [train, *_] = report["steps"]
     kinds = {collective["kind"]: collective for collective in train["collectives"] or []}
     mesh = " × ".join(f"{axis} {n}" for axis, n in report["mesh"].items() if n > 1)
@@ -94,15 +95,18 @@ def growth_row(name: str, report: dict[str, Any]) -> list[str]:
 
 
 def gib(size: float) -> str:
+    """Returns a number of bytes in GiB, as text."""
     return f"{size / 2**30:.2f} GiB"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
+    """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
+    """Compiles what is missing and writes the tables into docs/scale.md."""
     parser = argparse.ArgumentParser(prog="just scale", description=__doc__)
     parser.add_argument("--again", action="store_true", help="compile everything anew")
     options = parser.parse_args()
@@ -110,13 +114,13 @@ def main() -> None:
     fitting = []
     for name, topology in SLICES.items():
         for size in SIZES:
-            report, given = first_that_fits(kept, options.again, topology, size)
-            fitting.append(row(name, report, given))
+            report, recipe = first_that_fits(kept, options.again, topology, size)
+            fitting.append(slice_row(name, report, recipe))
             print(*fitting[-1], sep="  ", flush=True)
     growing = []
     for name, topology, overrides in GROWTH:
-        given = (f"topology={topology}", "size=3b", "train.remat=full", "compile.step=train", *overrides)
-        growing.append(growth_row(name, compiled(kept, options.again, *given)))
+        arguments = (f"topology={topology}", "size=3b", "train.remat=full", "compile.step=train", *overrides)
+        growing.append(growth_row(name, compiled(kept, options.again, *arguments)))
         print(*growing[-1], sep="  ", flush=True)
     tables = {
         "slices": table(

@@ -1,4 +1,4 @@
-"""`python -m bench.screenshot PAGE PNG`: a picture of an HTML file, by a headless Chromium."""
+"""Takes a picture of an HTML file by a headless Chromium: `python -m bench.screenshot PAGE PNG`."""
 
 import argparse
 import sys
@@ -7,10 +7,10 @@ from pathlib import Path
 from tests.chromium import BROWSERS, installed, launched, url
 
 
-def take(
+def take_screenshot(
     page: Path, picture: Path, width: int, height: int, dark: bool = False, at: str = "", full: bool = False
 ) -> None:
-    """Writes a PNG of the page's top `height` pixels, of what is at the element `at`, or of the whole page."""
+    """Writes a PNG of the page's top `height` pixels, of what is at the element `at`, or of the whole page (`full`)."""
     if installed() is None:
         sys.exit(f"error: none of {', '.join(BROWSERS)} is installed and starts; install Chromium to take the picture")
     if not page.is_file():
@@ -29,6 +29,7 @@ def take(
 
 
 def main() -> None:
+    """Takes the picture that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("picture", type=Path)
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument("--at", default="", help="a CSS selector, such as #examples, to scroll to")
     parser.add_argument("--full", action="store_true", help="the whole page, however long")
     options = parser.parse_args()
-    take(options.page, options.picture, options.width, options.height, options.dark, options.at, options.full)
+    take_screenshot(
+        options.page, options.picture, options.width, options.height, options.dark, options.at, options.full
+    )
 
 
 if __name__ == "__main__":

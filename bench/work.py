@@ -1,4 +1,4 @@
-"""What both sides work on: the same weights, the same token ids, the same examples in every batch."""
+"""Writes what both sides of `just bench-torch` work on: the same weights, token ids and batches of examples."""
 
 import json
 from pathlib import Path
@@ -20,18 +20,20 @@ from train.loop import row_cost
 from train.pretrained import hf
 from train.step import dtype_of
 
-SCORE_BATCH_SIZE = {"cpu": 16, "cuda": 64}  # torch's: on a CPU within 1 % of the fastest of 8, 16, 32 and 64
+SCORE_BATCH_SIZE = {"cpu": 16, "cuda": 64}  # for torch: on a CPU within 1 % of the fastest of 8, 16, 32 and 64
 
 
 def write_work(
     config: Config, labels: list[str], folder: Path, *, steps: int, scored: int, device: str
 ) -> dict[str, float]:
-    """`weights/` in Hugging Face's layout, `work.npz` and `settings.json`: `steps` training batches of the config's
-    training split, and its first `scored` examples to be scored against `labels`. The weights are random, of the
-    config's size and seed.
+    """Writes the weights, the token ids and the settings of a comparison into a folder, and returns its FLOPs.
 
-    Returns the model's own floating-point operations for an example, padding not counted: of training (forward, and
-    twice that backward) and of scoring, where it is encoded once.
+    `weights/` has Hugging Face's layout; the weights are random, of the config's size and seed. `work.npz` holds
+    `steps` training batches of the config's training split, and its first `scored` examples, to be scored against
+    `labels`. `settings.json` has what both sides must agree on.
+
+    Returns the model's own floating-point operations per example, without padding, under `train` (the forward pass, and
+    twice that for the backward pass) and `score` (the example is encoded once).
     """
     split = load_split(config.dataset, "train")
     vocabulary = get_vocabulary(config.tokenizer, split, folder)
@@ -68,11 +70,11 @@ def write_work(
 
 
 def read_encoded(arrays: np.lib.npyio.NpzFile, name: str) -> Encoded:
-    """`inputs` or `targets` of `work.npz`."""
+    """Returns the token ids of `inputs` or `targets` from the arrays of `work.npz`."""
     return Encoded(arrays[name], arrays[f"{name.removesuffix('s')}_offsets"], 0)
 
 
 def composed(overrides: list[str]) -> Config:
-    """The config of these overrides."""
+    """Returns the typed config that a command would get from these overrides."""
     with hydra.initialize_config_dir(CONF, version_base="1.3"):
         return to_config(hydra.compose("config", overrides))

@@ -1,6 +1,6 @@
-"""A worker of the comparison: it does by name what it is asked to, one at a time, and says how long each took.
+"""Serves the jobs of one side of `just bench-torch`, one at a time, and measures how long each takes.
 
-Needs the standard library alone: both sides import it, each in a virtual environment of its own.
+It needs the standard library alone: both sides import it, each in a virtual environment of its own.
 """
 
 import json
@@ -17,5 +17,5 @@ def serve(jobs: dict[str, Callable[[], dict]]) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         start = time.perf_counter()
-        found = jobs[line.strip()]()
-        print(json.dumps({"seconds": time.perf_counter() - start} | found), file=answers, flush=True)
+        answer = jobs[line.strip()]()
+        print(json.dumps({"seconds": time.perf_counter() - start} | answer), file=answers, flush=True)

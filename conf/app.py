@@ -1,10 +1,10 @@
-"""Makes a command of a function of `Config`: Hydra composes, this makes it typed and reports errors."""
+"""Makes a command of a function of `Config`: Hydra composes the config; its types and its errors are checked here."""
 
 import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -13,13 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf.errors import EdgewiseError, first_line
 from conf.schema import Config
+from conf.version import version_line
 
 ConfigStore.instance().store(name="schema", node=Config)
 CONF = str(Path(__file__).parent)
 
 
 def to_config(composed: DictConfig) -> Config:
-    """The typed config; EdgewiseError for a missing value or one that its schema refuses."""
+    """Returns the typed config. Raises EdgewiseError for a missing value and for one that its schema refuses."""
     try:
         if missing := sorted(OmegaConf.missing_keys(composed)):
             raise EdgewiseError(f"{', '.join(missing)} not set: give {' '.join(f'{key}=VALUE' for key in missing)}")
@@ -33,14 +34,17 @@ def to_config(composed: DictConfig) -> Config:
     return config
 
 
-def exit_with(error: Exception) -> None:
+def exit_with(error: Exception) -> NoReturn:
     """Ends the command with the error's message and status 1."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
 
 
 def command(main: Callable[[Config], Any], config_name: str = "config") -> Callable[[], Any]:
-    """A Hydra app around `main`. An EdgewiseError ends it with its message and status 1, without a traceback."""
+    """Returns a Hydra app around `main`; `--version` prints the product's version instead.
+
+    An EdgewiseError ends the app with its message and status 1, without a traceback.
+    """
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)
     @functools.wraps(main)
@@ -50,4 +54,11 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
         except EdgewiseError as error:
             exit_with(error)
 
-    return app
+    @functools.wraps(main)
+    def start() -> Any:
+        if "--version" in sys.argv[1:]:  # else Hydra prints its own
+            print(version_line())
+            return None
+        return app()
+
+    return start

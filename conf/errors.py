@@ -1,8 +1,8 @@
-"""The one exception whose message is written for the person at the terminal, and one line of others."""
+"""Defines the exception whose message is written for the person at the terminal; cuts others to one line."""
 
 
 class EdgewiseError(Exception):
-    """Something the user can put right: the message names what was given, what was expected and what to do.
+    """Reports something the user can put right: the message names what was given, what was expected and what to do.
 
     A command prints the message alone, without a traceback, and exits with status 1.
     """

@@ -1,4 +1,4 @@
-"""What the machine lends this process."""
+"""Asks the operating system what this process may use."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The types of every config key. YAML holds the values; these dataclasses say what a value may be.
+"""Defines the type of every config key. YAML holds the values; these dataclasses say what a value may be.
 
 `Config` is the whole config of one cell. OmegaConf merges the YAML files into it, so that a mistyped key or a
 value of the wrong type fails when the config is composed, with the key's name.
@@ -16,9 +16,9 @@ CONTEXTS = ("gold", "self")
 SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn", "committee_churn")
 
 
-def _one_of(key: str, value: Any, allowed: tuple) -> None:
+def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise EdgewiseError(f"{key}={value}: expected one of {', '.join(map(str, allowed))}")
+        raise EdgewiseError(f"{key}={value}: expected one of {', '.join(allowed)}")
 
 
 def _at_least(key: str, value: float, least: float) -> None:
@@ -28,7 +28,7 @@ def _at_least(key: str, value: float, least: float) -> None:
 
 @dataclass
 class Recipe:
-    """Training values that go with a dataset; `train.*` and `optimizer.*` take them unless told otherwise."""
+    """Holds the training values that go with a dataset: the defaults of `train.*` and `optimizer.*`."""
 
     steps: int = 1000
     batch_size: int = 128
@@ -39,7 +39,7 @@ class Recipe:
 
 @dataclass
 class Dataset:
-    """A labelled text dataset.
+    """Describes a labelled text dataset.
 
     `classes` maps each label, as it is written in the data, to the target string that the model learns to say;
     its order is the order of `class_log_likelihoods`. `template` is filled with the row's columns.
@@ -84,6 +84,7 @@ class Dataset:
     test_examples: int = 0
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _one_of("dataset.task", self.task, TASKS)
         if self.task == "classification":
             if not isinstance(self.classes, dict):
@@ -158,7 +159,7 @@ class Size:
         return {key: value for key, value in vars(self).items() if key not in younger or value is not None}
 
     def check(self) -> None:
-        """Raises EdgewiseError for the first value outside its range."""
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _one_of("size.activation", self.activation, ("relu", "gated_gelu"))
         for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
             _at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
@@ -170,8 +171,9 @@ class Size:
 
 @dataclass(unsafe_hash=True)  # as Size
 class Tokenizer:
-    """A SentencePiece vocabulary: the file at `path`, or the checkpoint's that the cell starts from; without either,
-    one is trained on the training split's text.
+    """Names a SentencePiece vocabulary: the file at `path`, or the one of the checkpoint that the cell starts from.
+
+    Without either, one is trained on the training split's text.
     """
 
     source: str = "trained"
@@ -179,12 +181,13 @@ class Tokenizer:
     vocabulary_size: int = 512
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _one_of("tokenizer.source", self.source, ("trained", "file"))
 
 
 @dataclass(unsafe_hash=True)  # as Size
 class Optimizer:
-    """Adafactor as T5X sets it, or AdamW. `start_step` is where Adafactor's β₂ schedule starts."""
+    """Sets Adafactor as T5X does, or AdamW. `start_step` is where Adafactor's β₂ schedule starts."""
 
     name: str = "adafactor"
     learning_rate: float = 1e-3
@@ -202,13 +205,14 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _one_of("optimizer.name", self.name, ("adafactor", "adamw"))
         _one_of("optimizer.schedule", self.schedule, ("constant", "linear", "rsqrt", "cosine"))
 
 
 @dataclass
 class Mesh:
-    """How many devices each mesh axis has; -1 takes what is left.
+    """Sets how many devices each mesh axis has; -1 takes what is left.
 
     `seed` trains or scores so many seeds in one process: `seed`, `seed` + 1, … The devices are cut into as many equal
     groups, one a seed, and the other axes are those of a group.
@@ -220,12 +224,13 @@ class Mesh:
     seed: int = 1
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("mesh.seed", self.seed, 1)
 
 
 @dataclass
 class Hosts:
-    """Several processes that train or score one cell together, each started with the same command.
+    """Joins several processes that train or score one cell together, each started with the same command.
 
     `auto`: as Slurm, a TPU pod, Kubernetes or Open MPI says. Or by hand: `coordinator`, HOST:PORT of the first process,
     how many `processes` there are, and which `process` this is, from 0. They wait for each other `timeout` seconds.
@@ -238,6 +243,7 @@ class Hosts:
     timeout: int = 300
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         given = [self.coordinator, self.processes, self.process]
         if any(value is not None for value in given) and (self.auto or None in given):
             raise EdgewiseError(
@@ -251,7 +257,7 @@ class Hosts:
 
 @dataclass
 class Tracking:
-    """Where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
+    """Says where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
 
     Where `entity`, `project` or `base_url` is null, W&B's own environment says it (WANDB_ENTITY, WANDB_PROJECT,
     WANDB_BASE_URL), else the API key's entity, the project edgewise and W&B's own server.
@@ -265,12 +271,13 @@ class Tracking:
     group: Optional[str] = None
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _one_of("tracking.backend", self.backend, ("local", "wandb"))
 
 
 @dataclass
 class Train:
-    """The training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number.
+    """Sets the training loop. `loss_normalizer`: `none` (the sum over target tokens), `tokens`, or a number.
 
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
@@ -290,6 +297,7 @@ class Train:
     eval_examples: int = 256
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("train.steps", self.steps, 1)
         _at_least("train.batch_size", self.batch_size, 1)
         _at_least("train.checkpoint_every", self.checkpoint_every, 1)
@@ -311,7 +319,7 @@ class Train:
 
 @dataclass
 class Infer:
-    """Scoring of one split. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact.
+    """Sets how one split is scored. `checkpoint` scores a checkpoint from outside instead of the cell's model artifact.
 
     Where a model writes its answer (span QA, translation), it is decoded greedily, or by a beam search with
     `length_penalty` (T5X's alpha); BLEU splits words as sacreBLEU's `bleu_tokenizer`.
@@ -332,6 +340,7 @@ class Infer:
     bleu_tokenizer: str = "intl"
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         if self.batch_tokens is not None:
             _at_least("infer.batch_tokens", self.batch_tokens, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
@@ -344,7 +353,7 @@ class Infer:
 
 @dataclass
 class Metrics:
-    """From scores to tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts.
+    """Sets how scores become tables. `scores` is a glob of Parquet files; without it, the dataset's scores artifacts.
 
     `context` of span QA and translation: `gold` scores the tokens of the gold answer (as the paper does; it reads the
     label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
@@ -369,6 +378,7 @@ class Metrics:
     delta: float = 0.1
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
@@ -383,7 +393,7 @@ class Metrics:
 
 @dataclass
 class Sweeps:
-    """The grid. `list` prints the cells and runs nothing; `metrics` makes the tables when the grid is through.
+    """Sets the grid of a sweep. `list` prints the cells and runs nothing; `metrics` makes the tables at the end.
 
     `seeds_per_job`: up to so many consecutive seeds of a cell are one job, each on its own devices (`mesh.seed`).
     """
@@ -394,12 +404,13 @@ class Sweeps:
     seeds_per_job: int = 1
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("sweeps.seeds_per_job", self.seeds_per_job, 1)
 
 
 @dataclass
 class Compile:
-    """What `python -m train.compile` assumes where the data would say: the shapes.
+    """Gives `python -m train.compile` the shapes that the data would give.
 
     `rows` of a packed batch: by default one for each example, the most there can be. `label_length` is that of the
     longest label string with its EOS: by default what the tokenizer says, where `tokenizer.path` is given, else 8.
@@ -414,6 +425,7 @@ class Compile:
     json: bool = False
 
     def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
         for key in ("rows", "target_length", "label_length"):
             _at_least(f"compile.{key}", 1 if getattr(self, key) is None else getattr(self, key), 1)
         _one_of("compile.step", self.step, ("all", "train", "score"))
@@ -421,7 +433,7 @@ class Compile:
 
 @dataclass
 class Config:
-    """The whole config of one cell: a (dataset, size, seed), and how it is trained, scored and kept."""
+    """Holds the whole config of one cell: a (dataset, size, seed), and how it is trained, scored and kept."""
 
     dataset: Dataset = field(default_factory=Dataset)
     size: Size = field(default_factory=Size)

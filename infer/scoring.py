@@ -1,9 +1,7 @@
 """Scores a split by a model and logs the scores as an artifact."""
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 
@@ -66,8 +64,8 @@ def score(
         run.set_summary(summary)
         run.log_table("most_uncertain", *most_uncertain(scores))
         name = f"scores-{cell_name(config)}-{split.name}"
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "scores.parquet"
+        with tracker.temporary_directory() as folder:
+            file = folder / "scores.parquet"
             write_scores(scores, file)
             metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"} | summary
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files={file.name: file}))

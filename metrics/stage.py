@@ -1,17 +1,16 @@
-"""The metrics stage: from scores artifacts or plain files to a directory, and to a `metrics-D` artifact."""
+"""Runs the metrics stage: from scores artifacts or plain files to a directory, and to a `metrics-D` artifact."""
 
 import base64
 import glob
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from metrics.output.directory import Input, check_replaceable, replaced, write_metrics
+from metrics.output.directory import Input, Progress, check_replaceable, replaced, silent, write_metrics
 from metrics.output.previews import log_output
 from metrics.output.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
@@ -20,14 +19,8 @@ from tracking.interface import Artifact, ArtifactDraft, Tracker
 OUTPUT_VERSION = 5
 SCORES_FILE = "scores.parquet"
 
-Say = Callable[[str], None]
 
-
-def _silent(text: str) -> None:
-    pass
-
-
-def metrics_from_files(config: Config, say: Say = _silent) -> Path:
+def metrics_from_files(config: Config, progress: Progress = silent) -> Path:
     """Makes the tables of the Parquet files that `metrics.scores` matches, in `metrics.out`; touches no store.
 
     Raises EdgewiseError if nothing matches, if `metrics.out` isn't given or holds one of the files, and as
@@ -44,17 +37,17 @@ def metrics_from_files(config: Config, say: Say = _silent) -> Path:
     inside = [path for path in paths if out.resolve() in path.resolve().parents]
     if inside:
         raise EdgewiseError(f"metrics.out={out} would replace the scores file {inside[0]} in it; write elsewhere")
-    say(f"reading {len(paths)} scores files")
+    progress(f"reading {len(paths)} scores files")
     # Names only as long as it takes to tell files apart: where they lay is not part of a result.
     root = paths[0].parent
     while not all(path.is_relative_to(root) for path in paths):
         root = root.parent
     inputs = [Input(path.relative_to(root).as_posix(), f"sha256:{_sha256(path)}") for path in paths]
-    write_metrics(paths, inputs, config.metrics, out, say)
+    write_metrics(paths, inputs, config.metrics, out, progress)
     return out
 
 
-def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Path:
+def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silent) -> Path:
     """Makes the tables of a dataset's latest scores artifacts, logs them as `metrics-D`, and returns `metrics.out`.
 
     The run's id follows from its inputs' digests and the config that can change a number. A run that finished is not
@@ -80,8 +73,8 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
     run_id = f"metrics-{dataset}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
     done = _finished(tracker, run_id, dataset)
     if done is not None and not config.force:
-        say(f"{run_id} is done already: {done.ref} (force=true makes it again)")
-        _restore(done, out, say)
+        progress(f"{run_id} is done already: {done.ref} (force=true makes it again)")
+        _restore(done, out, progress)
         return out
     settings = {"dataset": {"name": dataset}, "metrics": numbers}
     with tracker.start_run(
@@ -93,11 +86,11 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
         config=settings,
         restart=True,
     ) as run:
-        say(f"reading {len(used)} scores artifacts of {dataset}")
+        progress(f"reading {len(used)} scores artifacts of {dataset}")
         artifacts = [run.use_artifact(artifact) for artifact in used]
         paths = [artifact.file(SCORES_FILE) for artifact in artifacts]
         inputs = [Input(artifact.name, artifact.digest) for artifact in artifacts]
-        summary = write_metrics(paths, inputs, config.metrics, out, say)
+        summary = write_metrics(paths, inputs, config.metrics, out, progress)
         consumed = {artifact.name: artifact.digest for artifact in artifacts}
         metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
         draft = ArtifactDraft(f"metrics-{dataset}", "metrics", metadata)
@@ -106,25 +99,25 @@ def compute_metrics(config: Config, tracker: Tracker, say: Say = _silent) -> Pat
         artifact = run.log_artifact(draft)
         log_output(run, out)
         run.set_summary({"artifact": artifact.ref, "digest": artifact.digest})
-        say(f"logged {artifact.ref}")
+        progress(f"logged {artifact.ref}")
     return out
 
 
 def scores_artifacts(tracker: Tracker, dataset: str, split: str) -> list[Artifact]:
-    """The latest version of each `scores-D-S-sN-SPLIT` of a dataset, by name."""
+    """Returns the latest version of each `scores-D-S-sN-SPLIT` of a dataset, by name."""
     # A dataset's name may itself hold hyphens, so `imdb` must not take what is of `imdb-noisy`: the metadata decides
     # where it says, the name alone where it doesn't.
     pattern = re.compile(rf"scores-{re.escape(dataset)}-(.+)-s(\d+)-{re.escape(split)}")
     found = []
     for artifact in tracker.artifacts(f"scores-{dataset}-*-{split}"):
-        of = artifact.metadata.get("dataset", dataset), artifact.metadata.get("split", split)
-        if "latest" in artifact.aliases and pattern.fullmatch(artifact.name) and of == (dataset, split):
+        in_metadata = artifact.metadata.get("dataset", dataset), artifact.metadata.get("split", split)
+        if "latest" in artifact.aliases and pattern.fullmatch(artifact.name) and in_metadata == (dataset, split):
             found.append(artifact)
     return sorted(found, key=lambda artifact: artifact.name)
 
 
 def _finished(tracker: Tracker, run_id: str, dataset: str) -> Artifact | None:
-    """What the run logged, if it finished."""
+    """Returns the metrics artifact that the run logged, or None if it didn't finish."""
     record = tracker.run(run_id)
     if record is None or record.state != "finished":
         return None
@@ -132,17 +125,17 @@ def _finished(tracker: Tracker, run_id: str, dataset: str) -> Artifact | None:
     return logged[-1] if logged else None
 
 
-def _restore(artifact: Artifact, out: Path, say: Say) -> None:
+def _restore(artifact: Artifact, out: Path, progress: Progress) -> None:
     """Makes `out` hold the artifact's files; writes nothing if it does."""
     if all((out / name).is_file() and _md5(out / name) == file.md5 for name, file in artifact.files.items()):
         return
     with replaced(out) as directory:
         artifact.download(directory)
-    say(f"restored {out} from {artifact.ref}")
+    progress(f"restored {out} from {artifact.ref}")
 
 
 def _md5(path: Path) -> str:
-    """Base64, as in an artifact's manifest."""
+    """Returns the MD5 of a file in base64, as an artifact's manifest has it."""
     return base64.b64encode(hashlib.md5(path.read_bytes(), usedforsecurity=False).digest()).decode()
 
 

@@ -216,10 +216,10 @@ def finish_sweep() -> int:
 
 def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
     """Makes the tables of each dataset that has a finished cell; returns for how many that failed."""
-    from metrics.output.headline import tell
+    from metrics.output.headline import print_headline
     from metrics.stage import compute_metrics
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     with_scores = {state.cell.dataset for state in states if state.state == "done"}
     failed = 0
     for dataset, config in sweep.config_of_dataset.items():
@@ -227,7 +227,7 @@ def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
             print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
             continue
         try:
-            tell(compute_metrics(config, sweep.tracker, console.print), console)
+            print_headline(compute_metrics(config, sweep.tracker, console.print), console)
         except EdgewiseError as error:
             failed += 1
             print(f"error: metrics of {dataset}: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A real headless Chromium for the report's tests, its picture and its timings; it never reaches the network."""
+"""Starts a headless Chromium for the report's tests, its picture and its timings; it never reaches the network."""
 
 import shutil
 import subprocess
@@ -10,14 +10,19 @@ from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 
 
 @cache
 def installed() -> str | None:
-    """The path of the first of BROWSERS that is there and starts; Ubuntu's may be a stub that asks for a snap."""
+    """Returns the path of the first of BROWSERS that starts; Ubuntu's may be a stub that asks for a snap."""
     for path in filter(None, map(shutil.which, BROWSERS)):
         if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
             return path
@@ -26,7 +31,7 @@ def installed() -> str | None:
 
 @contextmanager
 def launched() -> Iterator[Any]:
-    """A Playwright browser; its contexts should be `offline=True`, so that a request shows as a failed one."""
+    """Yields a Playwright browser; its contexts should be `offline=True`, so that a request shows as a failed one."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -38,4 +43,5 @@ def launched() -> Iterator[Any]:
 
 
 def url(page: Path) -> str:
+    """Returns the address of a page on this machine."""
     return page.resolve().as_uri()

@@ -1,4 +1,4 @@
-"""What several test modules share and no fixture needs to hold: a test module imports from here, never from another one."""
+"""Set-ups that several test modules share: a test module imports from here, never from another test module."""
 
 import os
 from pathlib import Path

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from conf.app import CONF
-from tests.training import train_here
+from tracking.store import Store
 from train.data.tokens import Vocabulary
+from train.loop import train
 
 RECIPES = sorted(path.stem for path in Path(CONF, "experiment").glob("*.yaml"))
 LABELS = {"sst2_scratch": ("0", "1"), "trec_scratch": ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")}
@@ -31,7 +32,7 @@ def test_a_recipe_trains(recipe, compose, tmp_path):
     given = (f"dataset.path={tmp_path}", f"tracking.root={tmp_path / 'r'}", "tokenizer.vocabulary_size=100")
     vocabulary = (f"tokenizer.path={tmp_path / 'spiece.model'}",) if recipe in LABELS else ()
     config = compose(f"experiment={recipe}", *given, *vocabulary, *TINY, "size.vocabulary_size=null")
-    assert train_here(config).name == f"model-{config.dataset.name}-nano-s0"
+    assert train(config, Store(config.tracking.root)).name == f"model-{config.dataset.name}-nano-s0"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -22,7 +22,7 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("group, name", CHOICES)
+@pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_yaml_composes(group, name, compose):
     config_name = "sweeps" if group == "sweep" else "config"
     compose(f"{group}={name}", *NEEDS.get(group, {}).get(name, ()), config_name=config_name)
@@ -48,7 +48,7 @@ def test_values_come_as_documented(compose):
 
 
 @pytest.mark.parametrize(
-    "override, message",
+    ("override", "message"),
     [
         ("size.dropout=1.5", r"size\.dropout=1\.5"),
         ("train.steps=0", r"train\.steps=0"),
@@ -72,7 +72,7 @@ def test_a_value_out_of_range_is_named(override, message, compose):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    ("arguments", "said"),
     [
         (["dataset=nope"], "dataset/nope"),
         (["size=huge"], "size/huge"),

@@ -18,6 +18,7 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -45,6 +46,58 @@ def test_a_dependency_has_one_owner(package):
         if any(name.split(".")[0] == package for name in imported(path))
     }
     assert files and all(file.startswith(OWNERS[package]) for file in files)
+
+
+def modules(room):
+    """Each module of a room by its name, with the modules of the room that it imports, wherever in it that stands."""
+    paths = {".".join(path.relative_to(REPO).with_suffix("").parts): path for path in (REPO / room).rglob("*.py")}
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    found = {}
+    for name, path in paths.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= parts & paths.keys()  # `from package import module`
+                if parts - paths.keys():
+                    found[name].add(node.module)
+    return {name: imports & paths.keys() for name, imports in found.items()}
+
+
+def cycles(graph):
+    """The groups of modules of which each imports the others, by whatever way (Tarjan's algorithm)."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in order:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], order[other])
+        if low[node] == order[node]:
+            group = stack[stack.index(node) :]
+            del stack[-len(group) :]
+            if len(group) > 1 or node in graph[node]:
+                found.append(sorted(group))
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return found
+
+
+def test_a_cycle_is_found():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_imports_itself_by_way_of_others(room):
+    assert cycles(modules(room)) == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +128,15 @@ def test_scoring_loads_no_tables_figures_or_report():
     rooms = ("analysis", "beyond", "figures", "output", "report", "tables")
     unneeded = {"matplotlib", "sklearn", *(f"metrics.{room}" for room in rooms)}
     assert "metrics.scores.preview" in loaded and not loaded & unneeded
+
+
+def test_no_test_module_imports_another():
+    for path in (REPO / "tests").rglob("*.py"):
+        for name in imported(path):
+            parts = name.split(".")
+            assert not (parts[0] == "tests" and parts[-1].startswith(("test_", "conftest"))), (
+                f"{path} imports {name}: what both need goes into a fixture or a module that is no test"
+            )
 
 
 def test_no_module_is_a_bag_of_odds_and_ends():

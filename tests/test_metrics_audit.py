@@ -159,7 +159,7 @@ def write_without_pictures(scores, resamples, directory):
     """The audit reads none, and drawing takes seconds."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("metrics.output.directory.write_figures", lambda *given: {})
-        patched.setattr("metrics.output.directory.write_report", lambda *given: None)
+        patched.setattr("metrics.output.directory.write_report", lambda *given, **named: None)
         inputs = [Input(str(k), "digest") for k in range(len(scores))]
         write_metrics(scores, inputs, Metrics(resamples=resamples), directory)
 

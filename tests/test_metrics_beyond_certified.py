@@ -7,11 +7,9 @@ import pytest
 from scipy.stats import beta, binom
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector
 from metrics.beyond.certified import certify, natural_units, no_worse
-from metrics.grid.collect import collect_grids
 from metrics.statistics.uncertainty import uncertainties
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -115,10 +113,8 @@ def test_more_tolerance_defers_no_more():
 
 
 def rows_of(scores, config):
-    (grid,) = collect_grids(scores)
-    collector = Collector(grid, config)
-    found = collector.found(analyse(grid, config, watch=collector.watch))
-    return grid, found["certified"], found["certified_runs"]
+    analysis, tables = tables_of(scores, config)
+    return analysis.grid, *((tables[name].rows, tables[name].notes) for name in ("certified", "certified_runs"))
 
 
 def test_rows_and_units():

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
-from metrics.analysis.size import distinct_scores
-from metrics.beyond.comparison import holm, score_comparison, two_sided_p
+from metrics.beyond.comparison import ScoreComparison, holm, two_sided_p
 from metrics.grid.collect import collect_grids
 from tests.synthetic_scores import synthetic_grid
 
@@ -53,10 +52,10 @@ def test_holm_leaves_out_what_has_no_p():
 
 def compared(scores, resamples):
     """The analysis, its samples of the small size, and the rows."""
-    views = []
-    analysis = analyse(collect_grids(scores)[0], Metrics(resamples=resamples), watch=views.append)
-    samples, distinct = {"small": views[0].samples}, {"small": distinct_scores(views[0].scores)}
-    return analysis, views[0].samples, score_comparison(analysis, samples, distinct, 0.95)
+    (grid,), config = collect_grids(scores), Metrics(resamples=resamples)
+    observer = ScoreComparison(grid, config)
+    analysis = analyse(grid, config, watch=observer.observe)
+    return analysis, observer.samples[None, "small"], observer.rows(analysis)
 
 
 def test_rows():

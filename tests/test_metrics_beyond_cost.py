@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector
-from metrics.beyond.cost import BUDGETS, at_fraction, cost_notes, passes, relative_cost
+from metrics.beyond.cost import BUDGETS, at_fraction, passes, relative_cost, unknown_flops
 from metrics.beyond.ensemble import (
     MAJORITY,
     MEAN_PROBABILITY,
@@ -20,6 +18,7 @@ from metrics.beyond.ensemble import (
 )
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.collect import collect_grids
+from tests.metrics_runs import tables_of
 from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
 
@@ -29,10 +28,7 @@ B = 10
 @pytest.fixture(scope="module")
 def analysis():
     sizes = {"small": (10, 1.3), "base": (25, 1.9), "large": (100, 2.3)}
-    (grid,) = collect_grids(synthetic_grid(sizes, seeds=3, examples=90, classes=3, seed_noise=1.2))
-    collector = Collector(grid, Metrics(resamples=B))
-    result = analyse(grid, Metrics(resamples=B), watch=collector.watch)
-    return result, collector.found(result)
+    return tables_of(synthetic_grid(sizes, seeds=3, examples=90, classes=3, seed_noise=1.2), Metrics(resamples=B))
 
 
 def test_passes_charge_the_committee():
@@ -40,8 +36,8 @@ def test_passes_charge_the_committee():
 
 
 def test_costs(analysis):
-    analysis, found = analysis
-    rows, _ = found["cost"]
+    analysis, tables = analysis
+    rows = tables["cost"].rows
     assert len(rows) == 3 * 6
     ratios = {("small", "base"): 0.4, ("small", "large"): 0.1, ("base", "large"): 0.25}
     for row in rows:
@@ -74,10 +70,10 @@ def test_at_fraction_ends():
 
 def test_without_flops_parameters_are_the_cost():
     grid = collect_grids(synthetic_grid({"small": (10, 1.3), "base": (40, 1.9)}, seeds=2, examples=40))[0]
-    assert cost_notes(grid) == [] and relative_cost(grid, "small", "base") == pytest.approx(0.25)
+    assert unknown_flops(grid) == [] and relative_cost(grid, "small", "base") == pytest.approx(0.25)
     grid.sizes[0].flops_per_example = 0.0
     assert relative_cost(grid, "small", "base") == pytest.approx(0.25)
-    assert "No FLOPs are known of small" in cost_notes(grid)[0]
+    assert "No FLOPs are known of small" in unknown_flops(grid)[0]
 
 
 def test_member_counts():
@@ -116,7 +112,7 @@ def test_mean_probability_by_hand():
 
 
 def test_ensembles(analysis):
-    analysis, found = analysis
+    analysis, tables = analysis
     small = analysis.grid.sizes[0]
     resampling = Resampling({size.name: 3 for size in analysis.grid.sizes}, 90, B, seed=5)
     samples = ensembles_of(analysis.grid, small, resampling).samples
@@ -130,7 +126,7 @@ def test_ensembles(analysis):
         for name, values in right.items():
             expected = values[:, runs["small"]][:, :, examples].mean(axis=(1, 2))
             np.testing.assert_allclose(samples[name][:, b], expected, atol=1e-6)
-    rows, _ = found["ensembles"]
+    rows = tables["ensembles"].rows
     assert len(rows) == 3 * 2 * 3
     for row in rows:
         pair = next(p for p in analysis.pairs if (p.small, p.large) == (row["small"], row["large"]))
@@ -148,11 +144,9 @@ def test_ensembles(analysis):
 
 
 def test_translation_has_costs_and_no_ensembles_and_answers_have_votes():
-    for task, tables in (("translation", {"cost"}), ("span_qa", {"cost", "ensembles"})):
-        (grid,), config = collect_grids(synthetic_grid(seeds=2, examples=50, task=task)), Metrics(resamples=4)
-        collector = Collector(grid, config)
-        found = collector.found(analyse(grid, config, watch=collector.watch))
-        assert {name for name in ("cost", "ensembles") if found[name][0]} == tables
+    for task, names in (("translation", {"cost"}), ("span_qa", {"cost", "ensembles"})):
+        _, tables = tables_of(synthetic_grid(seeds=2, examples=50, task=task), Metrics(resamples=4))
+        assert {name for name in ("cost", "ensembles") if tables[name].rows} == names
         # the gold answer is not known where a score is to be paid for
-        assert {row["context"] for name in tables for row in found[name][0]} == {"self"}
-        assert {row["combination"] for row in found["ensembles"][0]} <= {MAJORITY}
+        assert {row["context"] for name in names for row in tables[name].rows} == {"self"}
+        assert {row["combination"] for row in tables["ensembles"].rows} <= {MAJORITY}

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector
 from metrics.beyond.peak import held_out_gains, random_peak, resampled_means, splits
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import INTERIOR, deferral_order, switcher_statistics
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -142,10 +141,8 @@ def _contributions(scores, small, large, halves):
 
 
 def rows_of(scores, seed=0):
-    (grid,), config = collect_grids(scores), Metrics(resamples=50, seed=seed)
-    collector = Collector(grid, config)
-    analysis = analyse(grid, config, watch=collector.watch)
-    return analysis, collector.found(analysis)["held_out_peak"][0]
+    analysis, tables = tables_of(scores, Metrics(resamples=50, seed=seed))
+    return analysis, tables["held_out_peak"].rows
 
 
 def test_rows():

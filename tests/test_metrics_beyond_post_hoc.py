@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector
-from metrics.beyond.post_hoc import COMMITTEE, _powers, cross_fitted, features
+from metrics.beyond.post_hoc import COMMITTEE, cross_fitted, features, rank_powers
 from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -73,7 +72,7 @@ def test_features_have_no_label():
 
 
 def test_powers_share_ties():
-    rank = _powers(deferral_order(np.array([3, 1, 1, 0])))[:, 1]
+    rank = rank_powers(deferral_order(np.array([3, 1, 1, 0])))[:, 1]
     np.testing.assert_allclose(rank, [1 / 8, 1 / 2, 1 / 2, 7 / 8])
 
 
@@ -89,10 +88,8 @@ def test_features_of_sequences_are_of_their_own_output():
 
 
 def rows_of(scores):
-    (grid,), config = collect_grids(scores), Metrics(resamples=30)
-    collector = Collector(grid, config)
-    analysis = analyse(grid, config, watch=collector.watch)
-    return analysis, *collector.found(analysis)["post_hoc"]
+    analysis, tables = tables_of(scores, Metrics(resamples=30))
+    return analysis, tables["post_hoc"].rows, tables["post_hoc"].notes
 
 
 def test_rows():

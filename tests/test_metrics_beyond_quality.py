@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector
-from metrics.beyond.quality import _apgr, perfect_samples
+from metrics.beyond.quality import apgr, perfect_samples
 from metrics.bootstrap.resampling import Estimate, Resampling
-from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
+from tests.metrics_runs import tables_of
 from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
 
@@ -20,15 +18,13 @@ B = 12
 def analysis():
     sizes = {"small": (10, 1.4), "base": (20, 1.9), "large": (30, 2.3)}
     seeds = {"small": [0, 1, 5], "base": [0, 1], "large": [2, 3, 4, 5]}
-    return watched(synthetic_grid(sizes, seeds, examples=150, classes=3, seed_noise=1.0))
+    return rows_of(synthetic_grid(sizes, seeds, examples=150, classes=3, seed_noise=1.0))
 
 
-def watched(scores):
+def rows_of(scores):
     """The analysis, and the rows of its deferral quality."""
-    (grid,), config = collect_grids(scores), Metrics(resamples=B)
-    collector = Collector(grid, config)
-    result = analyse(grid, config, watch=collector.watch)
-    return result, collector.found(result)["deferral_quality"][0]
+    analysis, tables = tables_of(scores, Metrics(resamples=B))
+    return analysis, tables["deferral_quality"].rows
 
 
 def perfect_area(small, large):
@@ -71,17 +67,17 @@ def test_rows_against_the_curves(analysis):
 
 def test_apgr_where_the_gap_is_small_negative_or_may_be_zero():
     gaps = np.array([0.02, 0.03, 0.04])
-    value, word = _apgr(0.01, np.full(3, 0.01), Estimate(0.03, 0.02, 0.04), gaps, 0.95)
+    value, word = apgr(0.01, np.full(3, 0.01), Estimate(0.03, 0.02, 0.04), gaps, 0.95)
     assert (
         value.value == pytest.approx(0.5 + 1 / 3)
         and word == "yes"
         and value.low == pytest.approx(0.5 + 1 / 4, abs=0.01)
     )
-    value, word = _apgr(0.01, np.full(3, 0.01), Estimate(0.003, -0.02, 0.04), gaps, 0.95)
+    value, word = apgr(0.01, np.full(3, 0.01), Estimate(0.003, -0.02, 0.04), gaps, 0.95)
     assert value.value == pytest.approx(0.5 + 10 / 3) and np.isnan(value.low) and "may be 0" in word
-    value, word = _apgr(0.01, np.full(3, 0.01), Estimate(0.005, 0.001, 0.04), gaps, 0.95)
+    value, word = apgr(0.01, np.full(3, 0.01), Estimate(0.005, 0.001, 0.04), gaps, 0.95)
     assert "small" in word and value.low < value.high
-    value, word = _apgr(0.01, np.full(3, 0.01), Estimate(-0.03, -0.04, -0.02), gaps, 0.95)
+    value, word = apgr(0.01, np.full(3, 0.01), Estimate(-0.03, -0.04, -0.02), gaps, 0.95)
     assert np.isnan(value.value) and "no better" in word
 
 
@@ -99,13 +95,13 @@ def test_nothing_to_gain_has_no_share():
     for one in grid:  # every run is right everywhere
         one.prediction = one.target.copy()
         one.correct = np.ones(40, dtype=bool)
-    for row in watched(grid)[1]:
+    for row in rows_of(grid)[1]:
         assert np.isnan(row["share_of_perfect"]) and np.isnan(row["apgr"]) and row["area"] == 100
 
 
 def test_bleu_has_no_perfect_router():
     """But an area, which is that of its curve, and a gap to divide by."""
-    analysis, rows = watched(synthetic_grid(seeds=2, examples=60, task="translation"))
+    analysis, rows = rows_of(synthetic_grid(seeds=2, examples=60, task="translation"))
     (pair,) = analysis.pairs
     assert rows
     for row in rows:

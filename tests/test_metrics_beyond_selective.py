@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import analyse
 from metrics.beyond.few import first_few
-from metrics.beyond.selective import STATISTICS, risk_coverage, selective, size_risks
+from metrics.beyond.selective import STATISTICS, risk_coverage, size_risks
 from metrics.bootstrap.resampling import Resampling
-from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.uncertainty import uncertainties
+from tests.metrics_runs import tables_of
 from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
 
@@ -91,8 +90,9 @@ def test_closed_form_of_the_optimum_in_the_limit():
 
 
 def test_rows_and_samples():
-    grid = collect_grids(synthetic_grid(seeds=3, examples=200, classes=3, seed_noise=1.0))[0]
-    analysis = analyse(grid, Metrics(resamples=15))
+    scores = synthetic_grid(seeds=3, examples=200, classes=3, seed_noise=1.0)
+    analysis, tables = tables_of(scores, Metrics(resamples=15))
+    grid = analysis.grid
     resampling = first_few(Resampling({s.name: 3 for s in grid.sizes}, 200, 15, seed=0))
     scores = {size.name: uncertainties(size, Metrics()) for size in grid.sizes}
     risks = {}
@@ -109,7 +109,7 @@ def test_rows_and_samples():
                 for key in STATISTICS:
                     found = risks[size.name].samples[score][key][b]
                     assert found == pytest.approx(np.mean([getattr(one, key) for one in drawn]), abs=1e-9)
-    means, of_runs = selective(analysis, risks, 0.95)
+    means, of_runs = tables["selective"].rows, tables["selective_runs"].rows
     assert len(means) == 2 * 6 and len(of_runs) == 2 * 6 * 3
     for row in means:
         same = [r for r in of_runs if (r["size"], r["score"]) == (row["size"], row["score"])]

@@ -6,21 +6,17 @@ import numpy as np
 import pytest
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import analyse
 from metrics.analysis.slices import quartiles, slice_groups
-from metrics.beyond import Collector
-from metrics.beyond.subgroups import simultaneous, subgroups_of, uncertainty_buckets
-from metrics.grid.collect import collect_grids
+from metrics.beyond.subgroups import partitions_of, simultaneous, uncertainty_buckets
 from metrics.scores import Strings
 from metrics.statistics.switcher import deferral_order
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 
 def rows_of(scores, resamples):
-    (grid,), config = collect_grids(scores), Metrics(resamples=resamples)
-    collector = Collector(grid, config)
-    analysis = analyse(grid, config, watch=collector.watch)
-    return analysis, *collector.found(analysis)["subgroups"]
+    analysis, tables = tables_of(scores, Metrics(resamples=resamples))
+    return analysis, tables["subgroups"].rows, tables["subgroups"].notes
 
 
 def test_rows():
@@ -101,8 +97,10 @@ def test_sequences_are_parted_by_the_length_of_their_target():
             assert row["examples"] == ((words >= low) & (words <= high)).sum()
         assert not any(row["column"] == "target" for row in rows)
     margins = [deferral_order(np.arange(120.0))]
-    assert [one.column for one in subgroups_of(analysis.grid, margins, [])] == [
-        *("kind", "target length, words", "uncertainty of the smallest")
+    assert [one.column for one in partitions_of(analysis.grid, margins, [])] == [
+        "kind",
+        "target length, words",
+        "uncertainty of the smallest",
     ]
 
 

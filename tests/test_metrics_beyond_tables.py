@@ -3,26 +3,24 @@
 import csv
 import json
 import math
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
+import metrics.beyond
 from conf.errors import EdgewiseError
 from conf.schema import Metrics
-from metrics.beyond import Beyond, Column, Table, empty_tables, write_beyond_tables
-from metrics.beyond.table import MOST_SHOWN, interval_of
+from metrics.beyond import BEYOND_TABLES
+from metrics.beyond.table import BeyondTable, interval_entries
 from metrics.bootstrap.resampling import Estimate
-from metrics.output.directory import Input, write_metrics
+from metrics.tables.escape import text_of_spreadsheet
+from metrics.tables.files import write_tables
+from metrics.tables.table import MOST_SHOWN, Column, Table
+from tests.metrics_runs import tables_of, write_without_pictures
 from tests.synthetic_scores import synthetic_grid
 
 CONFIG = Metrics(resamples=20)
-
-
-def written(scores, directory, config=CONFIG):
-    """The audit reads no pictures, and drawing takes seconds."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("metrics.output.directory.write_figures", lambda *given: {})
-        patched.setattr("metrics.output.directory.write_report", lambda *given: None)
-        return write_metrics(scores, [Input(str(k), "digest") for k in range(len(scores))], config, directory)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +44,21 @@ LACKING = {
 @pytest.fixture(scope="module")
 def out(scores, tmp_path_factory):
     directory = tmp_path_factory.mktemp("beyond") / "out"
-    written(scores, directory)
+    write_without_pictures(scores, CONFIG, directory)
     return directory
 
 
 def test_every_table_in_every_form(out):
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))["beyond"]
-    assert list(summary) == [table.name for table in empty_tables()]
-    for table in empty_tables():
+    assert list(summary) == [table.name for table in BEYOND_TABLES]
+    for table in BEYOND_TABLES:
         with (out / "tables" / f"{table.name}.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows and list(rows[0]) == table.keys
         kept = summary[table.name]
         assert kept["reading"] == table.reading and kept["signature"].startswith("edgewise:1|")
         assert [[str("" if v is None else v) for v in row.values()] for row in kept["rows"]] == [
-            list(row.values()) for row in rows
+            list(map(text_of_spreadsheet, row.values())) for row in rows
         ]
         expected = {"a", "b|c&d", "answers"} - LACKING.get(table.name, set())
         assert {row["dataset"] for row in rows} == expected
@@ -75,22 +73,29 @@ def test_every_table_in_every_form(out):
         assert len({line.replace(r"\&", "").count("&") for line in body}) == 1
 
 
+def test_no_table_of_a_module_is_left_out_of_the_list():
+    modules = [import_module(f"metrics.beyond.{module.name}") for module in iter_modules(metrics.beyond.__path__)]
+    defined = [one for module in modules for one in vars(module).values() if isinstance(one, BeyondTable)]
+    assert {table.name for table in defined} == {table.name for table in BEYOND_TABLES}
+    assert len({table.name for table in BEYOND_TABLES}) == len(BEYOND_TABLES)
+
+
 def test_names_and_units_of_columns():
-    for table in empty_tables():
+    for table in BEYOND_TABLES:
         assert len(set(table.keys)) == len(table.keys)
         assert all(column.unit == "" or column.form for column in table.columns)
         assert table.title[-1] != "." and table.reading.endswith(".")
 
 
 def test_the_same_bytes_again(out, scores, tmp_path):
-    written(scores, tmp_path / "out")
+    write_without_pictures(scores, CONFIG, tmp_path / "out")
     for path in sorted(out.rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "out" / path.relative_to(out)).read_bytes(), path.name
 
 
 def test_without_it(scores, tmp_path):
-    summary = written(scores, tmp_path / "out", Metrics(resamples=0, beyond=False))
+    summary = write_without_pictures(scores, Metrics(resamples=0, beyond=False), tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out" / "tables").iterdir()}
     assert summary["beyond"] == {} and names == {"table1", "table2", "table3", "contexts"}
 
@@ -107,7 +112,7 @@ def test_what_a_partial_grid_lacks_is_said(out):
 )
 def test_grids_that_say_little(tmp_path, sizes, seeds, examples):
     scores = synthetic_grid(*([sizes] if sizes else []), seeds=seeds, examples=examples)
-    summary = written(scores, tmp_path / "out", Metrics(resamples=5))["beyond"]
+    summary = write_without_pictures(scores, Metrics(resamples=5), tmp_path / "out")["beyond"]
     assert summary["selective"]["rows"]
     if sizes and len(sizes) == 1:
         assert "One size only (small)" in summary["certified"]["notes"][0] and not summary["cost"]["rows"]
@@ -124,21 +129,31 @@ def test_epsilon_and_delta_are_checked():
 
 def test_cells():
     column = Column("x", "X", "points", "+.2f", interval=True)
-    assert column.cell(interval_of("x", Estimate(0.01234, -0.001, 0.02), 100)) == "+1.23 [-0.10, +2.00]"
-    assert column.cell(interval_of("x", Estimate(0.5))) == "+0.50"
-    assert column.cell(interval_of("x", Estimate(math.nan))) == "-"
-    assert column.keys == ("x", "x_ci_low", "x_ci_high") and column.heading == "X, points"
-    assert Column("k", "K", "", ",d").cell({"k": 12345}) == "12,345"
-    assert Column("t", "T").cell({"t": "text"}) == "text" and Column("t", "T").cell({"t": None}) == "-"
+    assert column.cell(interval_entries("x", Estimate(0.01234, -0.001, 0.02), 100)).line == "+1.23 [-0.10, +2.00]"
+    assert column.cell(interval_entries("x", Estimate(0.5))).line == "+0.50"
+    assert column.cell(interval_entries("x", Estimate(math.nan))).line == "-"
+    assert column.keys == ("x", "x_ci_low", "x_ci_high") and column.head.heading == "X, points"
+    assert Column("k", "K", "", ",d").cell({"k": 12345}).line == "12,345"
+    assert Column("t", "T").cell({"t": "text"}).line == "text" and Column("t", "T").cell({"t": None}).line == "-"
 
 
 def test_long_tables_are_cut_for_reading_alone(tmp_path):
     rows = [{"k": k} for k in range(MOST_SHOWN + 5)]
     table = Table("long", "Long", "Read it.", (Column("k", "K", "", "d"),), rows)
-    write_beyond_tables([table], 0.95, tmp_path)
+    write_tables([table], 0.95, tmp_path)
     assert len((tmp_path / "long.csv").read_text().splitlines()) == MOST_SHOWN + 6
     text = (tmp_path / "long.md").read_text()
     assert f"The first {MOST_SHOWN} of {MOST_SHOWN + 5} rows; long.csv has all." in text
     assert text.count("\n| ") == MOST_SHOWN + 2
-    assert Beyond([table]).table("long") is table
-    assert len(table.body()) == len(rows) and len(table.body(3)) == 3
+    assert len(table.sheet_for_page(0.95).lines) == MOST_SHOWN
+    assert f"The first {MOST_SHOWN} of {MOST_SHOWN + 5} rows. File" in table.sheet_for_page(0.95).foot
+
+
+def test_one_size_of_translation_says_what_it_lacks():
+    tables = tables_of(synthetic_grid({"small": (10, 1.5)}, seeds=2, examples=30, task="translation"), CONFIG)[1]
+    for name in ("selective", "selective_runs"):
+        assert tables[name].rows == [] and tables[name].notes == [
+            "Translation is left out: no sentence is right or wrong."
+        ]
+    for name in tables.keys() - {"selective", "selective_runs"}:
+        assert tables[name].rows == [] and tables[name].notes[0].startswith("One size only (small)")

@@ -6,11 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector
 from metrics.beyond.tokens import QUANTILES, sequence_quantiles, token_values
-from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import deferral_order, switcher_statistics
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -22,18 +20,14 @@ def test_quantiles_are_numpys(sequences):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def found_for(task, resamples=30, **given):
-    (grid,), config = (
-        collect_grids(synthetic_grid(seeds=2, examples=60, task=task, **given)),
-        Metrics(resamples=resamples),
-    )
-    collector = Collector(grid, config)
-    analysis = analyse(grid, config, watch=collector.watch)
-    return analysis, *collector.found(analysis)["token_quantiles"]
+def rows_of(task, resamples=30):
+    scores = synthetic_grid(seeds=2, examples=60, task=task)
+    analysis, tables = tables_of(scores, Metrics(resamples=resamples))
+    return analysis, tables["token_quantiles"].rows, tables["token_quantiles"].notes
 
 
 def test_answers():
-    analysis, rows, notes = found_for("span_qa")
+    analysis, rows, notes = rows_of("span_qa")
     assert len(rows) == 2 * 3 * 8 and notes == []
     small, large = analysis.grid.sizes
     for row in rows:
@@ -61,7 +55,7 @@ def test_answers():
 
 
 def test_translations():
-    analysis, rows, notes = found_for("translation", resamples=5)
+    analysis, rows, notes = rows_of("translation", resamples=5)
     assert len(rows) == 2 * 3 * 8 and notes == []
     of = {(row["context"], row["measure"], row["quantile"]): row for row in rows}
     for one in (analysis, analysis.other_context):
@@ -71,5 +65,5 @@ def test_translations():
 
 
 def test_classes_have_no_tokens():
-    _, rows, notes = found_for("classification", resamples=0)
+    _, rows, notes = rows_of("classification", resamples=0)
     assert rows == [] and "Classes have no tokens" in notes[0]

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sacrebleu.metrics.bleu import BLEU
 
 from conf.schema import Config, Metrics
 from metrics.convert.__main__ import main
 from metrics.scores import read_scores
 from metrics.stage import metrics_from_files
+from metrics.statistics.text import bleu_statistics, corpus_bleu
 from tests.synthetic_scores import synthetic_grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,14 +210,14 @@ def test_a_missing_column(tmp_path, capsys):
 
 
 def test_what_is_not_the_format(tmp_path, capsys):
-    assert "line 1: isn't JSON" in refused(tmp_path, capsys, "{")
+    assert "line 1: not JSON" in refused(tmp_path, capsys, "{")
     assert "line 1: expected an object" in refused(tmp_path, capsys, "[1]\n")
     assert "the file holds no examples" in refused(tmp_path, capsys, "")
-    assert "line 3: has more or fewer fields" in refused(
+    assert "row 2 has 3 values, but the header has 4 columns: y,b,1. The row starts on line 3." in refused(
         tmp_path, capsys, "id,gold,p,q\nx,a,1,0\ny,b,1\n", name="run.csv"
     )
     assert "can't tell the format" in refused(tmp_path, capsys, GOOD, name="run.data")
-    assert "can't be read as parquet" in refused(tmp_path, capsys, "no", name="run.parquet")
+    assert "not a Parquet file; it starts with no" in refused(tmp_path, capsys, "no", name="run.parquet")
 
 
 def test_classes_that_change_from_row_to_row(tmp_path, capsys):
@@ -242,13 +244,36 @@ def test_flags_that_are_missing_or_wrong(tmp_path, capsys):
     said = refused(tmp_path, capsys, GOOD, run=["--dataset", "d", "--size", "s"])
     assert "--seed, --parameters not given" in said
     assert "expected a number such as" in refused(tmp_path, capsys, GOOD, run=[*RUN, "--parameters", "big"])
-    assert "seed=0.5: expected a whole number" in refused(tmp_path, capsys, GOOD, run=[*RUN, "--seed", "0.5"])
+    for seed in ("0.5", "-1", "010", "1e3", str(2**31), "9007199254740993", "1_0", ""):
+        said = refused(tmp_path, capsys, GOOD, run=[*RUN, "--seed", seed])
+        assert f"seed={int(seed) if seed.isdecimal() and seed[0] != '0' else seed!r}: expected a whole number" in said
     assert "give either --class" in refused(tmp_path, capsys, GOOD, ["--target", "gold"])
     assert "expected NAME=COLUMN" in refused(tmp_path, capsys, GOOD, ["--class", "p"])
     assert "scale=logit: expected one of" in refused(tmp_path, capsys, GOOD, [*FLAGS, "--scale", "logit"])
     assert main([str(tmp_path / "none.csv"), *RUN, *FLAGS, "--out", "x"]) == 1
     assert main([]) == 1
     assert "no FILE given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["dataset", "size", "split"])
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.2-1B", "../../evil", "a b", "[/b]", "", ".", "x" * 65])
+def test_names_that_no_file_can_have(tmp_path, capsys, key, name):
+    path = write_jsonl(tmp_path / "run.jsonl", GOOD)
+    assert main([path, *RUN, *FLAGS, f"--{key}", name, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"{key}={name!r}: expected 1 to 64 letters" in said and [p.name for p in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+def test_hyphens_do_not_collide(tmp_path):
+    path = write_jsonl(tmp_path / "run.jsonl", GOOD)
+    for dataset, size in (("a", "b-c"), ("a-b", "c")):
+        run = ["--dataset", dataset, "--size", size, "--seed", "0", "--parameters", "9007199254740993"]
+        assert main([path, *run, *FLAGS, "--out", str(tmp_path / "out")]) == 0
+    metadata = [read_scores(file).metadata for file in sorted((tmp_path / "out").iterdir())]
+    assert {(one.dataset, one.size, one.parameters) for one in metadata} == {
+        ("a", "b-c", 9007199254740993),
+        ("a-b", "c", 9007199254740993),
+    }
 
 
 # ---- lm-evaluation-harness
@@ -321,6 +346,27 @@ def test_harness_targets_as_text(tmp_path, capsys):
     samples = [sample(0, "yes", [-4.0, -1.0]), sample(1, " no", [-1.0, -4.0])]
     read, _ = converted(tmp_path, capsys, samples)
     assert list(read.target) == ["yes", "no"]
+
+
+def test_harness_targets_that_may_be_texts_or_indices(tmp_path, capsys):
+    """Digit choices without `acc`: read as indices, a model that is always right had 0 %."""
+    samples = [
+        sample(0, "1", [-0.1, -2.0], choices=(" 1", " 0"), acc=None),
+        sample(1, "0", [-2.0, -0.1], choices=(" 1", " 0"), acc=None),
+    ]
+    said = converted(tmp_path, capsys, samples, status=1)
+    assert "line 1: target '1' is the text of choice 0 and the index of choice 1 (from 0)" in said
+    assert "--labels name" in said and "--labels index" in said
+    assert list(converted(tmp_path, capsys, samples, "--labels", "name")[0].correct) == [True, True]
+    assert list(converted(tmp_path, capsys, samples, "--labels", "index")[0].correct) == [False, False]
+    in_order = [sample(0, "1", [-2.0, -0.1], choices=(" 0", " 1"), acc=None)]  # both readings are one
+    assert list(converted(tmp_path, capsys, in_order)[0].target) == ["1"]
+    assert "neither the index" in converted(
+        tmp_path, capsys, [sample(0, "yes", [-1, -2])], "--labels", "index", status=1
+    )
+    assert "labels=text: expected one of name, index" in converted(
+        tmp_path, capsys, samples, "--labels", "text", status=1
+    )
 
 
 def test_harness_mutual_information_keeps_the_likelihoods_in_context(tmp_path, capsys):
@@ -497,6 +543,75 @@ def test_wrong_sequences(tmp_path, capsys, change, message):
     assert main([file, *RUN, *flags]) == 1
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def translated(tmp_path, rows, *flags):
+    tokens = {f"{own}token_{name}": [0.5] for own in ("", "self_") for name in ("margins", "entropies")}
+    tokens |= {"token_log_probs": [-0.5], "self_token_log_probs": [-0.5]}
+    file = write_jsonl(tmp_path / "a.jsonl", [{**row, **tokens} for row in rows])
+    out = tmp_path / "out.parquet"
+    assert main([file, *RUN, "--task", "translation", *flags, "--out", str(out)]) == 0
+    return read_scores(out)
+
+
+REFERENCES = [
+    ["the cat sat on the mat", "a cat was sitting on the mat", "on the mat a cat sat"],
+    ["hello there my good friend", "hi there my friend"],
+    ["one reference of five words"],
+]
+HYPOTHESES = ["a cat was on the mat sitting there", "hi there my friend", "one reference of four or five words"]
+
+
+def test_several_references_are_sacrebleus(tmp_path):
+    """The closest reference's length, matches over all references, some sentences with fewer than others."""
+    rows = [{"target": refs, "prediction": said} for refs, said in zip(REFERENCES, HYPOTHESES)]
+    read = translated(tmp_path, rows)
+    places = [[refs[k] if k < len(refs) else None for refs in REFERENCES] for k in range(3)]
+    bleu = BLEU(tokenize="intl")
+    expected = bleu.corpus_score(HYPOTHESES, places)
+    sums = read.bleu_stats.sum(axis=0)
+    assert sums.tolist() == [expected.sys_len, expected.ref_len, *expected.counts, *expected.totals]
+    assert corpus_bleu(sums) == pytest.approx(expected.score, abs=1e-9)
+    assert list(read.target) == [refs[0] for refs in REFERENCES]
+    assert str(bleu.get_signature()) in read.metadata.signature and "nrefs:var" in read.metadata.signature
+    assert corpus_bleu(
+        translated(tmp_path, [{**row, "target": row["target"][0]} for row in rows]).bleu_stats.sum(0)
+    ) < (expected.score - 5)
+
+
+def test_either_reference_may_be_the_one(tmp_path, capsys):
+    rows = [{"target": refs, "prediction": refs[k]} for refs, k in zip(REFERENCES, (1, 1, 0))]
+    assert corpus_bleu(translated(tmp_path, rows).bleu_stats.sum(axis=0)) == 100
+    assert "100.00 BLEU" in capsys.readouterr().out
+
+
+def test_references_in_columns_of_their_own(tmp_path):
+    rows = [{"target": refs, "prediction": said} for refs, said in zip(REFERENCES, HYPOTHESES)]
+    apart = [
+        {"target": refs[0], "second": (refs[1:] or [""])[0], "third": refs[2] if refs[2:] else None, "prediction": said}
+        for refs, said in zip(REFERENCES, HYPOTHESES)
+    ]
+    columns = ["--reference", "second", "--reference", "third"]
+    read, together = translated(tmp_path, apart, *columns), translated(tmp_path, rows)
+    np.testing.assert_array_equal(read.bleu_stats, together.bleu_stats)
+    assert read.metadata.data == together.metadata.data and read.metadata.signature == together.metadata.signature
+
+
+def test_a_reference_that_looks_like_json_is_text(tmp_path):
+    for text in ('["a", "b"]', '{"a": 1}', "[1, 2]", '["the cat", "a cat"] says the paper'):
+        read = translated(tmp_path, [{"target": text, "prediction": text}])
+        assert list(read.target) == [text] and read.bleu_stats[0, 0] == read.bleu_stats[0, 1] > 0
+        np.testing.assert_array_equal(read.bleu_stats, bleu_statistics([text], [text]))
+
+
+def test_references_that_are_none(tmp_path, capsys):
+    for target in ([], [None], None, [1], {"a": "b"}):
+        file = write_jsonl(tmp_path / "a.jsonl", [{"target": target, "prediction": "x"}])
+        assert main([file, *RUN, "--task", "translation", "--out", str(tmp_path / "x.parquet")]) == 1
+        assert "line 1: target holds" in capsys.readouterr().err
+    file = write_jsonl(tmp_path / "a.jsonl", [{"target": "x", "prediction": "x"}])
+    assert main([file, *RUN, "--task", "span_qa", "--reference", "r", "--out", str(tmp_path / "x.parquet")]) == 1
+    assert "--reference is of translations" in capsys.readouterr().err
 
 
 def test_a_task_beside_another(tmp_path, capsys):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from conf.schema import SCORES, Metrics
-from metrics.analysis.dataset import analyse
-from metrics.beyond import Collector, empty_tables
+from metrics.beyond import BEYOND_TABLES
 from metrics.beyond.peak import random_peak
 from metrics.convert.__main__ import main
 from metrics.grid.collect import collect_grids
@@ -19,7 +18,9 @@ from metrics.statistics.bleu_switcher import bleu_bounds, bleu_statistics_of_swi
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.text import bleu_statistics, corpus_bleu, exact_match, f1, normalized, sentence_bleu
 from metrics.statistics.uncertainty import sequence_margin, uncertainties
-from metrics.tables.paper import COLUMNS, signature, table_rows
+from metrics.tables.paper import PAPER_TABLES, table_rows
+from metrics.tables.signature import signature
+from tests.metrics_runs import tables_of
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 CLASSES = ["yes", "no"]
@@ -44,15 +45,14 @@ def example():
     return grid
 
 
-def past_the_paper(analysis, collector):
+def past_the_paper(analysis, further):
     """The numbers of the section of that name, in percent and points."""
-    found = {name: rows for name, (rows, _) in collector.found(analysis).items()}
-    quality = next(row for row in found["deferral_quality"] if row["score"] == "margin")
-    run = next(row for row in found["selective_runs"] if (row["size"], row["seed"], row["score"]) == SMALL_0)
+    quality = next(row for row in further["deferral_quality"].rows if row["score"] == "margin")
+    run = next(row for row in further["selective_runs"].rows if (row["size"], row["seed"], row["score"]) == SMALL_0)
     # without resamples there are no tests, but there is the difference that they would be of
     areas = analysis.pairs[0].area
     bounds = analysis.pairs[0].bounds
-    ensembles = {(row["combination"], row["members"]): row["ensemble"] for row in found["ensembles"]}
+    ensembles = {(row["combination"], row["members"]): row["ensemble"] for row in further["ensembles"].rows}
     return {
         **{name: quality[name] for name in ("share_of_perfect", "area", "apgr")},
         "difference": 100 * (areas["margin"].value - areas["committee_margin"].value),
@@ -66,10 +66,8 @@ def past_the_paper(analysis, collector):
 @pytest.fixture(scope="module")
 def numbers():
     config = Metrics(resamples=0)
-    (grid,) = collect_grids(example())
-    collector = Collector(grid, config)
-    analysis = analyse(grid, config, watch=collector.watch)
-    (pair,) = analysis.pairs
+    analysis, further = tables_of(example(), config)
+    grid, (pair,) = analysis.grid, analysis.pairs
     margin, tables = pair.scores["margin"], table_rows([analysis])
     one, three = ({row["score"]: row for row in tables[name]}["margin"] for name in ("table1", "table3"))
     buckets = {(row["uncertainty_size"], row["bucket"]): row for row in tables["table2"]}
@@ -129,7 +127,7 @@ def numbers():
             )
             for size in ("small", "large")
         },
-        **past_the_paper(analysis, collector),
+        **past_the_paper(analysis, further),
         "p2(small 0, c)": np.exp(outcome.log_uncertainty[2]),
         "scaled S(0.5)": pair.curve["margin"][50] / pair.curve["margin"][100],
     }
@@ -196,10 +194,11 @@ def test_default_signature():
 def test_nothing_is_left_undefined():
     for name in (*SCORES, "random_hump", "deferral_that_matches_large", "deferral_for_half_the_gain"):
         assert f"`{name}`" in TEXT
-    for columns in COLUMNS.values():
-        for column in set(columns) & {"mean", "se", "ci_low", "ci_high", "pairs", "mean_relative", "churn", "examples"}:
+    numbers = {"mean", "se", "ci_low", "ci_high", "pairs", "mean_relative", "churn", "examples"}
+    for table in PAPER_TABLES:
+        for column in set(table.columns) & numbers:
             assert f"`{column}`" in TEXT
-    for table in empty_tables():
+    for table in BEYOND_TABLES:
         assert f"`{table.name}`" in TEXT
     assert [f"| {k} |" in TEXT for k in range(1, 7)] == [True] * 6
 

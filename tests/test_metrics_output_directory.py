@@ -17,22 +17,24 @@ import pytest
 from conf.errors import EdgewiseError
 from conf.schema import SCORES, Config, Metrics
 from metrics.analysis.dataset import analyse
-from metrics.beyond import empty_tables
+from metrics.beyond import BEYOND_TABLES
 from metrics.grid.collect import GridError, collect_grids
 from metrics.output.directory import Input, OutputError, write_metrics
 from metrics.scores import write_scores
 from metrics.stage import metrics_from_files
 from metrics.statistics.churn import BUCKETS
-from metrics.tables.paper import CHURN_COLUMNS, GAIN_COLUMNS
+from metrics.tables.paper import TABLE1, TABLE2, TABLE3
 from tests.synthetic_scores import synthetic_grid, write_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Metrics(resamples=40)
 FILES = {
     *(f"tables/table{k}.{kind}" for k in (1, 2, 3) for kind in ("csv", "md", "tex")),
-    *(f"tables/{table.name}.{kind}" for table in empty_tables() for kind in ("csv", "md", "tex")),
+    *(f"tables/{table.name}.{kind}" for table in BEYOND_TABLES for kind in ("csv", "md", "tex")),
     *(f"figures/fig{k}.{kind}" for k in range(1, 7) for kind in ("csv", "png", "svg")),
-    *("curves/switcher.parquet", "summary.json", "report/index.html"),
+    "curves/switcher.parquet",
+    "summary.json",
+    "report/index.html",
 }
 SIZES = {"small": (10, 1.5), "base": (20, 1.6), "large": (30, 2.0)}
 
@@ -77,7 +79,7 @@ def test_gain_tables(out, scores):
     grids = {grid.dataset: analyse(grid, CONFIG) for grid in collect_grids(scores)}
     for name, statistic in (("table1", "peak_gain"), ("table3", "area")):
         table = rows(out / "tables" / f"{name}.csv")
-        assert tuple(table[0]) == GAIN_COLUMNS
+        assert tuple(table[0]) == (TABLE1 if name == "table1" else TABLE3).columns
         assert len(table) == (3 + 1) * 6
         for row in table:
             pair = next(p for p in grids[row["dataset"]].pairs if (p.small, p.large) == (row["small"], row["large"]))
@@ -103,7 +105,7 @@ def test_two_classes_have_equal_margin_and_entropy_columns(out):
 
 def test_churn_table(out):
     table = rows(out / "tables" / "table2.csv")
-    assert tuple(table[0]) == CHURN_COLUMNS
+    assert tuple(table[0]) == TABLE2.columns
     assert len(table) == (3 + 2) * 5
     assert {row["size"] for row in table if row["dataset"] == "imdb"} == {"large"}
     overall: dict[str, set[float]] = {}
@@ -118,7 +120,14 @@ def test_churn_table(out):
 def test_curves(out, scores):
     table = pq.read_table(out / "curves" / "switcher.parquet")
     assert table.column_names == [
-        *("dataset", "small", "large", "small_seed", "large_seed", "score", "fraction", "value")
+        "dataset",
+        "small",
+        "large",
+        "small_seed",
+        "large_seed",
+        "score",
+        "fraction",
+        "value",
     ]
     assert table.num_rows == (3 * 9 + 6) * 6 * 101
     one = [
@@ -208,7 +217,7 @@ def test_permuting_every_run_changes_no_point_estimate(scores, out, tmp_path):
         if one.metadata.dataset == "imdb"
     ]
     write(permuted, tmp_path / "out", Metrics(resamples=0))
-    for name, columns in (("table1", GAIN_COLUMNS), ("table2", CHURN_COLUMNS), ("table3", GAIN_COLUMNS)):
+    for name, columns in ((table.name, table.columns) for table in (TABLE1, TABLE2, TABLE3)):
         before = [row for row in rows(out / "tables" / f"{name}.csv") if row["dataset"] == "imdb"]
         after = rows(tmp_path / "out" / "tables" / f"{name}.csv")
         for one, other in zip(before, after, strict=True):
@@ -406,7 +415,7 @@ def test_out_is_replaced_whole_or_left_alone(scores, tmp_path, monkeypatch):
     (out / "tables" / "stray.txt").write_text("from before")
     before = files(out)
 
-    def fail(*args):
+    def fail(*args, **named):
         raise RuntimeError("in the middle")
 
     with monkeypatch.context() as patched:

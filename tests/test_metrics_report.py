@@ -5,8 +5,8 @@ import gzip
 import json
 import math
 import re
-from dataclasses import dataclass
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,15 +25,17 @@ from metrics.report.curve_chart import curve_blocks, perfect_router
 from metrics.report.examples import example_blocks
 from metrics.report.measure import ACCURACY, BLEU
 from metrics.report.packing import Pack, json_block
-from metrics.report.provenance import code_version
-from metrics.report.results import further_table
-from metrics.report.tables import Cell, Column, table
+from metrics.report.provenance import TRAILS, code_version
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
 from metrics.statistics.uncertainty import uncertainties
+from metrics.tables.cells import Cell
+from metrics.tables.html import sheet_html, table
+from metrics.tables.table import Column, Head, Table
 from tests.synthetic_scores import synthetic_grid
 
+REPO = Path(__file__).parents[1]
 CONFIG = Metrics(resamples=40)
 SIZES = {"small": (10, 1.5), "base": (20, 1.6), "large": (30, 2.0)}
 NASTY = "</script><script>alert(1)</script>\"'&<!--\u2028"
@@ -145,11 +147,11 @@ def test_committees_are_charged(analysis):
 
 def test_curves_of_single_pairs_give_way_to_the_budget(analysis, monkeypatch):
     full = len(unpacked(curve_blocks([analysis], 0.95)[0])[1])
-    monkeypatch.setattr(curves, "_BUDGET", 12_000)
+    monkeypatch.setattr(curves, "BUDGET", 12_000)
     header, columns = unpacked(curve_blocks([analysis], 0.95)[0])
     assert {s["name"] for s in header["readings"][0]["pairs"][0]["scores"] if s["singles"]} == {"margin"}
     assert "0.0.churn.mean" in columns and "0.0.churn.every" not in columns and "0.0.margin.every" in columns
-    monkeypatch.setattr(curves, "_BUDGET", 1)
+    monkeypatch.setattr(curves, "BUDGET", 1)
     assert len(unpacked(curve_blocks([analysis], 0.95)[0])[1]) < len(columns) < full
 
 
@@ -191,7 +193,7 @@ def test_example_blocks_hold_every_example(analysis):
 
 def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis, monkeypatch):
     whole = unpacked(example_blocks([analysis], [])[0])[0]
-    monkeypatch.setattr(examples, "_BUDGET", 2_500)
+    monkeypatch.setattr(examples, "BUDGET", 2_500)
     block = example_blocks([analysis], [])[0]
     header, columns = unpacked(block)
     assert whole["count"] == 120 > header["count"] > 10 and header["examples"] == 120
@@ -212,7 +214,7 @@ def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis,
 def test_small_datasets_leave_their_room_to_large_ones(analysis, monkeypatch):
     tiny = analysed(examples=10)
     room = len(unpacked_data(example_blocks([analysis], [])[0])) + len(unpacked_data(example_blocks([tiny], [])[0]))
-    monkeypatch.setattr(examples, "_BUDGET", room)
+    monkeypatch.setattr(examples, "BUDGET", room)
     both = [unpacked(block)[0]["count"] for block in example_blocks([analysis, tiny], [])]
     assert both == [120, 10]
 
@@ -222,7 +224,12 @@ def unpacked_data(block):
 
 
 def test_very_long_texts_are_clipped_and_say_so():
-    assert examples._clipped("x" * 5000) == "x" * 4000 + " … (5,000 characters in all)"
+    scores = synthetic_grid(seeds=2, examples=40, task="span_qa")
+    for one in scores:
+        one.target = np.array(["x" * 5000, *one.target[1:]], dtype=object)
+    (grid,) = collect_grids(scores)
+    _, columns = unpacked(example_blocks([analyse(grid, Metrics(resamples=0))], [])[0])
+    assert texts(columns, "text")[columns["target"][0]] == "x" * 4000 + " … (5,000 characters in all)"
 
 
 @pytest.mark.parametrize("task", ["span_qa", "translation"])
@@ -316,41 +323,35 @@ def test_quality_has_one_name():
 
 
 def test_tables_escape_and_sort():
-    html = table("t", NASTY, NASTY, [Column(NASTY, NASTY, text=True), Column("n")], [[NASTY, Cell(NASTY, NASTY, 1.5)]])
+    html = table("t", NASTY, NASTY, [Head(NASTY, NASTY, text=True), Head("n")], [[NASTY, Cell(NASTY, NASTY, 1.5)]])
     assert "<script>" not in html and 'data-order="1.5"' in html and '<th scope="row">' in html
     assert unescape(re.search(r"<caption>(.*?)</caption>", html, re.DOTALL)[1]) == NASTY
 
 
-@dataclass(frozen=True)
-class FurtherColumn:
-    key: str
-    title: str
-    unit: str = ""
-    form: str = ""
-    interval: bool = False
-
-
-@dataclass
-class Further:
-    name: str = "cost"
-    title: str = "What a point <costs>"
-    reading: str = "Lower is cheaper."
-    shown: tuple = (
-        FurtherColumn("dataset", "Dataset"),
-        FurtherColumn("share", "Share", "%", ".1f", interval=True),
-        FurtherColumn("passes", "Passes", "", "d"),
-    )
-    rows: tuple = (
+def further(times=1):
+    """A table past the paper's, its rows repeated."""
+    rows = [
         {"dataset": "a<b", "share": -0.55, "share_ci_low": -1.0, "share_ci_high": 0.25, "passes": 10},
         {"dataset": "c", "share": 2.0, "share_ci_low": math.nan, "share_ci_high": math.nan, "passes": 1},
         {"dataset": "d", "share": math.nan, "share_ci_low": 0.0, "share_ci_high": 0.0, "passes": None},
+    ]
+    return Table(
+        name="cost",
+        title="What a point <costs>",
+        reading="Lower is cheaper.",
+        columns=(
+            Column("dataset", "Dataset"),
+            Column("share", "Share", "%", ".1f", interval=True),
+            Column("passes", "Passes", "", "d"),
+        ),
+        rows=rows * times,
+        notes=["one seed & no more"],
+        signature="edgewise:1|table:cost",
     )
-    notes: tuple = ("one seed & no more",)
-    signature: str = "edgewise:1|table:cost"
 
 
 def test_further_tables_show_themselves():
-    html = further_table(Further(), 0.9)
+    html = sheet_html(further().sheet_for_page(0.9))
     assert html.count('<th scope="col"') == 3
     assert "\N{MINUS SIGN}0.6<small>[\N{MINUS SIGN}1.0, 0.2]</small>" in html and 'data-order="-0.55' in html
     assert ">2.0</td>" in html and html.count("–</td>") == 2 and "nan" not in html
@@ -360,7 +361,7 @@ def test_further_tables_show_themselves():
 
 
 def test_long_further_tables_are_cut_and_say_so():
-    html = further_table(Further(rows=Further.rows * 100), 0.9)
+    html = sheet_html(further(times=100).sheet_for_page(0.9))
     assert html.count("<tr>") == 1 + 200 and "The first 200 of 300 rows." in html and "tall" in html
 
 
@@ -393,6 +394,11 @@ def test_page_without_slices_notes_or_a_second_size(tmp_path):
     write_metrics(scores, named("x", scores), Metrics(resamples=0), tmp_path / "out")
     page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
     assert "One size only" in page and 'id="curves"' not in page and 'id="examples-0"' in page and ">nan<" not in page
+
+
+def test_every_source_that_provenance_names_is_there():
+    sources = [source for trail in TRAILS for source in trail.sources]
+    assert len(sources) > 5 and [source for source in sources if not (REPO / source).exists()] == []
 
 
 def test_provenance_names_inputs_code_and_settings(tmp_path):

@@ -14,6 +14,7 @@ from metrics.grid.collect import collect_grids
 from metrics.output.directory import Input, write_metrics
 from metrics.report import examples
 from metrics.statistics.text import sentence_bleu
+from metrics.tables.escape import spreadsheet_text
 from tests.chromium import installed, launched, url
 from tests.synthetic_scores import synthetic_grid
 
@@ -439,6 +440,24 @@ def test_shown_curves_are_saved_as_csv(curves, analysis):
     assert rows[50]["flops_per_example"] == str(10 * 256 + 0.5 * 30 * 256).removesuffix(".0")
 
 
+def test_names_that_a_spreadsheet_would_run_are_text(browser, tmp_path, monkeypatch):
+    """As the tables' CSV files have them; numbers stay numbers."""
+    name = '=HYPERLINK("http://evil")'
+    scores = synthetic_grid({"@small": (10, 1.5), "-2": (20, 2.0)}, seeds=2, examples=40, dataset=name)
+    monkeypatch.setattr("metrics.output.directory.write_figures", no_figures)
+    write_metrics(scores, [Input(str(k), "d") for k in range(4)], QUICK, tmp_path / "out")
+    tab = opened(browser, tmp_path / "out" / "report" / "index.html")
+    tab.locator("#curves").scroll_into_view_if_needed()
+    tab.locator("#curves summary").click()
+    with tab.expect_download() as download:
+        tab.locator("#curve-csv").click()
+    rows = list(csv.DictReader(download.value.path().open(encoding="utf-8")))
+    assert {(row["dataset"], row["small"], row["large"]) for row in rows} == {(spreadsheet_text(name), "'@small", "-2")}
+    assert [row["percent_deferred"] for row in rows[:3]] == ["0", "1", "2"] and float(rows[0]["value"]) > 0
+    assert tab.complaints == []
+    tab.context.close()
+
+
 # ---- examples
 
 
@@ -577,7 +596,7 @@ def test_an_example_in_full_by_keyboard(listed, analysis):
 
 
 def test_a_part_of_the_examples_says_so(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(examples, "_BUDGET", 3_000)
+    monkeypatch.setattr(examples, "BUDGET", 3_000)
     scores = synthetic_grid(seeds=2, examples=300)
     monkeypatch.setattr("metrics.output.directory.write_figures", no_figures)
     write_metrics(scores, [Input(str(k), "d") for k in range(4)], QUICK, tmp_path / "out")

@@ -8,8 +8,8 @@ import pytest
 from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics
 from metrics.stage import compute_metrics
-from tests.synthetic_scores import synthetic_grid, write_grid
-from tracking.interface import ArtifactDraft
+from tests.metrics_runs import log_scores
+from tests.synthetic_scores import synthetic_grid
 from tracking.store import Store
 
 
@@ -21,19 +21,6 @@ def store(tmp_path):
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
-
-
-def log_scores(store, grid, directory):
-    """Logs each run's scores as infer does; returns name -> digest."""
-    digests = {}
-    for one, path in zip(grid, write_grid(grid, directory)):
-        m = one.metadata
-        name = f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}"
-        draft = ArtifactDraft(name, "scores", {"dataset": m.dataset, "split": m.split})
-        draft.add_file(path, "scores.parquet")
-        with store.start_run(f"infer-{name}", job_type="infer", config={}, restart=True) as run:
-            digests[name] = run.log_artifact(draft).digest
-    return digests
 
 
 def config(out, force=False, **metrics):

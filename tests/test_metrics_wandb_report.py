@@ -10,15 +10,15 @@ from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics
 from metrics.stage import compute_metrics
 from metrics.wandb_report import save_report
+from tests.metrics_runs import log_scores
 from tests.support import REPO
 from tests.synthetic_scores import synthetic_grid
-from tests.test_metrics_stage import log_scores
 from tests.wandb_server import ENTITY
 from tracking.__main__ import main
 from tracking.store import Store
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 
-PLACE = Place(ENTITY, "report")
+PLACE = WandbProject(ENTITY, "report")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tracking.__main__ import main
 from tracking.delivery import Ledger
 from tracking.lineage import as_json, lineage
 from tracking.store import Store
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
 
 
@@ -55,7 +55,7 @@ def test_the_sweep_is_on_wandb_whole(swept, wandb_server):
     _, shared, result = swept
     assert "not delivered" not in result.stderr
     store = Store(shared / "runs")
-    assert not Ledger(store, Place.of(ENTITY, "sweep").key).pending()
+    assert not Ledger(store, WandbProject.chosen(ENTITY, "sweep").key).pending()
     runs = wandb_server.project("sweep").runs
     assert {run.state for run in runs.values()} == {"finished"}
     by_job = {job: [run for run in runs.values() if run.job_type == job] for job in ("train", "infer", "metrics")}
@@ -72,7 +72,7 @@ def test_the_sweep_is_on_wandb_whole(swept, wandb_server):
 
 def test_its_lineage_equals_the_embedded_runs(swept):
     embedded, shared, _ = swept
-    here, there = Store(embedded / "runs"), Server(Place.of(ENTITY, "sweep"), remember=True)
+    here, there = Store(embedded / "runs"), Server(WandbProject.chosen(ENTITY, "sweep"), remember=True)
     assert graph(there) == graph(here)
     assert graph(Store(shared / "runs")) == graph(here)
     assert len(graph(here)["edges"]) == 1 + 4 * (1 + 1) + 4 * (1 + 2) + 1 + 4
@@ -96,7 +96,7 @@ def test_an_embedded_sweep_that_is_pushed_is_the_same(swept, wandb_server):
     embedded, _, _ = swept
     root = str(embedded / "runs")
     assert main(["push", "--root", root, "--entity", ENTITY, "--project", "pushed"]) == 0
-    assert graph(Server(Place.of(ENTITY, "pushed"), remember=True)) == graph(Store(root))
+    assert graph(Server(WandbProject.chosen(ENTITY, "pushed"), remember=True)) == graph(Store(root))
     media = {key for run in wandb_server.project("pushed").runs.values() for key in run.summary}
     assert {"tables/table1", "report", "most_uncertain"} <= media
 
@@ -151,6 +151,6 @@ def test_the_whole_demo_on_wandb(wandb_server, tmp_path):
     assert result.returncode == 0, result.stderr + result.stdout
     assert "not delivered" not in result.stderr
     store = Store(tmp_path / "runs")
-    assert not Ledger(store, Place.of(ENTITY, "demo").key).pending()
-    assert graph(Server(Place.of(ENTITY, "demo"), remember=True)) == graph(store)
+    assert not Ledger(store, WandbProject.chosen(ENTITY, "demo").key).pending()
+    assert graph(Server(WandbProject.chosen(ENTITY, "demo"), remember=True)) == graph(store)
     assert len(store.artifacts("model-*")) == 10

@@ -69,7 +69,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from tracking.blobs import Blobs
-with Blobs(Path(sys.argv[1]))._temporary() as (path, file):
+with Blobs(Path(sys.argv[1])).temporary_file() as (path, file):
     file.write(b"x" * 1000); file.flush()
     print("writing", flush=True)
     time.sleep(60)
@@ -102,7 +102,7 @@ def test_where_files_cannot_be_locked_age_tells(blobs, monkeypatch):
         path.write_bytes(b"x")
     os.utime(old, (time.time() - 7200,) * 2)
     assert blobs.collect_strays(3600.0) == [1] and young.exists() and not old.exists()
-    with blobs._temporary() as (path, _):
+    with blobs.temporary_file() as (path, _):
         assert path.exists()
 
 
@@ -117,7 +117,7 @@ def test_a_writer_whose_new_file_was_collected_before_it_was_locked_takes_anothe
         lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", slow)
-    with blobs._temporary() as (path, file):
+    with blobs.temporary_file() as (path, file):
         file.write(b"x")
         assert path.exists() and path != collected[0]
     assert not path.exists()

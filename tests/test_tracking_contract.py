@@ -32,10 +32,10 @@ class Backend:
             self._reader = self._at_wandb("elsewhere")
 
     def _at_wandb(self, root: str) -> Tracker:
-        from tracking.wandb.place import Place
+        from tracking.wandb.project import WandbProject
         from tracking.wandb.tracker import WandbTracker
 
-        return WandbTracker(self.folder / root, Place.of(ENTITY, PROJECT))
+        return WandbTracker(self.folder / root, WandbProject.chosen(ENTITY, PROJECT))
 
     def seen(self) -> Tracker:
         if self.server is None:

@@ -50,12 +50,21 @@ def test_what_json_cannot_hold_is_named():
 
 def test_a_transaction_that_raises_leaves_nothing(tmp_path):
     base = Database(tmp_path / "store.db", create=True)
-    with pytest.raises(KeyboardInterrupt), base.write() as connection:
-        connection.execute("INSERT INTO collections VALUES ('a', 'b')")
-        raise KeyboardInterrupt
-    with pytest.raises(TrackingError, match="FOREIGN KEY"), base.write() as connection:
-        connection.execute("INSERT INTO collections VALUES ('c', 'd')")
-        connection.execute("INSERT INTO aliases VALUES ('a', 'b', 17)")
+
+    def interrupted():
+        with base.write() as connection:
+            connection.execute("INSERT INTO collections (name, type) VALUES ('a', 'b')")
+            raise KeyboardInterrupt
+
+    def refused():
+        with base.write() as connection:
+            connection.execute("INSERT INTO collections (name, type) VALUES ('c', 'd')")
+            connection.execute("INSERT INTO aliases (name, alias, artifact) VALUES ('a', 'b', 17)")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(TrackingError, match="FOREIGN KEY"):
+        refused()
     with base.read() as connection:
         assert connection.execute("SELECT * FROM collections").fetchall() == []
     base.close()
@@ -63,7 +72,7 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path):
 
 def test_the_journal_is_wal_and_artifacts_are_durable(tmp_path):
     base = Database(tmp_path / "store.db", create=True)
-    assert base._pragma("journal_mode") == "wal"
+    assert base.pragma("journal_mode") == "wal"
     for durable, level in ((True, 2), (False, 1), (True, 2)):
         with base.write(durable=durable) as connection:
             assert connection.execute("PRAGMA synchronous").fetchone()[0] == level
@@ -71,7 +80,7 @@ def test_the_journal_is_wal_and_artifacts_are_durable(tmp_path):
 
 
 def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(database, "_LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.05)
     base = Database(tmp_path / "store.db", create=True)
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -89,7 +98,9 @@ def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypa
 def test_a_damaged_file_is_reported_not_crashed_on(tmp_path):
     base = Database(tmp_path / "store.db", create=True)
     with base.write() as connection:
-        connection.executemany("INSERT INTO collections VALUES (?, 'x')", [(f"n{i:060}",) for i in range(2000)])
+        connection.executemany(
+            "INSERT INTO collections (name, type) VALUES (?, 'x')", [(f"n{i:060}",) for i in range(2000)]
+        )
     assert base.damage() == []
     base.close()
     with open(tmp_path / "store.db", "r+b") as file:
@@ -170,7 +181,7 @@ def test_on_a_network_file_system_there_is_no_write_ahead_log(tmp_path, monkeypa
     Store(tmp_path).close()
     monkeypatch.setattr(database, "on_network_file_system", lambda path: True)
     store = Store(tmp_path)  # a store that was made on a local disk and then moved
-    assert store.database._pragma("journal_mode") == "delete"
+    assert store.database.pragma("journal_mode") == "delete"
     with store.start_run("r", job_type="train", config={}) as run:
         run.log({"loss": 1.0}, 1)
     assert not (tmp_path / "store.db-wal").exists() and store.run("r").state == "finished"

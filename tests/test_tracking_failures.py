@@ -13,7 +13,7 @@ from tests.wandb_server.http import wait_until
 from tracking.__main__ import main
 from tracking.delivery import Ledger
 from tracking.store import Store
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 
 STEPS = 8
 
@@ -93,7 +93,7 @@ def test_nothing_is_lost_and_the_job_says_how_to_deliver_it(server, case, tmp_pa
     assert (job.returncode, output) == (0, "through\n"), said
 
     # everything is kept, and nothing counts as delivered that the server did not confirm
-    store, place = Store(root), Place.of(ENTITY, project)
+    store, place = Store(root), WandbProject.chosen(ENTITY, project)
     assert {run.id: run.state for run in store.runs()} == {"train-x": "finished", "infer-x": "finished"}
     assert [point["step"] for point in store.history("train-x")] == list(range(STEPS))
     ledger = Ledger(store, place.key)

@@ -40,10 +40,14 @@ def test_a_dead_process_is_dead_reaped_or_not():
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="start times are read from Linux's /proc")
 def test_a_younger_process_with_the_same_id_is_not_the_runs():
-    started = process._start_time(os.getpid())
-    assert started is not None and started < time.time()
-    assert is_alive(record(heartbeat=started))
-    assert not is_alive(record(heartbeat=started - 10, started=started - 20))
+    before = time.time()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        assert is_alive(record(pid=child.pid, heartbeat=time.time()))
+        assert not is_alive(record(pid=child.pid, heartbeat=before - 10, started=before - 20))
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_on_another_host_the_heartbeat_decides():
@@ -56,7 +60,7 @@ def test_on_another_host_the_heartbeat_decides():
 def checkout(tmp_path, monkeypatch):
     folder = tmp_path / "outer/checkout"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(process, "_CHECKOUT", folder)
+    monkeypatch.setattr(process, "CHECKOUT", folder)
     code_version.cache_clear()
     yield folder
     code_version.cache_clear()

@@ -8,7 +8,7 @@ import pytest
 from tests.wandb_server import ENTITY
 from tracking.interface import ArtifactDraft
 from tracking.lineage import as_json, lineage
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 from tracking.wandb.tracker import WandbTracker
 
 pytestmark = pytest.mark.slow
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.slow
     reason="only by `just test-wandb`, with WANDB_API_KEY set",
 )
 def test_a_cell_is_delivered_found_elsewhere_and_resumed(tmp_path):
-    exercise(Place.of(project=os.environ.get("WANDB_PROJECT", "edgewise-smoke")), tmp_path)
+    exercise(WandbProject.chosen(name=os.environ.get("WANDB_PROJECT", "edgewise-smoke")), tmp_path)
 
 
 def test_the_smoke_test_itself(wandb_server, tmp_path):
-    exercise(Place.of(ENTITY, "smoke"), tmp_path)
+    exercise(WandbProject.chosen(ENTITY, "smoke"), tmp_path)
     assert wandb_server.project("smoke").runs == {}
 
 
@@ -63,6 +63,6 @@ def exercise(place, tmp_path):
     finally:
         here.close()
         for run_id in runs:
-            remote = elsewhere.server.fetch(run_id)
+            remote = elsewhere.server.fetch_run(run_id)
             if remote is not None:
                 remote.delete(delete_artifacts=True)

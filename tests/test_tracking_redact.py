@@ -11,7 +11,7 @@ from tracking.redact import redacted
 
 
 @pytest.mark.parametrize(
-    "given, expected",
+    ("given", "expected"),
     [
         ("tracking.root=/tmp/x/runs metrics.out=/a", "tracking.root=…/runs metrics.out=…/a"),
         ("'metrics.scores=/a/b/*.parquet'", "'metrics.scores=…/*.parquet'"),

@@ -15,8 +15,10 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Tracking
+from conf.version import product_version
 from tracking import is_alive, open_tracker
 from tracking.interface import ArtifactDraft, NotFound, TrackingError
+from tracking.process import code_version
 from tracking.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -211,7 +213,7 @@ def test_a_run_that_another_living_process_runs_is_refused_until_that_process_di
     assert not is_alive(store.run("r")) and store.run("r").state == "running"
     start(store)
     assert store.run("r").pid == os.getpid()
-    child.wait()
+    child.communicate()
     assert child.returncode == -signal.SIGKILL
 
 
@@ -378,6 +380,12 @@ def test_a_draft_that_cannot_be_kept_leaves_nothing(store, draft, tmp_path):
     assert store.artifacts() == [] and store.outputs("r") == [] and not list((store.root / "tmp").iterdir())
 
 
+def test_a_run_records_the_products_version_and_the_commit(store):
+    with start(store):
+        pass
+    assert store.run("r").code_version == f"{product_version()}+{code_version()}"
+
+
 def test_a_second_store_on_the_same_root_sees_it_all(store, draft):
     with start(store) as run:
         run.log_artifact(draft("m", a="1"))
@@ -389,13 +397,15 @@ def test_a_second_store_on_the_same_root_sees_it_all(store, draft):
 def test_a_forked_child_writes_through_a_connection_of_its_own(store):
     run = start(store)
     run.log({"loss": 0.0}, 0)
-    inherited = store.database._connection
+    with store.database.read() as inherited:
+        pass
     child = os.fork()
     if child == 0:
         status = 1
         try:
             run.log({"loss": 1.0}, 1)
-            status = int(store.database._connection is inherited)
+            with store.database.read() as own:
+                status = int(own is inherited)
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0

@@ -115,13 +115,13 @@ def test_template_of_several_columns(tmp_path: Path) -> None:
     assert template_fields("{a b} {c.d} {a b}") == ["a b", "c.d"]
 
 
-def test_large_file_crosses_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.data.files.CSV_BLOCK", 256)
-    write(tmp_path, "csv", rows=[{"text": f"line {i}\nmore", "label": str(i % 2)} for i in range(100)])
-    assert load_split(dataset(tmp_path), "train").inputs[99] == "line 99\nmore"
+def test_a_bad_row_far_below_is_named(tmp_path: Path) -> None:
+    rows = [{"text": f"line {i}\nmore {'é' * 90}", "label": str(i % 2)} for i in range(10_000)]
+    write(tmp_path, "csv", rows=rows)
+    assert load_split(dataset(tmp_path), "train").inputs[9_999] == rows[9_999]["text"]
     with (tmp_path / "train.csv").open("a") as stream:
         stream.write("x,y,z\n")
-    with pytest.raises(EdgewiseError, match=r"row 101 has 3 values"):
+    with pytest.raises(EdgewiseError, match=r"row 10001 has 3 values.* starts on line 20002"):
         load_split(dataset(tmp_path), "train")
 
 
@@ -170,7 +170,7 @@ CSV = "text,label\ngood,1\nbad,0\n"
         ("train.csv", CSV + "one,two,0\n", r"row 3 has 3 values, but the header has 2 columns: one,two,0"),
         ("train.csv", CSV + 'x,"1\ny,0\n', r"row 3: a quote is opened and never closed"),
         ("train.csv", 'label,text\n1,"good\n0,bad\n', r"row 1: a quote is opened and never closed"),
-        ("train.csv", 'text,label\n"good,1\nbad,0\n', r"row 1 has 1 values, .* quote left open"),
+        ("train.csv", 'text,label\n"good,1\nbad,0\n', r"row 1: a quote is opened and never closed"),
         ("train.tsv", "text\tlabel\na\t1\nb\n", r"train\.tsv: row 2 has 1 values"),
         ("train.csv", b"text,label\nok,1\ncaf\xe9,1\n", r"row 2: text is not UTF-8 .* byte 3"),
         ("train.csv", b"t\xe9xt,label\nok,1\n", r"the header is not UTF-8"),

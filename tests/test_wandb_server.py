@@ -37,7 +37,7 @@ def test_what_it_knows_is_answered(server):
 
 
 @pytest.mark.parametrize(
-    "query, variables, problem",
+    ("query", "variables", "problem"),
     [
         ("query Unheard { viewer { id } }", {}, "unknown operation"),
         ("query Viewer { viewer { id shoeSize } }", {}, 'Cannot query field "shoeSize" on type "User"'),
@@ -74,7 +74,7 @@ def test_it_fails_when_told_to_and_keeps_its_state(server):
     assert post(server, "/graphql", query)[0] == 200
     server.state.project(ENTITY, "kept")
     server.die()
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionError):
         post(server, "/graphql", query)
     server.revive()
     assert post(server, "/graphql", query)[0] == 200 and "kept" in server.state.projects

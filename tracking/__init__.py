@@ -1,4 +1,4 @@
-"""Runs, versioned artifacts, and the lineage between them."""
+"""Keeps runs, versioned artifacts, and the lineage between them."""
 
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,11 @@ __all__ = ["is_alive", "open_tracker"]
 
 
 def open_tracker(tracking: "Tracking") -> Tracker:
-    """The backend that the config names, opened. Raises TrackingError where there can be no store."""
+    """Opens the backend that the config names. Raises TrackingError where there can be no store."""
     if tracking.backend == "wandb":
-        from tracking.wandb.place import Place
+        from tracking.wandb.project import WandbProject
         from tracking.wandb.tracker import WandbTracker
 
-        return WandbTracker(tracking.root, Place.of(tracking.entity, tracking.project, tracking.base_url))
+        project = WandbProject.chosen(tracking.entity, tracking.project, tracking.base_url)
+        return WandbTracker(tracking.root, project)
     return Store(tracking.root)

@@ -1,4 +1,4 @@
-"""`python -m tracking`: looks into the store, or with `--backend wandb` into W&B, and carries one over to the other.
+"""Looks into the store, or with `--backend wandb` into W&B, and carries one over to the other.
 
 REF is `name:alias`, `name:vN`, `name` or a digest prefix.
 """
@@ -12,16 +12,17 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
+from conf.version import version_line
 from tracking.printing import at_time, in_bytes, in_hours, open_console, print_json, print_table, strict
 from tracking.process import is_alive
 from tracking.store import Store
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 
 if TYPE_CHECKING:  # the SDK is loaded where W&B is asked
     from tracking.query import Found, FoundRun
     from tracking.wandb.server import Server
 
-    Shelf = Store | Server
+    Source = Store | Server
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,13 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     for name, default in (("root", "runs"), ("json", False), ("backend", "local")):
         setattr(options, name, getattr(options, name, default))
     try:
-        shelf = _open(options)
+        source = _open(options)
         try:
-            status = options.command(shelf, options) or 0
+            status = options.command(source, options) or 0
             sys.stdout.flush()
             return status
         finally:
-            shelf.close()
+            source.close()
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -45,19 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _open(options: argparse.Namespace) -> "Shelf":
-    """What the command looks into: W&B for a reading command with `--backend wandb`, else the store."""
+def _open(options: argparse.Namespace) -> "Source":
+    """Opens what the command looks into: W&B for a reading command with `--backend wandb`, else the store."""
     if options.backend == "wandb" and options.command in _READING:
         from tracking.wandb.server import Server
 
-        return Server(_place(options), remember=True)
+        return Server(_project(options), remember=True)
     if options.backend == "wandb" and options.command not in (_push, _pull):
         raise EdgewiseError("this command looks after the embedded store alone: leave out --backend wandb")
     return Store(options.root, create=options.command is _pull)
 
 
-def _place(options: argparse.Namespace) -> Place:
-    return Place.of(*(getattr(options, name, None) for name in ("entity", "project", "base_url")))
+def _project(options: argparse.Namespace) -> WandbProject:
+    return WandbProject.chosen(*(getattr(options, name, None) for name in ("entity", "project", "base_url")))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--project", help="of W&B; default: WANDB_PROJECT, else edgewise")
     shared.add_argument("--base-url", metavar="URL", help="W&B's server; default: WANDB_BASE_URL, else the SDK's")
     parser = argparse.ArgumentParser(prog="python -m tracking", description=__doc__, parents=[shared])
+    parser.add_argument("--version", action="version", version=version_line())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Any, help: str) -> argparse.ArgumentParser:
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("directory", metavar="DIR")
     lineage = command("lineage", _lineage, "shows where an artifact came from and what was made of it")
     lineage.add_argument("ref", metavar="REF")
-    query = command("query", _query, "finds artifacts and runs by what they are about")
+    query = command("query", _query, "finds artifacts and runs by dataset, size, seed, state and config values")
     query.add_argument(
         "values", nargs="*", metavar="KEY=VALUE", help="a config value, such as train.steps=600; upstream counts too"
     )
@@ -104,8 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--uses", metavar="REF", help="only runs that used this artifact, and what they logged")
     push = command("push", _push, "sends to W&B what it has not confirmed; exit status 1 if something is left")
     push.add_argument("refs", nargs="*", metavar="REF", help="only these artifacts and all upstream of them")
-    push.add_argument("--again", action="store_true", help="ask W&B for all of it anew, and send what is gone there")
-    pull = command("pull", _pull, "brings runs and artifacts from W&B into the store")
+    push.add_argument(
+        "--again",
+        action="store_true",
+        help="ask W&B for all of it anew, also for content, and send what is gone or damaged there",
+    )
+    pull = command(
+        "pull", _pull, "brings runs and artifacts from W&B into the store; exit status 1 if something failed"
+    )
     pull.add_argument("refs", nargs="*", metavar="REF", help="only these artifacts and all upstream of them")
     command("verify", _verify, "hashes every file of every version again; exit status 1 if anything is wrong")
     gc = command("gc", _gc, "removes the files that dead writers left; no version is ever removed")
@@ -119,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _ls(store: "Shelf", options: argparse.Namespace) -> None:
+def _ls(store: "Source", options: argparse.Namespace) -> None:
     if options.runs:
         return _ls_runs(store, options)
     artifacts = store.versions(options.glob)
@@ -151,11 +159,11 @@ def _ls(store: "Shelf", options: argparse.Namespace) -> None:
         for artifact in artifacts
     ]
     print_table(
-        ("name", "version", "aliases", "type", "size", "created", "digest"), rows, f"artifacts in {_named(store)}"
+        ("name", "version", "aliases", "type", "size", "created", "digest"), rows, f"artifacts in {_source_name(store)}"
     )
 
 
-def _ls_runs(store: "Shelf", options: argparse.Namespace) -> None:
+def _ls_runs(store: "Source", options: argparse.Namespace) -> None:
     runs = [run for run in store.runs() if fnmatchcase(run.id, options.glob) or fnmatchcase(run.name, options.glob)]
     if options.json:
         return print_json([{**asdict(run), "alive": is_alive(run)} for run in runs])
@@ -173,12 +181,14 @@ def _ls_runs(store: "Shelf", options: argparse.Namespace) -> None:
         for run in runs
     ]
     print_table(
-        ("id", "name", "job type", "group", "state", "started", "took", "process"), rows, f"runs in {_named(store)}"
+        ("id", "name", "job type", "group", "state", "started", "took", "process"),
+        rows,
+        f"runs in {_source_name(store)}",
     )
 
 
-def _show(store: "Shelf", options: argparse.Namespace) -> None:
-    """With `--json`: `version` is `vN`; `files` maps each name to its `size` in bytes and base64 `md5`."""
+def _show(store: "Source", options: argparse.Namespace) -> None:
+    """Shows one version. With `--json`, `files` maps each name to its `size` in bytes and base64 `md5`."""
     artifact = store.artifact(options.ref)
     values = {
         "name": artifact.name,
@@ -205,7 +215,7 @@ def _show(store: "Shelf", options: argparse.Namespace) -> None:
     print_table(("file", "size", "md5"), rows, f"files in {artifact.ref}")
 
 
-def _get(store: "Shelf", options: argparse.Namespace) -> None:
+def _get(store: "Source", options: argparse.Namespace) -> None:
     artifact = store.artifact(options.ref)
     if artifact.size > 1 << 28 and sys.stderr.isatty():
         print(f"copying {in_bytes(artifact.size)} …", file=sys.stderr)
@@ -217,7 +227,7 @@ def _get(store: "Shelf", options: argparse.Namespace) -> None:
         print(f"{artifact.ref} → {directory}: {count} file{'s' * (count != 1)}, {in_bytes(artifact.size)}")
 
 
-def _lineage(store: "Shelf", options: argparse.Namespace) -> None:
+def _lineage(store: "Source", options: argparse.Namespace) -> None:
     from tracking.lineage import as_json, as_tree, lineage
 
     graph = lineage(store, options.ref)
@@ -227,8 +237,8 @@ def _lineage(store: "Shelf", options: argparse.Namespace) -> None:
         open_console().print(as_tree(graph))
 
 
-def _query(store: "Shelf", options: argparse.Namespace) -> None:
-    """With `--json`: `made_from` of an artifact lists what the runs that logged it used, by reference and digest."""
+def _query(store: "Source", options: argparse.Namespace) -> None:
+    """Finds artifacts and runs. With `--json`, `made_from` lists what the runs that logged an artifact used."""
     from tracking.query import Query, find_artifacts, find_runs, parse_values
 
     wanted = ("name", "type", "job_type", "state", "dataset", "size", "seed", "uses")
@@ -252,13 +262,13 @@ def _query(store: "Shelf", options: argparse.Namespace) -> None:
     about = ("dataset", "model", "seed")
     if both or options.artifacts:
         columns = ("artifact", "aliases", "type", *about, "logged by", "digest")
-        print_table(columns, rows, f"artifacts like that in {_named(store)}")
+        print_table(columns, rows, f"artifacts like that in {_source_name(store)}")
     if (both and query.type is None) or options.runs:
         rows = [
             (one.record.id, one.record.job_type, one.record.state, *_about(one.about), one.record.group or "")
             for one in runs
         ]
-        print_table(("run", "job type", "state", *about, "group"), rows, f"runs like that in {_named(store)}")
+        print_table(("run", "job type", "state", *about, "group"), rows, f"runs like that in {_source_name(store)}")
 
 
 def _about(about: dict[str, Any]) -> tuple[str, ...]:
@@ -288,37 +298,42 @@ def _found_run(found: "FoundRun") -> dict[str, Any]:
 def _push(store: Store, options: argparse.Namespace) -> int:
     from tracking.wandb.transfer import push
 
-    place = _place(options)
-    result = push(store, place, options.refs, again=options.again, say=_say)
+    project = _project(options)
+    result = push(store, project, options.refs, again=options.again, report=_report)
     if options.json:
         print_json(asdict(result))
     elif result.pending:
-        print(f"not delivered to {place}: {result.pending}; the same command goes on from there")
+        reason = result.problem or next(iter(result.failed.values()), "")
+        because = f" ({reason})" if reason else ""
+        print(f"not delivered to {project}: {result.pending}{because}; the same command goes on from there")
     else:
         count = len(result.delivered)
-        print(f"{place} has all of it, and showed it: {count or 'no'} run{'s' * (count != 1)} sent just now")
+        print(f"{project} has all of it, and showed it: {count or 'no'} run{'s' * (count != 1)} sent just now")
     return 1 if result.pending else 0
 
 
-def _pull(store: Store, options: argparse.Namespace) -> None:
+def _pull(store: Store, options: argparse.Namespace) -> int:
     from tracking.wandb.transfer import pull
 
-    result = pull(store, _place(options), options.refs, say=_say)
+    result = pull(store, _project(options), options.refs, report=_report)
     if options.json:
         print_json(asdict(result))
     else:
         print(f"{len(result.runs)} runs and {len(result.artifacts)} artifact versions brought to {store.root}")
+        for name, text in result.failed.items():
+            print(f"not brought: {name}: {text}")
+    return 1 if result.failed else 0
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(text, file=sys.stderr)
 
 
 _READING = (_ls, _show, _get, _lineage, _query)
 
 
-def _named(shelf: "Shelf") -> str:
-    return str(shelf.root if isinstance(shelf, Store) else shelf.place)
+def _source_name(source: "Source") -> str:
+    return str(source.root if isinstance(source, Store) else source.project)
 
 
 def _verify(store: Store, options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A committed version in the embedded store, and how its files are read and copied out, checked."""
+"""Reads the files of a committed artifact version and copies them out, each checked against the digest."""
 
 import os
 import tempfile
@@ -11,28 +11,28 @@ from tracking.blobs import Blobs
 from tracking.digest import copy_hashed, hash_file, manifest_digest
 from tracking.interface import Artifact, ArtifactFile, NotFound, TrackingError, check_file_name
 
-# The files this process has read and found whole, by (path, size, mtime in ns).
-_checked: dict[tuple[Path, int, int], str] = {}
+# The base64 MD5 of each file that this process has read, by (path, size, mtime in ns).
+_MD5S_READ: dict[tuple[Path, int, int], str] = {}
 
 
 class CheckedArtifact(Artifact):
-    """An artifact whose files are checked on their way out, wherever they are kept."""
+    """Represents an artifact whose files are checked on their way out, wherever they are kept."""
 
     record: ClassVar[str]  # where the list of its files is kept
     created: float  # seconds since the epoch
 
     @property
     def size(self) -> int:
-        """Bytes of all its files together."""
+        """Returns the bytes of all its files together."""
         return sum(file.size for file in self.files.values())
 
     @abstractmethod
     def _open(self, name: str) -> BinaryIO:
-        """A file's content as it is kept, not checked yet. Raises TrackingError where it cannot be read."""
+        """Opens a file's content as it is kept, not checked yet. Raises TrackingError where it cannot be read."""
 
     @abstractmethod
     def damaged(self, name: str, how: str) -> TrackingError:
-        """The error for a file that is not what was logged."""
+        """Returns the error for a file that is not what was logged; `how` says in which way."""
 
     def check_entries(self) -> None:
         """Raises TrackingError unless the recorded files are the ones that the digest was computed from."""
@@ -45,6 +45,7 @@ class CheckedArtifact(Artifact):
             )
 
     def download(self, directory: Path | str) -> Path:
+        """Copies every file as `Artifact` says. Raises TrackingError for damage and where the disk does not take it."""
         self.check_entries()
         directory = Path(directory)
         made = [path for path in (directory, *directory.parents) if not path.exists()]
@@ -89,7 +90,7 @@ class CheckedArtifact(Artifact):
 
 @dataclass
 class StoredArtifact(CheckedArtifact):
-    """A version as it was when it was asked for; `created` is in seconds since the epoch."""
+    """Represents a version in the embedded store as it was read; `created` is in seconds since the epoch."""
 
     name: str
     type: str
@@ -103,6 +104,7 @@ class StoredArtifact(CheckedArtifact):
     record = "store.db"
 
     def file(self, name: str) -> Path:
+        """Returns the path of a file as `Artifact` says. Raises NotFound for a name that the version has not."""
         self.check_entries()
         if name not in self.files:
             raise NotFound(f"{self.ref} holds no file {name!r}; it holds {', '.join(sorted(self.files)) or 'none'}")
@@ -111,11 +113,11 @@ class StoredArtifact(CheckedArtifact):
         try:
             stat = path.stat()
             key = (path, stat.st_size, stat.st_mtime_ns)
-            if key not in _checked:
-                _checked[key] = hash_file(path).md5
+            if key not in _MD5S_READ:
+                _MD5S_READ[key] = hash_file(path).md5
         except OSError as error:
             raise self.damaged(name, f"cannot be read ({error.strerror})") from error
-        if _checked[key] != expected.md5:
+        if _MD5S_READ[key] != expected.md5:
             raise self.damaged(name, "was altered: it no longer has the MD5 it was logged with")
         return path
 
@@ -126,6 +128,7 @@ class StoredArtifact(CheckedArtifact):
             raise self.damaged(name, f"cannot be read ({error.strerror})") from error
 
     def damaged(self, name: str, how: str) -> TrackingError:
+        """Returns the error for a file that is not what was logged, with what mends it."""
         return TrackingError(
             f"{self.ref}: file {name!r} {how} ({self.blobs.path(self.files[name].md5)}). Restore it from a copy of the "
             "store, or run the run that logged it again with force=true, which mends it if the content comes out the "
@@ -136,7 +139,7 @@ class StoredArtifact(CheckedArtifact):
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except RuntimeError as error:  # Python 3.11 and 3.12 say it so when symbolic links go in a circle
+    except RuntimeError as error:  # what Python 3.11 and 3.12 raise for symbolic links in a circle
         raise TrackingError(f"{path}: {error}") from error
 
 

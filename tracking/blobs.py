@@ -1,7 +1,7 @@
-"""The store's content-addressed files: ROOT/blobs/ab/abcd…, named by the MD5 of what they hold.
+"""Keeps the store's content-addressed files: ROOT/blobs/ab/abcd…, named by the MD5 of what they hold.
 
 A file is written to ROOT/tmp, forced to the disk and then renamed to its place, so a blob is whole or absent. A
-temporary file is locked for as long as its writer lives, so that a dead writer's can be told and collected.
+temporary file is locked for as long as its writer lives, so that those of dead writers are recognised and collected.
 """
 
 import fcntl
@@ -15,10 +15,11 @@ from typing import BinaryIO
 
 from tracking.digest import copy_hashed, md5_hex
 from tracking.interface import ArtifactFile, TrackingError
+from tracking.staging import collect_directory, is_staging_directory
 
 
 class Blobs:
-    """The files of the store at `root`."""
+    """Writes and finds the content-addressed files of the store at `root`."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "blobs"
@@ -32,12 +33,12 @@ class Blobs:
             sync_directory(self.folder.parent)
 
     def path(self, md5: str) -> Path:
-        """Where the content with this base64 MD5 is or would be. Raises TrackingError if it is no MD5."""
+        """Returns where the content with this base64 MD5 is or would be. Raises TrackingError if it is no MD5."""
         name = md5_hex(md5)
         return self.folder / name[:2] / name
 
     def holds(self, file: ArtifactFile) -> bool:
-        """Whether a blob of that name and size is there; its content is not read."""
+        """Returns whether a blob of that name and size is there; its content is not read."""
         try:
             return self.path(file.md5).stat().st_size == file.size
         except FileNotFoundError:
@@ -64,8 +65,8 @@ class Blobs:
 
     def _put(self, source: Path, changed: set[Path]) -> ArtifactFile:
         self.scratch.mkdir(exist_ok=True)  # a copy of a store may have lost it: it was empty
-        with open(source, "rb", buffering=0) as reader, self._temporary() as (temporary, writer):
-            file = copy_hashed(reader, writer)  # type: ignore[arg-type]
+        with open(source, "rb", buffering=0) as reader, self.temporary_file() as (temporary, writer):
+            file = copy_hashed(reader, writer)
             writer.flush()
             os.fchmod(writer.fileno(), 0o444)
             os.fsync(writer.fileno())
@@ -78,7 +79,8 @@ class Blobs:
         return file
 
     @contextmanager
-    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+    def temporary_file(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """Yields a new temporary file, its path and a writer to it, locked until the block ends and then removed."""
         while True:
             path = self.scratch / secrets.token_hex(16)
             with open(path, "xb") as writer:
@@ -86,7 +88,7 @@ class Blobs:
                     fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:  # `collect_strays` came between the opening and the lock: it is collected
                     continue
-                except OSError:  # not every file system has locks; there, age alone tells a stray
+                except OSError:  # not every file system has locks; there, a stray is known by its age alone
                     pass
                 if not path.exists():
                     continue
@@ -97,12 +99,15 @@ class Blobs:
             return
 
     def collect_strays(self, grace: float) -> list[int]:
-        """Removes the temporary files that no living writer holds, and returns their sizes in bytes.
+        """Removes the temporary files that no living process holds, and returns their sizes in bytes.
 
         Where files cannot be locked, a temporary file is a stray when nothing was written to it for `grace` seconds.
         """
         sizes = []
-        for path in _files_below(self.scratch):
+        for path in self.scratch.iterdir() if self.scratch.is_dir() else ():
+            if is_staging_directory(path):
+                sizes += collect_directory(path, grace) or []
+                continue
             try:
                 with open(path, "rb") as file:
                     try:
@@ -115,19 +120,19 @@ class Blobs:
                     size = path.stat().st_size
                     path.unlink()  # still under the lock, so that no writer takes it up in between
                     sizes.append(size)
-            except FileNotFoundError:  # renamed to its place meanwhile
+            except (FileNotFoundError, IsADirectoryError):  # renamed to its place meanwhile; none of ours
                 continue
         return sizes
 
     def all(self) -> Iterator[Path]:
-        """Every blob on the disk."""
+        """Yields the path of every blob on the disk."""
         for path in _files_below(self.folder):
             if len(path.name) == 32 and path.parent.name == path.name[:2]:
                 yield path
 
 
 def age(path: Path) -> float:
-    """Seconds since a file was last written; 0 if it is gone."""
+    """Returns the seconds since a file was last written; 0 if it is gone."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The store's SQLite file: how it is created, opened, locked and written. The only import of sqlite3.
+"""Creates, opens, locks and writes the store's SQLite file. No other module imports sqlite3.
 
 Several processes share the file. Each write is one transaction that takes the write lock at its start and waits its
 turn for up to a minute, so that none is lost and none is half done. The journal is a write-ahead log; on a network
@@ -10,21 +10,23 @@ import math
 import os
 import re
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tracking.interface import TrackingError
+from tracking.row_checksums import GUARDED, checksum_sql, edge_checksum_sql, row_checksum, toggle_checksum, triggers
 
 Connection = sqlite3.Connection
 Row = sqlite3.Row
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no checksums
 _APPLICATION_ID = 0x45444757  # "EDGW" in the file's header: this database is an Edgewise store
-_LOCK_TIMEOUT = 60.0  # seconds
+LOCK_TIMEOUT = 60.0  # seconds
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -57,7 +59,7 @@ CREATE TABLE edges (
 CREATE INDEX edges_by_artifact ON edges(artifact, kind);
 """
 
-# Came later, and only add: a checkout that does not know these tables reads and writes the rest as before.
+# Tables that came later: a store that lacks them gets them with the first write.
 _ADDITIONS = """
 CREATE TABLE IF NOT EXISTS media (
     run TEXT NOT NULL REFERENCES runs(id), key TEXT NOT NULL, kind TEXT NOT NULL, content TEXT NOT NULL,
@@ -74,13 +76,14 @@ CREATE TABLE IF NOT EXISTS delivered_artifacts (
 CREATE TABLE IF NOT EXISTS delivered_edges (
     place TEXT NOT NULL, kind TEXT NOT NULL, run TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (place, kind, run, name, digest)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, entity TEXT NOT NULL) WITHOUT ROWID
 """
-_LAST_ADDITION = "delivered_edges"
+_LAST_ADDITION = "accounts"
 
 
 class Database:
-    """One process's way to the file at `path`; threads may share it, and a forked child gets its own connection.
+    """Gives one process access to the file at `path`; threads share it, and a forked child gets its own connection.
 
     Raises TrackingError when the file is missing (and `create` is false), is not a store, was written by a newer
     version of this program, or cannot be written (and `create` is true).
@@ -91,11 +94,13 @@ class Database:
         self._create = create
         self._lock = threading.RLock()
         self._abandoned: list[Connection] = []
+        self._reported: set[str] = set()
         self._open()
 
     def _open(self) -> None:
         self._pid = os.getpid()
         self._durable: bool | None = None
+        self._is_ready = False  # for writing: upgraded, and with the triggers of this connection
         with self._explained():
             self._connection = self._connect()
             try:
@@ -110,18 +115,25 @@ class Database:
         else:  # an archived, read-only store: without a log to read there is nothing to lock
             log = self.path.with_name(self.path.name + "-wal")
             options = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+        if self._create and not self.path.exists():  # for its owner alone: configs may hold what was typed by mistake
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?{options}",
             uri=True,
-            timeout=_LOCK_TIMEOUT,
+            timeout=LOCK_TIMEOUT,
             isolation_level=None,
             check_same_thread=False,
         )
         connection.row_factory = Row
+        # Damaged text may be no UTF-8; its row is recognised by the checksum.
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
+        connection.create_function("toggle_checksum", 2, toggle_checksum, deterministic=True)
         return connection
 
     def _check_or_initialize(self) -> None:
         self._connection.execute("PRAGMA foreign_keys = ON")
+        self._connection.execute("PRAGMA temp_store = MEMORY")  # the triggers are no reason for a file
         blank = self._is_blank()
         if not blank:
             self._check_identity()  # first of all: nothing is changed in a database that is not ours
@@ -130,56 +142,82 @@ class Database:
         if self._create:
             self._set_journal("DELETE" if on_network_file_system(self.path) else "WAL")
         if blank:
-            with self.write() as connection:
+            with self._transaction() as connection:
                 if self._is_blank():  # else another process made the tables while this one waited for the lock
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    connection.execute("PRAGMA user_version = 1")
             self._check_identity()
         if self._create:
-            self.add_tables()
+            self._prepare_to_write()
 
-    def add_tables(self) -> None:
-        """Makes the tables that came after schema version 1, where they are not there yet."""
-        if not self.has(_LAST_ADDITION):
-            with self.write() as connection:
-                for statement in _ADDITIONS.split(";"):
-                    connection.execute(statement)
+    def upgrade(self) -> None:
+        """Brings a store of an older schema to this one: tables that came later, and a checksum in each row."""
+        if self.pragma("user_version") == SCHEMA_VERSION and self.has(_LAST_ADDITION):
+            return
+        with self._transaction() as connection:
+            for statement in _ADDITIONS.split(";"):
+                connection.execute(statement)
+            for table in GUARDED:
+                if "checksum" not in self._columns(table):
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
+                    connection.execute(f"UPDATE {table} SET checksum = {checksum_sql(table)}")
+            if "edges" not in self._columns("runs"):
+                connection.execute("ALTER TABLE runs ADD COLUMN edges TEXT NOT NULL DEFAULT ''")
+                for run, edges in self._edge_sums(connection).items():
+                    connection.execute("UPDATE runs SET edges = ? WHERE id = ?", (edges, run))
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            with suppress(OSError):  # another's file
+                self.path.chmod(0o600)
+
+    def _columns(self, table: str) -> set[str]:
+        return {row["name"] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+
+    def _edge_sums(self, connection: Connection) -> dict[str, str]:
+        sums: dict[str, str] = {}
+        for run, checksum in connection.execute(f"SELECT e.run, {edge_checksum_sql('e')} FROM edges e"):
+            sums[run] = toggle_checksum(sums.get(run, ""), checksum)
+        return sums
+
+    def _prepare_to_write(self) -> None:
+        if not self._is_ready:
+            self.upgrade()
+            for statement in triggers():
+                self._connection.execute(statement)
+            self._is_ready = True
 
     def has(self, table: str) -> bool:
-        """Whether there is a table of that name: in an older store, one that came later may be missing."""
+        """Returns whether there is a table of that name: in an older store, one that came later may be missing."""
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         return self._connection.execute(query, (table,)).fetchone() is not None
 
     def _check_identity(self) -> None:
         elsewhere = "keep runs in another directory (tracking.root=DIR; python -m tracking --root DIR)"
-        if self._pragma("application_id") != _APPLICATION_ID:
+        if self.pragma("application_id") != _APPLICATION_ID:
             raise TrackingError(f"{self.path} is a database, but not an Edgewise store: move it away, or {elsewhere}")
-        version = self._pragma("user_version")
-        if version != SCHEMA_VERSION:
+        version = self.pragma("user_version")
+        if not 1 <= version <= SCHEMA_VERSION:
             raise TrackingError(
-                f"{self.path} has schema version {version}, and this checkout knows version {SCHEMA_VERSION}: update "
+                f"{self.path} has schema version {version}, and this checkout knows up to {SCHEMA_VERSION}: update "
                 f"the checkout, or {elsewhere}"
             )
 
-    def _pragma(self, name: str) -> Any:
+    def pragma(self, name: str) -> Any:
+        """Returns the value of one of SQLite's settings, such as `journal_mode`."""
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     def _is_blank(self) -> bool:
         # Another process may make the tables between two of these queries; the answer is no then, and rightly so.
-        return (
-            self._pragma("user_version") == 0
-            and self._pragma("application_id") == 0
-            and self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        )
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return (self.pragma("user_version"), self.pragma("application_id"), tables) == (0, 0, 0)
 
     def _set_journal(self, mode: str) -> None:
         # SQLite does not wait for its lock when the journal mode changes, as it does everywhere else.
-        deadline = time.monotonic() + _LOCK_TIMEOUT
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
-                if self._pragma("journal_mode").upper() != mode:
+                if self.pragma("journal_mode").upper() != mode:
                     self._connection.execute(f"PRAGMA journal_mode = {mode}")
                 return
             except sqlite3.OperationalError as error:
@@ -196,7 +234,7 @@ class Database:
             text = str(error)
             if "locked" in text or "busy" in text:
                 advice = (
-                    f"another process held its lock for {_LOCK_TIMEOUT:.0f} s; find it (fuser {self.path}) and stop it"
+                    f"another process held its lock for {LOCK_TIMEOUT:.0f} s; find it (fuser {self.path}) and stop it"
                 )
             elif "not a database" in text:
                 advice = "the file is no Edgewise store: move it away, or keep runs elsewhere (tracking.root=DIR)"
@@ -220,7 +258,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One snapshot for several queries."""
+        """Yields a connection that shows one snapshot of the store to all queries of the block."""
         connection = self._current()
         with self._lock, self._explained():
             connection.execute("BEGIN")
@@ -231,13 +269,21 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
-        """One transaction under the write lock: kept whole, or not at all if anything is raised inside.
+        """Yields a connection in a transaction under the write lock: kept whole, or not at all if the block raises.
 
-        A durable one is on the disk when this returns. Another survives the death of the process, but the last ones
-        may be lost when the machine loses power.
+        A durable transaction is on the disk when the block has ended. One that is not survives the death of the
+        process, but the last ones may be lost when the machine loses power.
         """
         connection = self._current()
         with self._lock, self._explained():
+            self._prepare_to_write()
+            with self._transaction(durable=durable):
+                yield connection
+
+    @contextmanager
+    def _transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+        connection = self._connection
+        with self._lock:
             if durable is not self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
@@ -249,34 +295,73 @@ class Database:
                 connection.rollback()
                 raise
 
+    def is_sound(self, table: str, prefix: str = "") -> str:
+        """Returns the SQL expression that says whether a row is as it was written; in an older store all count so."""
+        if not self._is_ready and "checksum" not in self._columns(table):
+            return "1"
+        return f"({prefix}checksum IS {checksum_sql(table, prefix)})"
+
+    def report_damage(self, what: str) -> None:
+        """Prints once, to standard error, that a row is damaged and left out."""
+        if what not in self._reported:
+            self._reported.add(what)
+            advice = (
+                "it is left out. `python -m tracking verify` lists all damage; a copy of the file may have it whole"
+            )
+            print(f"warning: {self.path}: {what}: {advice}", file=sys.stderr)
+
     def damage(self) -> list[str]:
-        """What SQLite's own check finds wrong with the file; empty if nothing."""
+        """Returns what SQLite's own checks find wrong with the file; empty if nothing."""
         try:
             with self.read() as connection:
                 found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+                found = [] if found == ["ok"] else found
+                for row in connection.execute("PRAGMA foreign_key_check"):
+                    found.append(f"{row['table']}: a row refers to a row of {row['parent']} that is gone")
         except TrackingError as error:
             return [str(error)]
-        return [] if found == ["ok"] else found
+        return found
+
+    def damaged_rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """Returns the table and the key of each row that is not as it was written. Raises TrackingError."""
+        found = []
+        with self.read() as connection:
+            for table, (_, key) in GUARDED.items():
+                if self.has(table):
+                    query = f"SELECT {', '.join(key)} FROM {table} WHERE NOT {self.is_sound(table)}"
+                    found += [(table, dict(row)) for row in connection.execute(query)]
+        return found
+
+    def runs_with_other_edges(self) -> list[str]:
+        """Returns the ids of the runs whose edges are not those that were recorded. Raises TrackingError."""
+        with self.read() as connection:
+            if "edges" not in self._columns("runs"):
+                return []
+            sums = self._edge_sums(connection)
+            rows = connection.execute("SELECT id, edges FROM runs").fetchall()
+        return [run for run, edges in rows if (edges or "0").strip("0") != sums.get(run, "0").strip("0")]
 
     def close(self) -> None:
+        """Closes this process's connection."""
         with self._lock:
             if self._pid == os.getpid():
                 self._connection.close()
 
 
-# ---- how values are written into a column
+# ---- values as the text of a column
 
 
 def encode(value: Any, what: str) -> str:
-    """JSON text of a value. NaN and infinities, which JSON lacks, are tagged; numpy scalars and paths are made plain.
+    """Returns the JSON text of a value; NaN and infinities are tagged, numpy scalars and paths become plain values.
 
     Mapping keys become strings, as in JSON. Raises TrackingError naming `what` for a value that JSON cannot hold.
     """
     try:
         try:
-            return json.dumps(value, allow_nan=False, default=_plain)
+            text = json.dumps(value, allow_nan=False, default=_plain_value)
+            return json.dumps(_tagged(value), default=_plain_value) if '$float"' in text else text
         except ValueError:
-            return json.dumps(_tagged(value), allow_nan=False, default=_plain)
+            return json.dumps(_tagged(value), allow_nan=False, default=_plain_value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TrackingError(
             f"{what} cannot be written as JSON ({error}): expected numbers, strings, lists and mappings"
@@ -284,11 +369,14 @@ def encode(value: Any, what: str) -> str:
 
 
 def decode(text: str) -> Any:
-    """The value that `encode` wrote."""
-    return json.loads(text, object_hook=_untagged) if '"$float"' in text else json.loads(text)
+    """Returns the value that `encode` wrote. Raises ValueError for what it cannot have written."""
+    try:
+        return json.loads(text, object_hook=_untagged) if '$float"' in text else json.loads(text)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):  # numpy and JAX scalars and arrays
@@ -300,25 +388,36 @@ def _tagged(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": repr(float(value))}
     if isinstance(value, dict):
-        return {key: _tagged(item) for key, item in value.items()}
+        tagged = {key: _tagged(item) for key, item in value.items()}
+        # A mapping that looks like a tag gets one more `$`, which is taken off again.
+        return {f"${key}": item for key, item in tagged.items()} if _is_tag(tagged) else tagged
     if isinstance(value, (list, tuple)):
         return [_tagged(item) for item in value]
     if value is None or isinstance(value, (str, int)):
         return value
-    return _tagged(_plain(value))
+    return _tagged(_plain_value(value))
 
 
 def _untagged(value: dict[str, Any]) -> Any:
-    return float(value["$float"]) if value.keys() == {"$float"} else value
+    if not _is_tag(value):
+        return value
+    [(key, item)] = value.items()
+    if key == "$float":
+        return float(item) if item in ("nan", "inf", "-inf") else value
+    return {key[1:]: item}
 
 
-# ---- where a write-ahead log works
+def _is_tag(value: dict[Any, Any]) -> bool:
+    return len(value) == 1 and isinstance(key := next(iter(value)), str) and re.fullmatch(r"\$+float", key) is not None
+
+
+# ---- file systems on which a write-ahead log works
 
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs", "pvfs")
 
 
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether `path` lies on a file system that hosts share, by Linux's mount table; False where there is none."""
+    """Returns whether `path` lies on a file system that hosts share, by Linux's mount table; False without one."""
     try:
         lines = mounts.read_text().splitlines()
     except OSError:

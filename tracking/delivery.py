@@ -1,7 +1,7 @@
-"""The delivery record: what of a store W&B has confirmed that it holds, kept in the store itself.
+"""Keeps the delivery record: what of a store W&B has confirmed that it holds. The record is in the store itself.
 
 A row is written when the server was asked and showed what was sent, never because sending raised no error. Whatever has
-no row is `Pending`, whatever the reason, and `python -m tracking push` delivers it. A place is one W&B project.
+no row is `Pending`, whatever the reason, and `python -m tracking push` delivers it. A project is named by its `key`.
 """
 
 import hashlib
@@ -18,36 +18,57 @@ from tracking.store import Store
 
 @dataclass
 class Pending:
-    """What is not confirmed: ids of runs, references of artifacts, and edges as (kind, run id, reference)."""
+    """Lists what is not confirmed: ids of runs, references of artifacts, and edges as (kind, run id, reference)."""
 
     runs: list[str] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
     edges: list[tuple[str, str, str]] = field(default_factory=list)
     bytes: int = 0  # of the artifacts
-    reasons: list[str] = field(default_factory=list)  # where what failed is known
+    reasons: list[str] = field(default_factory=list)  # why, as far as that is known
 
     def __bool__(self) -> bool:
         return bool(self.runs or self.artifacts or self.edges)
 
     def __str__(self) -> str:
         counts = (("run", len(self.runs)), ("artifact", len(self.artifacts)), ("edge", len(self.edges)))
-        return ", ".join(f"{n:,} {what}{'s' * (n != 1)}" for what, n in counts if n) or "nothing"
+        return ", ".join(f"{n:,} {noun}{'s' * (n != 1)}" for noun, n in counts if n) or "nothing"
+
+
+class Accounts:
+    """Keeps which entity W&B named for an account, which a caller names by a text of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+
+    def entity(self, account: str) -> str | None:
+        """Returns the entity that was named last; None if there was none."""
+        if not self._database.has("accounts"):
+            return None
+        with self._database.read() as connection:
+            row = connection.execute("SELECT entity FROM accounts WHERE account = ?", (account,)).fetchone()
+        return row["entity"] if row else None
+
+    def remember(self, account: str, entity: str) -> None:
+        """Notes the entity."""
+        if self.entity(account) != entity:
+            with self._database.write() as connection:
+                connection.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (account, entity))
 
 
 class Ledger:
-    """The delivery record of one store for one place."""
+    """Reads and writes the delivery record of one store for one W&B project."""
 
-    def __init__(self, store: Store, place: str) -> None:
-        self._store, self._place = store, place
-        store.database.add_tables()
+    def __init__(self, store: Store, project: str) -> None:
+        self._store, self._project = store, project
+        store.database.upgrade()
 
     # ---- runs
 
     def remote(self, run_id: str) -> tuple[str, bool] | None:
-        """The id that the run has there, and whether it was restarted here since; None if it was never begun there."""
+        """Returns the run's id at W&B, and whether it was restarted here since; None if it was never begun there."""
         with self._store.database.read() as connection:
             query = "SELECT remote, stale FROM delivered_runs WHERE place = ? AND run = ?"
-            row = connection.execute(query, (self._place, run_id)).fetchone()
+            row = connection.execute(query, (self._project, run_id)).fetchone()
         return (row["remote"], bool(row["stale"])) if row else None
 
     def begin_run(self, run_id: str, remote: str) -> None:
@@ -60,7 +81,7 @@ class Ledger:
 
     def _put_run(self, run_id: str, remote: str, stamp: str | None) -> None:
         with self._store.database.write() as connection:
-            values = (self._place, run_id, remote, stamp)
+            values = (self._project, run_id, remote, stamp)
             connection.execute("INSERT OR REPLACE INTO delivered_runs VALUES (?, ?, ?, 0, ?)", values)
 
     def restart_run(self, run_id: str) -> None:
@@ -69,20 +90,20 @@ class Ledger:
             connection.execute(
                 "INSERT INTO delivered_runs VALUES (?, ?, ?, 1, NULL) "
                 "ON CONFLICT (place, run) DO UPDATE SET stale = 1, stamp = NULL",
-                (self._place, run_id, run_id),
+                (self._project, run_id, run_id),
             )
-            key = (self._place, run_id)
+            key = (self._project, run_id)
             connection.execute("DELETE FROM delivered_edges WHERE place = ? AND run = ?", key)
 
     def forget(self) -> None:
-        """Takes nothing for confirmed any more; under which ids runs were sent stays known."""
+        """Removes every confirmation; under which ids runs were sent stays recorded."""
         with self._store.database.write() as connection:
-            connection.execute("UPDATE delivered_runs SET stamp = NULL WHERE place = ?", (self._place,))
+            connection.execute("UPDATE delivered_runs SET stamp = NULL WHERE place = ?", (self._project,))
             for table in ("delivered_artifacts", "delivered_edges"):
-                connection.execute(f"DELETE FROM {table} WHERE place = ?", (self._place,))
+                connection.execute(f"DELETE FROM {table} WHERE place = ?", (self._project,))
 
     def stamp(self, run_id: str) -> str:
-        """A hash of all that is to be shown of a run itself; what the server confirmed was this, or is out of date."""
+        """Returns a hash of all that W&B is to show of a run; a confirmation of another stamp is out of date."""
         record = self._store.run(run_id)
         assert record is not None
         with self._store.database.read() as connection:
@@ -91,42 +112,42 @@ class Ledger:
     # ---- artifacts and edges
 
     def version(self, artifact: Artifact) -> int | None:
-        """The number that the version has there; None where it is not confirmed."""
+        """Returns the number that the version has at W&B; None where it is not confirmed."""
         with self._store.database.read() as connection:
             query = "SELECT version FROM delivered_artifacts WHERE place = ? AND name = ? AND digest = ?"
-            row = connection.execute(query, (self._place, artifact.name, artifact.digest)).fetchone()
+            row = connection.execute(query, (self._project, artifact.name, artifact.digest)).fetchone()
         return row["version"] if row else None
 
     def confirm_artifact(self, artifact: Artifact, version: int, aliases: Iterable[str]) -> None:
         """Notes that the server showed a version, under its number and with these aliases."""
         with self._store.database.write() as connection:
-            values = (self._place, artifact.name, artifact.digest, version, json.dumps(sorted(aliases)))
+            values = (self._project, artifact.name, artifact.digest, version, json.dumps(sorted(aliases)))
             connection.execute("INSERT OR REPLACE INTO delivered_artifacts VALUES (?, ?, ?, ?, ?)", values)
 
     def unconfirmed_aliases(self, artifact: StoredArtifact) -> set[str]:
-        """The version's aliases here that the server has not shown it with."""
+        """Returns the aliases that the version has here and that the server has not shown."""
         with self._store.database.read() as connection:
             query = "SELECT aliases FROM delivered_artifacts WHERE place = ? AND name = ? AND digest = ?"
-            row = connection.execute(query, (self._place, artifact.name, artifact.digest)).fetchone()
+            row = connection.execute(query, (self._project, artifact.name, artifact.digest)).fetchone()
         return set(artifact.aliases) - set(json.loads(row["aliases"]) if row else ())
 
     def has_edge(self, kind: str, run_id: str, artifact: Artifact) -> bool:
-        """Whether the server showed that the run `logged` or `used` the version."""
+        """Returns whether the server showed that the run `logged` or `used` the version."""
         with self._store.database.read() as connection:
             query = "SELECT 1 FROM delivered_edges WHERE (place, kind, run, name, digest) = (?, ?, ?, ?, ?)"
-            values = (self._place, kind, run_id, artifact.name, artifact.digest)
+            values = (self._project, kind, run_id, artifact.name, artifact.digest)
             return connection.execute(query, values).fetchone() is not None
 
     def confirm_edge(self, kind: str, run_id: str, artifact: Artifact) -> None:
         """Notes that the server showed that the run `logged` or `used` the version."""
         with self._store.database.write() as connection:
-            values = (self._place, kind, run_id, artifact.name, artifact.digest)
+            values = (self._project, kind, run_id, artifact.name, artifact.digest)
             connection.execute("INSERT OR REPLACE INTO delivered_edges VALUES (?, ?, ?, ?, ?)", values)
 
     # ---- what is missing
 
     def pending(self, runs: Iterable[str] | None = None) -> Pending:
-        """What is not confirmed of these runs, what they logged and their edges; of the whole store if None."""
+        """Returns what is not confirmed of these runs, of what they logged and of their edges; of all runs if None."""
         records = self._store.runs()
         wanted = None if runs is None else set(runs)
         found = Pending()
@@ -150,7 +171,7 @@ class Ledger:
     def _is_confirmed(self, record: RunRecord) -> bool:
         with self._store.database.read() as connection:
             query = "SELECT stamp FROM delivered_runs WHERE place = ? AND run = ? AND NOT stale"
-            row = connection.execute(query, (self._place, record.id)).fetchone()
+            row = connection.execute(query, (self._project, record.id)).fetchone()
             return row is not None and row["stamp"] == _stamp(connection, record)
 
 

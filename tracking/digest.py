@@ -1,4 +1,4 @@
-"""MD5 as W&B writes it, and the manifest digest that is an artifact version's identity."""
+"""Computes MD5 as W&B writes it, and the manifest digest that is an artifact version's identity."""
 
 import base64
 import binascii
@@ -13,7 +13,10 @@ _BUFFER = 1 << 20  # bytes: files are streamed through it, however large they ar
 
 
 def manifest_digest(files: Mapping[str, ArtifactFile]) -> str:
-    """W&B's digest of an artifact, 32 hex digits: MD5 over a header line and one `name:md5` line a file, by name."""
+    """Returns W&B's digest of an artifact, 32 hex digits.
+
+    It is the MD5 over a header line and one `name:md5` line a file, by name, as the W&B SDK computes it.
+    """
     md5 = hashlib.md5(b"wandb-artifact-manifest-v1\n", usedforsecurity=False)
     for name in sorted(files):
         md5.update(f"{name}:{files[name].md5}\n".encode())
@@ -21,13 +24,13 @@ def manifest_digest(files: Mapping[str, ArtifactFile]) -> str:
 
 
 def hash_file(path: Path) -> ArtifactFile:
-    """Size in bytes and base64 MD5 of a file's content."""
+    """Returns the size in bytes and the base64 MD5 of a file's content. Raises OSError."""
     with open(path, "rb") as source:
         return copy_hashed(source, None)
 
 
 def copy_hashed(source: BinaryIO, target: BinaryIO | None) -> ArtifactFile:
-    """Copies a stream and hashes what was copied, in one pass; without a target it only hashes."""
+    """Copies a stream and returns its size and MD5, in one pass; without a target it only hashes."""
     md5 = hashlib.md5(usedforsecurity=False)
     size = 0
     buffer = memoryview(bytearray(_BUFFER))
@@ -40,7 +43,7 @@ def copy_hashed(source: BinaryIO, target: BinaryIO | None) -> ArtifactFile:
 
 
 def md5_hex(md5: str) -> str:
-    """The 32 hex digits of a base64 MD5. Raises TrackingError for anything else."""
+    """Returns the 32 hex digits of a base64 MD5. Raises TrackingError for anything else."""
     try:
         digest = base64.b64decode(md5, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""Checks of what a caller wants kept, before anything is written; they hold for any backend."""
+"""Checks what a caller wants kept, before anything is written; the checks hold for any backend."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,10 @@ def check_draft(draft: ArtifactDraft) -> None:
 
 
 def check_aliases(aliases: Iterable[str]) -> list[str]:
-    """The aliases as a list. Raises TrackingError for one that could be no alias in W&B, or that reads as a version."""
+    """Returns the aliases as a list.
+
+    Raises TrackingError for one that could be no alias in W&B, or that reads as a version.
+    """
     found = [aliases] if isinstance(aliases, str) else list(aliases)
     for alias in found:
         if re.fullmatch(r"v\d+", alias):
@@ -41,9 +44,9 @@ def check_table(key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]])
     """Raises TrackingError unless every row has a value for each column and there are few enough to look at."""
     if len(rows) > MOST_ROWS:
         raise TrackingError(f"table {key} has {len(rows):,} rows: expected at most {MOST_ROWS:,}; log an artifact")
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if len(row) != len(columns):
-            raise TrackingError(f"table {key}: row {place} has {len(row)} values for {len(columns)} columns")
+            raise TrackingError(f"table {key}: row {index} has {len(row)} values for {len(columns)} columns")
 
 
 def check_lines(key: str, x: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
@@ -54,7 +57,7 @@ def check_lines(key: str, x: Sequence[float], lines: Mapping[str, Sequence[float
 
 
 def number(key: str, value: Any) -> float:
-    """A metric's value as a Python number. Raises TrackingError unless it is one number, from any array library."""
+    """Returns a metric's value, of any array library, as a Python number. Raises TrackingError for anything else."""
     if key == "step":
         raise TrackingError("a metric cannot be named 'step': that is the history's own key")
     try:

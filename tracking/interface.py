@@ -1,4 +1,4 @@
-"""What a tracking backend does: runs, versioned artifacts, and the edges between them.
+"""Defines what a tracking backend does: runs, versioned artifacts, and the edges between them.
 
 Two backends keep this interface: the embedded store (`tracking.store`) and Weights & Biases. A run logs metrics,
 uses artifacts and logs artifacts; each use and each log is an edge, and lineage is nothing but these edges.
@@ -7,8 +7,10 @@ uses artifacts and logs artifacts; each use and each log is an edge, and lineage
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 from typing import Any
 
 from conf.errors import EdgewiseError
@@ -16,17 +18,20 @@ from conf.errors import EdgewiseError
 RUN_STATES = ("running", "finished", "failed", "stopped")  # stopped: by a signal, after saving; may be resumed
 
 
+MIN_PREFIX = 6  # hex digits of a digest that a reference must give
+
+
 class TrackingError(EdgewiseError):
-    """A run, an artifact or the store itself is not what the caller needs it to be."""
+    """Reports a run, an artifact or a store that is not what the caller needs."""
 
 
 class NotFound(TrackingError):
-    """No run or artifact goes by that name."""
+    """Reports that no run or artifact has that name."""
 
 
 @dataclass(frozen=True)
 class ArtifactFile:
-    """One file of an artifact version: its size in bytes and its base64 MD5, as in W&B's manifest."""
+    """Holds what identifies one file of an artifact version: its size in bytes and its base64 MD5."""
 
     size: int
     md5: str
@@ -34,7 +39,7 @@ class ArtifactFile:
 
 @dataclass
 class ArtifactDraft:
-    """An artifact that is not logged yet. `files` maps names inside the artifact to files on disk."""
+    """Holds an artifact that is not logged yet. `files` maps names inside the artifact to files on disk."""
 
     name: str
     type: str
@@ -51,7 +56,7 @@ class ArtifactDraft:
 
 
 class Artifact(ABC):
-    """One committed version of an artifact. Its digest is its content: W&B's manifest digest."""
+    """Represents one committed version of an artifact. Its digest is its content: W&B's manifest digest."""
 
     name: str
     type: str
@@ -63,12 +68,12 @@ class Artifact(ABC):
 
     @property
     def ref(self) -> str:
-        """`name:vN`, which names this version for good."""
+        """Returns `name:vN`, which names this version for good."""
         return f"{self.name}:v{self.version}"
 
     @abstractmethod
     def file(self, name: str) -> Path:
-        """A local, read-only path of one file, its content checked against the digest; TrackingError if altered."""
+        """Returns the local, read-only path of one file, checked. Raises TrackingError if it was altered."""
 
     @abstractmethod
     def download(self, directory: Path | str) -> Path:
@@ -77,7 +82,11 @@ class Artifact(ABC):
 
 @dataclass
 class RunRecord:
-    """What is kept of a run. `config` is nested; `summary` holds last values; times are seconds since the epoch."""
+    """Holds what is kept of a run.
+
+    `config` is nested, `summary` has the last values, and times are in seconds since the epoch. `code_version` is the
+    product's version with the commit, such as `0.2.0+COMMIT`.
+    """
 
     id: str
     job_type: str
@@ -98,10 +107,10 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Media:
-    """Something of a run to look at: a `table`, `lines` (a chart), an `image` (PNG) or a page of `html`.
+    """Holds something of a run to look at: a `table`, `lines` (a chart), an `image` (PNG) or a page of `html`.
 
-    `content` holds a table's `columns` and `rows`, or a chart's `x`, `lines`, `title` and `x_name`; of an image or a
-    page, `file` says which content it is.
+    `content` has a table's `columns` and `rows`, or a chart's `x`, `lines`, `title` and `x_name`. The content of an
+    image or a page is in the blob that `file` identifies.
     """
 
     key: str
@@ -111,7 +120,7 @@ class Media:
 
 
 class Run(ABC):
-    """A run in progress. As a context manager it ends `finished`, or `failed` with the traceback of what escaped."""
+    """Represents a run in progress. As a context manager it ends `finished`, or `failed` with a traceback."""
 
     id: str
 
@@ -157,52 +166,62 @@ class Run(ABC):
         return self
 
     @abstractmethod
-    def __exit__(self, kind, value, traceback) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 class Reader(ABC):
-    """A place that keeps runs and artifacts, to look into."""
+    """Answers questions about the runs and artifacts that a backend keeps."""
 
     @abstractmethod
-    def run(self, run_id: str) -> RunRecord | None: ...
+    def run(self, run_id: str) -> RunRecord | None:
+        """Returns the run's record, or None if there is no such run."""
 
     @abstractmethod
     def runs(
         self, *, job_type: str | None = None, group: str | None = None, state: str | None = None
     ) -> list[RunRecord]:
-        """Runs by filter, oldest first."""
+        """Returns the runs that have all that is given, oldest first."""
 
     @abstractmethod
     def history(self, run_id: str) -> list[dict[str, float]]:
-        """The run's points in order of step, each a mapping with the key `step`."""
+        """Returns the run's points in order of step, each a mapping with the key `step`. Raises NotFound."""
 
     @abstractmethod
     def artifact(self, ref: str) -> Artifact:
-        """The version that `name:alias`, `name:vN`, `name` (its latest) or a digest prefix names; else NotFound."""
+        """Returns the version that `name:alias`, `name:vN`, `name` (its latest) or a digest prefix names.
+
+        Raises NotFound.
+        """
 
     @abstractmethod
     def artifacts(self, name: str = "*", *, type: str | None = None) -> list[Artifact]:
-        """Every version whose name matches the glob, by name and version."""
+        """Returns every version whose name matches the glob, by name and version."""
 
     @abstractmethod
-    def logged_by(self, artifact: Artifact) -> list[RunRecord]: ...
+    def logged_by(self, artifact: Artifact) -> list[RunRecord]:
+        """Returns the runs that logged this version."""
 
     @abstractmethod
-    def used_by(self, artifact: Artifact) -> list[RunRecord]: ...
+    def used_by(self, artifact: Artifact) -> list[RunRecord]:
+        """Returns the runs that used this version."""
 
     @abstractmethod
-    def inputs(self, run_id: str) -> list[Artifact]: ...
+    def inputs(self, run_id: str) -> list[Artifact]:
+        """Returns the versions that a run used. Raises NotFound."""
 
     @abstractmethod
-    def outputs(self, run_id: str) -> list[Artifact]: ...
+    def outputs(self, run_id: str) -> list[Artifact]:
+        """Returns the versions that a run logged. Raises NotFound."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends what it holds open; needed only where that matters, for the end of the process does the same."""
+        """Closes open files and connections, as the end of the process would."""
 
 
 class Tracker(Reader):
-    """A place that keeps runs and artifacts, to add to."""
+    """Adds runs to those that a backend keeps."""
 
     @abstractmethod
     def start_run(
@@ -217,6 +236,18 @@ class Tracker(Reader):
         restart: bool = False,
     ) -> Run:
         """Starts a run, or resumes the one with this id; `restart` forgets what was logged and its edges first."""
+
+    @abstractmethod
+    def temporary_directory(self) -> AbstractContextManager[Path]:
+        """Returns a directory beside the store for what is to be logged; entering it gives its path.
+
+        It is removed at the end of the block, or after a kill by the next run or `gc`. Raises TrackingError.
+        """
+
+
+def is_digest_prefix(ref: str) -> bool:
+    """Returns whether a reference may be the first hex digits of a digest."""
+    return re.fullmatch(rf"[0-9a-fA-F]{{{MIN_PREFIX},32}}", ref) is not None
 
 
 def check_file_name(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Where an artifact came from and what was made of it: the edges followed both ways, on any backend.
+"""Follows the edges from an artifact both ways, on any backend: where it came from and what was made of it.
 
 Upstream of an artifact are the runs that logged it, the artifacts those runs used, and so on to the data; downstream
 are the runs that used it, the artifacts those logged, and so on to every table.
@@ -15,7 +15,7 @@ from tracking.interface import Artifact, Reader, RunRecord
 
 @dataclass
 class Walk:
-    """The edges followed one way: `runs` next to each artifact, by reference; `artifacts` beyond each run, by id.
+    """Holds the edges followed one way: `runs` next to each artifact, by reference; `artifacts` beyond each run, by id.
 
     The keys of `runs` are every artifact reached, nearest first, after the one that the walk started from.
     """
@@ -25,20 +25,21 @@ class Walk:
 
     @property
     def reached(self) -> list[str]:
+        """Returns the references of the artifacts reached, nearest first, without the one started from."""
         return list(self.runs)[1:]
 
     def near_edges(self) -> list[tuple[str, str]]:
-        """(run, artifact) pairs on the artifact's own side of each run."""
+        """Returns the (run, artifact) pairs on the artifact's own side of each run."""
         return [(run, ref) for ref, runs in self.runs.items() for run in runs]
 
     def far_edges(self) -> list[tuple[str, str]]:
-        """(run, artifact) pairs beyond each run."""
+        """Returns the (run, artifact) pairs beyond each run."""
         return [(run, ref) for run, refs in self.artifacts.items() for ref in refs]
 
 
 @dataclass
 class Lineage:
-    """The part of the graph that touches one artifact. Upstream near edges are `logged`, downstream ones `used`.
+    """Holds the part of the graph that one artifact touches. Upstream near edges are `logged`, downstream ones `used`.
 
     Because equal content is one version, a run may use what it also logs: the graph may have cycles.
     """
@@ -77,7 +78,7 @@ def lineage(tracker: Reader, artifact: Artifact | str) -> Lineage:
 
 
 def as_json(graph: Lineage) -> dict[str, Any]:
-    """The graph as plain values: which artifacts lie which way, nearest first; each node once; and every edge."""
+    """Returns the graph as plain values: the artifacts each way, nearest first; each node once; and every edge."""
     logged = dict.fromkeys(graph.upstream.near_edges() + graph.downstream.far_edges())
     used = dict.fromkeys(graph.upstream.far_edges() + graph.downstream.near_edges())
     return {
@@ -114,7 +115,7 @@ def as_json(graph: Lineage) -> dict[str, Any]:
 
 
 def as_tree(graph: Lineage) -> Tree:
-    """The graph as a tree to print. What was drawn already is drawn again without what hangs on it."""
+    """Returns the graph as a tree to print; a node that was drawn before is drawn again without its branches."""
     root = Tree(_artifact_label("", graph.artifact))
     upstream = root.add(Text("upstream: where it came from", style="bold"))
     _draw(graph, graph.upstream, upstream, ("logged by ", "used "))
@@ -159,6 +160,8 @@ def _artifact_label(verb: str, artifact: Artifact, again: bool = False) -> Text:
 
 
 def _run_label(verb: str, run: RunRecord, again: bool) -> Text:
-    commit, dash, dirty = run.code_version.partition("-")
-    about = f"  {run.job_type}  {run.state}  {commit[:12]}{dash}{dirty}{'  (see above)' * again}"
+    version, plus, commit = run.code_version.partition("+")
+    commit, dash, dirty = commit.partition("-")
+    code = f"{version}{plus}{commit[:12]}{dash}{dirty}"
+    about = f"  {run.job_type}  {run.state}  {code}{'  (see above)' * again}"
     return Text.assemble((verb, "dim"), (f"run {run.id}", "green"), (about, "dim"))

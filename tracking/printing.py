@@ -1,4 +1,4 @@
-"""How the commands print: JSON that is strict, tables that a pipe gets whole, and numbers that people read."""
+"""Prints what the commands answer: strict JSON, tables that a pipe gets whole, and numbers with units."""
 
 import json
 import math
@@ -15,7 +15,7 @@ def print_json(value: Any) -> None:
 
 
 def strict(value: Any) -> Any:
-    """The value with NaN and infinities written as W&B writes them, since JSON has none: "NaN", "Infinity"."""
+    """Returns the value with NaN and infinities as W&B writes them, since JSON has none: "NaN", "Infinity"."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
@@ -25,10 +25,10 @@ def strict(value: Any) -> Any:
     return value
 
 
-def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], what: str) -> None:
-    """Prints rows under their columns, or that there is no `what`."""
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], noun: str) -> None:
+    """Prints rows under their columns; where there are none, `no` and the noun."""
     if not rows:
-        print(f"no {what}")
+        print(f"no {noun}")
         return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -44,7 +44,7 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], what:
 
 
 def open_console(stderr: bool = False) -> "Console":
-    """A console that takes text as it is, and gives a pipe every line whole."""
+    """Returns a console that prints text as it is, without markup, and gives a pipe every line whole."""
     from rich.console import Console
 
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -64,14 +64,14 @@ def in_bytes(size: float, *, binary: bool = False) -> str:
 
 
 def at_time(seconds: float) -> str:
-    """Local date and time of seconds since the epoch."""
+    """Returns the local date and time of seconds since the epoch."""
     from datetime import datetime
 
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def in_hours(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
+    """Returns seconds as h:mm:ss."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Which process runs a run, whether it still lives, and which code it runs."""
+"""Finds out whether the process of a run still lives, and which code it runs."""
 
 import functools
 import os
@@ -9,24 +9,29 @@ from pathlib import Path
 
 from tracking.interface import RunRecord
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def is_alive(record: RunRecord, *, stale_after: float = 300.0) -> bool:
-    """Whether a run's record says `running` and its process is indeed still there.
+    """Returns whether a run's record says `running` and its process is indeed still there.
 
-    On this host the process is looked up; a process that took over a dead one's id is told apart by its start time.
+    On this host the process is looked up; a process that has a dead one's id is recognised by its later start.
     On another host the run counts as alive while its heartbeat is younger than `stale_after` seconds.
     """
-    if record.state != "running":
+    return is_alive_process(record.state, record.host, record.pid, record.heartbeat, stale_after=stale_after)
+
+
+def is_alive_process(state: str, host: str, pid: int, heartbeat: float, *, stale_after: float = 300.0) -> bool:
+    """Returns what `is_alive` does, of the columns that it reads of a record."""
+    if state != "running":
         return False
-    if record.host != socket.gethostname():
-        return time.time() - record.heartbeat < stale_after
-    if not _exists(record.pid):
+    if host != socket.gethostname():
+        return time.time() - heartbeat < stale_after
+    if not _exists(pid):
         return False
-    started = _start_time(record.pid)
+    started = _start_time(pid)
     # A process that is younger than the run's last sign of life cannot be the one that gave it (2 s: clock grain).
-    return started is None or started <= record.heartbeat + 2.0
+    return started is None or started <= heartbeat + 2.0
 
 
 def _exists(pid: int) -> bool:
@@ -43,7 +48,7 @@ def _exists(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of Linux's /proc/PID/stat from the third (the state) on; None where there is no such file."""
+    """Returns the fields of Linux's /proc/PID/stat from the third (the state) on; None where there is no such file."""
     try:
         # The second field, the command in brackets, may itself hold spaces and brackets.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -52,7 +57,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _start_time(pid: int) -> float | None:
-    """When a process started, in seconds since the epoch; None where /proc does not tell."""
+    """Returns when a process started, in seconds since the epoch; None where there is no /proc."""
     fields = _stat(pid)
     if fields is None:
         return None
@@ -66,14 +71,14 @@ def _start_time(pid: int) -> float | None:
 
 @functools.cache
 def code_version() -> str:
-    """The checkout's git commit, with `-dirty` if a tracked file differs from it; `unknown` outside git."""
+    """Returns the checkout's git commit, with `-dirty` if a tracked file differs from it; `unknown` outside git."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     # A repository that merely has this checkout somewhere below it says nothing about this code.
-    environment["GIT_CEILING_DIRECTORIES"] = str(_CHECKOUT.parent)
+    environment["GIT_CEILING_DIRECTORIES"] = str(CHECKOUT.parent)
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(
-            command, cwd=_CHECKOUT, env=environment, capture_output=True, text=True, timeout=20, check=True
+            command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -1,4 +1,4 @@
-"""Finds artifacts and runs by what they are about, on any backend: dataset, size, seed, state, and any config value."""
+"""Finds artifacts and runs by dataset, size, seed, state and any config value, on any backend."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ _MISSING = object()
 
 @dataclass
 class Query:
-    """What is sought; None asks for nothing. `values` maps dotted keys to texts, as in `train.steps` to `600`.
+    """Holds what is sought; None asks for nothing. `values` maps dotted keys to texts, as in `train.steps` to `600`.
 
     An artifact has a config value where its metadata has it, or the config of a run upstream of it: a metrics artifact
     has those of every model that it was made of. `uses` is a REF: runs that used it, and what those logged.
@@ -32,7 +32,10 @@ class Query:
 
 @dataclass
 class Found:
-    """An artifact with the runs that logged it and the versions that those used: what it was made from."""
+    """Holds an artifact with the runs that logged it and, in `made_from`, the versions that those runs used.
+
+    `about` has its dataset, size and seed, as far as they are recorded.
+    """
 
     artifact: Artifact
     about: dict[str, Any]
@@ -42,12 +45,14 @@ class Found:
 
 @dataclass
 class FoundRun:
+    """Holds a run's record with its dataset, size and seed in `about`, as far as they are recorded."""
+
     record: RunRecord
     about: dict[str, Any]
 
 
 def parse_values(arguments: list[str]) -> dict[str, str]:
-    """`KEY=VALUE` arguments as a mapping. Raises TrackingError for one without a key or `=`."""
+    """Returns `KEY=VALUE` arguments as a mapping. Raises TrackingError for one without a key or `=`."""
     values = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -58,7 +63,7 @@ def parse_values(arguments: list[str]) -> dict[str, str]:
 
 
 def find_runs(reader: Reader, query: Query) -> list[FoundRun]:
-    """The runs that fit, oldest first."""
+    """Returns the runs that fit, oldest first. Raises NotFound where `uses` names no artifact."""
     used_by = None
     if query.uses is not None:
         used_by = {record.id for record in reader.used_by(reader.artifact(query.uses))}
@@ -76,7 +81,7 @@ def find_runs(reader: Reader, query: Query) -> list[FoundRun]:
 
 
 def find_artifacts(reader: Reader, query: Query) -> list[Found]:
-    """The artifact versions that fit, by name and version."""
+    """Returns the artifact versions that fit, by name and version. Raises NotFound where `uses` names no artifact."""
     consumers = None
     if query.uses is not None:
         consumers = {record.id for record in reader.used_by(reader.artifact(query.uses))}
@@ -98,7 +103,7 @@ def find_artifacts(reader: Reader, query: Query) -> list[Found]:
 
 
 class _Edges:
-    """The edges of one query, each asked for once."""
+    """Asks a backend for edges, and for each only once in a query."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -116,7 +121,7 @@ class _Edges:
         return self._inputs[run_id]
 
     def upstream_values(self, artifact: Artifact) -> Iterator[Mapping[str, Any]]:
-        """Metadata and configs upstream, nearest first."""
+        """Yields the artifact's metadata and the metadata and configs upstream of it, nearest first."""
         queue, seen = [artifact], {artifact.ref}
         for near in queue:  # grows as it is walked
             yield near.metadata
@@ -129,7 +134,7 @@ class _Edges:
 
 
 def about_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `dataset`, `size` and `seed` of a run's config, or of a model's cell, as far as it has them."""
+    """Returns the `dataset`, `size` and `seed` of a run's config, or of a model's cell, as far as it has them."""
     found = {}
     for key in ("dataset", "size", "seed"):
         value = config.get(key)
@@ -140,7 +145,7 @@ def about_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about_artifact(artifact: Artifact, runs: list[RunRecord]) -> dict[str, Any]:
-    """`dataset`, `size` and `seed` of an artifact, by its metadata, else by the runs that logged it."""
+    """Returns the `dataset`, `size` and `seed` of an artifact, by its metadata, else by the runs that logged it."""
     cell = artifact.metadata.get("cell")
     found = about_config(artifact.metadata) | (about_config(cell) if isinstance(cell, Mapping) else {})
     for record in runs:
@@ -154,7 +159,7 @@ def _is_about(query: Query, about: Mapping[str, Any]) -> bool:
 
 
 def _has(values: Any, key: str, text: str) -> bool:
-    """Whether any of the mappings has, under a dotted key, what the text says: read as JSON where it is JSON."""
+    """Returns whether any mapping has, under a dotted key, the value that the text gives, as JSON or else as itself."""
     try:
         wanted = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The embedded backend: runs, artifacts and edges in ROOT/store.db, file contents under ROOT/blobs/.
+"""Keeps runs, artifacts and edges in ROOT/store.db and file contents under ROOT/blobs/: the embedded backend.
 
 Any number of processes may write to one store at once. Whatever was returned is kept: a kill at any moment leaves a
 store in which each version is whole or absent (stray files are collected by `python -m tracking gc`).
@@ -9,11 +9,13 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from conf.secrets import without_secrets
+from conf.version import product_version
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
 from tracking.database import Connection, Database, Row, decode, encode
@@ -28,17 +30,16 @@ from tracking.interface import (
     Tracker,
     TrackingError,
 )
-from tracking.process import code_version, is_alive
-from tracking.run import StoredRun, add_edge, check_type, insert_version
-
-__all__ = ["Store", "StoredArtifact", "StoredRun", "is_alive"]
+from tracking.process import code_version, is_alive_process
+from tracking.run import StoredRun
+from tracking.staging import StagingDirectory
+from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
 
 TAKEOVER_AFTER = 60.0  # seconds without a heartbeat after which a run on another host may be taken over
-MIN_PREFIX = 6  # hex digits of a digest that a reference must give
 
 
 class Store(Tracker):
-    """The store at `root`, made there unless `create` is false.
+    """Opens the store at `root`, which is made there unless `create` is false.
 
     Raises TrackingError when there is none to open, when the directory cannot hold one, and when `store.db` there is
     no store or one of a newer schema.
@@ -56,6 +57,7 @@ class Store(Tracker):
             )
         self.database = Database(path, create=create)
         self.blobs = Blobs(self.root)
+        self._versions = Versions(self.database, self.blobs)
         if create:
             self.blobs.make()
 
@@ -91,25 +93,28 @@ class Store(Tracker):
         group: str | None = None,
         tags: Iterable[str] = (),
         restart: bool = False,
-    ) -> "StoredRun":
-        """See `Tracker`. Raises TrackingError while another living process runs this run."""
+    ) -> StoredRun:
+        """Starts or resumes a run as `Tracker` says. Raises TrackingError while another living process runs it."""
         if not re.fullmatch(r"[^/\\#?%:\s]{1,128}", run_id):
             raise TrackingError(
                 f"run id {run_id!r}: expected at most 128 characters, none of them / \\ # ? % : or space"
             )
-        encoded = encode(dict(config), f"the config of run {run_id}")
-        version = code_version()
+        encoded = encode(without_secrets(dict(config)), f"the config of run {run_id}")
+        version = f"{product_version()}+{code_version()}"
+        with suppress(OSError):
+            self.blobs.collect_strays(grace=3600.0)  # of processes that were killed
         now = time.time()
         with self.database.write() as connection:
-            row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-            old = _record(row) if row else None
-            if old:
-                _check_free(old)
-            if old and restart:
+            row = connection.execute(f"{self._select_runs()} WHERE id = ?", (run_id,)).fetchone()
+            old = self._record(row) if row else None  # a damaged row is written anew
+            if row:
+                _check_free(row)
+            if row and restart:
                 connection.execute("DELETE FROM history WHERE run = ?", (run_id,))
                 connection.execute("DELETE FROM edges WHERE run = ?", (run_id,))
                 connection.execute("DELETE FROM media WHERE run = ?", (run_id,))
-            kept = old if old and not restart else None  # what a resumed run keeps unless it is told anew
+                connection.execute("UPDATE runs SET edges = '' WHERE id = ?", (run_id,))  # their sum, if damaged
+            kept = old if old and not restart else None  # what a resumed run keeps unless the caller gives it anew
             summary = kept.summary if kept else {}
             values: dict[str, Any] = {
                 "id": run_id,
@@ -129,46 +134,82 @@ class Store(Tracker):
                 "error": None,
             }
             _put_run(connection, values)
-        return StoredRun(self, run_id, summary)
+        return StoredRun(self.database, self.blobs, self.root, run_id, summary)
 
     def run(self, run_id: str) -> RunRecord | None:
-        """The run's record, or None if there is no such run."""
+        """Returns the run's record, or None if there is no such run."""
         with self.database.read() as connection:
-            row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return _record(row) if row else None
+            row = connection.execute(f"{self._select_runs()} WHERE id = ?", (run_id,)).fetchone()
+        return self._record(row) if row else None
 
     def runs(
         self, *, job_type: str | None = None, group: str | None = None, state: str | None = None
     ) -> list[RunRecord]:
+        """Returns the runs that have all that is given, oldest first."""
         wanted = {"job_type": job_type, "group_name": group, "state": state}
         wanted = {column: value for column, value in wanted.items() if value is not None}
         where = "".join(f" AND {column} = :{column}" for column in wanted)
         with self.database.read() as connection:
-            rows = connection.execute(f"SELECT * FROM runs WHERE 1{where} ORDER BY started, rowid", wanted).fetchall()
-        return [_record(row) for row in rows]
+            query = f"{self._select_runs()} WHERE 1{where} ORDER BY started, rowid"
+            rows = connection.execute(query, wanted).fetchall()
+        return self._records(rows)
+
+    def _select_runs(self) -> str:
+        return f"SELECT *, {self.database.is_sound('runs')} AS is_sound FROM runs"
+
+    def _records(self, rows: Iterable[Row]) -> list[RunRecord]:
+        return [record for row in rows if (record := self._record(row)) is not None]
+
+    def _record(self, row: Row) -> RunRecord | None:
+        """Returns the record of a run's row with `is_sound`; None, reported, where the row is damaged."""
+        values = {field.name: row[_COLUMNS.get(field.name, field.name)] for field in fields(RunRecord)}
+        try:
+            if not row["is_sound"]:
+                raise ValueError
+            for name, kind in (("config", dict), ("summary", dict), ("tags", list)):
+                values[name] = decode(values[name])
+                if not isinstance(values[name], kind):
+                    raise ValueError
+        except ValueError:
+            self.database.report_damage(f"the row of run {row['id']} is damaged")
+            return None
+        return RunRecord(**values)
 
     def history(self, run_id: str, *, start: int = -(1 << 62)) -> list[dict[str, float]]:
-        """See `Tracker`; from step `start` on. Raises NotFound if there is no such run."""
+        """Returns a run's points in order of step, from `start` on. Raises NotFound if there is no such run."""
         with self.database.read() as connection:
             _check_run(connection, run_id)
-            query = "SELECT step, point FROM history WHERE run = ? AND step >= ? ORDER BY step"
-            return [{"step": step, **decode(point)} for step, point in connection.execute(query, (run_id, start))]
+            sound = self.database.is_sound("history")
+            query = f"SELECT step, point, {sound} FROM history WHERE run = ? AND step >= ? ORDER BY step"
+            rows = connection.execute(query, (run_id, start)).fetchall()
+        points = []
+        for step, point, is_sound in rows:
+            try:
+                if not is_sound:
+                    raise ValueError
+                points.append({"step": step, **decode(point)})
+            except (ValueError, TypeError):
+                self.database.report_damage(f"step {step} of run {run_id} is damaged")
+        return points
 
     def media(self, run_id: str) -> list[Media]:
-        """What a run logged to look at, by key."""
+        """Returns what a run logged to look at, by key."""
         if not self.database.has("media"):
             return []
         with self.database.read() as connection:
-            rows = connection.execute("SELECT * FROM media WHERE run = ? ORDER BY key", (run_id,)).fetchall()
-        return [
-            Media(
-                row["key"],
-                row["kind"],
-                decode(row["content"]),
-                None if row["md5"] is None else ArtifactFile(row["size"], row["md5"]),
-            )
-            for row in rows
-        ]
+            sound = self.database.is_sound("media")
+            query = f"SELECT *, {sound} AS is_sound FROM media WHERE run = ? ORDER BY key"
+            rows = connection.execute(query, (run_id,)).fetchall()
+        found = []
+        for row in rows:
+            try:
+                if not row["is_sound"]:
+                    raise ValueError
+                file = None if row["md5"] is None else ArtifactFile(row["size"], row["md5"])
+                found.append(Media(row["key"], row["kind"], decode(row["content"]), file))
+            except ValueError:
+                self.database.report_damage(f"{row['kind']} {row['key']} of run {run_id} is damaged")
+        return found
 
     def adopt_run(self, record: RunRecord, history: Iterable[Mapping[str, float]]) -> None:
         """Takes over a run as another store kept it; one that is here with this id is replaced, not its edges."""
@@ -183,7 +224,11 @@ class Store(Tracker):
                 (record.id, int(point["step"]), encode({k: v for k, v in point.items() if k != "step"}, "the metrics"))
                 for point in history
             ]
-            connection.executemany("INSERT INTO history VALUES (?, ?, ?)", points)
+            connection.executemany("INSERT INTO history (run, step, point) VALUES (?, ?, ?)", points)
+
+    def temporary_directory(self) -> StagingDirectory:
+        """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
+        return StagingDirectory(self.blobs.scratch)
 
     # ---- artifacts
 
@@ -205,139 +250,91 @@ class Store(Tracker):
                     continue
                 check_type(connection, draft)
                 id = insert_version(connection, draft, put, metadata, wanted=artifact.version)
-                for alias in aliases:
-                    connection.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (draft.name, alias, id))
-                return self.load(connection, [id])[0]
+                move_aliases(connection, draft.name, aliases, id)
+                return self._versions.load(connection, [id])[id]
 
     def adopt_edge(self, kind: str, run_id: str, artifact: StoredArtifact) -> None:
-        """Records that a run logged or used a version, as another store did."""
+        """Records that a run `logged` or `used` a version, as another store did."""
         with self.database.write() as connection:
-            query = "SELECT id FROM versions WHERE name = ? AND digest = ?"
-            id = connection.execute(query, (artifact.name, artifact.digest)).fetchone()[0]
-            add_edge(connection, kind, run_id, id, heartbeat=False)
+            add_edge(connection, kind, run_id, row_id(connection, artifact), heartbeat=False)
 
     def edges(self, run_id: str) -> list[tuple[str, StoredArtifact]]:
-        """What a run logged and used, as (`logged` or `used`, version), in the order in which it did."""
-        with self.database.read() as connection:
-            rows = connection.execute(
-                "SELECT kind, artifact FROM edges WHERE run = ? ORDER BY rowid", (run_id,)
-            ).fetchall()
-            artifacts = self.load(connection, [row["artifact"] for row in rows])
-        return [(row["kind"], artifact) for row, artifact in zip(rows, artifacts, strict=True)]
+        """Returns what a run logged and used, as (`logged` or `used`, version), in the order in which it did."""
+        return self._versions.edges(run_id)
 
     def artifact(self, ref: str) -> StoredArtifact:
-        """See `Tracker`; a name goes before a digest prefix of the same letters.
+        """Returns the version that a reference names; a name goes before a digest prefix of the same letters.
 
         Raises NotFound, naming what there is, and TrackingError for a prefix that several versions share.
         """
-        name, colon, alias = ref.partition(":")
-        with self.database.read() as connection:
-            known = connection.execute("SELECT 1 FROM collections WHERE name = ?", (name,)).fetchone()
-            if not known and not colon and re.fullmatch(rf"[0-9a-fA-F]{{{MIN_PREFIX},32}}", ref):
-                return self._by_digest(connection, ref)
-            if not known:
-                raise _unknown_name(connection, ref, name)
-            alias = alias if colon else "latest"
-            if number := re.fullmatch(r"v(\d{1,18})", alias):
-                query, key = "SELECT id FROM versions WHERE name = ? AND version = ?", int(number[1])
-            else:
-                query, key = "SELECT artifact FROM aliases WHERE name = ? AND alias = ?", alias  # type: ignore[assignment]
-            row = connection.execute(query, (name, key)).fetchone()
-            if not row:
-                raise _unknown_alias(connection, ref, name)
-            return self.load(connection, [row[0]])[0]
+        return self._versions.get(ref)
 
     def artifacts(self, name: str = "*", *, type: str | None = None) -> list[Artifact]:
+        """Returns every version whose name matches the glob, by name and version."""
         return [*self.versions(name, type=type)]
 
     def versions(self, name: str = "*", *, type: str | None = None) -> list[StoredArtifact]:
-        """`artifacts`, each known to be this backend's: with its size and the time it was made."""
+        """Returns what `artifacts` does, as this backend's class: with the size and the time of creation."""
+        return self._versions.matching(name, type=type)
+
+    def version_rows(self) -> list[tuple[int, str, int]]:
+        """Returns the row id, name and number of every version, damaged or not."""
         with self.database.read() as connection:
-            query = (
-                "SELECT v.id, v.name FROM versions v JOIN collections c USING (name) WHERE ?1 IS NULL OR c.type = ?1"
-            )
-            rows = connection.execute(query + " ORDER BY v.name, v.version", (type,)).fetchall()
-            return self.load(connection, [row["id"] for row in rows if fnmatchcase(row["name"], name)])
+            return [tuple(row) for row in connection.execute("SELECT id, name, version FROM versions")]
+
+    def undecodable_rows(self) -> list[tuple[str, str, str]]:
+        """Returns the table, the name and the fault of each row that holds what was never written there."""
+        found = []
+        with self.database.read() as connection:
+            for table, (name, columns) in _JSON_COLUMNS.items():
+                if self.database.has(table):
+                    for row in connection.execute(f"SELECT {name} AS name, {', '.join(columns)} FROM {table}"):
+                        found += [(table, str(row["name"]), fault) for c in columns if (fault := _fault(row[c], c))]
+        return found
 
     def logged_by(self, artifact: Artifact) -> list[RunRecord]:
-        """The runs that logged this version, in the order in which they did."""
-        return self._runs_of("logged", artifact)
+        """Returns the runs that logged this version, in the order in which they did."""
+        return self._records(self._versions.run_rows("logged", artifact))
 
     def used_by(self, artifact: Artifact) -> list[RunRecord]:
-        """The runs that used this version, in the order in which they did."""
-        return self._runs_of("used", artifact)
+        """Returns the runs that used this version, in the order in which they did."""
+        return self._records(self._versions.run_rows("used", artifact))
 
     def inputs(self, run_id: str) -> list[Artifact]:
-        """The versions a run used, in order of use. Raises NotFound if there is no such run."""
+        """Returns the versions a run used, in order of use. Raises NotFound if there is no such run."""
         return self._artifacts_of("used", run_id)
 
     def outputs(self, run_id: str) -> list[Artifact]:
-        """The versions a run logged, in the order it did. Raises NotFound if there is no such run."""
+        """Returns the versions a run logged, in the order it did. Raises NotFound if there is no such run."""
         return self._artifacts_of("logged", run_id)
-
-    def _runs_of(self, kind: str, artifact: Artifact) -> list[RunRecord]:
-        query = (
-            "SELECT r.* FROM runs r JOIN edges e ON e.run = r.id JOIN versions v ON e.artifact = v.id "
-            "WHERE e.kind = ? AND v.name = ? AND v.digest = ? ORDER BY e.rowid"
-        )
-        with self.database.read() as connection:
-            return [_record(row) for row in connection.execute(query, (kind, artifact.name, artifact.digest))]
 
     def _artifacts_of(self, kind: str, run_id: str) -> list[Artifact]:
         with self.database.read() as connection:
             _check_run(connection, run_id)
-            query = "SELECT artifact FROM edges WHERE kind = ? AND run = ? ORDER BY rowid"
-            return [*self.load(connection, [row[0] for row in connection.execute(query, (kind, run_id))])]
-
-    def _by_digest(self, connection: Connection, prefix: str) -> StoredArtifact:
-        query = "SELECT id, name, version, digest FROM versions WHERE digest GLOB ? ORDER BY name, version"
-        rows = connection.execute(query, (prefix.lower() + "*",)).fetchall()
-        if not rows:
-            raise NotFound(f"no artifact is named {prefix}, and no digest starts so; see `python -m tracking ls`")
-        if len(rows) > 1:
-            matches = ", ".join(f"{row['name']}:v{row['version']} ({row['digest']})" for row in rows)
-            raise TrackingError(f"digest prefix {prefix} fits several versions, name one of them: {matches}")
-        return self.load(connection, [rows[0]["id"]])[0]
-
-    def load(self, connection: Connection, ids: list[int]) -> list[StoredArtifact]:
-        """The versions with these row ids, in that order."""
-        among = encode(ids, "row ids")
-        query = (
-            "SELECT v.*, c.type FROM versions v JOIN collections c USING (name) "
-            "WHERE v.id IN (SELECT value FROM json_each(?))"
-        )
-        found = {
-            row["id"]: StoredArtifact(
-                name=row["name"],
-                type=row["type"],
-                version=row["version"],
-                digest=row["digest"],
-                aliases=[],
-                metadata=decode(row["metadata"]),
-                files={},
-                created=row["created"],
-                blobs=self.blobs,
-            )
-            for row in connection.execute(query, (among,))
-        }
-        query = "SELECT * FROM files WHERE artifact IN (SELECT value FROM json_each(?)) ORDER BY artifact, name"
-        for row in connection.execute(query, (among,)):
-            found[row["artifact"]].files[row["name"]] = ArtifactFile(row["size"], row["md5"])
-        query = "SELECT artifact, alias FROM aliases WHERE artifact IN (SELECT value FROM json_each(?))"
-        for row in connection.execute(query + " ORDER BY alias != 'latest', alias", (among,)):
-            found[row["artifact"]].aliases.append(row["alias"])
-        return [found[id] for id in ids]
+        return [artifact for edge, artifact in self._versions.edges(run_id) if edge == kind]
 
 
 # ---- rows
 
+# The columns that hold JSON, and an expression that names a row of the table.
+_JSON_COLUMNS = {
+    "runs": ("id", ("config", "summary", "tags")),
+    "history": ("run || ' step ' || step", ("point",)),
+    "versions": ("name || ':v' || version", ("metadata",)),
+    "media": ("run || ' ' || key", ("content",)),
+}
 
-def _record(row: Row) -> RunRecord:
-    values = dict(row)
-    values["group"] = values.pop("group_name")
-    for column in ("config", "summary", "tags"):
-        values[column] = decode(values[column])
-    return RunRecord(**values)
+
+def _fault(text: Any, column: str) -> str | None:
+    try:
+        value = decode(text)
+    except ValueError as error:
+        return f"{column} is no JSON ({error})"
+    wanted = list if column == "tags" else dict
+    return None if isinstance(value, wanted) else f"{column} is no {wanted.__name__}"
+
+
+_COLUMNS = {"group": "group_name"}  # of a record's fields that have another name in the table
 
 
 def _put_run(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -349,33 +346,19 @@ def _put_run(connection: Connection, values: Mapping[str, Any]) -> None:
     )
 
 
-def _check_free(record: RunRecord) -> None:
-    mine = record.host == socket.gethostname() and record.pid == os.getpid()
-    if mine or not is_alive(record, stale_after=TAKEOVER_AFTER):
+def _check_free(row: Row) -> None:
+    """Raises TrackingError while another living process runs the run of a row, which may be damaged elsewhere."""
+    id, state, host, pid, heartbeat = (row[column] for column in ("id", "state", "host", "pid", "heartbeat"))
+    mine = (host, pid) == (socket.gethostname(), os.getpid())
+    if mine or not isinstance(pid, int) or not isinstance(heartbeat, float):
         return
-    raise TrackingError(
-        f"run {record.id} is being run now by process {record.pid} on {record.host} (last sign of life "
-        f"{max(0.0, time.time() - record.heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
-    )
+    if is_alive_process(state, host, pid, heartbeat, stale_after=TAKEOVER_AFTER):
+        raise TrackingError(
+            f"run {id} is being run now by process {pid} on {host} (last sign of life "
+            f"{max(0.0, time.time() - heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
+        )
 
 
 def _check_run(connection: Connection, run_id: str) -> None:
     if not connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone():
         raise NotFound(f"no run has the id {run_id}; see `python -m tracking ls --runs`")
-
-
-def _unknown_name(connection: Connection, ref: str, name: str) -> NotFound:
-    names = [row[0] for row in connection.execute("SELECT name FROM collections")]
-    close = get_close_matches(name, names)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return NotFound(
-        f"no artifact {ref!r}: {hint}expected name:alias, name:vN, or at least {MIN_PREFIX} hex digits of a digest; "
-        "see `python -m tracking ls`"
-    )
-
-
-def _unknown_alias(connection: Connection, ref: str, name: str) -> NotFound:
-    aliases = [row[0] for row in connection.execute("SELECT alias FROM aliases WHERE name = ? ORDER BY alias", (name,))]
-    last = connection.execute("SELECT max(version) FROM versions WHERE name = ?", (name,)).fetchone()[0]
-    versions = "v0" if not last else f"v0 to v{last}"
-    return NotFound(f"no artifact {ref!r}: {name} has versions {versions} and aliases {', '.join(aliases)}")

@@ -1,9 +1,10 @@
-"""Checking a store against its digests, and collecting the files that no version names."""
+"""Checks a store against its digests, and collects the files that no version names."""
 
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from tracking.artifact import StoredArtifact
 from tracking.blobs import age
@@ -14,7 +15,7 @@ from tracking.store import Store
 
 @dataclass
 class Problem:
-    """Something in a store that is not what was logged. `file` is None where it concerns no single file."""
+    """Names something in a store that is not what was logged. `file` is None where it concerns no single file."""
 
     artifact: str | None
     file: str | None
@@ -26,7 +27,7 @@ class Problem:
 
 @dataclass
 class Verification:
-    """What `verify` read and what it found wrong."""
+    """Holds how much `verify` read and what it found wrong."""
 
     artifacts: int = 0
     files: int = 0
@@ -36,7 +37,7 @@ class Verification:
 
 @dataclass
 class Collection:
-    """What `collect` removed: temporary files of dead writers, blobs that no version names, and their bytes."""
+    """Counts what `collect` removed: temporary files of dead writers, blobs that no version names, and their bytes."""
 
     temporary: int = 0
     blobs: int = 0
@@ -44,17 +45,23 @@ class Collection:
 
 
 def verify(store: Store, advance: Callable[[int, int], None] = lambda done, total: None) -> Verification:
-    """Hashes every file of every version and recomputes every digest; damage is reported, never raised.
+    """Hashes every file of every version and checks every digest, row and edge; damage is reported, never raised.
 
     `advance(done, total)` is called with bytes as the work goes on.
     """
     result = Verification(problems=[Problem(None, None, f"store.db: {text}") for text in store.database.damage()])
     try:
-        artifacts = store.versions()
-    except TrackingError as error:
+        _verify_artifacts(store, result, advance)
+        _verify_rows(store, result)
+        _verify_edges(store, result)
+    except (TrackingError, ValueError, TypeError) as error:
         if not result.problems:
-            result.problems.append(Problem(None, None, str(error)))
-        return result
+            result.problems.append(Problem(None, None, f"store.db: {error}"))
+    return result
+
+
+def _verify_artifacts(store: Store, result: Verification, advance: Callable[[int, int], None]) -> None:
+    artifacts = store.versions()
     total = sum({file.md5: file.size for artifact in artifacts for file in artifact.files.values()}.values())
     read: dict[str, ArtifactFile | str] = {}  # a blob that several versions share is read once
     for artifact in artifacts:
@@ -74,7 +81,42 @@ def verify(store: Store, advance: Callable[[int, int], None] = lambda done, tota
                 result.problems.append(Problem(artifact.ref, name, found))
             elif found != expected:
                 result.problems.append(Problem(artifact.ref, name, f"altered: {expected} was logged, {found} is there"))
-    return result
+
+
+def _verify_rows(store: Store, result: Verification) -> None:
+    """Adds the rows whose checksum does not fit, and those that fit but hold what cannot be decoded."""
+    refs: dict[Any, str] = {row_id: f"{name}:v{version}" for row_id, name, version in store.version_rows()}
+    seen = {problem.artifact for problem in result.problems}
+    for table, key in store.database.damaged_rows():
+        named = ", ".join(f"{column} {value}" for column, value in key.items())
+        ref = refs.get(key.get("id", key.get("artifact"))) if table in ("versions", "files") else None
+        if ref is None:
+            text = f"store.db: {table}: the row of {named} was altered: its checksum does not fit"
+            result.problems.append(Problem(None, None, text))
+        elif ref not in seen:  # else its content has shown it
+            text = "altered: its row in store.db no longer has the checksum it was written with"
+            result.problems.append(Problem(ref, key.get("name"), text))
+    seen |= {problem.artifact for problem in result.problems}
+    for table, name, text in store.undecodable_rows():
+        if table != "versions":
+            result.problems.append(Problem(None, None, f"store.db: {table}: {name}: {text}"))
+        elif name not in seen:
+            result.problems.append(Problem(name, None, f"altered: its metadata in store.db: {text}"))
+
+
+def _verify_edges(store: Store, result: Verification) -> None:
+    """Adds the runs whose edges are others than were recorded, and the artifacts whose named inputs no run used."""
+    for run in store.database.runs_with_other_edges():
+        text = f"run {run}: its edges in store.db are not those that were recorded: some are lost, or were added"
+        result.problems.append(Problem(None, None, text))
+    for artifact in store.versions():
+        inputs = artifact.metadata.get("inputs")
+        makers = store.logged_by(artifact) if isinstance(inputs, dict) else []
+        used = {used.digest for maker in makers for used in store.inputs(maker.id)}
+        for name, digest in inputs.items() if makers and isinstance(inputs, dict) else ():
+            if digest not in used:
+                text = f"its metadata names the input {name} ({digest}), and no run that logged it has the edge"
+                result.problems.append(Problem(artifact.ref, None, text))
 
 
 def _read(artifact: StoredArtifact, expected: ArtifactFile) -> ArtifactFile | str:

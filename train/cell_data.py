@@ -2,7 +2,6 @@
 
 import functools
 import json
-import tempfile
 import threading
 import uuid
 from dataclasses import dataclass
@@ -124,8 +123,8 @@ def log_data(record: dict[str, Any], tracker: Tracker, group: str | None = None)
             return artifact
     # Two cells may come here at once: each logs by a run of its own, and the same content is one version.
     run_id = f"{name}-{identity_hash(record)}-{uuid.uuid4().hex[:6]}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "data.json"
+    with tracker.temporary_directory() as folder:
+        path = folder / "data.json"
         path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
         tags = [record["dataset"]]
         with tracker.start_run(run_id, job_type="data", name=name, group=group, tags=tags, config=record) as run:

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -77,9 +76,9 @@ def train(
             state = training.fit(checkpoint, directory, run, stop)
             params = hosts.whole(state.params)
             draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
-            with tempfile.TemporaryDirectory() as folder:
+            with tracker.temporary_directory() as folder:
                 if hosts.first():
-                    draft = model_artifact(Path(folder), cell_name(config), size, params, data.vocabulary, identity)
+                    draft = model_artifact(folder, cell_name(config), size, params, data.vocabulary, identity)
                 model = run.log_artifact(draft)
             stop.received = hosts.agreed(stop.received)
         if stop.received:  # too late to stop anything here, but whoever sent it wants nothing more to start

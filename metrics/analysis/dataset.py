@@ -216,30 +216,48 @@ def _analyse_size(
     `rows` are the examples to show, None if they are yet to be chosen; `computed` are results by scores that no context
     changes, from another context, if there was one. Returns what the size gives, and its results by those scores.
     """
-    grid, execution = dataset.grid, dataset.execution
-    size, larger, smallest = grid.sizes[place], grid.sizes[place + 1 :], place == 0
-    scored = SizeScores(size, larger, uncertainties(size, config))
-    margins = scored.scores["margin"]
-    shown = outcomes(grid, margins, config) if smallest else None
-    rows = shown_rows(grid, margins) if rows is None else rows
-    ranked = bool(larger) or smallest  # the largest of several sizes defers to none, so its ranks are not shown
-    result = analyse_size(scored, rows if ranked else None, dataset.resampling, execution, computed)
-    orders = result.margin_orders
+    found = _analyse_scores(dataset, place, config, rows, computed)
+    result, orders = found.result, found.result.margin_orders
+    churning, parallel_map = dataset.churning, dataset.execution.parallel_map
     part = _SizePart(
-        pairs=_pairs(dataset, scored, result, config.confidence),
+        pairs=_pairs(dataset, result, config.confidence),
         percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
-        churn=ranked_churn(dataset.churning, size, orders, execution.parallel_map) if dataset.churning else None,
-        rows=rows,
-        notes=_missing_scores(scored),
-        buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if smallest else None,
-        outcomes=shown,
+        churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map) if churning is not None else None,
+        rows=found.rows,
+        notes=found.notes,
+        buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if place == 0 else None,
+        outcomes=found.outcomes,
     )
-    if dataset.watch is not None:
-        dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
     return part, {score: one for score, one in result.scores.items() if score not in CONTEXT_SCORES}
 
 
-def _pairs(dataset: _Dataset, scored: SizeScores, result: SizeResult, confidence: float) -> list[SizePair]:
+@dataclass
+class _FromScores:
+    """Holds what is computed from a size's scores, which are dropped then: they are most of what is in memory."""
+
+    result: SizeResult
+    rows: np.ndarray  # [m]
+    outcomes: Outcomes | None  # of the smallest size
+    notes: list[str]
+
+
+def _analyse_scores(
+    dataset: _Dataset, place: int, config: Metrics, rows: np.ndarray | None, computed: Mapping[str, ScoreResult]
+) -> _FromScores:
+    """Computes a size's scores and what needs them, and shows them to whoever watches; arguments as `_analyse_size`."""
+    grid, size, larger = dataset.grid, dataset.grid.sizes[place], dataset.grid.sizes[place + 1 :]
+    scored = SizeScores(size, larger, uncertainties(size, config))
+    margins = scored.scores["margin"]
+    shown = outcomes(grid, margins, config) if place == 0 else None
+    rows = shown_rows(grid, margins) if rows is None else rows
+    ranked = bool(larger) or place == 0  # the largest of several sizes defers to none, so its ranks are not shown
+    result = analyse_size(scored, rows if ranked else None, dataset.resampling, dataset.execution, computed)
+    if dataset.watch is not None:
+        dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
+    return _FromScores(result, rows, shown, _missing_scores(scored))
+
+
+def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[SizePair]:
     """Estimates what is said of the pairs of a size and each larger one; none of the largest."""
     samples = result.samples
     if samples is None:
@@ -252,7 +270,7 @@ def _pairs(dataset: _Dataset, scored: SizeScores, result: SizeResult, confidence
             dataset.quality,
             confidence,
         )
-        for large in scored.larger
+        for large in samples.larger
     ]
 
 

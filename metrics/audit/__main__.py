@@ -1,4 +1,4 @@
-"""python -m metrics.audit paper, or python -m metrics.audit DIR: the relations that tables of this kind must keep.
+"""Checks the relations that tables of this kind must keep: python -m metrics.audit paper, or metrics.audit DIR.
 
 `paper` checks the published Tables 1-3 (Narayan et al. 2022, shipped with Edgewise), each number ± half a unit of its
 last digit. DIR checks a metrics output directory (metrics.out) at full precision.
@@ -15,7 +15,7 @@ from metrics.audit.finding import as_json, as_text, violated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints every finding; the exit status is in `--help`."""
+    """Prints every finding and returns the exit status that `--help` explains."""
     options = _parser().parse_args(arguments)
     try:
         if options.what == "paper":

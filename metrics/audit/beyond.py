@@ -1,4 +1,4 @@
-"""The relations that the tables past the paper's must keep, among themselves and with Tables 1 and 3."""
+"""Checks the relations that the tables past the paper's must keep, among themselves and with Tables 1 and 3."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
-    """Every check on `summary.json`'s `beyond`; none if it was left out (metrics.beyond=false)."""
+    """Yields every check on `summary.json`'s `beyond`; none if it was left out (metrics.beyond=false)."""
     tables = {name: table["rows"] for name, table in summary["beyond"].items()}
     for name, rows in tables.items():
         yield same_rows(directory, name, rows)
@@ -30,44 +30,46 @@ def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findin
 
 
 def _cells(summary: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
-    """(table, dataset, context, small, large, score) -> mean of Tables 1 and 3, points."""
+    """Returns the means of Tables 1 and 3, in points, by (table, dataset, context, small, large, score)."""
     cells: dict[tuple[str, ...], float] = {}
     for table in ("table1", "table3"):
         for row in summary["tables"][table]:
-            own = summary["datasets"][row["dataset"]]["context"]
-            # churn is the same in both contexts; what is not stands in a table of its own
-            for context in ("gold", "self") if own else ("",):
+            has_contexts = summary["datasets"][row["dataset"]]["context"]
+            # Churn is the same in both contexts; scores that differ are read from `contexts` below.
+            for context in ("gold", "self") if has_contexts else ("",):
                 cells[table, row["dataset"], context, row["small"], row["large"], row["score"]] = row["mean"]
     for row in summary["tables"].get("contexts", []):
-        cells[f"table{row['table']}", *_pair(row), row["score"]] = row["mean"]
+        cells[f"table{row['table']}", *_pair_key(row), row["score"]] = row["mean"]
     return cells
 
 
-def _number(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _pair(row: Row) -> tuple[str, ...]:
+def _pair_key(row: Row) -> tuple[str, ...]:
+    """Returns what names a pair of sizes in a context."""
     return row["dataset"], row["context"], row["small"], row["large"]
 
 
-def _off(differences: Sequence[float]) -> float:
-    """The largest difference, in points, as a fraction; numbers that aren't there are left out."""
+def _largest_difference(differences: Sequence[float]) -> float:
+    """Returns the largest of some differences in points, as a fraction; numbers that aren't there are left out."""
     return max((abs(one) for one in differences if not math.isnan(one)), default=0.0) / 100
 
 
 def _intervals(name: str, rows: Sequence[Row]) -> Iterator[Finding]:
     wrong = [
-        _number(row[key]) - _number(row[key.replace("_ci_low", "_ci_high")])
+        _or_nan(row[key]) - _or_nan(row[key.replace("_ci_low", "_ci_high")])
         for row in rows
         for key in row
         if key.endswith("_ci_low")
     ]
     if wrong:
-        yield checked("Intervals", "ci_low ≤ ci_high", f"{name}, {len(wrong)} intervals", _most(wrong))
+        yield checked("Intervals", "ci_low ≤ ci_high", f"{name}, {len(wrong)} intervals", _largest_excess(wrong))
 
 
-def _most(values: Sequence[float]) -> float:
+def _largest_excess(values: Sequence[float]) -> float:
+    """Returns the largest value; those that are not there are left out."""
     return max((one for one in values if not math.isnan(one)), default=0.0)
 
 
@@ -76,46 +78,48 @@ def _deferral_quality(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float
         return
     gains, shares, apgr = [], [], []
     for row in rows:
-        gain, room = row["area"] - row["random_area"], _number(row["perfect_area"]) - row["random_area"]
-        gains.append(gain - cells["table3", *_pair(row), row["score"]])
-        share = _number(row["share_of_perfect"])
+        gain, room = row["area"] - row["random_area"], _or_nan(row["perfect_area"]) - row["random_area"]
+        gains.append(gain - cells["table3", *_pair_key(row), row["score"]])
+        share = _or_nan(row["share_of_perfect"])
         shares.append(max(abs(share) - 100, abs(share * room / 100 - gain)))
         if row["apgr"] is not None:
             apgr.append((row["apgr"] - 0.5) * row["gap"] - gain)
     where = f"deferral_quality, {len(rows)} rows"
-    yield checked("Area and Table 3", "area under the curve = Table 3 + (a + b)/2", where, _off(gains))
+    yield checked("Area and Table 3", "area under the curve = Table 3 + (a + b)/2", where, _largest_difference(gains))
     yield checked(
         "Share of the perfect router",
         "within ±100 %, and share × the perfect router's gain is the score's",
         where,
-        _most(shares) / 100,
+        _largest_excess(shares) / 100,
     )
-    yield checked("APGR", "1/2 + Table 3 / (b - a)", where, _off(apgr))
+    yield checked("APGR", "1/2 + Table 3 / (b - a)", where, _largest_difference(apgr))
 
 
 def _score_comparison(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
     if not rows:
         return
-    off = [
+    differences = [
         row["difference"]
-        - cells[row["table"], *_pair(row), row["score"]]
-        + cells[row["table"], *_pair(row), row["other"]]
+        - cells[row["table"], *_pair_key(row), row["score"]]
+        + cells[row["table"], *_pair_key(row), row["other"]]
         for row in rows
     ]
     where = f"score_comparison, {len(rows)} rows"
-    yield checked("Paired differences", "one score's cell minus another's", where, _off(off))
+    yield checked("Paired differences", "one score's cell minus another's", where, _largest_difference(differences))
     yield checked("Holm", "p ≤ Holm's p", where, max(row["p"] - row["p_holm"] for row in rows))
-    smallest = {(*_pair(row), row["table"]): row for row in sorted(rows, key=lambda row: -row["p"])}
-    off = [row["p_holm"] - min(1.0, row["p"] * row["comparisons"]) for row in smallest.values()]
-    yield checked("Holm", "the smallest of m is multiplied by m", where, max(map(abs, off)))
+    smallest = {(*_pair_key(row), row["table"]): row for row in sorted(rows, key=lambda row: -row["p"])}
+    differences = [row["p_holm"] - min(1.0, row["p"] * row["comparisons"]) for row in smallest.values()]
+    yield checked("Holm", "the smallest of m is multiplied by m", where, max(map(abs, differences)))
 
 
 def _held_out(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
     if not rows:
         return
-    off = [row["peak"] - cells["table1", *_pair(row), row["score"]] for row in rows]
+    differences = [row["peak"] - cells["table1", *_pair_key(row), row["score"]] for row in rows]
     where = f"held_out_peak, {len(rows)} rows"
-    yield checked("Held-out peak and Table 1", "the peak beside it is Table 1's", where, _off(off))
+    yield checked(
+        "Held-out peak and Table 1", "the peak beside it is Table 1's", where, _largest_difference(differences)
+    )
     yield checked(
         "Random floor",
         "a random score's peak is largest between equally good models",
@@ -130,9 +134,12 @@ def _certified(rows: Sequence[Row], runs: Sequence[Row]) -> Iterator[Finding]:
     order = [max(row["deferred_least"] - row["deferred"], row["deferred"] - row["deferred_most"]) for row in rows]
     where = f"certified, {len(rows)} rows"
     yield checked("Certified deferral", "least ≤ mean ≤ most", where, max(order) / 100)
-    off = [row["large_accuracy"] - row["loss"] - row["accuracy"] for row in runs]
+    differences = [row["large_accuracy"] - row["loss"] - row["accuracy"] for row in runs]
     yield checked(
-        "Certified deferral", "accuracy = the larger model's - loss", f"certified_runs, {len(runs)} rows", _off(off)
+        "Certified deferral",
+        "accuracy = the larger model's - loss",
+        f"certified_runs, {len(runs)} rows",
+        _largest_difference(differences),
     )
     # the half that was looked at is a sample: a loss above ε there contradicts no certificate
     over = max(row["loss"] - row["epsilon"] for row in rows)
@@ -142,18 +149,18 @@ def _certified(rows: Sequence[Row], runs: Sequence[Row]) -> Iterator[Finding]:
 def _costs(rows: Sequence[Row], ensembles: Sequence[Row]) -> Iterator[Finding]:
     if rows:
         below = [
-            row["score_cost"] - _number(row[key]) for row in rows for key in ("half_cost", "matching_cost") if row[key]
+            row["score_cost"] - _or_nan(row[key]) for row in rows for key in ("half_cost", "matching_cost") if row[key]
         ]
         where = f"cost, {len(rows)} rows"
-        yield checked("Costs", "nothing costs less than the score it needs", where, _most(below) / 100)
+        yield checked("Costs", "nothing costs less than the score it needs", where, _largest_excess(below) / 100)
     if ensembles:
-        off = [row["switcher"] - row["ensemble"] - row["difference"] for row in ensembles]
-        off += [row["difference"] for row in ensembles if row["members"] == 1]
+        differences = [row["switcher"] - row["ensemble"] - row["difference"] for row in ensembles]
+        differences += [row["difference"] for row in ensembles if row["members"] == 1]
         yield checked(
             "Ensembles",
             "an ensemble of one is the small model; the difference is the switcher minus the ensemble",
             f"ensembles, {len(ensembles)} rows",
-            _off(off),
+            _largest_difference(differences),
         )
 
 
@@ -163,22 +170,29 @@ def _learned(
     quality: Sequence[Row],
     cells: Mapping[tuple[str, ...], float],
 ) -> Iterator[Finding]:
-    ceiling = {_pair(row): _number(row["perfect_area"]) - row["random_area"] for row in quality}
+    ceiling = {_pair_key(row): _or_nan(row["perfect_area"]) - row["random_area"] for row in quality}
     beaten = "no score's Table 3 is above the perfect router's"
     if post_hoc:
         where = f"post_hoc, {len(post_hoc)} rows"
-        off = [row["table3"] - cells["table3", *_pair(row), "margin"] for row in post_hoc if row["score"] == "margin"]
-        off += [row["table3"] - ceiling[_pair(row)] for row in post_hoc if row["score"] == "perfect"]
-        yield checked("Post-hoc and its ends", "the margin's row and the perfect router's are theirs", where, _off(off))
-        above = [abs(row["table3"]) - ceiling[_pair(row)] for row in post_hoc]
-        yield checked("No score beats the perfect router", beaten, where, _most(above) / 100)
+        differences = [
+            row["table3"] - cells["table3", *_pair_key(row), "margin"] for row in post_hoc if row["score"] == "margin"
+        ]
+        differences += [row["table3"] - ceiling[_pair_key(row)] for row in post_hoc if row["score"] == "perfect"]
+        yield checked(
+            "Post-hoc and its ends",
+            "the margin's row and the perfect router's are theirs",
+            where,
+            _largest_difference(differences),
+        )
+        above = [abs(row["table3"]) - ceiling[_pair_key(row)] for row in post_hoc]
+        yield checked("No score beats the perfect router", beaten, where, _largest_excess(above) / 100)
     if tokens:
         where = f"token_quantiles, {len(tokens)} rows"
         means = [row for row in tokens if row["quantile"] == "mean" and row["measure"] != "log_prob"]
-        off = [row["table3"] - cells["table3", *_pair(row), row["measure"]] for row in means]
-        yield checked("Mean over tokens", "the mean's row is Table 3's", where, _off(off))
-        above = [abs(row["table3"]) - ceiling[_pair(row)] for row in tokens]
-        yield checked("No score beats the perfect router", beaten, where, _most(above) / 100)
+        differences = [row["table3"] - cells["table3", *_pair_key(row), row["measure"]] for row in means]
+        yield checked("Mean over tokens", "the mean's row is Table 3's", where, _largest_difference(differences))
+        above = [abs(row["table3"]) - ceiling[_pair_key(row)] for row in tokens]
+        yield checked("No score beats the perfect router", beaten, where, _largest_excess(above) / 100)
 
 
 def _selective(rows: Sequence[Row], runs: Sequence[Row]) -> Iterator[Finding]:
@@ -192,34 +206,43 @@ def _selective(rows: Sequence[Row], runs: Sequence[Row]) -> Iterator[Finding]:
             relation.append(row["augrc"] - 100 * augrc)
         order += [-row["e_aurc"], row["e_aurc"] - row["aurc"], 50 * err * err - row["augrc"]]
     where = f"selective_runs, {len(runs)} rows"
-    yield checked("AUGRC and AUROC", "AUGRC = (1 - AUROC) acc (1 - acc) + (1 - acc)²/2", where, _off(relation))
+    yield checked(
+        "AUGRC and AUROC", "AUGRC = (1 - AUROC) acc (1 - acc) + (1 - acc)²/2", where, _largest_difference(relation)
+    )
     yield checked("Selective risks", "0 ≤ E-AURC ≤ AURC, and AUGRC ≥ (1 - acc)²/2", where, max(order) / 100)
     grouped: dict[tuple[str, ...], list[Row]] = {}
     for row in runs:
         grouped.setdefault((row["dataset"], row["context"], row["size"], row["score"]), []).append(row)
-    off = [
-        row[key] - sum(one[key] for one in of) / len(of)
+    differences = [
+        row[key] - sum(one[key] for one in of_runs) / len(of_runs)
         for row in rows
-        for of in [grouped[row["dataset"], row["context"], row["size"], row["score"]]]
+        for of_runs in [grouped[row["dataset"], row["context"], row["size"], row["score"]]]
         for key in ("error", "aurc", "e_aurc", "augrc")
     ]
-    yield checked("Selective means", "means over runs of each run's", f"selective, {len(rows)} rows", _off(off))
+    yield checked(
+        "Selective means",
+        "means over runs of each run's",
+        f"selective, {len(rows)} rows",
+        _largest_difference(differences),
+    )
 
 
 def _subgroups(rows: Sequence[Row]) -> Iterator[Finding]:
     if not rows:
         return
     where = f"subgroups, {len(rows)} rows"
-    off = [row["large_quality"] - row["small_quality"] - row["gain"] for row in rows]
-    yield checked("Subgroups", "gain = the larger model's quality minus the smaller's", where, _off(off))
+    differences = [row["large_quality"] - row["small_quality"] - row["gain"] for row in rows]
+    yield checked(
+        "Subgroups", "gain = the larger model's quality minus the smaller's", where, _largest_difference(differences)
+    )
     outside = [
-        max(_number(row["simultaneous_low"]) - row["gain"], row["gain"] - _number(row["simultaneous_high"]))
+        max(_or_nan(row["simultaneous_low"]) - row["gain"], row["gain"] - _or_nan(row["simultaneous_high"]))
         for row in rows
     ]
-    yield checked("Simultaneous intervals", "hold the gain", where, _most(outside) / 100)
+    yield checked("Simultaneous intervals", "hold the gain", where, _largest_excess(outside) / 100)
     contradicting = [
-        float((row["verdict"] == "helps") != (_number(row["simultaneous_low"]) > 0))
-        + float((row["verdict"] == "hurts") != (_number(row["simultaneous_high"]) < 0))
+        float((row["verdict"] == "helps") != (_or_nan(row["simultaneous_low"]) > 0))
+        + float((row["verdict"] == "hurts") != (_or_nan(row["simultaneous_high"]) < 0))
         for row in rows
     ]
     yield checked("Verdicts", "helps or hurts just where the simultaneous interval leaves 0", where, max(contradicting))

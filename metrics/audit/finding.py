@@ -1,4 +1,4 @@
-"""What one check of one relation found."""
+"""Holds what a check of one relation found, and writes findings as text and JSON."""
 
 import csv
 import math
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from metrics.tables.escape import text_of_spreadsheet
 
 # Sums of up to millions of counts, divided: far above float64's rounding and far below one example of 10 million.
 TOLERANCE = 1e-9
@@ -15,7 +17,7 @@ HOLDS, CANNOT, UNDECIDED = "holds", "cannot hold", "undecided"
 
 @dataclass
 class Finding:
-    """One relation on one group of cells: what is known, and by how much."""
+    """Holds one relation on one group of cells: whether it holds there, and by how much."""
 
     relation: str
     formula: str
@@ -27,7 +29,10 @@ class Finding:
 
 
 def checked(relation: str, formula: str, cells: str, excess: float, identity: bool = True) -> Finding:
-    """`excess` over the relation's edge; NaN, from a number that isn't there, decides nothing."""
+    """Returns the finding of a relation that holds where `excess`, the amount beyond its edge, is not above 0.
+
+    Up to TOLERANCE is taken for rounding. NaN, which comes of a number that isn't there, decides nothing.
+    """
     verdict = UNDECIDED if math.isnan(excess) else CANNOT if excess > TOLERANCE else HOLDS
     if math.isnan(excess):
         detail = "lacks a number"
@@ -37,11 +42,11 @@ def checked(relation: str, formula: str, cells: str, excess: float, identity: bo
 
 
 def same_rows(directory: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
-    """Whether a table's CSV holds the rows that summary.json does."""
+    """Checks that a table's CSV holds the rows that summary.json does."""
     with (directory / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     differing = abs(len(read) - len(rows)) + sum(
-        any(one[key] != ("" if value is None else str(value)) for key, value in other.items())
+        any(text_of_spreadsheet(one[key]) != ("" if value is None else str(value)) for key, value in other.items())
         for one, other in zip(read, rows, strict=False)
     )
     return checked(
@@ -53,12 +58,12 @@ def same_rows(directory: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def violated(findings: Iterable[Finding]) -> bool:
-    """Whether an identity, not merely a claim, can't hold."""
+    """Tells whether an identity, not merely a claim, is violated."""
     return any(one.identity and one.verdict == CANNOT for one in findings)
 
 
 def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """What isn't finite is null."""
+    """Returns the findings for JSON; a number that isn't finite becomes null."""
     return [
         {**asdict(one), "by": None if one.by is None or not math.isfinite(one.by) else float(one.by)}
         for one in findings
@@ -66,18 +71,18 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """Relation by relation; what holds is told cell by cell only where that is a few lines."""
+    """Writes the findings relation by relation; cells where it holds are listed only if there are at most ten."""
     blocks = []
     for relation in dict.fromkeys(one.relation for one in findings):
-        of = [one for one in findings if one.relation == relation]
-        counts = {verdict: sum(one.verdict == verdict for one in of) for verdict in (HOLDS, CANNOT, UNDECIDED)}
+        group = [one for one in findings if one.relation == relation]
+        counts = {verdict: sum(one.verdict == verdict for one in group) for verdict in (HOLDS, CANNOT, UNDECIDED)}
         lines = [
-            f"{relation}{'' if of[0].identity else ' (a claim, no identity)'}",
-            f"  {of[0].formula}",
+            f"{relation}{'' if group[0].identity else ' (a claim, no identity)'}",
+            f"  {group[0].formula}",
             "  " + ", ".join(f"{verdict}: {count}" for verdict, count in counts.items() if count),
         ]
-        for one in of:
-            if len(of) <= 10 or one.verdict != HOLDS:
+        for one in group:
+            if len(group) <= 10 or one.verdict != HOLDS:
                 lines.append(f"  - {one.cells}: {one.verdict}. {one.detail}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)

@@ -1,4 +1,4 @@
-"""The same relations on a metrics output directory, at full precision: there an identity that fails is an error."""
+"""Checks the relations on a metrics output directory at full precision: there an identity that fails is an error."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from metrics.audit.beyond import audit_beyond
 from metrics.audit.finding import Finding, checked, same_rows
 from metrics.statistics.churn import BUCKETS
@@ -19,9 +19,9 @@ _STEP = 0.01  # of the stored curves
 
 
 def audit_output(directory: Path) -> list[Finding]:
-    """Every check on `summary.json`, `tables/*.csv` and `curves/switcher.parquet`.
+    """Runs every check on `summary.json`, `tables/*.csv` and `curves/switcher.parquet`.
 
-    Raises EdgewiseError if one isn't there or isn't laid out as metrics writes it.
+    Raises EdgewiseError if a file isn't there or isn't laid out as metrics writes it.
     """
     if not (directory / "summary.json").is_file():
         raise EdgewiseError(f"{directory} holds no summary.json; expected a directory that `python -m metrics` wrote")
@@ -41,16 +41,16 @@ def audit_output(directory: Path) -> list[Finding]:
         findings += audit_beyond(directory, summary)
         return findings
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
-        message = f"{type(error).__name__}: {error}".splitlines()[0]
         raise EdgewiseError(
-            f"{directory} isn't laid out as this version of metrics writes it ({message}); make it again"
+            f"{directory} isn't laid out as this version of metrics writes it "
+            f"({type(error).__name__}: {first_line(error)}); make it again with `python -m metrics`"
         ) from error
 
 
 def _tables_agree(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
     for name, rows in summary["tables"].items():
         yield same_rows(directory, name, rows)
-    of_pairs = {
+    cells = {
         (dataset, pair["small"], pair["large"], score): (numbers, _points(result))
         for dataset, result in summary["datasets"].items()
         for pair in result["pairs"]
@@ -58,19 +58,17 @@ def _tables_agree(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findi
     }
     for name, statistic in (("table1", "peak_gain"), ("table3", "area")):
         means = {(r["dataset"], r["small"], r["large"], r["score"]): r["mean"] for r in summary["tables"][name]}
-        off = [
-            abs(means[key] - points * numbers[statistic]["value"]) / 100 for key, (numbers, points) in of_pairs.items()
-        ]
+        off = [abs(means[key] - points * numbers[statistic]["value"]) / 100 for key, (numbers, points) in cells.items()]
         yield checked(
             "One set of numbers",
             "tables/*.csv and summary.json hold the same rows",
-            f"{name} and datasets.*.pairs, {len(of_pairs)} cells",
+            f"{name} and datasets.*.pairs, {len(cells)} cells",
             max(off, default=0.0),
         )
 
 
 def _points(result: Mapping[str, Any]) -> float:
-    """What a number of quality is multiplied by to be in points: accuracies are 0-1, BLEU is 0-100."""
+    """Returns the factor from a number of quality to points: accuracies are 0-1, BLEU is 0-100."""
     return 1.0 if result["measure"] == "bleu" else 100.0
 
 
@@ -80,8 +78,8 @@ def _by_uncertainty(churn: list[dict[str, Any]]) -> dict[str, list[dict[str, Any
 
 
 def _overall(rows: list[dict[str, Any]]) -> float:
-    """In percent."""
-    return sum((upper - lower) * row["churn"] for (_, lower, upper), row in zip(BUCKETS, rows, strict=True))
+    """Returns the churn over all examples, in percent, from the five buckets."""
+    return sum((upper - lower) * float(row["churn"]) for (_, lower, upper), row in zip(BUCKETS, rows, strict=True))
 
 
 def _bucket_weights(dataset: str, churn: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -174,7 +172,7 @@ def _pair(dataset: str, result: Mapping[str, Any], pair: Mapping[str, Any]) -> I
 
 
 def _right_and_wrong(pair: Mapping[str, Any], cells: str, gaps: np.ndarray) -> Iterator[Finding]:
-    """What holds of an accuracy alone."""
+    """Checks what holds for accuracies and not for BLEU."""
     gap, apart = pair["gap"]["value"], pair["disagreement"]["value"]
     only_large, only_small = pair["only_large_right"], pair["only_small_right"]
 
@@ -201,7 +199,7 @@ def _right_and_wrong(pair: Mapping[str, Any], cells: str, gaps: np.ndarray) -> I
 
 
 def _curves(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
-    """Table 1 to the last digit from the stored curves; Table 3 as far as 101 points tell."""
+    """Checks Table 1 against the stored curves to the last digit, and Table 3 as far as 101 points allow."""
     table = pq.read_table(directory / "curves" / "switcher.parquet")
     names = {name: table.column(name).to_pylist()[:: len(FRACTIONS)] for name in ("dataset", "small", "large", "score")}
     seeds = [table.column(name).to_pylist()[:: len(FRACTIONS)] for name in ("small_seed", "large_seed")]

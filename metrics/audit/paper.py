@@ -1,9 +1,9 @@
-"""The published tables against every relation that constrains them, with the rounding of each number carried along.
+"""Checks the published tables against every relation that constrains them, and carries each number's rounding along.
 
-Accuracies, gaps and disagreements are in no table, so some relations say only what those must have been. Everything
-is in percent and percentage points. A relation that holds of each pair of runs holds of the published means where it
-is linear, or where its bound is concave in what is averaged (Jensen). Table 1's peak is taken for the curve's, as the
-paper names no grid.
+Accuracies, gaps and disagreements are in no table, so some relations say only what those must have been. All numbers
+are in percent and percentage points. A relation that holds for each pair of runs holds for the published means where
+it is linear, or where its bound is concave in what is averaged (Jensen). Table 1's peak is taken to be the curve's, as
+the paper names no grid of fractions.
 """
 
 import math
@@ -21,17 +21,30 @@ _FLOAT = 1e-9  # slack for sums of decimals in binary
 
 
 def audit_paper() -> list[Finding]:
-    """Every check, in the order of definitions.md."""
+    """Runs every check on the published tables."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        *(bucket_weights, churn_and_error, binary_churn, standard_errors, trials),
-        *(equal_columns, gaps, gaps_if_relative, concavity, perfect_router),
-        *(churn_beats_margin, own_beats_committee, out_of_reach),
+        bucket_weights,
+        churn_and_error,
+        binary_churn,
+        standard_errors,
+        trials,
+        equal_columns,
+        gaps,
+        gaps_if_relative,
+        concavity,
+        perfect_router,
+        churn_beats_margin,
+        own_beats_committee,
+        out_of_reach,
     )
     return [finding for check in checks for finding in check()]
 
 
 def overall_churn(dataset: str) -> tuple[float, float]:
-    """The interval that every row of Table 2 allows for the churn of 3B, low > high where they contradict."""
+    """Returns the interval, (low, high) in percent, that all rows of Table 2 allow for 3B's churn over all examples.
+
+    low > high where the rows contradict one another.
+    """
     rows = [[bucket.churn for bucket in buckets(dataset, size)] for size in SIZES]
     low = max(float(SHARES @ [churn.low for churn in row]) for row in rows)
     high = min(float(SHARES @ [churn.high for churn in row]) for row in rows)
@@ -39,10 +52,11 @@ def overall_churn(dataset: str) -> tuple[float, float]:
 
 
 def bucket_weights() -> Iterator[Finding]:
+    """Checks that all rows of a dataset in Table 2 add up to one churn over all examples."""
     for dataset in datasets():
         sums = [float(SHARES @ [bucket.churn.value for bucket in buckets(dataset, size)]) for size in SIZES]
         low, high = overall_churn(dataset)
-        said = ", ".join(f"{size} {total:.4f}" for size, total in zip(SIZES, sums, strict=True))
+        totals = ", ".join(f"{size} {total:.4f}" for size, total in zip(SIZES, sums, strict=True))
         if low <= high + _FLOAT:
             verdict, detail = HOLDS, f"{(low + high) / 2:.4f} % ({low:.4f} to {high:.4f})"
         else:
@@ -52,12 +66,13 @@ def bucket_weights() -> Iterator[Finding]:
             ".5 Q1 + .25 Q2 + .15 Q3 + .09 Q4 + .01 Q5 is the churn of 3B over all examples, whatever size ranks them",
             f"Table 2 {dataset}",
             verdict,
-            f"{detail}; sums: {said}",
+            f"{detail}; sums: {totals}",
             abs(high - low),
         )
 
 
 def churn_and_error() -> Iterator[Finding]:
+    """States the most that churn allows for the accuracy of 3B, which no table has."""
     for dataset in datasets():
         low, _ = overall_churn(dataset)
         yield Finding(
@@ -71,6 +86,7 @@ def churn_and_error() -> Iterator[Finding]:
 
 
 def binary_churn() -> Iterator[Finding]:
+    """Checks that churn with two classes is not above what so many runs can reach."""
     runs = 10
     most = 100 * (runs // 2) * (runs - runs // 2) / math.comb(runs, 2)
     for dataset in BINARY:
@@ -86,7 +102,7 @@ def binary_churn() -> Iterator[Finding]:
 
 
 def _se(churn: float, examples: float, count: float) -> float:
-    """√(p(1 - p) / (n_b K)) in percent, of a churn in percent."""
+    """Returns √(p(1 - p) / (n_b K)) in percent, for a churn p in percent."""
     return math.sqrt(churn * (100 - churn) / (examples * count))
 
 
@@ -96,6 +112,7 @@ def _pairs_times_runs(dataset: str) -> int:
 
 
 def standard_errors() -> Iterator[Finding]:
+    """Checks the standard errors of Table 2 against the formula that fits them."""
     for dataset in datasets():
         n, count = published.examples(dataset), _pairs_times_runs(dataset)
         for q, (bucket, lower, upper) in enumerate(BUCKETS):
@@ -123,6 +140,7 @@ def standard_errors() -> Iterator[Finding]:
 
 
 def trials() -> Iterator[Finding]:
+    """Checks how many trials an example, K, the standard errors of Table 2 allow."""
     for dataset in datasets():
         n, low, high = published.examples(dataset), 0.0, math.inf
         for size in SIZES:
@@ -132,13 +150,13 @@ def trials() -> Iterator[Finding]:
                 if cell.se.low > 0:
                     high = min(high, cell.churn.high * (100 - cell.churn.high) / (examples * cell.se.low**2))
         runs = published.RUNS.get(dataset, 10)
-        said = {
+        readings = {
             f"{math.comb(runs, 2)} × {factor} = {math.comb(runs, 2) * factor}": low
             <= math.comb(runs, 2) * factor
             <= high
             for factor in (runs - 1, runs)
         }
-        fits = [text for text, inside in said.items() if inside]
+        fits = [text for text, inside in readings.items() if inside]
         yield Finding(
             "Trials an example, K",
             "the K that every standard error of Table 2 allows, with Q2's n_b as 50 % of n",
@@ -151,6 +169,7 @@ def trials() -> Iterator[Finding]:
 
 
 def equal_columns() -> Iterator[Finding]:
+    """Checks that margin and entropy, which order two classes alike, print the same numbers."""
     for dataset in BINARY:
         for table in ("table1", "table3"):
             apart = []
@@ -170,11 +189,11 @@ def equal_columns() -> Iterator[Finding]:
 
 
 def least_gap(peak: float, area: float) -> float:
-    """The least |b - a| in points at which a curve of slope -1 … 1 reaches `area` without passing max(a, b) + `peak`.
+    """Returns the least gap |b - a|, in points, that Tables 1 and 3 allow together; infinite if no gap does.
 
+    It is the least at which a curve of slope -1 … 1 reaches `area` without passing max(a, b) + `peak`, both in points.
     With g = |b - a|, S - min(a, b) ≤ min(f, g + peak, g + 1 - f) (or its mirror image), so
-    area ≤ g/2 + peak - (g + peak)²/2 - peak²/2, all as fractions, which is concave in (g, peak). Infinite if no gap
-    will do.
+    area ≤ g/2 + peak - (g + peak)²/2 - peak²/2, all as fractions, which is concave in (g, peak).
     """
     t, x = peak / 100, area / 100
     # g²/2 - g(1/2 - t) + x - t + t² ≤ 0
@@ -184,6 +203,7 @@ def least_gap(peak: float, area: float) -> float:
 
 
 def gaps() -> Iterator[Finding]:
+    """Checks what gaps in accuracy Tables 1 and 3 ask for together, against what churn leaves room for."""
     for dataset in datasets():
         most = 100 - overall_churn(dataset)[0] / 2
         for larger in LARGER:
@@ -214,6 +234,7 @@ def gaps() -> Iterator[Finding]:
 
 
 def gaps_if_relative() -> Iterator[Finding]:
+    """States what gaps the tables would ask for if their gains were relative."""
     grid = np.arange(1, 1000) / 1000
 
     def reached(gap: float, larger: float, peak: float) -> float:
@@ -242,6 +263,7 @@ def gaps_if_relative() -> Iterator[Finding]:
 
 
 def concavity() -> Iterator[Finding]:
+    """Checks the paper's claim that its curves are concave."""
     for dataset in datasets():
         for larger in LARGER:
             for score, peak, area in _gains(dataset, larger):
@@ -262,6 +284,7 @@ def concavity() -> Iterator[Finding]:
 
 
 def perfect_router() -> Iterator[Finding]:
+    """States the least disagreement between two models that would allow their rows of Tables 1 and 3."""
     for dataset in datasets():
         for larger in LARGER:
             needed = []
@@ -298,12 +321,14 @@ def _claim(relation: str, formula: str, better: str, worse: str) -> Iterator[Fin
 
 
 def churn_beats_margin() -> Iterator[Finding]:
+    """Checks the paper's claim that churn is the most useful score."""
     yield from _claim(
         "Churn beats margin", "the paper's section 3.4: churn is the most useful score", "churn", "margin"
     )
 
 
 def own_beats_committee() -> Iterator[Finding]:
+    """Checks the paper's claim that a model's own margin is more useful than the committee's."""
     yield from _claim(
         "A model's own margin beats the committee's",
         "the paper's section 3.4: more useful than the average uncertainty of several retrained models",
@@ -313,6 +338,7 @@ def own_beats_committee() -> Iterator[Finding]:
 
 
 def out_of_reach() -> Iterator[Finding]:
+    """Lists the relations that the published tables can't decide, and what they lack."""
     for formula, lacks in (
         ("|b - a| ≤ disagreement", "neither is in a table; Figures 4 and 6 show them without digits"),
         (
@@ -326,7 +352,7 @@ def out_of_reach() -> Iterator[Finding]:
 
 
 def _gains(dataset: str, larger: str) -> Iterator[tuple[str, Printed, Printed]]:
-    """(score, Table 1, Table 3) of the scores that can be read in both."""
+    """Yields (score, its Table 1, its Table 3) for the scores that can be read in both tables."""
     for score in SCORES:
         peak, area = gain("table1", dataset, larger, score), gain("table3", dataset, larger, score)
         if peak is not None and area is not None:

@@ -1,4 +1,4 @@
-"""Certified thresholds: whom to defer so as to be no worse than ε below the larger model, with probability 1 - δ.
+"""Certifies thresholds: whom to defer so as to be no worse than ε below the larger model, with probability 1 - δ.
 
 Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are hypotheses "this one loses more than ε",
 tested one after the other on a calibration half from the safest on, each at level δ, until one can't be rejected. The
@@ -14,92 +14,141 @@ from typing import Any
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.dataset import Analysis
-from metrics.beyond.table import PAIR, SCORE, Column, Table, of_pair, of_score
-from metrics.grid.runs import SizeRuns
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pair_entries, score_entries
+from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import FRACTIONS, sums_before
-from metrics.tables.paper import Row
+from metrics.tables.table import Column, Row
 
-FEWEST = 20  # examples, to calibrate a threshold on one half and look at it on the other
+
+class CertifiedThresholds(Observer):
+    """Certifies thresholds of each pair of sizes by each score, and keeps the entries that both tables have of them."""
+
+    needs_right_or_wrong = True
+    deployable_only = True
+    fewest_examples = 20  # to calibrate a threshold on one half and look at it on the other
+
+    def __init__(self, grid: Grid, config: Metrics):
+        super().__init__(grid, config)
+        # by (context, small, large, score): entries of the row over all runs, and of a row a small run
+        self.entries: dict[tuple[Context, str, str, str], tuple[Row, list[Row]]] = {}
+
+    def observe(self, view: SizeView) -> None:
+        """Keeps what is needed of one size."""
+        super().observe(view)
+        half = calibration_half(self.grid.examples, self.config.seed)
+        for large in view.larger:
+
+            def certified_by(score: str, large: SizeRuns = large) -> tuple[Row, list[Row]]:
+                return certified_entries(view.scores, score, view.size, large, half, self.config)
+
+            for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
+                self.entries[view.context, view.size.name, large.name, score] = entries
+
+    def rows(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, score)."""
+        rows: list[Row] = []
+        for pair in analysis.pairs:
+            for score in pair.scores:
+                over_runs, _ = self.entries[analysis.context, pair.small, pair.large, score]
+                rows.append({**pair_entries(analysis, pair.small, pair.large), **score_entries(score), **over_runs})
+        return rows
+
+    def rows_of_runs(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, score, small seed)."""
+        rows: list[Row] = []
+        for pair in analysis.pairs:
+            for score in pair.scores:
+                names = {**pair_entries(analysis, pair.small, pair.large), **score_entries(score)}
+                _, by_run = self.entries[analysis.context, pair.small, pair.large, score]
+                rows += [{**names, **entries} for entries in by_run]
+        return rows
+
+
+def _promise_in_signature(config: Metrics) -> list[str]:
+    return [f"epsilon:{config.epsilon:g}", f"delta:{config.delta:g}", f"split:half-seed{config.seed}"]
+
 
 _GUARANTEE = (
     "Each holds by itself: the thresholds of two scores are not certified together. It is for examples like these, for "
     "these runs."
 )
 
+CERTIFIED = BeyondTable(
+    name="certified",
+    title="Certified deferral: no worse than ε below the larger model, with probability 1 - δ",
+    reading=(
+        "The share of examples that has to go to the larger model so that the mixture is certified to be at most ε "
+        "below it (100 %: nothing can be saved with this certainty), a mean over pairs of runs with its least and "
+        "most. Loss: how far below the larger model the mixture is on the half that nothing was chosen on (below "
+        "0: above it); runs over ε there are by chance a few even where every certificate is right, as that half "
+        "is a sample too. " + _GUARANTEE
+    ),
+    columns=(
+        *PAIR,
+        *SCORE,
+        Column("epsilon", "ε", "points", ".2f"),
+        Column("delta", "δ", "", ".2g"),
+        Column("deferred", "Deferred", "%", ".1f"),
+        Column("deferred_least", "least", "%", ".1f"),
+        Column("deferred_most", "most", "%", ".1f"),
+        Column("deferred_chosen", "on the calibration half", "%", ".1f", shown=False),
+        Column("loss", "Loss", "points", "+.2f"),
+        Column("over_epsilon", "Pairs over ε", "%", ".0f"),
+        Column("saving", "Pairs that save", "%", ".0f"),
+        Column("pairs", "Pairs", "", "d"),
+        Column("calibration", "Calibration examples", "", ",d"),
+        Column("evaluation", "Other half", "", ",d"),
+    ),
+    observer=CertifiedThresholds,
+    rows=CertifiedThresholds.rows,
+    choices=_promise_in_signature,
+)
 
-def certified_table() -> Table:
-    return Table(
-        name="certified",
-        title="Certified deferral: no worse than ε below the larger model, with probability 1 - δ",
-        reading=(
-            "The share of examples that has to go to the larger model so that the mixture is certified to be at most ε "
-            "below it (100 %: nothing can be saved with this certainty), a mean over pairs of runs with its least and "
-            "most. Loss: how far below the larger model the mixture is on the half that nothing was chosen on (below "
-            "0: above it); runs over ε there are by chance a few even where every certificate is right, as that half "
-            "is a sample too. " + _GUARANTEE
-        ),
-        columns=(
-            *PAIR,
-            *SCORE,
-            Column("epsilon", "ε", "points", ".2f"),
-            Column("delta", "δ", "", ".2g"),
-            Column("deferred", "Deferred", "%", ".1f"),
-            Column("deferred_least", "least", "%", ".1f"),
-            Column("deferred_most", "most", "%", ".1f"),
-            Column("deferred_chosen", "on the calibration half", "%", ".1f", shown=False),
-            Column("loss", "Loss", "points", "+.2f"),
-            Column("over_epsilon", "Pairs over ε", "%", ".0f"),
-            Column("saving", "Pairs that save", "%", ".0f"),
-            Column("pairs", "Pairs", "", "d"),
-            Column("calibration", "Calibration examples", "", ",d"),
-            Column("evaluation", "Other half", "", ",d"),
-        ),
-    )
-
-
-def certified_runs_table() -> Table:
-    return Table(
-        name="certified_runs",
-        title="Certified thresholds of single runs, to deploy",
-        reading=(
-            "Send an example to the larger run where the small run's score is at least the threshold (margin: "
-            "1 - (p₁ - p₂); entropy: nats; churn: a fraction; -: no threshold is certified, send all; inf: send none). "
-            "Each small run is paired with one larger run. " + _GUARANTEE
-        ),
-        columns=(
-            *PAIR,
-            *SCORE,
-            Column("small_seed", "Small seed"),
-            Column("large_seed", "Large seed"),
-            Column("threshold", "Threshold", "", ".4g"),
-            Column("deferred", "Deferred", "%", ".1f"),
-            Column("loss", "Loss", "points", "+.2f"),
-            Column("accuracy", "Accuracy", "%", ".2f"),
-            Column("large_accuracy", "Larger model's", "%", ".2f"),
-        ),
-    )
+CERTIFIED_RUNS = BeyondTable(
+    name="certified_runs",
+    title="Certified thresholds of single runs, to deploy",
+    reading=(
+        "Send an example to the larger run where the small run's score is at least the threshold (margin: "
+        "1 - (p₁ - p₂); entropy: nats; churn: a fraction; -: no threshold is certified, send all; inf: send none). "
+        "Each small run is paired with one larger run. " + _GUARANTEE
+    ),
+    columns=(
+        *PAIR,
+        *SCORE,
+        Column("small_seed", "Small seed"),
+        Column("large_seed", "Large seed"),
+        Column("threshold", "Threshold", "", ".4g"),
+        Column("deferred", "Deferred", "%", ".1f"),
+        Column("loss", "Loss", "points", "+.2f"),
+        Column("accuracy", "Accuracy", "%", ".2f"),
+        Column("large_accuracy", "Larger model's", "%", ".2f"),
+    ),
+    observer=CertifiedThresholds,
+    rows=CertifiedThresholds.rows_of_runs,
+    choices=_promise_in_signature,
+)
 
 
 @dataclass
 class Certified:
-    """Certified thresholds of one small run towards J larger runs. Fractions, 0-1."""
+    """Holds the certified thresholds of one small run towards J larger runs. Fractions, 0-1."""
 
-    threshold: np.ndarray  # [J], of the score as given: defer where it is at least that; -inf: all
+    threshold: np.ndarray  # [J], in the score's own units: defer where it is at least that; -inf: all
     chosen: np.ndarray  # [J], share of the calibration half it defers
     deferred: np.ndarray  # [J], share of the evaluation half it defers
     loss: np.ndarray  # [J], the larger model's accuracy minus the mixture's, on the evaluation half
 
 
 def calibration_half(examples: int, seed: int) -> np.ndarray:
-    """Which examples calibrate, the same for all runs and scores: [n] bool."""
+    """Draws the examples that calibrate, the same for all runs and scores: [n] bool."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(13,)))
     half = np.zeros(examples, dtype=bool)
     half[rng.permutation(examples)[: examples // 2]] = True
     return half
 
 
-def certified_of(
+def certified_entries(
     scores: Mapping[str, np.ndarray],
     score: str,
     small: SizeRuns,
@@ -107,9 +156,10 @@ def certified_of(
     calibration: np.ndarray,
     config: Metrics,
 ) -> tuple[Row, list[Row]]:
-    """What a row a (small, large, score) holds, and rows a small run; `scores` are all of the small size's.
+    """Returns the entries of a row over all pairs of runs by one score, and of a row for each small run.
 
-    Both sizes have `correct`.
+    `scores` are all of the small size's, [R, n] each; `calibration` [n] bool says which examples calibrate. Both sizes
+    have `correct`.
     """
     assert small.correct is not None and large.correct is not None
     runs = [
@@ -117,7 +167,7 @@ def certified_of(
         for own, right in zip(scores[score], small.correct, strict=True)
     ]
     deferred, chosen, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "chosen", "loss"))
-    summed = {
+    over_runs: Row = {
         "epsilon": 100 * config.epsilon,
         "delta": config.delta,
         "deferred": 100 * float(deferred.mean()),
@@ -132,11 +182,11 @@ def certified_of(
         "calibration": int(calibration.sum()),
         "evaluation": int((~calibration).sum()),
     }
-    single: list[Row] = []
+    by_run: list[Row] = []
     for i, run in enumerate(runs):
         j = i % len(large.seeds)
         theirs = float(large.correct[j][~calibration].mean())
-        single.append(
+        by_run.append(
             {
                 "small_seed": small.seeds[i],
                 "large_seed": large.seeds[j],
@@ -147,29 +197,13 @@ def certified_of(
                 "large_accuracy": 100 * theirs,
             }
         )
-    return summed, single
-
-
-def certified(
-    analysis: Analysis, results: Mapping[tuple[str, str, str], tuple[Row, list[Row]]]
-) -> tuple[list[Row], list[Row]]:
-    """Rows a (small, large, score), and rows a (small, large, score, small seed), from `certified_of` of each."""
-    summed: list[Row] = []
-    single: list[Row] = []
-    for pair in analysis.pairs:
-        for score in pair.scores:
-            if (pair.small, pair.large, score) in results:
-                of_score_row, of_runs = results[pair.small, pair.large, score]
-                names = {**of_pair(analysis, pair.small, pair.large), **of_score(score)}
-                summed.append({**names, **of_score_row})
-                single += [{**names, **row} for row in of_runs]
-    return summed, single
+    return over_runs, by_run
 
 
 def certify(
     score: np.ndarray, small: np.ndarray, large: np.ndarray, calibration: np.ndarray, epsilon: float, delta: float
 ) -> Certified:
-    """From a run's score [n], correctness [n] and [J, n], and which examples calibrate [n] bool.
+    """Certifies thresholds, from a run's score [n], correctness [n] and [J, n], and which examples calibrate [n] bool.
 
     Loss of threshold t: R(t) = E (l - s) 1[score < t]. Thresholds to test are the evaluation half's scores at its
     deferral fractions 1, .99 … 0, so they don't depend on what tests them; that half's correctness isn't looked at.
@@ -198,12 +232,12 @@ def certify(
 
 
 def _gains(small: np.ndarray, large: np.ndarray, examples: np.ndarray) -> np.ndarray:
-    """D = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
+    """Returns d = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
     return large.take(examples, axis=1).view(np.int8) - small.take(examples).view(np.int8)
 
 
 def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np.ndarray:
-    """Whether "the loss is above ε" is rejected at level δ, from counts [...] of d = 1 and d = -1 among m examples.
+    """Tests whether "the loss is above ε" is rejected at level δ, from counts [...] of d = ±1 among m examples.
 
     The loss is p₊ - p₋, the chances of d = 1 and of d = -1 where the small model answers. It is below the upper
     Clopper-Pearson limit of p₊ minus the lower one of p₋, each at level δ/2, except with probability at most δ (union
@@ -222,11 +256,10 @@ def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np
 
 
 def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], config: Metrics) -> float:
-    """A threshold in the units of docs/metrics.md, from those that a size's scores are ranked in.
+    """Returns a threshold in the units of docs/metrics.md, from those that a size's scores are ranked in.
 
-    NaN where all examples go to the larger model, inf where none has to.
-
-    `values` are the size's scores: of two classes the entropy is ranked by the margin, which is the same array.
+    NaN where all examples go to the larger model, inf where none has to. `values` are the size's scores: of two classes
+    the entropy is ranked by the margin, which is the same array.
     """
     if math.isinf(value):
         return math.nan if value < 0 else math.inf

@@ -1,22 +1,21 @@
-"""Ensembles of small runs beside the larger model and beside a switcher that costs as much.
+"""Compares ensembles of small runs with the larger model, and with a switcher that costs as much.
 
 Spending FLOPs on more runs of the small model is the other way to spend them: k runs by mean probability, or by
 majority vote, against one small run that defers by margin until it costs as much.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis
-from metrics.beyond.cost import at_cost, at_fraction, relative_cost
-from metrics.beyond.table import PAIR, Column, Table, interval_of, of_pair
-from metrics.bootstrap import SwitcherSamples
+from conf.schema import Metrics
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.cost import at_cost, at_fraction, relative_cost, unknown_flops
+from metrics.beyond.table import PAIR, BeyondTable, Observer, interval_entries, pair_entries
 from metrics.bootstrap.resampling import Resampling, estimate
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
-from metrics.tables.paper import Row
+from metrics.tables.table import Column, Row
 
 MEAN_PROBABILITY, MAJORITY = "mean_probability", "majority_vote"
 _TITLES = {MEAN_PROBABILITY: "Mean probability", MAJORITY: "Majority vote"}
@@ -24,40 +23,103 @@ _MOST_MEMBER_COUNTS = 6
 _ROWS_AT_A_TIME = 4096
 
 
-def ensembles_table() -> Table:
-    return Table(
-        name="ensembles",
-        title="Ensembles of small runs, and a switcher at equal cost",
-        reading=(
-            "k runs of the small model together, in FLOPs of one pass of the larger model, against one small run that "
-            "defers by margin until it costs as much (at most: all examples deferred). Difference above 0: deferring "
-            "is the better use of these FLOPs. Intervals resample examples, the runs of both sizes, and with a run the "
-            "ensembles that start with it; ensembles of many runs share members, which makes theirs narrow."
-        ),
-        columns=(
-            *PAIR,
-            Column("combination_title", "Combined by"),
-            Column("combination", "combination", shown=False),
-            Column("members", "k", "", "d"),
-            Column("cost", "Cost", "%", ".1f"),
-            Column("ensemble", "Ensemble's accuracy", "%", ".2f", interval=True),
-            Column("deferred", "Deferred", "%", ".1f"),
-            Column("switcher", "Switcher's accuracy", "%", ".2f", interval=True),
-            Column("difference", "Switcher minus ensemble", "points", "+.2f", interval=True),
-            Column("large_accuracy", "Larger model's", "%", ".2f", interval=True),
-        ),
-    )
+class EnsemblesBesideSwitchers(Observer):
+    """Keeps each size's ensembles, and the switchers to compare them with."""
+
+    needs_right_or_wrong = True
+    deployable_only = True
+
+    def __init__(self, grid: Grid, config: Metrics):
+        super().__init__(grid, config)
+        self.ensembles: dict[str, Ensembles] = {}  # by small size
+
+    def observe(self, view: SizeView) -> None:
+        """Keeps what is needed of one size."""
+        super().observe(view)
+        if view.larger and len(view.size.seeds) >= 2:
+            self.ensembles[view.size.name] = ensembles_of(self.grid, view.size, view.resampling, view.parallel_map)
+
+    def gaps(self) -> list[str]:
+        """Returns what the table lacks of the dataset."""
+        single = [size.name for size in self.grid.sizes[:-1] if len(size.seeds) < 2]
+        return [
+            *super().gaps(),
+            *unknown_flops(self.grid),
+            *(f"{name} has one seed: no ensembles of it." for name in single),
+        ]
+
+    def rows(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, combination, k)."""
+        confidence = self.config.confidence
+        rows: list[Row] = []
+        for pair in analysis.pairs:
+            if pair.small not in self.ensembles:
+                continue
+            ensembles = self.ensembles[pair.small]
+            ratio = relative_cost(self.grid, pair.small, pair.large)
+            curves = self.samples[analysis.context, pair.small].curve[pair.large, "margin"]
+            curve = pair.curve["margin"]
+            for combination, accuracy in ensembles.accuracy.items():
+                for row, k in enumerate(ensembles.members):
+                    fraction = min(1.0, (k - 1) * ratio)
+                    value, samples = float(accuracy[row].mean()), ensembles.samples[combination][row]
+                    switched = float(at_fraction(curve[:, None], fraction)[0])
+                    gains = at_fraction(curves, fraction) - samples
+                    rows.append(
+                        {
+                            **pair_entries(analysis, pair.small, pair.large),
+                            "combination_title": _TITLES[combination],
+                            "combination": combination,
+                            "members": k,
+                            "cost": 100 * k * ratio,
+                            **interval_entries("ensemble", estimate(value, samples, confidence), 100),
+                            "deferred": 100 * fraction,
+                            **interval_entries("switcher", at_cost(k * ratio, ratio, curve, curves, confidence), 100),
+                            **interval_entries("difference", estimate(switched - value, gains, confidence), 100),
+                            **interval_entries("large_accuracy", analysis.quality[pair.large], 100),
+                        }
+                    )
+        return rows
+
+
+ENSEMBLES = BeyondTable(
+    name="ensembles",
+    title="Ensembles of small runs, and a switcher at equal cost",
+    reading=(
+        "k runs of the small model together, in FLOPs of one pass of the larger model, against one small run that "
+        "defers by margin until it costs as much (at most: all examples deferred). Difference above 0: deferring "
+        "is the better use of these FLOPs. Intervals resample examples, the runs of both sizes, and with a run the "
+        "ensembles that start with it; ensembles of many runs share members, which makes theirs narrow."
+    ),
+    columns=(
+        *PAIR,
+        Column("combination_title", "Combined by"),
+        Column("combination", "combination", shown=False),
+        Column("members", "k", "", "d"),
+        Column("cost", "Cost", "%", ".1f"),
+        Column("ensemble", "Ensemble's accuracy", "%", ".2f", interval=True),
+        Column("deferred", "Deferred", "%", ".1f"),
+        Column("switcher", "Switcher's accuracy", "%", ".2f", interval=True),
+        Column("difference", "Switcher minus ensemble", "points", "+.2f", interval=True),
+        Column("large_accuracy", "Larger model's", "%", ".2f", interval=True),
+    ),
+    observer=EnsemblesBesideSwitchers,
+    rows=EnsemblesBesideSwitchers.rows,
+)
 
 
 def member_counts(runs: int) -> list[int]:
-    """1, 2, 3, 5, 10, 20 … up to all runs, at most six."""
+    """Returns how many members ensembles of so many runs have: 1, 2, 3, 5, 10, 20 … up to all runs, at most six."""
     usual = [k for k in (1, 2, 3, 5, 10, 20, 50, 100) if k < runs]
     return [*usual[: _MOST_MEMBER_COUNTS - 1], runs]
 
 
 @dataclass
 class Ensembles:
-    """Ensembles of one size: for each k in `members` R of them, run i with the k - 1 runs after it, around the end."""
+    """Holds the accuracy of one size's ensembles: of R for each k in `members`.
+
+    The ensemble that starts with run i has the k - 1 runs after it too; after the last run comes the first.
+    """
 
     size: str
     members: list[int]
@@ -65,9 +127,10 @@ class Ensembles:
     samples: dict[str, np.ndarray]  # combination -> [len(members), B], means over ensembles
 
 
-def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: ParallelMap = map) -> Ensembles:
-    """Ensembles of a size with two runs or more and with `correct`; resampled, one counts as often as the run that it
-    starts with was drawn.
+def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, parallel_map: ParallelMap = map) -> Ensembles:
+    """Returns the ensembles of a size that has two runs or more, and `correct`.
+
+    Resampled, an ensemble counts as often as the run that it starts with was drawn.
     """
     assert size.correct is not None
     runs, n = size.correct.shape
@@ -75,7 +138,7 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Paral
     right: dict[str, np.ndarray] = {}  # combination -> [len(members), R, n], chance of being right
     if size.task == "classification":
         target = grid.target.recoded(grid.classes)
-        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, each)
+        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, parallel_map)
         right[MEAN_PROBABILITY][members.index(1)] = size.correct  # one model answers as it did, also where classes tie
     right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
     accuracy, samples = {}, {}
@@ -90,9 +153,9 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, each: Paral
 
 
 def mean_probability(
-    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], each: ParallelMap = map
+    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], parallel_map: ParallelMap = map
 ) -> np.ndarray:
-    """Whether the class with the highest mean probability is the target, for R ensembles of each size in `members`.
+    """Returns the chance that the class with the highest mean probability is right, for R ensembles of each size.
 
     Log-likelihoods [R, n, K] and targets [n] -> [len(members), R, n] float32; classes that tie share the chance.
     Lakshminarayanan et al. 2017: probabilities are averaged, not their logarithms.
@@ -113,12 +176,12 @@ def mean_probability(
                 own = np.take_along_axis(best, target[some, None], axis=1)[:, 0]
                 right[row, first, some] = own / best.sum(axis=1)
 
-    list(each(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
+    list(parallel_map(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
     return right
 
 
 def majority_vote(prediction: np.ndarray, correct: np.ndarray, members: list[int]) -> np.ndarray:
-    """The chance that the most frequent prediction is right, for R ensembles of each size in `members`.
+    """Returns the chance that the most frequent prediction is right, for R ensembles of each size in `members`.
 
     Predictions [R, n] int and correctness [R, n] bool -> [len(members), R, n] float32. Predictions that tie are drawn
     at random. Predictions that are equal must be equally right.
@@ -136,41 +199,3 @@ def majority_vote(prediction: np.ndarray, correct: np.ndarray, members: list[int
             # a prediction with v votes is counted v times among its members: each counts 1/v, and here v is the most
             right[row, first] = (top & correct[chosen]).sum(axis=0) / top.sum(axis=0)
     return right
-
-
-def ensembles(
-    analysis: Analysis,
-    results: Mapping[str, Ensembles],
-    samples: Mapping[str, SwitcherSamples],
-    confidence: float,
-) -> list[Row]:
-    """One row a (small, large, combination, k); `results` and `samples` by small size."""
-    rows: list[Row] = []
-    for pair in analysis.pairs:
-        if pair.small not in results:
-            continue
-        result = results[pair.small]
-        ratio = relative_cost(analysis.grid, pair.small, pair.large)
-        curves = samples[pair.small].curve[pair.large, "margin"]
-        curve = pair.curve["margin"]
-        for combination, accuracy in result.accuracy.items():
-            for row, k in enumerate(result.members):
-                fraction = min(1.0, (k - 1) * ratio)
-                value, drawn = float(accuracy[row].mean()), result.samples[combination][row]
-                switched = float(at_fraction(curve[:, None], fraction)[0])
-                gains = at_fraction(curves, fraction) - drawn
-                rows.append(
-                    {
-                        **of_pair(analysis, pair.small, pair.large),
-                        "combination_title": _TITLES[combination],
-                        "combination": combination,
-                        "members": k,
-                        "cost": 100 * k * ratio,
-                        **interval_of("ensemble", estimate(value, drawn, confidence), 100),
-                        "deferred": 100 * fraction,
-                        **interval_of("switcher", at_cost(k * ratio, ratio, curve, curves, confidence), 100),
-                        **interval_of("difference", estimate(switched - value, gains, confidence), 100),
-                        **interval_of("large_accuracy", analysis.quality[pair.large], 100),
-                    }
-                )
-    return rows

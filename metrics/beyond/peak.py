@@ -1,75 +1,142 @@
-"""Held-out peaks: where to stop deferring is chosen on one half of the examples and scored on the other.
+"""Finds held-out peaks: where to stop deferring is chosen on one half of the examples and scored on the other.
 
 The peak of a noisy curve is biased upward (Table 1 takes the best of 99 fractions on the examples it then reports).
 Here the fraction, and which of the two models to compare with, come from one half; the gain is what they give on the
 other.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis
-from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair, of_score
+from conf.schema import Metrics
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.table import (
+    PAIR,
+    SCORE,
+    BeyondTable,
+    Context,
+    Observer,
+    interval_entries,
+    pair_entries,
+    score_entries,
+)
 from metrics.bootstrap.resampling import Resampling, estimate
-from metrics.grid.runs import SizeRuns
+from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder, sums_before
-from metrics.tables.paper import Row
+from metrics.tables.table import Column, Row
 
-FEWEST = 4  # examples
 _MOST_HALVES, _LEAST_HALVES = 20, 2
 _EXAMPLES_HALVED = 100_000  # n × splits: with many examples a split says little that another one doesn't
 
 
-def held_out_peak_table() -> Table:
-    return Table(
-        name="held_out_peak",
-        title="Held-out peak of the switcher curve",
-        reading=(
-            "The gain over the better single model when the fraction deferred is chosen on one half of the examples "
-            "and scored on the other, both ways, over repeated random halves. The interval resamples seeds and "
-            "examples and keeps the chosen fractions. Above 0, interval included: mixing beats both models, for good. "
-            "Optimism is what the same choice promises on the half it was made on, minus that. The floors are what a "
-            "random score's peak reaches on all examples: for models as different as these (exact) and for equally "
-            "accurate ones."
-        ),
-        columns=(
-            *PAIR,
-            *SCORE,
-            Column("held_out", "Held-out gain", "points", "+.2f", interval=True),
-            Column("optimism", "Optimism", "points", ".2f"),
-            Column("peak", "Table 1", "points", "+.2f"),
-            Column("fraction", "Fraction deferred", "%", ".0f"),
-            Column("floor", "Random floor", "points", ".2f"),
-            Column("floor_equal", "if equally accurate", "points", ".2f"),
-            Column("halves", "Splits", "", "d"),
-        ),
-    )
-
-
-def splits(examples: int) -> int:
-    """How many random halvings: the more the fewer examples there are."""
-    return int(np.clip(_EXAMPLES_HALVED // examples, _LEAST_HALVES, _MOST_HALVES))
-
-
-def halves_of(examples: int, seed: int) -> np.ndarray:
-    """Random halves, shared by all pairs of sizes, runs and scores: [splits, n] bool."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
-    halves = np.zeros((splits(examples), examples), dtype=bool)
-    for half in halves:
-        half[rng.permutation(examples)[: examples // 2]] = True
-    return halves
-
-
 @dataclass
 class Peak:
-    """A held-out peak of one size pair by one score, a mean over pairs of runs. Fractions, 0-1."""
+    """Holds a held-out peak of one size pair by one score, a mean over pairs of runs. Fractions, 0-1."""
 
     gain: float
     samples: np.ndarray  # [B]
     optimism: float
     fraction: float  # deferred
+
+
+class HeldOutPeaks(Observer):
+    """Finds the held-out peak of each pair of sizes by each score."""
+
+    needs_right_or_wrong = True
+    fewest_examples = 4
+
+    def __init__(self, grid: Grid, config: Metrics):
+        super().__init__(grid, config)
+        self.peaks: dict[Context, dict[tuple[str, str, str], Peak]] = {}  # by (small, large, score)
+
+    def observe(self, view: SizeView) -> None:
+        """Keeps what is needed of one size."""
+        super().observe(view)
+        peaks = self.peaks.setdefault(view.context, {})
+        halves = halves_of(self.grid.examples, self.config.seed) if view.larger else None
+        scores = [score for alike in view.distinct.values() for score in alike]
+        for large in view.larger:
+            assert halves is not None
+            first = len(peaks)  # each peak draws from a stream of its own
+
+            def peak_by(score: str, large: SizeRuns = large, first: int = first) -> Peak:
+                seed = (self.config.seed, first + scores.index(score))
+                return held_out_peak(view.orders[score], view.size, large, halves, view.resampling, seed)
+
+            for score, peak in zip(view.distinct, view.parallel_map(peak_by, view.distinct), strict=True):
+                for alike in view.distinct[score]:
+                    peaks[view.size.name, large.name, alike] = peak
+
+    def rows(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, score), in points."""
+        rows: list[Row] = []
+        n = self.grid.examples
+        for pair in analysis.pairs:
+            floors = random_peak(pair.bounds.only_large, pair.bounds.only_small, n)
+            for score in pair.scores:
+                peak = self.peaks[analysis.context][pair.small, pair.large, score]
+                held_out = estimate(peak.gain, peak.samples, self.config.confidence)
+                rows.append(
+                    {
+                        **pair_entries(analysis, pair.small, pair.large),
+                        **score_entries(score),
+                        **interval_entries("held_out", held_out, 100),
+                        "optimism": 100 * peak.optimism,
+                        "peak": 100 * pair.peak_gain[score].value,
+                        "fraction": 100 * peak.fraction,
+                        "floor": 100 * float(floors.mean()),
+                        "floor_equal": 100 * float(pair.bounds.random_hump.mean()),
+                        "halves": splits(n),
+                    }
+                )
+        return rows
+
+
+def _split_in_signature(config: Metrics) -> list[str]:
+    return [f"split:half-seed{config.seed}"]
+
+
+HELD_OUT_PEAK = BeyondTable(
+    name="held_out_peak",
+    title="Held-out peak of the switcher curve",
+    reading=(
+        "The gain over the better single model when the fraction deferred is chosen on one half of the examples "
+        "and scored on the other, both ways, over repeated random halves. The interval resamples seeds and "
+        "examples and keeps the chosen fractions. Above 0, interval included: mixing beats both models, for good. "
+        "Optimism is what the same choice promises on the half it was made on, minus that. The floors are what a "
+        "random score's peak reaches on all examples: for models as different as these (exact) and for equally "
+        "accurate ones."
+    ),
+    columns=(
+        *PAIR,
+        *SCORE,
+        Column("held_out", "Held-out gain", "points", "+.2f", interval=True),
+        Column("optimism", "Optimism", "points", ".2f"),
+        Column("peak", "Table 1", "points", "+.2f"),
+        Column("fraction", "Fraction deferred", "%", ".0f"),
+        Column("floor", "Random floor", "points", ".2f"),
+        Column("floor_equal", "if equally accurate", "points", ".2f"),
+        Column("halves", "Splits", "", "d"),
+    ),
+    observer=HeldOutPeaks,
+    rows=HeldOutPeaks.rows,
+    choices=_split_in_signature,
+)
+
+
+def splits(examples: int) -> int:
+    """Returns how many random halvings to take: the more the fewer examples there are."""
+    return int(np.clip(_EXAMPLES_HALVED // examples, _LEAST_HALVES, _MOST_HALVES))
+
+
+def halves_of(examples: int, seed: int) -> np.ndarray:
+    """Draws random halves, shared by all pairs of sizes, runs and scores: [splits, n] bool."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
+    halves = np.zeros((splits(examples), examples), dtype=bool)
+    for half in halves:
+        half[rng.permutation(examples)[: examples // 2]] = True
+    return halves
 
 
 def held_out_peak(
@@ -80,7 +147,10 @@ def held_out_peak(
     resampling: Resampling,
     seed: tuple[int, ...],
 ) -> Peak:
-    """From the orders of a score's runs; both sizes have `correct`, and there are four examples or more."""
+    """Returns the peak of one size pair by one score, from the orders of deferral of the small size's runs.
+
+    Both sizes have `correct`, and there are four examples or more. `halves` is [H, n] bool.
+    """
     assert small.correct is not None and large.correct is not None
     result = held_out_gains(orders, small.correct, large.correct, halves)
     return Peak(
@@ -91,35 +161,9 @@ def held_out_peak(
     )
 
 
-def held_out_peaks(analysis: Analysis, peaks: Mapping[tuple[str, str, str], Peak], confidence: float) -> list[Row]:
-    """One row for each of the `peaks`, (small, large, score) -> Peak; points."""
-    rows: list[Row] = []
-    n = analysis.grid.examples
-    for pair in analysis.pairs if peaks else []:
-        floors = random_peak(pair.bounds.only_large, pair.bounds.only_small, n)
-        for score in pair.scores:
-            peak = peaks.get((pair.small, pair.large, score))
-            if peak is None:
-                continue
-            rows.append(
-                {
-                    **of_pair(analysis, pair.small, pair.large),
-                    **of_score(score),
-                    **interval_of("held_out", estimate(peak.gain, peak.samples, confidence), 100),
-                    "optimism": 100 * peak.optimism,
-                    "peak": 100 * pair.peak_gain[score].value,
-                    "fraction": 100 * peak.fraction,
-                    "floor": 100 * float(floors.mean()),
-                    "floor_equal": 100 * float(pair.bounds.random_hump.mean()),
-                    "halves": splits(n),
-                }
-            )
-    return rows
-
-
 @dataclass
 class HeldOut:
-    """Held-out peaks of one size pair by one score, means over splits and both directions. Fractions, 0-1."""
+    """Holds the gains of every pair of runs by one score, means over splits and both directions. Fractions, 0-1."""
 
     gain: np.ndarray  # [R_small, R_large], on the half that nothing was chosen on
     chosen_on: np.ndarray  # [R_small, R_large], of the same choice on its own half
@@ -130,7 +174,7 @@ class HeldOut:
 def held_out_gains(
     orders: list[DeferralOrder], small_correct: np.ndarray, large_correct: np.ndarray, halves: np.ndarray
 ) -> HeldOut:
-    """From orders of R_small runs, correctness [R_small, n], [R_large, n] and halves [H, n] bool.
+    """Returns held-out gains, from orders of R_small runs, correctness [R_small, n], [R_large, n], halves [H, n] bool.
 
     With S of a half by the same ranks, f* = argmax over 0.01 … 0.99 of S and the better of the two models on the one
     half (ties: the least fraction, the smaller model), the gain is S(f*) minus that model's accuracy on the other.
@@ -176,7 +220,7 @@ def held_out_gains(
 
 
 def _at_fractions(deferral: DeferralOrder, at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Σ d over the first f · m of a half's m examples at FRACTIONS, and over all of them: [J, 101] and [J].
+    """Sums d over the first f · m of a half's m examples at FRACTIONS, and over all of them: [J, 101] and [J].
 
     `at` [G + 1] says how many of the half are before each knot; `values` [J, n] int8 are its d by rank, else 0.
     """
@@ -187,7 +231,7 @@ def _at_fractions(deferral: DeferralOrder, at: np.ndarray, values: np.ndarray) -
 
 
 def _cut(deferral: DeferralOrder, at: np.ndarray, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The tie blocks, ranks start to stop, that `fractions` [F] of a half cut, and how much of them is deferred.
+    """Returns the tie blocks, ranks start to stop, that `fractions` [F] of a half cut, and the share deferred of each.
 
     `at` as `_at_fractions` takes it. A block that holds none of the half is stepped over.
     """
@@ -201,7 +245,7 @@ def _cut(deferral: DeferralOrder, at: np.ndarray, fractions: np.ndarray) -> tupl
 def resampled_means(
     result: HeldOut, resampling: Resampling, small: SizeRuns, large: SizeRuns, seed: tuple[int, ...]
 ) -> np.ndarray:
-    """Means over pairs of drawn runs of resampled gains: [B]. Seeds are the shared draws; examples their normal limit.
+    """Resamples the mean gain over pairs of drawn runs: [B]. Seeds are the shared draws; examples their normal limit.
 
     A gain is a sum over examples, so under resampling the gains of all pairs are jointly normal up to 1/√n.
     """
@@ -211,11 +255,12 @@ def resampled_means(
     noise = rng.standard_normal((resampling.resamples, len(values))) @ spread.T  # [B, P]
     gains = (result.gain.ravel() + noise).reshape(-1, *result.gain.shape)
     weights = resampling.seeds[small.name] / len(small.seeds), resampling.seeds[large.name] / len(large.seeds)
-    return np.einsum("bij,bi,bj->b", gains, *weights)
+    means: np.ndarray = np.einsum("bij,bi,bj->b", gains, *weights)
+    return means
 
 
 def random_peak(only_large: np.ndarray, only_small: np.ndarray, n: int) -> np.ndarray:
-    """E max(0, max over [0, 1] of S - max(a, b)) of a random score, exactly: fractions [...], [...] -> [...].
+    """Returns E max(0, max over [0, 1] of S - max(a, b)) of a random score, exactly: fractions [...], [...] -> [...].
 
     In random order the W = wn wins and L = l'n losses among d are a walk from 0 to D = W - L. By reflection it reaches
     r ≥ max(D, 0) with probability C(W + L, L + r) / C(W + L, W), so E (max - max(D, 0)) is the sum of those over

@@ -1,4 +1,4 @@
-"""Post-hoc deferral: a small model that learns, from the small run's outputs, where the larger one is worth asking.
+"""Learns whom to defer: a small model predicts from a small run's outputs where the larger one is worth asking.
 
 Confidence defers where the small model is unsure, whether or not the larger one knows better. Jitkrittum et al. 2023
 (*When does confidence-based cascade deferral suffice?*) show when that falls short, and fit the difference instead: a
@@ -14,12 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis
-from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_pair
+from conf.schema import Metrics
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.pairs import SizePair
+from metrics.beyond.few import few_in_signature, first_few
+from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, interval_entries, pair_entries
 from metrics.bootstrap import SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate
 from metrics.bootstrap.threads import ParallelMap
-from metrics.grid.runs import SizeRuns
+from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
@@ -29,10 +32,9 @@ from metrics.statistics.switcher import (
     switcher_statistics,
 )
 from metrics.statistics.uncertainty import log_probabilities
-from metrics.tables.paper import Row
+from metrics.tables.table import Column, Row
 
 FOLDS = 5
-FEWEST = 100  # examples: below it there is nothing to learn from
 MOST_ROWS = 50_000  # that a fold's model is fitted on
 _MOST_CLASSES = 20  # with a feature each; of more classes, the likeliest ten
 _LOWEST_LOG = -700.0  # instead of -inf, which the trees don't take
@@ -47,40 +49,125 @@ _TITLES = {
 _OF_A_COMMITTEE = ("churn", "committee_margin", "committee_entropy", "committee_churn")
 
 
-def post_hoc_table() -> Table:
-    return Table(
-        name="post_hoc",
-        title="Post-hoc deferral: a model of where the larger one is right, against confidence",
-        reading=(
-            "Cells of Tables 1 and 3 for a score that was learned: a curve in the margin's rank and boosted trees, "
-            "fitted to predict l - s from the small run's outputs on four fifths of the examples, scoring the fifth "
-            "they didn't see. Over the margin, "
-            "interval above 0: confidence leaves something on the table. The perfect router knows every d and is out "
-            "of reach of any score. The committee's version needs every run of the small model."
-        ),
-        columns=(
-            *PAIR,
-            *SCORE,
-            Column("table1", "Table 1", "points", "+.2f", interval=True),
-            Column("table3", "Table 3", "points", "+.2f", interval=True),
-            Column("over_margin", "Table 3 over the margin's", "points", "+.2f", interval=True),
-            Column("share_of_perfect", "of the perfect router's", "%", ".1f"),
-            Column("passes", "Small passes", "", "d"),
-            Column("pairs", "Pairs", "", "d"),
-        ),
-    )
+class LearnedScores(Observer):
+    """Learns a score for each pair of sizes, and keeps its switchers."""
+
+    needs_right_or_wrong = True
+    deployable_only = True
+    fewest_examples = 100  # below it there is nothing to learn from
+
+    def __init__(self, grid: Grid, config: Metrics):
+        super().__init__(grid, config)
+        self.learned: dict[Context, dict[tuple[str, str], PostHoc]] = {}  # by (small, large)
+        if grid.pairs and self.applies_in(None):
+            load_in_background()
+
+    def observe(self, view: SizeView) -> None:
+        """Keeps what is needed of one size."""
+        super().observe(view)
+        if not view.larger:
+            return
+        learned = self.learned.setdefault(view.context, {})
+        few = first_few(view.resampling)
+        inputs = features(view.size, view.scores, self.config.length_normalized)
+        for large in view.larger:
+            seed = (self.config.seed, len(learned))
+            learned[view.size.name, large.name] = post_hoc_of(
+                view.size, large, view.scores, inputs, few, seed, view.parallel_map
+            )
+
+    def rows(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, score): the margin, the learned scores, the perfect router."""
+        rows: list[Row] = []
+        for pair in analysis.pairs:
+            perfect = float(pair.bounds.perfect_area.mean())
+            for score, cells in self._cells(analysis, pair, perfect).items():
+                share = cells["table3"] / perfect if perfect > 0 else math.nan
+                rows.append(
+                    {
+                        **pair_entries(analysis, pair.small, pair.large),
+                        "score_title": _TITLES[score],
+                        "score": score,
+                        **cells,
+                        "share_of_perfect": share,
+                        "pairs": pair.gaps.size,
+                    }
+                )
+        return rows
+
+    def _cells(self, analysis: Analysis, pair: SizePair, perfect: float) -> dict[str, Row]:
+        """Returns each score's entries of Tables 1 and 3, in points; `perfect` is the perfect router's area."""
+        learned, confidence = self.learned[analysis.context][pair.small, pair.large], self.config.confidence
+        samples = self.samples[analysis.context, pair.small]
+        margin = pair.area["margin"].value
+        none = np.zeros(0)
+        cells: dict[str, Row] = {
+            "margin": {
+                **interval_entries("table1", pair.peak_gain["margin"], 100),
+                **interval_entries("table3", pair.area["margin"], 100),
+                **interval_entries("over_margin", Estimate(0.0), 100),
+                "passes": 1,
+            }
+        }
+        for score, statistics in learned.scores.items():
+            peak, area = float(statistics.peak_gain.mean()), float(statistics.area.mean())
+            peaks, areas = learned.samples.peak_gain[pair.large, score], learned.samples.area[pair.large, score]
+            margins = samples.area[pair.large, "margin"][: len(areas)]  # of the same resamples
+            cells[score] = {
+                **interval_entries("table1", estimate(peak, peaks, confidence), 100),
+                **interval_entries("table3", estimate(area, areas, confidence), 100),
+                **interval_entries("over_margin", estimate(area - margin, areas - margins, confidence), 100),
+                "passes": 1 if score == ALONE else len(pair.gaps),
+            }
+        cells["perfect"] = {
+            **interval_entries("table1", estimate(float(pair.bounds.perfect_hump.mean()), none, confidence), 100),
+            **interval_entries("table3", estimate(perfect, none, confidence), 100),
+            **interval_entries("over_margin", estimate(perfect - margin, none, confidence), 100),
+            "passes": 1,
+        }
+        return cells
+
+
+def _folds_in_signature(config: Metrics) -> list[str]:
+    return [*few_in_signature(config), f"folds:{FOLDS}-seed{config.seed}"]
+
+
+POST_HOC = BeyondTable(
+    name="post_hoc",
+    title="Post-hoc deferral: a model of where the larger one is right, against confidence",
+    reading=(
+        "Cells of Tables 1 and 3 for a score that was learned: a curve in the margin's rank and boosted trees, "
+        "fitted to predict l - s from the small run's outputs on four fifths of the examples, scoring the fifth "
+        "they didn't see. Over the margin, "
+        "interval above 0: confidence leaves something on the table. The perfect router knows every d and is out "
+        "of reach of any score. The committee's version needs every run of the small model."
+    ),
+    columns=(
+        *PAIR,
+        *SCORE,
+        Column("table1", "Table 1", "points", "+.2f", interval=True),
+        Column("table3", "Table 3", "points", "+.2f", interval=True),
+        Column("over_margin", "Table 3 over the margin's", "points", "+.2f", interval=True),
+        Column("share_of_perfect", "of the perfect router's", "%", ".1f"),
+        Column("passes", "Small passes", "", "d"),
+        Column("pairs", "Pairs", "", "d"),
+    ),
+    observer=LearnedScores,
+    rows=LearnedScores.rows,
+    choices=_folds_in_signature,
+)
 
 
 @dataclass
 class PostHoc:
-    """A learned score's switchers of one size pair."""
+    """Holds the switchers of one size pair by its learned scores."""
 
     scores: dict[str, PairStatistics]
     samples: SwitcherSamples  # of the first few resamples
 
 
 def load_in_background() -> None:
-    """Imports scikit-learn on another thread: two seconds that numpy's work, which needs no lock, can hide."""
+    """Imports scikit-learn on another thread: it takes two seconds, while numpy works on without the interpreter."""
 
     def load() -> None:
         # If it fails, the import that needs it fails again, where the error is seen.
@@ -94,27 +181,27 @@ def post_hoc_of(
     small: SizeRuns,
     large: SizeRuns,
     scores: Mapping[str, np.ndarray],
-    given: np.ndarray,
+    inputs: np.ndarray,
     resampling: Resampling,
     seed: tuple[int, ...],
-    each: ParallelMap = map,
+    parallel_map: ParallelMap = map,
 ) -> PostHoc:
     """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
 
-    `scores` are the small size's, `given` its `features`; a committee's scores are added for a second fit.
+    `scores` are the small size's, `inputs` its `features`; a committee's scores are added to these for a second fit.
     """
     assert small.correct is not None and large.correct is not None
     samples = switcher_samples(small, [large], resampling)
     statistics: dict[str, list[SwitcherStatistics]] = {}
     more = [scores[name] for name in _OF_A_COMMITTEE if name in scores]
-    inputs = {ALONE: given}
+    inputs_of = {ALONE: inputs}
     if more:
         committee = np.stack(more, axis=2).clip(_LOWEST_LOG)
-        inputs[COMMITTEE] = np.concatenate([given, committee], axis=2, dtype=np.float32)
+        inputs_of[COMMITTEE] = np.concatenate([inputs, committee], axis=2, dtype=np.float32)
     predicted = {}
-    for score, columns in inputs.items():
+    for score, columns in inputs_of.items():
         rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
-        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, each)
+        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, parallel_map)
     for run, own in enumerate(small.correct):
         drawn = samples.run(run)
         for score, values in predicted.items():
@@ -128,7 +215,7 @@ def post_hoc_of(
 
 
 def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized: bool) -> np.ndarray:
-    """What one run of a size tells of its examples, without a label: [R, n, F] float32, the margin first.
+    """Returns what each run of a size tells of its examples, without a label: [R, n, F] float32, the margin first.
 
     Margin and entropy; of classes, the log-probability of each in their order (of many, the prediction and the highest
     ten); of sequences, by tokens of the run's own output, their number, and the least and mean log-probability.
@@ -150,13 +237,13 @@ def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized
 
 
 def cross_fitted(
-    given: np.ndarray,
+    inputs: np.ndarray,
     small_correct: np.ndarray,
     large_correct: np.ndarray,
     rng: np.random.Generator,
-    each: ParallelMap = map,
+    parallel_map: ParallelMap = map,
 ) -> np.ndarray:
-    """E[d | features] of every run's examples, by models that saw none of them: [R_small, n, F] -> [R_small, n].
+    """Predicts E[d | inputs] of every run's examples by models that saw none of them: [R_small, n, F] -> [R_small, n].
 
     Examples are split into five folds. The model of a fold is fitted on the other four: each of their examples once,
     with one small and one large run drawn at random, as much as one pair of runs has to learn from. It is a cubic in
@@ -166,12 +253,12 @@ def cross_fitted(
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
-    runs, n, _ = given.shape
+    runs, n, _ = inputs.shape
     fold = rng.permutation(n) % FOLDS
     own, other = np.asarray(rng.integers(runs, size=n)), np.asarray(rng.integers(len(large_correct), size=n))
     example = np.arange(n)
     d = large_correct[other, example].astype(np.float64) - small_correct[own, example]
-    powers = np.stack(list(each(lambda run: _powers(deferral_order(run[:, 0])), given)))  # [R_small, n, 4]
+    powers = np.stack(list(parallel_map(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))  # [R_small, n, 4]
     others = [np.flatnonzero(fold != k) for k in range(FOLDS)]
     fitted_on = [rng.choice(rows, MOST_ROWS, replace=False) if len(rows) > MOST_ROWS else rows for rows in others]
     predicted = np.zeros((runs, n))
@@ -190,66 +277,18 @@ def cross_fitted(
             random_state=0,
         )
         with threadpool_limits(limits=1, user_api="openmp"):  # of this thread: the folds have the cores
-            trees.fit(given[own[rows], rows], d[rows] - of_rank @ cubic)
+            trees.fit(inputs[own[rows], rows], d[rows] - of_rank @ cubic)
             for run in range(runs):
-                predicted[run, held_out] = powers[run][held_out] @ cubic + trees.predict(given[run][held_out])
+                predicted[run, held_out] = powers[run][held_out] @ cubic + trees.predict(inputs[run][held_out])
 
-    list(each(of_fold, range(FOLDS)))
+    list(parallel_map(of_fold, range(FOLDS)))
     return predicted
 
 
-def _powers(deferral: DeferralOrder) -> np.ndarray:
-    """1, r, r², r³ of each example's share of less certain ones, ties half: [n, 4]."""
+def rank_powers(deferral: DeferralOrder) -> np.ndarray:
+    """Returns 1, r, r², r³ for each example, r being the share of less certain examples, ties half: [n, 4]."""
     middle = (deferral.knots[:-1] + deferral.knots[1:]) / (2 * deferral.examples)
     rank = np.empty(deferral.examples)
     rank[deferral.order] = np.repeat(middle, np.diff(deferral.knots))
-    return rank[:, None] ** np.arange(4)
-
-
-def post_hoc(
-    analysis: Analysis,
-    results: Mapping[tuple[str, str], PostHoc],
-    samples: Mapping[str, SwitcherSamples],
-    confidence: float,
-) -> list[Row]:
-    """One row a (small, large, score): the margin, the learned scores, the perfect router.
-
-    `results` by (small, large), `samples` of the margin by small size.
-    """
-    rows: list[Row] = []
-    none = np.zeros(0)
-    for pair in analysis.pairs:
-        result = results.get((pair.small, pair.large))
-        if result is None:
-            continue
-        margin = pair.area["margin"].value
-        perfect = float(pair.bounds.perfect_area.mean())
-        cells: dict[str, Row] = {
-            "margin": {
-                **interval_of("table1", pair.peak_gain["margin"], 100),
-                **interval_of("table3", pair.area["margin"], 100),
-                **interval_of("over_margin", Estimate(0.0), 100),
-                "passes": 1,
-            }
-        }
-        for score, statistics in result.scores.items():
-            peak, area = float(statistics.peak_gain.mean()), float(statistics.area.mean())
-            peaks, areas = result.samples.peak_gain[pair.large, score], result.samples.area[pair.large, score]
-            margins = samples[pair.small].area[pair.large, "margin"][: len(areas)]  # of the same resamples
-            cells[score] = {
-                **interval_of("table1", estimate(peak, peaks, confidence), 100),
-                **interval_of("table3", estimate(area, areas, confidence), 100),
-                **interval_of("over_margin", estimate(area - margin, areas - margins, confidence), 100),
-                "passes": 1 if score == ALONE else len(pair.gaps),
-            }
-        cells["perfect"] = {
-            **interval_of("table1", estimate(float(pair.bounds.perfect_hump.mean()), none, confidence), 100),
-            **interval_of("table3", estimate(perfect, none, confidence), 100),
-            **interval_of("over_margin", estimate(perfect - margin, none, confidence), 100),
-            "passes": 1,
-        }
-        for score, row in cells.items():
-            share = row["table3"] / perfect if perfect > 0 else math.nan
-            names = {**of_pair(analysis, pair.small, pair.large), "score_title": _TITLES[score], "score": score}
-            rows.append({**names, **row, "share_of_perfect": share, "pairs": pair.gaps.size})
-    return rows
+    powers: np.ndarray = rank[:, None] ** np.arange(4)
+    return powers

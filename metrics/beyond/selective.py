@@ -1,4 +1,4 @@
-"""Selective prediction: how well does a score tell a run's own right answers from its wrong ones?
+"""Measures selective prediction: how well a score tells a run's own right answers from its wrong ones.
 
 AURC, E-AURC and AUGRC ask of one run what the switcher asks of two: with the most uncertain examples taken away, how
 wrong is the rest?
@@ -9,21 +9,88 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.dataset import Analysis
-from metrics.beyond.table import PAIR, SCORE, Column, Table, interval_of, of_dataset, of_score
+from conf.schema import Metrics
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.few import few_in_signature, first_few
+from metrics.beyond.table import (
+    PAIR,
+    SCORE,
+    BeyondTable,
+    Context,
+    Observer,
+    dataset_entries,
+    interval_entries,
+    score_entries,
+)
 from metrics.bootstrap.resampling import ResampledRanks, Resampling, estimate
 from metrics.bootstrap.threads import ParallelMap
-from metrics.grid.runs import SizeRuns
+from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import DeferralOrder, sums_at_knots
-from metrics.tables.paper import Row
+from metrics.tables.table import Column, Row
 
 STATISTICS = ("aurc", "e_aurc", "augrc", "auroc")
 
+
+class SelectivePrediction(Observer):
+    """Measures each size's runs by each of its scores."""
+
+    needs_larger_size = False
+    needs_right_or_wrong = True
+
+    def __init__(self, grid: Grid, config: Metrics):
+        super().__init__(grid, config)
+        self.risks: dict[tuple[Context, str], SizeRisks] = {}  # by context and size
+
+    def observe(self, view: SizeView) -> None:
+        """Keeps what is needed of one size."""
+        super().observe(view)
+        risks = size_risks(view.size, view.orders, first_few(view.resampling), view.parallel_map)
+        orders_like = {other: score for score, others in view.distinct.items() for other in others}
+        self.risks[view.context, view.size.name] = SizeRisks(
+            {score: risks.runs[orders_like[score]] for score in view.scores},
+            {score: risks.samples[orders_like[score]] for score in view.scores},
+        )
+
+    def rows(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (size, score): means over runs, in percent."""
+        rows: list[Row] = []
+        for size in self.grid.sizes:
+            risks = self.risks[analysis.context, size.name]
+            for score, by_run in risks.runs.items():
+                row: Row = {
+                    **dataset_entries(analysis),
+                    "size": size.name,
+                    **score_entries(score),
+                    "runs": len(by_run),
+                }
+                for key in ("error", *STATISTICS):
+                    mean = float(np.mean([getattr(run, key) for run in by_run]))
+                    number = estimate(mean, risks.samples[score][key], self.config.confidence)
+                    row |= interval_entries(key, number, 100)
+                rows.append(row)
+        return rows
+
+    def rows_of_runs(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (size, score, seed), in percent."""
+        return [
+            {
+                **dataset_entries(analysis),
+                "size": size.name,
+                **score_entries(score),
+                "seed": seed,
+                **{key: 100 * float(getattr(run, key)) for key in ("error", *STATISTICS)},
+            }
+            for size in self.grid.sizes
+            for score, by_run in self.risks[analysis.context, size.name].runs.items()
+            for seed, run in zip(size.seeds, by_run, strict=True)
+        ]
+
+
 _NUMBERS = (
-    ("aurc", "AURC"),
-    ("e_aurc", "E-AURC"),
-    ("augrc", "AUGRC"),
-    ("auroc", "AUROC of being right"),
+    ("aurc", "AURC", ".3f"),
+    ("e_aurc", "E-AURC", ".3f"),
+    ("augrc", "AUGRC", ".3f"),
+    ("auroc", "AUROC of being right", ".2f"),
 )
 _READING = (
     "AURC is the error among the examples kept, averaged over how many are kept, most certain first; E-AURC is what of "
@@ -33,42 +100,43 @@ _READING = (
     "uncertain than a right one; 50 % is chance."
 )
 
+SELECTIVE = BeyondTable(
+    name="selective",
+    title="Selective prediction: risk-coverage of each size by its own scores",
+    reading=_READING + " Means over runs.",
+    columns=(
+        *PAIR[:2],
+        Column("size", "Size"),
+        *SCORE,
+        Column("runs", "Runs", "", "d"),
+        Column("error", "Error", "%", ".2f", interval=True),
+        *(Column(key, title, "%", form, interval=True) for key, title, form in _NUMBERS),
+    ),
+    observer=SelectivePrediction,
+    rows=SelectivePrediction.rows,
+    choices=few_in_signature,
+)
 
-def selective_table() -> Table:
-    return Table(
-        name="selective",
-        title="Selective prediction: risk-coverage of each size by its own scores",
-        reading=_READING + " Means over runs.",
-        columns=(
-            *PAIR[:2],
-            Column("size", "Size"),
-            *SCORE,
-            Column("runs", "Runs", "", "d"),
-            Column("error", "Error", "%", ".2f", interval=True),
-            *(Column(key, title, "%", ".3f" if key != "auroc" else ".2f", interval=True) for key, title in _NUMBERS),
-        ),
-    )
-
-
-def selective_runs_table() -> Table:
-    return Table(
-        name="selective_runs",
-        title="Selective prediction of each run",
-        reading=_READING,
-        columns=(
-            *PAIR[:2],
-            Column("size", "Size"),
-            Column("seed", "Seed"),
-            *SCORE,
-            Column("error", "Error", "%", ".2f"),
-            *(Column(key, title, "%", ".3f" if key != "auroc" else ".2f") for key, title in _NUMBERS),
-        ),
-    )
+SELECTIVE_RUNS = BeyondTable(
+    name="selective_runs",
+    title="Selective prediction of each run",
+    reading=_READING,
+    columns=(
+        *PAIR[:2],
+        Column("size", "Size"),
+        Column("seed", "Seed"),
+        *SCORE,
+        Column("error", "Error", "%", ".2f"),
+        *(Column(key, title, "%", form) for key, title, form in _NUMBERS),
+    ),
+    observer=SelectivePrediction,
+    rows=SelectivePrediction.rows_of_runs,
+)
 
 
 @dataclass
 class RiskCoverage:
-    """One run by one score; fractions 0-1, NaN where a statistic has nothing to go by."""
+    """Holds the statistics of one run by one score; fractions 0-1, NaN where a statistic has nothing to go by."""
 
     error: float
     aurc: float
@@ -78,9 +146,9 @@ class RiskCoverage:
 
 
 def risk_coverage(deferral: DeferralOrder, correct: np.ndarray) -> RiskCoverage:
-    """From an order of deferral and correctness [n]; every statistic is its expectation over the order inside ties.
+    """Returns a run's statistics, from its order of deferral and correctness [n].
 
-    With E(k) the errors among the k most certain of n:
+    Every statistic is its expectation over the order inside ties. With E(k) the errors among the k most certain of n:
     aurc = 1/n Σ_{k=1}^n E(k)/k (Geifman et al. 2019, *Bias-reduced uncertainty estimation*, eq. 1); e_aurc = aurc minus
     that of the order with all errors last, [E - (n - E)(H_n - H_{n-E})]/n with harmonic numbers H, exactly, where they
     take its limit; augrc = ∫ E/n d(k/n) by trapezoids (Traub et al. 2024, arXiv 2407.01032, eq. 6), which equals
@@ -102,40 +170,45 @@ def risk_coverage(deferral: DeferralOrder, correct: np.ndarray) -> RiskCoverage:
 
 
 def _harmonic(k: np.ndarray | float) -> np.ndarray:
-    """H_k, whole numbers [...] -> [...] float64: digamma(k + 1) + γ."""
+    """Returns the harmonic numbers H_k = digamma(k + 1) + γ: whole numbers [...] -> [...] float64."""
     from scipy.special import digamma
 
-    return digamma(np.asarray(k, dtype=np.float64) + 1) + np.euler_gamma
+    harmonic: np.ndarray = digamma(np.asarray(k, dtype=np.float64) + 1) + np.euler_gamma
+    return harmonic
 
 
 def _risk_sums(kept: np.ndarray, among: np.ndarray, harmonic: np.ndarray) -> np.ndarray:
-    """Σ_{a<k≤b} E(k)/k of each block, E linear from a to b: [G + 1, ...] of k, E(k) and H_k -> [G, ...].
+    """Sums E(k)/k over a < k ≤ b in each block, E linear from a to b: [G + 1, ...] of k, E(k) and H_k -> [G, ...].
 
     With slope r, E(k) = E(a) + r(k - a), so the sum is (E(a) - r a)(H_b - H_a) + r(b - a).
     """
     length, step = np.diff(kept, axis=0), np.diff(among, axis=0)
     slope = step / np.where(length > 0, length, 1)
-    return (among[:-1] - slope * kept[:-1]) * np.diff(harmonic, axis=0) + step
+    sums: np.ndarray = (among[:-1] - slope * kept[:-1]) * np.diff(harmonic, axis=0) + step
+    return sums
 
 
 def _auroc(augrc: np.ndarray | float, error: np.ndarray | float) -> np.ndarray:
-    """The relation of Traub et al. 2024, solved for AUROC."""
+    """Returns AUROC, from AUGRC and the error by the relation of Traub et al. 2024."""
     both = np.asarray(error * (1.0 - error))
     return 1.0 - (augrc - np.square(error) / 2) / np.where(both > 0, both, np.nan)
 
 
 @dataclass
 class SizeRisks:
-    """One size by each of its scores."""
+    """Holds the statistics of one size's runs by each of its scores."""
 
     runs: dict[str, list[RiskCoverage]]  # score -> by run
     samples: dict[str, dict[str, np.ndarray]]  # score -> statistic or error -> [B], means over drawn runs
 
 
 def size_risks(
-    size: SizeRuns, orders: Mapping[str, Sequence[DeferralOrder]], resampling: Resampling, each: ParallelMap = map
+    size: SizeRuns,
+    orders: Mapping[str, Sequence[DeferralOrder]],
+    resampling: Resampling,
+    parallel_map: ParallelMap = map,
 ) -> SizeRisks:
-    """`orders` of each score's runs; the size has `correct`.
+    """Measures a size that has `correct`, by the orders of deferral of each score's runs.
 
     A resample in which a drawn run is always or never right has no AUROC.
     """
@@ -149,7 +222,7 @@ def size_risks(
         return [risk_coverage(order, right) for order, right in zip(of_runs, correct, strict=True)], samples
 
     risks = SizeRisks({}, {})
-    for score, found in zip(orders, each(risks_of, orders.values()), strict=True):
+    for score, found in zip(orders, parallel_map(risks_of, orders.values()), strict=True):
         risks.runs[score], risks.samples[score] = found
     return risks
 
@@ -173,22 +246,3 @@ def _add_samples(
         share = resampling.seeds[size.name][drawn.index, run] / len(size.seeds)
         for key, number in numbers.items():
             samples[key][drawn.index] += share * number
-
-
-def selective(analysis: Analysis, risks: Mapping[str, SizeRisks], confidence: float) -> tuple[list[Row], list[Row]]:
-    """Rows a (size, score), and rows a (size, seed, score); `risks` by size."""
-    means: list[Row] = []
-    single: list[Row] = []
-    for size in analysis.grid.sizes:
-        for score, of_runs in risks[size.name].runs.items():
-            names = {**of_dataset(analysis), "size": size.name, **of_score(score)}
-            row: Row = {**names, "runs": len(of_runs)}
-            for key in ("error", *STATISTICS):
-                mean = float(np.mean([getattr(run, key) for run in of_runs]))
-                drawn = risks[size.name].samples[score][key]
-                row |= interval_of(key, estimate(mean, drawn, confidence), 100)
-            means.append(row)
-            for seed, run in zip(size.seeds, of_runs, strict=True):
-                numbers = {key: 100 * float(getattr(run, key)) for key in ("error", *STATISTICS)}
-                single.append({**names, "seed": seed, **numbers})
-    return means, single

@@ -1,84 +1,98 @@
-"""A table past the paper's: what it is, how to read it, its columns with their units, and its rows."""
+"""Defines what a table past the paper's is: what it keeps of a dataset's sizes, its rows, and what it lacks.
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+To add a table, write a module with an `Observer` and a `BeyondTable`, and add the latter to `BEYOND_TABLES` in
+`metrics/beyond/listed.py`.
+"""
 
-from metrics.analysis.dataset import Analysis
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from conf.schema import Metrics
+from metrics.analysis.dataset import Analysis, SizeView
+from metrics.bootstrap import SwitcherSamples
 from metrics.bootstrap.resampling import Estimate
-from metrics.tables.paper import SCORE_TITLES, Row, escape_latex, write_csv
+from metrics.grid.runs import Grid
+from metrics.tables.paper import SCORE_TITLES
+from metrics.tables.signature import signature
+from metrics.tables.table import Column, Row, Table
 
-MOST_SHOWN = 200  # rows of a table for reading; its CSV has all
+Context = str | None  # gold or self, of the uncertainty of sequences; None of classes
+
+
+class Observer:
+    """Keeps what a table needs of one dataset, size by size, while each size's scores are at hand."""
+
+    needs_larger_size: ClassVar[bool] = True
+    needs_right_or_wrong: ClassVar[bool] = False  # whether it takes examples that are right or wrong: not translation
+    deployable_only: ClassVar[bool] = False  # whether gold context, which reads the label, is of no use here
+    fewest_examples: ClassVar[int] = 0
+
+    def __init__(self, grid: Grid, config: Metrics):
+        self.grid, self.config = grid, config
+        self.samples: dict[tuple[Context, str], SwitcherSamples] = {}  # by context and small size
+
+    def applies_in(self, context: Context) -> bool:
+        """Returns whether there is something to observe: by the dataset's kind, its examples and the context."""
+        judged = self.grid.task != "translation" or not self.needs_right_or_wrong
+        of_use = context != "gold" or not self.deployable_only
+        return judged and of_use and self.grid.examples >= self.fewest_examples
+
+    def observe(self, view: SizeView) -> None:
+        """Keeps what is needed of one size: called for every size in order, in the config's context, then the other."""
+        if view.samples is not None:
+            self.samples[view.context, view.size.name] = view.samples
+
+    def notes(self) -> list[str]:
+        """Returns what the table lacks of this dataset, and why."""
+        if self.needs_larger_size and len(self.grid.sizes) == 1:
+            return [f"One size only ({self.grid.sizes[0].name}): there is nothing to defer to."]
+        if self.needs_right_or_wrong and self.grid.task == "translation":
+            return ["Translation is left out: no sentence is right or wrong."]
+        return self.gaps()
+
+    def gaps(self) -> list[str]:
+        """Returns what the table lacks of a dataset that it can be made of."""
+        notes = []
+        if self.deployable_only and self.grid.task == "span_qa":
+            notes.append("In self context alone: gold context reads the label, so it can't be deployed.")
+        if self.grid.examples < self.fewest_examples:
+            notes.append(f"{self.grid.examples} examples are too few; it takes {self.fewest_examples}.")
+        return notes
+
+
+AnObserver = TypeVar("AnObserver", bound=Observer)
+
+
+def no_further_choices(config: Metrics) -> list[str]:
+    """Returns nothing: what a table adds to the signature whose numbers rest on no choices of its own."""
+    return []
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column. With `interval`, rows also hold KEY_ci_low and KEY_ci_high, shown in the same cell."""
+class BeyondTable(Generic[AnObserver]):
+    """Defines one table past the paper's."""
 
-    key: str
-    title: str
-    unit: str = ""  # points | % | …; nothing for text and counts
-    form: str = ""  # how a number is shown, in Python's format language; nothing for text
-    interval: bool = False
-    shown: bool = True  # False: in the CSV alone
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The CSV columns it stands for."""
-        return (self.key, f"{self.key}_ci_low", f"{self.key}_ci_high") if self.interval else (self.key,)
-
-    @property
-    def heading(self) -> str:
-        return f"{self.title}, {self.unit}" if self.unit else self.title
-
-    def cell(self, row: Mapping[str, Any]) -> str:
-        """`value [low, high]`, rounded for reading; `-` where there is none."""
-        value = row[self.key]
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return "-"
-        if not self.form:
-            return str(value)
-        text = format(value, self.form)
-        if self.interval:
-            low, high = (row[key] for key in self.keys[1:])
-            if not math.isnan(low):
-                text += f" [{format(low, self.form)}, {format(high, self.form)}]"
-        return text
-
-
-@dataclass
-class Table:
-    """Rows are keyed by the columns' `keys`; numbers are in the columns' units, NaN where there is none."""
-
-    name: str  # of its files
+    name: str  # of its files, and in summary.json
     title: str
     reading: str  # how to read it
     columns: tuple[Column, ...]
-    rows: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    signature: str = ""
+    observer: type[AnObserver]  # tables with the same one share what it keeps of a dataset
+    rows: Callable[[AnObserver, Analysis], list[Row]]  # of a dataset in the analysis's context
+    choices: Callable[[Metrics], list[str]] = no_further_choices  # parts that it adds to the signature
 
     @property
     def keys(self) -> list[str]:
-        """The CSV's columns."""
-        return [key for column in self.columns for key in column.keys]
+        """Returns the CSV's columns."""
+        return self.filled([], [], "").keys
 
-    @property
-    def shown(self) -> list[Column]:
-        """Of the table for reading: without columns that hold nothing in any row, as the context of classes."""
-        empty = {column.key for column in self.columns if all(row[column.key] == "" for row in self.rows)}
-        return [column for column in self.columns if column.shown and (column.key not in empty or not self.rows)]
+    def filled(self, rows: list[Row], notes: list[str], signature: str) -> Table:
+        """Returns the table with its content."""
+        return Table(self.name, self.title, self.reading, self.columns, rows, notes, signature)
 
-    @property
-    def header(self) -> list[str]:
-        """Of the table for reading."""
-        return [column.heading for column in self.shown]
-
-    def body(self, most: int | None = None) -> list[list[str]]:
-        """Cells of the table for reading, the first `most` rows or all."""
-        return [[column.cell(row) for column in self.shown] for row in self.rows[:most]]
+    def signature(self, config: Metrics, tasks: Collection[str]) -> str:
+        """Returns the choices that the table's numbers of those tasks rest on."""
+        return "|".join([signature(config, tasks), f"table:{self.name}", *self.choices(config)])
 
 
 QUALITY = "% or BLEU"  # the unit of accuracy, and of what stands for it in translation
@@ -87,79 +101,25 @@ PAIR = (Column("dataset", "Dataset"), Column("context", "Context"), Column("smal
 SCORE = (Column("score_title", "Score"), Column("score", "score", shown=False))
 
 
-def of_pair(analysis: Analysis, small: str, large: str) -> Row:
-    """The entries of a row for `PAIR`."""
-    return {**of_dataset(analysis), "small": small, "large": large}
+def pair_entries(analysis: Analysis, small: str, large: str) -> Row:
+    """Returns the entries of a row for the columns `PAIR`."""
+    return {**dataset_entries(analysis), "small": small, "large": large}
 
 
-def of_dataset(analysis: Analysis) -> Row:
-    """Dataset and, of sequences, the context that their uncertainty was scored in."""
+def dataset_entries(analysis: Analysis) -> Row:
+    """Returns a row's dataset and, of sequences, the context that their uncertainty was scored in."""
     return {"dataset": analysis.grid.dataset, "context": analysis.context or ""}
 
 
-def of_score(score: str) -> Row:
-    """The entries of a row for `SCORE`."""
+def score_entries(score: str) -> Row:
+    """Returns the entries of a row for the columns `SCORE`."""
     return {"score_title": SCORE_TITLES.get(score, score), "score": score}
 
 
-def interval_of(key: str, value: Estimate, scale: float = 1.0) -> Row:
-    """The three entries of a row for a column with an interval."""
+def interval_entries(key: str, value: Estimate, scale: float = 1.0) -> Row:
+    """Returns the three entries of a row for a column with an interval, times `scale`."""
     return {
         key: scale * value.value,
         f"{key}_ci_low": scale * value.low,
         f"{key}_ci_high": scale * value.high,
     }
-
-
-def write_beyond_tables(tables: Iterable[Table], confidence: float, directory: Path) -> None:
-    """Writes each table as .csv, .md and .tex into `directory`, which exists."""
-    for table in tables:
-        write_csv(directory / f"{table.name}.csv", table.keys, table.rows)
-        (directory / f"{table.name}.md").write_text(_markdown(table, confidence), encoding="utf-8")
-        (directory / f"{table.name}.tex").write_text(_latex(table, confidence), encoding="utf-8")
-
-
-def _foot(table: Table, confidence: float) -> str:
-    foot = "How to read: " + table.reading
-    if any(column.interval for column in table.shown):
-        foot += f" Brackets: {100 * confidence:g} % interval."
-    if len(table.rows) > MOST_SHOWN:
-        foot += f" The first {MOST_SHOWN} of {len(table.rows):,} rows; {table.name}.csv has all."
-    return foot
-
-
-def _markdown(table: Table, confidence: float) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
-
-    lines = [f"**{table.title}.**", ""]
-    if table.rows:
-        lines += [line(table.header), "|" + " --- |" * len(table.header)]
-        lines += [line(cells) for cells in table.body(MOST_SHOWN)]
-    else:
-        lines.append("Nothing to show: see the notes.")
-    lines += ["", _foot(table, confidence), "", f"Signature: `{table.signature}`"]
-    if table.notes:
-        lines += ["", "Notes:", "", *(f"- {note}" for note in table.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _latex(table: Table, confidence: float) -> str:
-    alignment = "".join("r" if column.form else "l" for column in table.shown)
-    caption = escape_latex(f"{table.title}. {_foot(table, confidence)}")
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table*}",
-        "\\centering\\small",
-        f"\\begin{{tabular}}{{{alignment}}}",
-        "\\toprule",
-        " & ".join(escape_latex(text) for text in table.header) + r" \\",
-        "\\midrule",
-        *(" & ".join(escape_latex(text) for text in cells) + r" \\" for cells in table.body(MOST_SHOWN)),
-        "\\bottomrule",
-        "\\end{tabular}",
-        f"\\caption{{{caption} \\texttt{{{escape_latex(table.signature)}}}}}",
-        f"\\label{{tab:edgewise-{table.name}}}",
-        "\\end{table*}",
-    ]
-    return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""From examples read out of some file to checked scores: what every format has in common."""
+"""Checks the examples read from a file, whatever its format, and saves them as scores."""
 
 import hashlib
 import json
@@ -9,21 +9,30 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
+from metrics.rows import invalid_unicode
 from metrics.scores import Scores, ScoresMetadata, read_metadata, write_scores
 from metrics.statistics.text import corpus_bleu
 
 _ABOUT_ONE = 0.02  # a file's decimals may be few: ten classes at three digits are off by up to 0.005
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class ConvertError(EdgewiseError):
-    """A file, a flag or a row that can't become scores; the message names the file and the row."""
+    """Reports a file, a flag or a row that can't become scores; the message names the file and the row."""
+
+
+def checked_unicode(where: str, what: str, text: str) -> str:
+    """Returns the text; ConvertError if it can't be written as UTF-8."""
+    if reason := invalid_unicode(text):
+        raise ConvertError(f"{where}: {what} is not valid Unicode text ({reason}): {text!r}")
+    return text
 
 
 @dataclass
 class RunInfo:
-    """What a file of predictions doesn't say about the run it comes from."""
+    """Holds what a file of predictions doesn't say about the run it comes from."""
 
     dataset: str
     size: str
@@ -33,10 +42,26 @@ class RunInfo:
     flops: float = 0.0  # per example; 0 where unknown
     model: str = ""
 
+    def metadata(self, task: str, classes: Sequence[str], content: object, signature: str) -> ScoresMetadata:
+        """Returns the metadata of the run's scores, with a fingerprint of the data's `content`, JSON values."""
+        return ScoresMetadata(
+            dataset=self.dataset,
+            size=self.size,
+            seed=self.seed,
+            split=self.split,
+            task=task,
+            classes=list(classes),
+            parameters=self.parameters,
+            flops_per_example=self.flops,
+            model=self.model,
+            data=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+            signature=f"scores:converted|{signature}",
+        )
+
 
 @dataclass
 class Example:
-    """One example as read. `values` is one natural log-likelihood a class, -inf for none."""
+    """Holds one example as read. `values` has one natural log-likelihood a class, -inf for probability 0."""
 
     where: str  # file and line, for messages
     example_id: str
@@ -46,81 +71,89 @@ class Example:
     slices: dict[str, str | None] = field(default_factory=dict)  # column, without the prefix slice_, -> value
 
 
-def build_scores(examples: Sequence[Example], classes: Sequence[str], info: RunInfo, origin: str, say: Say) -> Scores:
-    """Scores of one run. `origin` goes into the signature. `say` hears what a reader of the numbers should know.
+def build_scores(
+    examples: Sequence[Example], classes: Sequence[str], info: RunInfo, origin: str, report: Report
+) -> Scores:
+    """Returns the scores of one run.
 
-    Raises ConvertError for no examples, for two with one id, and for a target or prediction that is no class.
+    `origin`, the file's format, goes into the signature. `report` is called with each thing that a reader of the
+    numbers should know.
+
+    Raises ConvertError if there are no examples, for two with one id, and for a target or prediction that is no class.
     """
     if not examples:
         raise ConvertError("the file holds no examples")
-    known = {name: k for k, name in enumerate(classes)}
-    if len(known) < len(classes) or len(classes) < 2:
+    class_index = {name: k for k, name in enumerate(classes)}
+    if len(class_index) < len(classes) or len(classes) < 2:
         raise ConvertError(f"classes {list(classes)}: expected two or more different names")
-    seen: dict[str, str] = {}
+    for name in classes:
+        checked_unicode("classes", "a name", name)
+    place_of_id: dict[str, str] = {}
     for one in examples:
-        if one.example_id in seen:
-            raise ConvertError(f"{one.where}: id {one.example_id!r} is that of {seen[one.example_id]} already")
-        seen[one.example_id] = one.where
-        for what, name in (("label", one.target), ("prediction", one.prediction)):
-            if name is not None and name not in known:
-                hint = "; give --labels index if labels count classes from 0" if name.isdecimal() else ""
-                raise ConvertError(f"{one.where}: {what} {name!r} is none of the classes {list(classes)}{hint}")
+        if one.example_id in place_of_id:
+            raise ConvertError(f"{one.where}: id {one.example_id!r} is that of {place_of_id[one.example_id]} already")
+        place_of_id[one.example_id] = one.where
+        checked_unicode(one.where, "id", one.example_id)
+        for column, value in one.slices.items():
+            checked_unicode(one.where, column, value or "")
+        for what, label in (("label", one.target), ("prediction", one.prediction)):
+            if label is not None and label not in class_index:
+                hint = "; give --labels index if labels count classes from 0" if label.isdecimal() else ""
+                raise ConvertError(f"{one.where}: {what} {label!r} is none of the classes {list(classes)}{hint}")
     values = np.array([one.values for one in examples], dtype=np.float64)  # [n, K]
-    _tell_of(values, say)
+    _report_oddities(values, report)
     likeliest = values.argmax(axis=1)
     names = np.array(list(classes), dtype=object)
-    given = [known[one.prediction] if one.prediction is not None else k for one, k in zip(examples, likeliest)]
-    if differing := int(np.count_nonzero(values[np.arange(len(given)), given] < values.max(axis=1))):
-        say(f"{differing:,} predictions are not the class with the highest likelihood; taken as they are")
+    predicted = [
+        class_index[one.prediction] if one.prediction is not None else k for one, k in zip(examples, likeliest)
+    ]
+    if differing := int(np.count_nonzero(values[np.arange(len(predicted)), predicted] < values.max(axis=1))):
+        report(f"{differing:,} predictions are not the class with the highest likelihood; taken as they are")
     target = np.array([one.target for one in examples], dtype=object)
-    prediction = names[np.array(given)]
+    prediction = names[np.array(predicted)]
     columns = sorted(examples[0].slices)
     slices = slices_of(columns, [one.slices for one in examples])
     rows = [[one.example_id, one.target, [one.slices[name] for name in columns]] for one in examples]
-    metadata = ScoresMetadata(
-        dataset=info.dataset,
-        size=info.size,
-        seed=info.seed,
-        split=info.split,
-        task="classification",
-        classes=list(classes),
-        parameters=info.parameters,
-        flops_per_example=info.flops,
-        model=info.model,
-        data=hashlib.sha256(json.dumps([columns, rows]).encode()).hexdigest()[:16],
-        signature=f"scores:converted|from:{origin}",
-    )
+    metadata = info.metadata("classification", classes, [columns, rows], f"from:{origin}")
     ids = np.array([one.example_id for one in examples], dtype=object)
     return Scores(metadata, ids, target, prediction, prediction == target, values.astype(np.float32), slices)
 
 
 def slices_of(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> dict[str, np.ndarray]:
-    """Columns of subgroups, called as the schema wants them."""
+    """Returns the columns of subgroups under the names of the scores schema, `slice_*`."""
     return {
         f"slice_{name.removeprefix('slice_')}": np.array([row[name] for row in rows], dtype=object) for name in names
     }
 
 
-def _tell_of(values: np.ndarray, say: Say) -> None:
+def _report_oddities(values: np.ndarray, report: Report) -> None:
+    """Reports rows [n, K] that aren't normalised over the classes, and rows that give one class everything."""
     with np.errstate(over="ignore"):
         sums = np.exp(values).sum(axis=1)
     if unnormalized := int(np.count_nonzero(np.abs(sums - 1) > _ABOUT_ONE)):
-        say(
+        report(
             f"{unnormalized:,} of {len(sums):,} rows don't sum to about 1 over the classes ({sums.min():.3g} to "
             f"{sums.max():.3g}): taken as unnormalised likelihoods; scores normalise them"
         )
     if certain := int(np.count_nonzero(np.isneginf(values).sum(axis=1) == values.shape[1] - 1)):
-        say(f"{certain:,} rows give one class everything, so they tie as the most certain; log-probabilities don't")
+        report(f"{certain:,} rows give one class everything, so they tie as the most certain; log-probabilities don't")
 
 
-def save(scores: Scores, out: Path, say: Say) -> Path:
-    """Writes a run's scores, whole or not at all; into a directory under the name `scores-D-S-sN-SPLIT.parquet`.
+def save(scores: Scores, out: Path, report: Report) -> Path:
+    """Writes a run's scores, whole or not at all, and returns the path.
+
+    `out` is a Parquet file, or a directory that gets `scores-D-S-sN-SPLIT.parquet`, with hyphens in names doubled: so
+    no two runs have one name.
 
     Classes are put in the order of the runs of that dataset and split already beside it. Raises ConvertError where
     those have other classes, and ScoresError as `write_scores` does.
     """
     m = scores.metadata
-    path = out if out.suffix == ".parquet" else out / f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}.parquet"
+    path = (
+        out
+        if out.suffix == ".parquet"
+        else out / f"{joined_name('scores', m.dataset, m.size, f's{m.seed}', m.split)}.parquet"
+    )
     for sibling in sorted(path.parent.glob("scores-*.parquet")):
         other = read_metadata(sibling)
         if sibling == path or (other.dataset, other.split) != (m.dataset, m.split):
@@ -139,7 +172,7 @@ def save(scores: Scores, out: Path, say: Say) -> Path:
         break
     write_scores(scores, path)
     classes = f", {len(m.classes)} classes" if m.classes else ""
-    say(f"{path}: {len(scores.example_id):,} examples{classes}, {_quality(scores)}")
+    report(f"{path}: {len(scores.example_id):,} examples{classes}, {_quality(scores)}")
     return path
 
 

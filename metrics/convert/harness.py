@@ -1,4 +1,4 @@
-"""Sample logs of EleutherAI's lm-evaluation-harness: samples_TASK_DATE.jsonl, of multiple-choice tasks.
+"""Reads sample logs of EleutherAI's lm-evaluation-harness, samples_TASK_DATE.jsonl, of multiple-choice tasks.
 
 With --log_samples the harness writes one object a document and filter: `doc_id`, `doc`, `target` (as text: the index of
 the right choice, or the choice), `arguments` ({"gen_args_0": {"arg_0": context, "arg_1": continuation}, …}; lists of
@@ -8,12 +8,21 @@ Source: lm_eval/evaluator.py, lm_eval/loggers/evaluation_tracker.py and lm_eval/
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metrics.convert.examples import ConvertError, Example, Say
-from metrics.convert.rows import Row
+from metrics.convert.examples import ConvertError, Example, Report
+from metrics.rows import Record
+
+
+@dataclass
+class HarnessOptions:
+    """Holds how a sample log is to be read: the filter, fields of `doc` to carry as slices, and what targets are."""
+
+    filter_name: str | None = None  # None: the only one there is
+    slices: Sequence[str] = ()
+    labels: str | None = None  # targets are a choice's text (`name`) or its `index` from 0; None: the one that fits
 
 
 @dataclass
@@ -28,21 +37,21 @@ class _Document:
 
 
 def is_harness_row(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a JSONL file is the harness's."""
+    """Tells whether a row of a JSONL file was written by the harness."""
     return {"doc_id", "target", "filtered_resps"} <= set(row)
 
 
 def harness_examples(
-    rows: Iterator[Row], chosen: str | None, slices: Sequence[str], say: Say
+    rows: Iterator[Record], options: HarnessOptions, report: Report
 ) -> tuple[list[Example], list[str]]:
-    """The examples in the order of their doc_id, and the classes.
+    """Returns the examples in the order of their doc_id, and the classes.
 
     Classes are the continuations where every document has the same, as with boolq; else the choices by position, `0`,
-    `1`, …, and a document with fewer choices gives the rest likelihood 0. `slices` are fields of `doc`. Raises
-    ConvertError for several filters of which none is chosen, for tasks that aren't multiple choice, and for targets
-    that name no choice or contradict the harness's own `acc`.
+    `1`, …, and a document with fewer choices gives the rest likelihood 0. Raises ConvertError for several filters of
+    which none is chosen, for tasks that aren't multiple choice, for targets that name no choice or contradict the
+    harness's own `acc`, and for targets that may be texts as well as indices.
     """
-    read = list(rows)
+    read, chosen = list(rows), options.filter_name
     filters = list(dict.fromkeys(str(row.get("filter", "none")) for _, row in read))
     if chosen is None and len(filters) > 1:
         raise ConvertError(
@@ -51,7 +60,9 @@ def harness_examples(
     if chosen is not None and read and chosen not in filters:
         raise ConvertError(f"no samples have the filter {chosen!r}; they have {', '.join(filters)}")
     documents = [
-        _document(where, row, slices) for where, row in read if chosen is None or row.get("filter", "none") == chosen
+        _document(where, row, options.slices)
+        for where, row in read
+        if chosen is None or row.get("filter", "none") == chosen
     ]
     documents.sort(key=lambda one: (isinstance(one.doc_id, str), one.doc_id))
     most = max((len(one.values) for one in documents), default=0)
@@ -59,10 +70,10 @@ def harness_examples(
     by_text = first is not None and len(set(first)) == len(first) and all(one.choices == first for one in documents)
     classes = list(first) if by_text and first is not None else [str(k) for k in range(most)]
     if not by_text:
-        say(f"choices differ from document to document, so classes are their positions, 0 to {most - 1}")
+        report(f"choices differ from document to document, so classes are their positions, 0 to {most - 1}")
     if fewer := sum(len(one.values) < most for one in documents):
-        say(f"{fewer:,} documents have fewer than {most} choices; what they lack has likelihood 0")
-    right = _right_choices(documents)
+        report(f"{fewer:,} documents have fewer than {most} choices; what they lack has likelihood 0")
+    right = _right_choices(documents, options.labels)
     examples = [
         Example(
             where=one.where,
@@ -106,7 +117,7 @@ def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Doc
 
 
 def _responses(where: str, filtered: Any, unfiltered: Any) -> list[Any]:
-    """One [log-likelihood, is greedy] a choice."""
+    """Returns one [log-likelihood, is greedy] a choice."""
     for responses in (filtered, unfiltered):
         if isinstance(responses, list) and responses:
             # unfiltered, each choice has a list of repeats
@@ -141,35 +152,64 @@ def _continuations(arguments: Any) -> list[str] | None:
     return texts if len(texts) == len(pairs) else None
 
 
-def _right_choices(documents: Sequence[_Document]) -> list[int]:
-    """The index of each document's right choice.
+def _right_choices(documents: Sequence[_Document], labels: str | None) -> list[int]:
+    """Returns the index of each document's right choice.
 
-    `target` is text either way, and "1" may be an index or a choice: the reading is taken that fits every document
-    and, where it is logged, `acc` = (the likeliest choice is the right one).
+    `target` is text either way, and "1" may be an index or a choice. Unless `labels` says which, the reading is taken
+    that fits every document and, where it is logged, `acc` = (the likeliest choice is the right one). If both do and
+    they differ, ConvertError asks for --labels.
     """
+    readings = {"index": _by_index, "name": _by_text}
+    if labels is not None:
+        readings = {labels: readings[labels]}
+    fitting: dict[str, list[int]] = {}
     contradiction = None
-    for reading in (_by_index, _by_text):
-        found = [reading(one) for one in documents]
-        if any(k is None for k in found):
+    for name, reading in readings.items():
+        found = [k for one in documents if (k := reading(one)) is not None]
+        if len(found) < len(documents):
             continue
-        wrong = [
-            one
-            for one, k in zip(documents, found, strict=True)
-            if one.right is not None and one.right != (one.values.index(max(one.values)) == k)
-        ]
-        if not wrong:
-            return [k for k in found if k is not None]
-        contradiction = contradiction or wrong[0]
+        wrong = next((one for one, k in zip(documents, found, strict=True) if _contradicts_accuracy(one, k)), None)
+        if wrong is None:
+            fitting[name] = found
+        contradiction = contradiction or wrong
+    if len(fitting) == 2 and fitting["index"] != fitting["name"]:
+        raise _ambiguous(documents, fitting)
+    if fitting:
+        return next(iter(fitting.values()))
     if contradiction is not None:
+        assert contradiction.right is not None
         raise ConvertError(
             f"{contradiction.where}: acc={contradiction.right:d} contradicts the target {contradiction.target!r} and "
             "the log-likelihoods; tasks that score choices some other way can't be converted"
         )
-    lost = next(
-        (one for one in documents if _by_index(one) is None and _by_text(one) is None),
-        next(one for one in documents if _by_index(one) is None),
+    raise _no_choice(documents, list(readings.values()))
+
+
+def _contradicts_accuracy(one: _Document, right: int) -> bool:
+    likeliest = one.values.index(max(one.values))
+    return one.right is not None and one.right != (likeliest == right)
+
+
+def _ambiguous(documents: Sequence[_Document], fitting: Mapping[str, list[int]]) -> ConvertError:
+    one, by_index, by_text = next(
+        (one, by_index, by_text)
+        for one, by_index, by_text in zip(documents, fitting["index"], fitting["name"], strict=True)
+        if by_index != by_text
     )
-    raise ConvertError(
+    return ConvertError(
+        f"{one.where}: target {one.target!r} is the text of choice {by_text} and the index of choice {by_index} "
+        f"(from 0) of the choices {one.choices}, and nothing in the log tells which is meant; give --labels name if "
+        "targets are the texts of choices, or --labels index if they are indices"
+    )
+
+
+def _no_choice(documents: Sequence[_Document], readings: Sequence[Callable[[_Document], int | None]]) -> ConvertError:
+    """Returns the error for targets that no reading finds among the choices of every document."""
+    lost = next(
+        (one for one in documents if all(reading(one) is None for reading in readings)),
+        next(one for one in documents if readings[0](one) is None),
+    )
+    return ConvertError(
         f"{lost.where}: target {lost.target!r} is neither the index of a choice nor one of the choices {lost.choices}; "
         "tasks with several right answers, or with several contexts for one continuation, can't be converted"
     )

@@ -1,11 +1,10 @@
-"""Other people's answers and translations: strings and per-token values into scores of span QA and translation.
+"""Turns other people's answers and translations, with their tokens' values, into scores.
 
-Tokens' values come as JSON lists, one entry a token, EOS included: natural log-probability, margin p₁ - p₂ and entropy
-in nats over the whole vocabulary, once in the gold answer's context and once in that of the model's own output. Columns
-are called as in the scores schema unless flags say otherwise.
+The tokens' values are JSON lists with one entry a token, EOS included: natural log-probability, margin p₁ - p₂ and
+entropy in nats over the whole vocabulary, once in the gold answer's context and once in that of the model's own output.
+Columns have the names of the scores schema unless flags say otherwise.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from metrics.convert.examples import ConvertError, RunInfo, Say, slices_of
-from metrics.convert.rows import Row, cell_of, optional_text, text_of
-from metrics.scores import Scores, ScoresMetadata, TokenScores
+from metrics.convert.cells import cell_of, optional_text, text_of
+from metrics.convert.examples import ConvertError, Report, RunInfo, checked_unicode, slices_of
+from metrics.rows import Record
+from metrics.scores import Scores, TokenScores
 from metrics.statistics.text import bleu_signature, bleu_statistics, exact_match
 
 TOKENS = tuple(
@@ -25,9 +25,10 @@ TOKENS = tuple(
 
 @dataclass
 class SequenceColumns:
-    """Which columns hold what."""
+    """Names the columns that hold answers, predictions and the tokens' values."""
 
-    target: str = "target"  # a string; of span QA a list of golds too, the first of which is the target
+    target: str = "target"  # a string, or a list of gold answers or references, the first of which is the target
+    references: list[str] = field(default_factory=list)  # of translation: columns of further references
     prediction: str = "prediction"
     correct: str | None = None  # of span QA; None: exact match after SQuAD's normalisation with any gold
     example_id: str | None = None
@@ -35,9 +36,18 @@ class SequenceColumns:
     tokens: Mapping[str, str] = field(default_factory=dict)  # name in the schema -> column, where it differs
     tokenize: str = "intl"  # sacreBLEU's tokenizer
 
+    @property
+    def read(self) -> list[str]:
+        """Returns the names of all columns to read."""
+        tokens = [self.tokens.get(name, name) for name in TOKENS]
+        names = [self.target, *self.references, self.prediction, self.correct, self.example_id, *self.slices, *tokens]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
-def sequence_scores(rows: Iterator[Row], columns: SequenceColumns, task: str, info: RunInfo, say: Say) -> Scores:
-    """Scores of one run of span_qa or translation.
+
+def sequence_scores(
+    rows: Iterator[Record], columns: SequenceColumns, task: str, info: RunInfo, report: Report
+) -> Scores:
+    """Returns the scores of one run of span_qa or translation.
 
     Raises ConvertError, naming file and line, for no rows, a missing column, two rows with one id, and what is no
     string, no list of numbers, or no truth value where one is expected. What the numbers must satisfy is checked
@@ -51,44 +61,40 @@ def sequence_scores(rows: Iterator[Row], columns: SequenceColumns, task: str, in
         if own in ids:
             raise ConvertError(f"{where}: id {own!r} is that of {ids[own]} already")
         ids[own] = where
-        golds.append(_golds(where, cell_of(where, row, columns.target), columns.target))
+        if task == "translation":
+            golds.append(_references(where, row, columns))
+        else:
+            golds.append(_answers(where, cell_of(where, row, columns.target), columns.target))
         # a model may say nothing at all, which is an answer too
-        predictions.append(optional_text(cell_of(where, row, columns.prediction)) or "")
+        predictions.append(optional_text(where, row, columns.prediction) or "")
         if columns.correct is not None:
             right.append(_truth(where, cell_of(where, row, columns.correct), columns.correct))
-        slices.append({name: optional_text(cell_of(where, row, name)) for name in columns.slices})
+        slices.append({name: optional_text(where, row, name) for name in columns.slices})
         for name in TOKENS:
             column = columns.tokens.get(name, name)
             tokens[name].append(_numbers(where, cell_of(where, row, column), column))
     if not ids:
         raise ConvertError("the file holds no examples")
     if columns.example_id is None:
-        say("no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order")
-    target = [of[0] for of in golds]
+        report(
+            "no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order"
+        )
+    target = [texts[0] for texts in golds]
     correct = bleu_stats = None
     if task == "span_qa":
-        correct = np.array(right or [exact_match(one, of) for one, of in zip(predictions, golds, strict=True)])
+        correct = np.array(right or [exact_match(one, texts) for one, texts in zip(predictions, golds, strict=True)])
         counted = "correct:given" if right else "correct:exact-match"
     else:
-        bleu_stats = bleu_statistics(predictions, target, columns.tokenize)
-        counted = bleu_signature(columns.tokenize)
+        bleu_stats = bleu_statistics(predictions, golds, columns.tokenize)
+        counted = bleu_signature(columns.tokenize, {len(texts) for texts in golds})
     names = sorted(columns.slices)
-    content = [[one, of, [own[name] for name in names]] for one, of, own in zip(ids, target, slices, strict=True)]
-    metadata = ScoresMetadata(
-        dataset=info.dataset,
-        size=info.size,
-        seed=info.seed,
-        split=info.split,
-        task=task,
-        classes=[],
-        parameters=info.parameters,
-        flops_per_example=info.flops,
-        model=info.model,
-        data=hashlib.sha256(json.dumps([names, content]).encode()).hexdigest()[:16],
-        signature=f"scores:converted|{counted}",
-    )
+    content = [
+        # one text stays one text, so that files with one reference keep their fingerprint
+        [own, texts if task == "translation" and len(texts) > 1 else texts[0], [values[name] for name in names]]
+        for own, texts, values in zip(ids, golds, slices, strict=True)
+    ]
     return Scores(
-        metadata=metadata,
+        metadata=info.metadata(task, [], [names, content], counted),
         example_id=np.array(list(ids), dtype=object),
         target=np.array(target, dtype=object),
         prediction=np.array(predictions, dtype=object),
@@ -100,17 +106,35 @@ def sequence_scores(rows: Iterator[Row], columns: SequenceColumns, task: str, in
     )
 
 
-def _golds(where: str, cell: Any, column: str) -> list[str]:
+def _references(where: str, row: Mapping[str, Any], columns: SequenceColumns) -> list[str]:
+    """Returns a translation's references, at least one. A text is one reference, even where it looks like JSON.
+
+    As in sacreBLEU, a row may have fewer than others: empty references beside others are left out.
+    """
+    references: list[str] = []
+    for column in (columns.target, *columns.references):
+        cell = cell_of(where, row, column)
+        texts = cell if isinstance(cell, list) and cell else [cell]
+        if not all(text is None or isinstance(text, str) for text in texts) or (
+            column == columns.target and not any(isinstance(text, str) for text in texts)
+        ):
+            raise ConvertError(f"{where}: {column} holds {cell!r}, expected a string, or a list of references")
+        references += [checked_unicode(where, column, text) for text in texts if text is not None]
+    return [text for text in references if text] or references[:1]
+
+
+def _answers(where: str, cell: Any, column: str) -> list[str]:
+    """Returns a question's gold answers, at least one: a text, or a list of texts, also as JSON."""
     if isinstance(cell, str) and cell.startswith("["):
         try:
             cell = json.loads(cell)
         except ValueError:
-            return [cell]
+            cell = [cell]
     if isinstance(cell, str):
-        return [cell]
+        cell = [cell]
     if not isinstance(cell, list) or not cell or not all(isinstance(one, str) for one in cell):
         raise ConvertError(f"{where}: {column} holds {cell!r}, expected a string, or a list of gold answers")
-    return cell
+    return [checked_unicode(where, column, one) for one in cell]
 
 
 def _truth(where: str, cell: Any, column: str) -> bool:
@@ -134,9 +158,9 @@ def _numbers(where: str, cell: Any, column: str) -> np.ndarray:
 
 def _token_scores(tokens: Mapping[str, Sequence[np.ndarray]], prefix: str, where: Sequence[str]) -> TokenScores:
     log_probs, margins, entropies = (tokens[name] for name in TOKENS if name.startswith("self_") == bool(prefix))
-    for place, of in zip(where, zip(log_probs, margins, entropies, strict=True), strict=True):
-        if len({len(one) for one in of}) > 1:
-            lengths = ", ".join(str(len(one)) for one in of)
+    for place, lists in zip(where, zip(log_probs, margins, entropies, strict=True), strict=True):
+        if len({len(one) for one in lists}) > 1:
+            lengths = ", ".join(str(len(one)) for one in lists)
             raise ConvertError(f"{place}: {prefix}token lists have {lengths} values, expected one of each a token")
     return TokenScores(
         log_probs=np.concatenate(log_probs).astype(np.float32),

@@ -1,5 +1,6 @@
-"""Figures 1-6 as PNG and SVG, each with the CSV of what it shows. matplotlib is imported here alone, and only Agg."""
+"""Draws Figures 1-6 as PNG and SVG, each with the CSV of what it shows. Only this room imports matplotlib."""
 
+import importlib
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,26 +19,26 @@ TITLES = {
 
 
 def load_in_background() -> None:
-    """Imports matplotlib on another thread: half a second that numpy's work, which needs no lock, can hide."""
+    """Starts to import matplotlib on another thread: half a second that then runs beside numpy's work."""
 
     def load() -> None:
-        # If it fails, the import that needs it fails again, where the error is seen.
+        # If it fails, the import that `write_figures` needs fails too, and there the error is seen.
         with suppress(Exception):
-            import matplotlib.backends.backend_agg
-            import matplotlib.backends.backend_svg  # noqa: F401
+            for backend in ("agg", "svg"):
+                importlib.import_module(f"matplotlib.backends.backend_{backend}")
 
     threading.Thread(target=load, daemon=True).start()
 
 
 def write_figures(analyses: Sequence[Analysis], confidence: float, directory: Path) -> dict[str, str]:
-    """Writes fig1-fig6 as .png, .svg and .csv into `directory`; returns each figure's SVG text."""
+    """Writes fig1-fig6 as .png, .svg and .csv into `directory`, which it makes; returns each figure's SVG text."""
     import matplotlib as mpl
 
     mpl.use("Agg")  # figures are files: no window, whatever the machine has
 
     from metrics.figures import deferral, uncertainty
     from metrics.figures.style import saved, styled
-    from metrics.tables.paper import write_csv
+    from metrics.tables.files import write_csv
 
     directory.mkdir(parents=True)
     draw = {

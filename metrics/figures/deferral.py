@@ -1,18 +1,17 @@
-"""Figures 4-6: switcher curves, and the humps of pairs of runs."""
+"""Draws Figures 4-6: switcher curves, and the humps of pairs of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axes._secondary_axes import SecondaryAxis
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from metrics.analysis.dataset import Analysis
-from metrics.analysis.pairs import near_gap
+from metrics.analysis.pairs import SizePair, near_gap
 from metrics.figures.style import (
     BLUE,
     CYCLE,
@@ -20,61 +19,66 @@ from metrics.figures.style import (
     INK,
     ORANGE,
     VERMILLION,
+    Drawn,
+    Row,
     band,
     colorbar_axes,
     panels,
+    plain,
     quality_label,
     quality_name,
-    saying,
+    text_figure,
 )
 from metrics.statistics.switcher import FRACTIONS
 
-Drawn = tuple[Figure, Sequence[str], list[dict]]
+FIGURE4_COLUMNS = (
+    "dataset",
+    "small",
+    "large",
+    "fraction",
+    "measure",
+    "value",
+    "scaled",
+    "ci_low",
+    "ci_high",
+    "random",
+)
+FIGURE5_COLUMNS = ("dataset", "small", "large", "small_seed", "large_seed", "measure", "gap", "fraction", "value")
+FIGURE6_COLUMNS = (
+    "dataset",
+    "small",
+    "large",
+    "small_seed",
+    "large_seed",
+    "measure",
+    "gap",
+    "disagreement",
+    "hump",
+    "near",
+)
 
 _MARKERS = "os^DvP*X"
 _MANY_CURVES, _MANY_POINTS = 40, 400  # more than that are drawn as pixels, to keep the SVG small
+_PERCENT = 100 * FRACTIONS  # of examples deferred
 
 
 def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
-    """Figure 4: the mean switcher curve of smallest and largest size by margin, one panel a dataset."""
-    columns = (
-        *("dataset", "small", "large", "fraction", "measure", "value"),
-        *("scaled", "ci_low", "ci_high", "random"),
-    )
-    shown = [analysis for analysis in analyses if analysis.widest is not None]
+    """Draws Figure 4: the mean switcher curve of smallest and largest size by margin, one panel a dataset."""
+    shown = _widest_pairs(analyses)
     if not shown:
-        return saying("One size only: there is no larger model to defer to."), columns, []
+        return text_figure("One size only: there is no larger model to defer to."), FIGURE4_COLUMNS, []
     figure, axes = panels(len(shown))
-    rows: list[dict] = []
-    percent = 100 * FRACTIONS
-    for ax, analysis in zip(axes, shown):
-        pair = analysis.widest
-        assert pair is not None
+    rows: list[Row] = []
+    for ax, (analysis, pair) in zip(axes, shown):
         curve, (low, high) = pair.curve["margin"], pair.band["margin"]
         chord = curve[0] + FRACTIONS * (curve[-1] - curve[0])
-        band(ax, percent, 100 * low, 100 * high, BLUE)
-        ax.plot(percent, 100 * curve, color=BLUE, label="most uncertain first")
-        ax.plot(percent, 100 * chord, color=GREY, linestyle="--", linewidth=1.2, label="at random")
-        gained = pair.matching["margin"].value
-        if gained < 0.9:
-            ax.plot([100 * gained], [100 * curve[-1]], "o", color=ORANGE, markersize=5)
-            ax.annotate(
-                f"{pair.large}'s {quality_name(analysis.grid)}\nat {100 * gained:.0f} %",
-                (100 * gained, 100 * curve[-1]),
-                # before it first gets there, the curve is below
-                xytext=(6, -24) if gained < 0.35 else (-6, 5),
-                textcoords="offset points",
-                horizontalalignment="left" if gained < 0.35 else "right",
-                fontsize=8,
-            )
-        ax.set(
-            title=f"{analysis.grid.dataset}: {pair.small} → {pair.large} (n = {analysis.grid.examples:,})",
-            xlabel=f"% of examples deferred to {pair.large}",
-            ylabel=quality_label(analysis.grid),
-            xlim=(0, 100),
-        )
+        band(ax, _PERCENT, 100 * low, 100 * high, BLUE)
+        ax.plot(_PERCENT, 100 * curve, color=BLUE, label="most uncertain first")
+        ax.plot(_PERCENT, 100 * chord, color=GREY, linestyle="--", linewidth=1.2, label="at random")
+        _mark_match(ax, analysis, pair)
+        _label_curve_axes(ax, analysis, pair, f"{plain(pair.small)} → {plain(pair.large)}")
         if curve[-1] > 0:
-            _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {pair.large} = 1")
+            _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {plain(pair.large)} = 1")
         ax.legend(loc="lower right", title=f"band: {100 * confidence:g} %, seeds and examples", title_fontsize=8)
         rows += [
             {
@@ -91,11 +95,43 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             }
             for k in range(101)
         ]
-    return figure, columns, rows
+    return figure, FIGURE4_COLUMNS, rows
+
+
+def _widest_pairs(analyses: Sequence[Analysis]) -> list[tuple[Analysis, SizePair]]:
+    """Returns each dataset with its smallest and largest size; a dataset with one size is left out."""
+    return [(analysis, pair) for analysis in analyses if (pair := analysis.widest) is not None]
+
+
+def _mark_match(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
+    """Marks where the curve first reaches the larger model's quality, unless nearly all examples are deferred there."""
+    fraction, quality = pair.matching["margin"].value, pair.curve["margin"][-1]
+    if fraction >= 0.9:
+        return
+    ax.plot([100 * fraction], [100 * quality], "o", color=ORANGE, markersize=5)
+    far_left = fraction < 0.35
+    ax.annotate(
+        f"{plain(pair.large)}'s {quality_name(analysis.grid)}\nat {100 * fraction:.0f} %",
+        (100 * fraction, 100 * quality),
+        # on the far left the text stands to the right, below the curve; elsewhere to the left, above it
+        xytext=(6, -24) if far_left else (-6, 5),
+        textcoords="offset points",
+        horizontalalignment="left" if far_left else "right",
+        fontsize=8,
+    )
+
+
+def _label_curve_axes(ax: Axes, analysis: Analysis, pair: SizePair, what: str) -> None:
+    ax.set(
+        title=f"{plain(analysis.grid.dataset)}: {what} (n = {analysis.grid.examples:,})",
+        xlabel=f"% of examples deferred to {plain(pair.large)}",
+        ylabel=quality_label(analysis.grid),
+        xlim=(0, 100),
+    )
 
 
 def _scaled_axis(ax: Axes, top: float) -> SecondaryAxis:
-    """A right axis in units of `top`."""
+    """Adds a right axis on which `top` is 1."""
 
     def scale(y: Any) -> Any:
         return np.asarray(y) / top
@@ -107,20 +143,17 @@ def _scaled_axis(ax: Axes, top: float) -> SecondaryAxis:
 
 
 def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
-    """Figure 5: the switcher curve of every small run × large run, coloured by how much better the larger run is."""
-    columns = ("dataset", "small", "large", "small_seed", "large_seed", "measure", "gap", "fraction", "value")
-    shown = [analysis for analysis in analyses if analysis.widest is not None]
+    """Draws Figure 5: the switcher curve of every small run × large run, coloured by how much better the latter is."""
+    shown = _widest_pairs(analyses)
     if not shown:
-        return saying("One size only: there is no larger model to defer to."), columns, []
+        return text_figure("One size only: there is no larger model to defer to."), FIGURE5_COLUMNS, []
     figure, axes = panels(len(shown), right=0.9)
-    rows: list[dict] = []
-    for ax, analysis in zip(axes, shown):
-        pair = analysis.widest
-        assert pair is not None
-        curves = pair.scores["margin"].curve.reshape(-1, 101)
+    rows: list[Row] = []
+    for ax, (analysis, pair) in zip(axes, shown):
+        curves = pair.scores["margin"].curve.reshape(-1, 101)  # [R_small, R_large, 101] -> [pairs, 101]
         gaps = 100 * pair.gaps.ravel()
         lines = LineCollection(
-            [np.column_stack([100 * FRACTIONS, 100 * curve]) for curve in curves],
+            [np.column_stack([_PERCENT, 100 * curve]) for curve in curves],
             array=gaps,
             cmap="cividis",
             linewidths=0.8,
@@ -131,60 +164,66 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             lines.set_clim(gaps[0] - 0.5, gaps[0] + 0.5)
         ax.add_collection(lines)
         low, high = pair.band["margin"]
-        band(ax, 100 * FRACTIONS, 100 * low, 100 * high, VERMILLION)
-        ax.plot(
-            100 * FRACTIONS, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label="mean, with interval"
+        band(ax, _PERCENT, 100 * low, 100 * high, VERMILLION)
+        ax.plot(_PERCENT, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label="mean, with interval")
+        figure.colorbar(
+            lines, cax=colorbar_axes(figure, ax), label=f"{plain(pair.large)} - {plain(pair.small)}, points"
         )
-        figure.colorbar(lines, cax=colorbar_axes(figure, ax), label=f"{pair.large} - {pair.small}, points")
-        ax.set(
-            title=f"{analysis.grid.dataset}: {len(curves)} pairs (n = {analysis.grid.examples:,})",
-            xlabel=f"% of examples deferred to {pair.large}",
-            ylabel=quality_label(analysis.grid),
-            xlim=(0, 100),
-        )
+        _label_curve_axes(ax, analysis, pair, f"{len(curves)} pairs")
         ax.autoscale_view()
         ax.legend(loc="lower right")
-        small, large = analysis.grid.sizes[0], analysis.grid.sizes[-1]
         rows += [
             {
-                "dataset": analysis.grid.dataset,
-                "small": pair.small,
-                "large": pair.large,
-                "small_seed": small_seed,
-                "large_seed": large_seed,
-                "measure": analysis.grid.measure,
-                "gap": analysis.grid.unit * float(pair.gaps[i, j]),
+                **run_pair,
                 "fraction": float(FRACTIONS[k]),
                 "value": analysis.grid.unit * float(pair.scores["margin"].curve[i, j, k]),
             }
-            for i, small_seed in enumerate(small.seeds)
-            for j, large_seed in enumerate(large.seeds)
+            for i, j, run_pair in _run_pairs(analysis, pair)
             for k in range(101)
         ]
-    return figure, columns, rows
+    return figure, FIGURE5_COLUMNS, rows
+
+
+def _run_pairs(analysis: Analysis, pair: SizePair) -> Iterator[tuple[int, int, Row]]:
+    """Yields each small run × large run of a pair of sizes: their places, and what a CSV row says of the two."""
+    grid = analysis.grid
+    seeds = {size.name: size.seeds for size in grid.sizes}
+    for i, small_seed in enumerate(seeds[pair.small]):
+        for j, large_seed in enumerate(seeds[pair.large]):
+            yield (
+                i,
+                j,
+                {
+                    "dataset": grid.dataset,
+                    "small": pair.small,
+                    "large": pair.large,
+                    "small_seed": small_seed,
+                    "large_seed": large_seed,
+                    "measure": grid.measure,
+                    "gap": grid.unit * float(pair.gaps[i, j]),
+                },
+            )
 
 
 def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
-    """Figure 6: disagreement against hump of every pair of runs of every size pair with 0.5 % ≤ b - a ≤ 1 %."""
-    columns = (
-        *("dataset", "small", "large", "small_seed", "large_seed"),
-        *("measure", "gap", "disagreement", "hump", "near"),
-    )
+    """Draws Figure 6: disagreement against hump of every pair of runs of every size pair with 0.5 % ≤ b - a ≤ 1 %.
+
+    If no pair of runs is that close, all are shown, in grey.
+    """
     pairs = [(k, analysis, pair) for k, analysis in enumerate(analyses) for pair in analysis.pairs]
     if not pairs:
-        return saying("One size only: there are no pairs of sizes."), columns, []
+        return text_figure("One size only: there are no pairs of sizes."), FIGURE6_COLUMNS, []
     any_near = any(near_gap(pair.gaps).any() for _, _, pair in pairs)
-    total = sum(int(near_gap(p.gaps).sum()) if any_near else p.gaps.size for _, _, p in pairs)
+    total = sum(int(near_gap(pair.gaps).sum()) if any_near else pair.gaps.size for _, _, pair in pairs)
     figure, (ax,) = panels(1, width=4.8, height=3.4, right=2.6)
-    rows: list[dict] = []
+    rows: list[Row] = []
     legend: list[Line2D] = []
-    kinds: dict[tuple[str, str], str] = {}
+    markers: dict[tuple[str, str], str] = {}  # (small, large) -> one marker in all datasets
     for k, analysis, pair in pairs:
-        near = near_gap(pair.gaps)
+        near, hump = near_gap(pair.gaps), pair.scores["margin"].hump  # [R_small, R_large] each
         chosen = near if any_near else np.ones_like(near)
         color = CYCLE[k % len(CYCLE)] if any_near else GREY
-        marker = kinds.setdefault((pair.small, pair.large), _MARKERS[len(kinds) % len(_MARKERS)])
-        hump = pair.scores["margin"].hump
+        marker = markers.setdefault((pair.small, pair.large), _MARKERS[len(markers) % len(_MARKERS)])
         ax.scatter(
             100 * pair.disagreements[chosen],
             100 * hump[chosen],
@@ -196,29 +235,19 @@ def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             rasterized=total > _MANY_POINTS,
         )
         if chosen.any():
-            label = f"{analysis.grid.dataset}: {pair.small} → {pair.large} ({int(chosen.sum())})"
+            names = f"{plain(analysis.grid.dataset)}: {plain(pair.small)} → {plain(pair.large)}"
+            label = f"{names} ({int(chosen.sum())})"
             legend.append(Line2D([], [], color=color, marker=marker, linestyle="", label=label))
         if near.any():
-            x, y = pair.near_disagreement, pair.near_hump
-            ax.plot([100 * x.low, 100 * x.high], [100 * y.value] * 2, color=color, linewidth=1.4)
-            ax.plot([100 * x.value] * 2, [100 * y.low, 100 * y.high], color=color, linewidth=1.4)
-            ax.plot([100 * x.value], [100 * y.value], marker, color=color, markersize=7, markeredgecolor=INK, zorder=3)
-        small, large = (next(s for s in analysis.grid.sizes if s.name == name) for name in (pair.small, pair.large))
+            _mark_mean_hump(ax, pair, color, marker)
         rows += [
             {
-                "dataset": analysis.grid.dataset,
-                "small": pair.small,
-                "large": pair.large,
-                "small_seed": small_seed,
-                "large_seed": large_seed,
-                "measure": analysis.grid.measure,
-                "gap": analysis.grid.unit * float(pair.gaps[i, j]),
+                **run_pair,
                 "disagreement": float(pair.disagreements[i, j]),
                 "hump": analysis.grid.unit * float(hump[i, j]),
                 "near": bool(near[i, j]),
             }
-            for i, small_seed in enumerate(small.seeds)
-            for j, large_seed in enumerate(large.seeds)
+            for i, j, run_pair in _run_pairs(analysis, pair)
         ]
     if any_near:
         title = f"{total} pairs of runs that are 0.5 to 1 point apart"
@@ -231,4 +260,12 @@ def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.legend(handles=legend, title=kind, loc="upper left", bbox_to_anchor=(1.01, 1), title_fontsize=8, fontsize=7.5)
-    return figure, columns, rows
+    return figure, FIGURE6_COLUMNS, rows
+
+
+def _mark_mean_hump(ax: Axes, pair: SizePair, color: str, marker: str) -> None:
+    """Draws the mean disagreement and hump of the near pairs of runs, with an interval in both directions."""
+    x, y = pair.near_disagreement, pair.near_hump
+    ax.plot([100 * x.low, 100 * x.high], [100 * y.value] * 2, color=color, linewidth=1.4)
+    ax.plot([100 * x.value] * 2, [100 * y.low, 100 * y.high], color=color, linewidth=1.4)
+    ax.plot([100 * x.value], [100 * y.value], marker, color=color, markersize=7, markeredgecolor=INK, zorder=3)

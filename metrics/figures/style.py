@@ -1,9 +1,10 @@
-"""How figures look and how they are saved: in colours for every eye, the same bytes for the same numbers."""
+"""Sets how figures look and saves them: in colours for every kind of vision, equal numbers as equal bytes."""
 
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,11 +13,11 @@ from matplotlib.figure import Figure
 
 from metrics.grid.runs import Grid
 
+Row = dict[str, Any]
+Drawn = tuple[Figure, Sequence[str], list[Row]]  # a figure, the columns of its CSV, and the CSV's rows
+
 # Okabe and Ito (2008): told apart by all common kinds of colour vision. Line styles tell sizes apart once more.
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
-    *("#0072B2", "#E69F00", "#009E73", "#D55E00"),
-    *("#CC79A7", "#56B4E9", "#F0E442"),
-)
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
 STYLES = ("-", "--", "-.", ":")
 # Ink and paper are colours that nothing else has, so that the report can swap them for the page's own.
@@ -29,7 +30,7 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.72, 0.52, 0.34
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's settings for the time of drawing."""
+    """Applies the figures' settings to matplotlib while the block runs."""
     with mpl.rc_context(
         {
             "font.size": 9,
@@ -59,7 +60,7 @@ def styled() -> Iterator[None]:
 def panels(
     count: int, columns: int = 2, width: float = _PANEL_WIDTH, height: float = _PANEL_HEIGHT, right: float = _RIGHT
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels of `width` × `height` inches, at most `columns` a row; at least one."""
+    """Returns a figure with `count` panels, at least one, of `width` × `height` inches, at most `columns` in a row."""
     count = max(count, 1)
     columns = min(count, columns)
     rows = -(-count // columns)
@@ -75,24 +76,30 @@ def panels(
 
 
 def colorbar_axes(figure: Figure, axes: Axes) -> Axes:
-    """Room for a colour bar in the right margin of a panel."""
+    """Adds axes for a colour bar in the right margin of a panel."""
     box = axes.get_position()
     inch = 1 / figure.get_figwidth()
     return figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.1 * inch, box.height))
 
 
 def quality_name(grid: Grid) -> str:
-    """What its runs are judged by."""
+    """Returns the name of the measure by which a grid's runs are judged."""
     return {"classification": "accuracy", "span_qa": "exact match", "translation": "BLEU"}[grid.task]
 
 
 def quality_label(grid: Grid) -> str:
-    """Of an axis in hundredths of quality."""
+    """Returns the label of an axis of quality × 100."""
     return quality_name(grid) + ("" if grid.task == "translation" else ", %")
 
 
-def saying(text: str) -> Figure:
-    """A figure that says why there is nothing to show."""
+def plain(name: str) -> str:
+    """Returns a name as matplotlib draws it letter by letter: `$` starts no formula, `_` hides no legend entry."""
+    escaped = name.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
+def text_figure(text: str) -> Figure:
+    """Returns a figure with nothing but a text, which says why there is nothing to show."""
     figure, (axes,) = panels(1)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, fontsize=11)
@@ -102,13 +109,13 @@ def saying(text: str) -> Figure:
 def band(
     axes: Axes, x: Sequence[float] | np.ndarray, low: np.ndarray, high: np.ndarray, color: str, many: int = 1
 ) -> None:
-    """An interval around a curve; nothing where there is no interval. Of `many` that overlap, each is paler."""
+    """Draws an interval around a curve, if there is one. Of `many` intervals that overlap, each is paler."""
     if not np.isnan(low).all():
         axes.fill_between(x, low, high, color=color, alpha=0.22 if many <= 2 else 0.1, linewidth=0)
 
 
 def saved(figure: Figure, stem: Path, title: str) -> str:
-    """Writes STEM.png and STEM.svg without dates; returns the SVG."""
+    """Writes the figure as STEM.png and STEM.svg, without dates, and returns the SVG."""
     figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", dpi=130, metadata={"Date": None, "Creator": None, "Title": title})

@@ -1,10 +1,9 @@
-"""Figures 1-3: quality and outcomes by how uncertain the smallest model is."""
+"""Draws Figures 1-3: quality and outcomes by how uncertain the smallest model is."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from metrics.analysis.dataset import Analysis
@@ -16,28 +15,57 @@ from metrics.figures.style import (
     ORANGE,
     STYLES,
     VERMILLION,
+    Drawn,
+    Row,
     band,
     panels,
+    plain,
     quality_label,
-    saying,
+    text_figure,
 )
 
-Drawn = tuple[Figure, Sequence[str], list[dict]]
+FIGURE1_COLUMNS = (
+    "dataset",
+    "small",
+    "small_seed",
+    "large",
+    "large_seed",
+    "group",
+    "quantity",
+    "log10_low",
+    "log10_high",
+    "count",
+    "share",
+    "ci_low",
+    "ci_high",
+)
+FIGURE2_COLUMNS = ("dataset", "small", "large", "threshold", "outcome", "fraction", "ci_low", "ci_high", "examples")
+FIGURE3_COLUMNS = (
+    "dataset",
+    "ranked_by",
+    "size",
+    "percentile_low",
+    "percentile_high",
+    "measure",
+    "value",
+    "ci_low",
+    "ci_high",
+)
 
-_THREE = (GREEN, BLUE, VERMILLION)  # the larger better, alike, the smaller better
+_BETTER_ALIKE_WORSE = (GREEN, BLUE, VERMILLION)  # colours, of the larger model
 _BINS = 30
 _LEAST_LOG10 = -12.0  # whatever is below goes into the first bin
 _LEAST_EXAMPLES = 10  # a fraction of fewer examples than that isn't drawn
 
 
 def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
-    """Figure 1: histograms of log₁₀ p₂ of the smallest size's first seed, by who is right.
+    """Draws Figure 1: histograms of log₁₀ p₂ of the smallest size's first seed, by who is right.
 
-    A sequence has no second most likely class: its histograms are of the margin score, a translation's by whose
+    Sequences have no second most likely class, so theirs are of the margin score. Translations are grouped by whose
     sentence is the better one.
     """
     figure, axes = panels(2 * len(analyses), right=0.3)
-    rows: list[dict] = []
+    rows: list[Row] = []
     for i, analysis in enumerate(analyses):
         grid, outcomes = analysis.grid, analysis.outcomes
         small, large = grid.sizes[0], grid.sizes[-1]
@@ -46,14 +74,14 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         lowest = max(np.floor(finite.min()) if len(finite) else -1.0, _LEAST_LOG10)
         most = np.log10(0.5) if outcomes.of_second else 0.0
         edges = np.linspace(min(lowest, most - 1.0), most, _BINS + 1)
-        run = f"{small.name} seed {small.seeds[0]}"
+        dataset, run = plain(grid.dataset), f"{plain(small.name)} seed {small.seeds[0]}"
         for name, member, color, panel in _groups(analysis):
             count = int(member.sum())
             counts = np.histogram(np.clip(log10[member], edges[0], edges[-1]), edges)[0]
             share = counts / max(count, 1)
             low, high = _wilson(counts, count, confidence)
             ax = axes[2 * i + panel]
-            ax.stairs(100 * share, edges, color=color, linewidth=1.6, label=f"{name} (n = {count:,})")
+            ax.stairs(100 * share, edges, color=color, linewidth=1.6, label=f"{plain(name)} (n = {count:,})")
             middle = (edges[1:] + edges[:-1]) / 2
             some = counts > 0
             ax.vlines(middle[some], 100 * low[some], 100 * high[some], color=color, linewidth=0.8, alpha=0.7)
@@ -75,11 +103,11 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 }
                 for b in range(_BINS)
             ]
-        titles = (f"{grid.dataset}: {run}, right and wrong", f"{grid.dataset}: where {run} is wrong")
+        titles = (f"{dataset}: {run}, right and wrong", f"{dataset}: where {run} is wrong")
         if grid.task == "translation":
             titles = (
-                f"{grid.dataset}: {run}, all sentences",
-                f"{grid.dataset}: {run} against {large.name} seed {large.seeds[0]}",
+                f"{dataset}: {run}, all sentences",
+                f"{dataset}: {run} against {plain(large.name)} seed {large.seeds[0]}",
             )
         label = (
             r"log$_{10}$ p$_2$, second most likely class" if outcomes.of_second else _margin_label(analysis, log=True)
@@ -91,21 +119,20 @@ def second_likeliest(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 ax.legend(loc="upper left")
             else:
                 ax.text(0.5, 0.5, "one size only", ha="center", transform=ax.transAxes)
-    columns = (
-        *("dataset", "small", "small_seed", "large", "large_seed", "group", "quantity"),
-        *("log10_low", "log10_high", "count", "share", "ci_low", "ci_high"),
-    )
-    return figure, columns, rows
+    return figure, FIGURE1_COLUMNS, rows
 
 
 def _groups(analysis: Analysis) -> list[tuple[str, np.ndarray, str, int]]:
-    """Figure 1's groups of examples: name, members [n] bool, colour, panel."""
+    """Returns Figure 1's groups of examples: name, members [n] bool, colour, and the panel, 0 or 1."""
     outcomes, large = analysis.outcomes, analysis.grid.sizes[-1].name
     if outcomes.small_right is None:
         groups = [("all", np.ones(len(outcomes.log_uncertainty), dtype=bool), BLUE, 0)]
         if outcomes.outcome is not None:
             names = (f"{large} better", "both alike", f"{large} worse")
-            groups += [(name, outcomes.outcome == k, color, 1) for k, (name, color) in enumerate(zip(names, _THREE))]
+            groups += [
+                (name, outcomes.outcome == k, color, 1)
+                for k, (name, color) in enumerate(zip(names, _BETTER_ALIKE_WORSE))
+            ]
         return groups
     right = outcomes.small_right
     groups = [("right", right, BLUE, 0), ("wrong", ~right, VERMILLION, 0)]
@@ -119,8 +146,8 @@ def _groups(analysis: Analysis) -> list[tuple[str, np.ndarray, str, int]]:
 
 
 def _margin_label(analysis: Analysis, log: bool = False) -> str:
-    """What the margin score is called on an axis."""
-    small = analysis.grid.sizes[0].name
+    """Returns the label of an axis of the margin score."""
+    small = plain(analysis.grid.sizes[0].name)
     if analysis.context is None:
         return f"margin score of {small}, 1 - (p$_1$ - p$_2$)"
     context = "of the gold answer's tokens" if analysis.context == "gold" else "of its own output's tokens"
@@ -128,65 +155,64 @@ def _margin_label(analysis: Analysis, log: bool = False) -> str:
 
 
 def outcomes(analyses: Sequence[Analysis], confidence: float) -> Drawn:
-    """Figure 2: fractions both right, both wrong, only one right, among examples with margin ≥ t.
+    """Draws Figure 2: on what fractions both, one or none are right, among the examples with margin ≥ t.
 
-    Of translations: where the larger model's sentence is the better one, by its own BLEU, where the smaller's.
+    For translations: where the larger model's sentence is the better one by sentence BLEU, and where the smaller's.
     """
-    columns = ("dataset", "small", "large", "threshold", "outcome", "fraction", "ci_low", "ci_high", "examples")
     shown = [analysis for analysis in analyses if analysis.outcomes.fraction is not None]
     if not shown:
-        return saying("One size only: there is no larger model to compare with."), columns, []
+        return text_figure("One size only: there is no larger model to compare with."), FIGURE2_COLUMNS, []
     figure, axes = panels(len(shown), right=0.3)
-    rows: list[dict] = []
+    rows: list[Row] = []
     for ax, analysis in zip(axes, shown):
-        of, sizes = analysis.outcomes, analysis.grid.sizes
-        assert of.fraction is not None and of.examples is not None
-        low, high = of.band if of.band is not None else (np.full_like(of.fraction, np.nan),) * 2
-        enough = of.examples >= min(_LEAST_EXAMPLES, analysis.grid.examples / 2)
+        shares, sizes = analysis.outcomes, analysis.grid.sizes
+        assert shares.fraction is not None and shares.examples is not None
+        low, high = shares.band if shares.band is not None else (np.full_like(shares.fraction, np.nan),) * 2
+        enough = shares.examples >= min(_LEAST_EXAMPLES, analysis.grid.examples / 2)
         large, small = sizes[-1].name, sizes[0].name
-        names = [name.replace("the larger", large).replace("the smaller", small) for name in of.names]
-        colors = (BLUE, ORANGE, GREEN, VERMILLION) if len(names) == 4 else _THREE
+        names = [name.replace("the larger", large).replace("the smaller", small) for name in shares.names]
+        colors = (BLUE, ORANGE, GREEN, VERMILLION) if len(names) == 4 else _BETTER_ALIKE_WORSE
         for k, (name, color) in enumerate(zip(names, colors)):
-            x = of.thresholds[enough]
-            ax.plot(x, 100 * of.fraction[enough, k], color=color, linestyle=STYLES[k], label=name)
+            x = shares.thresholds[enough]
+            ax.plot(x, 100 * shares.fraction[enough, k], color=color, linestyle=STYLES[k], label=plain(name))
             band(ax, x, 100 * low[enough, k], 100 * high[enough, k], color)
             rows += [
                 {
                     "dataset": analysis.grid.dataset,
                     "small": sizes[0].name,
                     "large": sizes[-1].name,
-                    "threshold": float(of.thresholds[t]),
-                    "outcome": of.names[k],
-                    "fraction": float(of.fraction[t, k]),
+                    "threshold": float(shares.thresholds[t]),
+                    "outcome": shares.names[k],
+                    "fraction": float(shares.fraction[t, k]),
                     "ci_low": float(low[t, k]),
                     "ci_high": float(high[t, k]),
-                    "examples": float(of.examples[t]),
+                    "examples": float(shares.examples[t]),
                 }
-                for t in range(len(of.thresholds))
+                for t in range(len(shares.thresholds))
             ]
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(
-            title=f"{analysis.grid.dataset} (n = {analysis.grid.examples:,})",
+            title=f"{plain(analysis.grid.dataset)} (n = {analysis.grid.examples:,})",
             xlabel=_margin_label(analysis) + " at least",
             ylabel="% of those examples",
             ylim=(0, 100),
         )
         ax.legend()
-    return figure, columns, rows
+    return figure, FIGURE2_COLUMNS, rows
 
 
 def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
-    """Figure 3: accuracy, or BLEU, of each size in 100 equal-count buckets of the smallest size's margin."""
+    """Draws Figure 3: accuracy, or BLEU, of each size in 100 equal-count buckets of the smallest size's margin."""
     figure, axes = panels(len(analyses), right=0.3)
-    rows: list[dict] = []
+    rows: list[Row] = []
     middle = np.arange(100) + 0.5
     for ax, analysis in zip(axes, analyses):
         grid = analysis.grid
         for k, size in enumerate(grid.sizes):
             quality, (low, high) = analysis.buckets.quality[size.name], analysis.buckets.band[size.name]
             color, seeds = CYCLE[k % len(CYCLE)], len(size.seeds)
-            label = f"{size.name} ({seeds} seed{'s' if seeds > 1 else ''})"
+            label = f"{plain(size.name)} ({seeds} seed{'s' if seeds > 1 else ''})"
             ax.plot(middle, 100 * quality, color=color, linestyle=STYLES[k % len(STYLES)], linewidth=1.2, label=label)
             band(ax, middle, 100 * low, 100 * high, color, many=len(grid.sizes))
             rows += [
@@ -204,21 +230,17 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
                 for b in range(100)
             ]
         ax.set(
-            title=f"{grid.dataset} (n = {grid.examples:,})",
-            xlabel=f"percentile of {grid.sizes[0].name}'s margin (100: most uncertain)",
+            title=f"{plain(grid.dataset)} (n = {grid.examples:,})",
+            xlabel=f"percentile of {plain(grid.sizes[0].name)}'s margin (100: most uncertain)",
             ylabel=quality_label(grid),
             xlim=(0, 100),
         )
         ax.legend(loc="lower left")
-    columns = (
-        *("dataset", "ranked_by", "size", "percentile_low", "percentile_high"),
-        *("measure", "value", "ci_low", "ci_high"),
-    )
-    return figure, columns, rows
+    return figure, FIGURE3_COLUMNS, rows
 
 
 def _wilson(counts: np.ndarray, n: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of counts / n; the run is fixed here, so only examples vary."""
+    """Returns Wilson's interval of counts / n (Wilson 1927): the run is fixed here, so only examples vary."""
     if n == 0:
         return np.full(len(counts), np.nan), np.full(len(counts), np.nan)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)

@@ -1,4 +1,4 @@
-"""curves/switcher.parquet: every pair's switcher curve by every score, at 101 deferral fractions."""
+"""Writes curves/switcher.parquet: every pair's switcher curve by every score, at 101 deferral fractions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from metrics.statistics.switcher import FRACTIONS
 
 
 def write_curves(analyses: Sequence[Analysis], path: Path) -> None:
-    """Columns dataset, small, large, small_seed, large_seed, score, fraction, value.
+    """Writes the columns dataset, small, large, small_seed, large_seed, score, fraction, value.
 
     A value is an accuracy, 0-1, or corpus BLEU, 0-100.
     """

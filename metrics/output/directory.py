@@ -1,4 +1,4 @@
-"""Writes everything metrics has to say about some scores into one directory: whole, or not at all."""
+"""Writes everything that metrics has to say about some scores into one directory: whole, or not at all."""
 
 import os
 import shutil
@@ -13,29 +13,37 @@ from conf.errors import EdgewiseError
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse, other_context
 from metrics.analysis.pairs import near_gap
-from metrics.beyond import Beyond, Collector, beyond_tables, write_beyond_tables
+from metrics.beyond import Collector, beyond_tables
 from metrics.figures import load_in_background, write_figures
 from metrics.grid.collect import collect_grids
-from metrics.grid.runs import Grid, Source
+from metrics.grid.runs import Source
 from metrics.output.curve_file import write_curves
 from metrics.output.summary import dumped, summary
-from metrics.report import write_report
+from metrics.report import ReportContent, write_report
 from metrics.scores import ScoresMetadata, read_metadata
-from metrics.tables.paper import table_rows, write_tables
+from metrics.tables.files import write_tables
+from metrics.tables.paper import table_rows, write_paper_tables
+from metrics.tables.table import Table
 
 MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
 
+Progress = Callable[[str], None]  # takes a line that says what is going on
+
 
 class OutputError(EdgewiseError):
-    """The output directory can't be written, or holds something else."""
+    """Says that the output directory can't be written, or holds something else."""
 
 
 @dataclass
 class Input:
-    """Where one run's scores came from: a file's or an artifact's name, and the digest of its content."""
+    """Names where one run's scores came from: a file or an artifact, and the digest of its content."""
 
     name: str
     digest: str
+
+
+def silent(text: str) -> None:
+    """Drops a line of progress."""
 
 
 def write_metrics(
@@ -43,76 +51,100 @@ def write_metrics(
     inputs: Sequence[Input],
     config: Metrics,
     out: Path,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Tables, curves, figures, report and summary of some runs' scores, or of the files with them; returns the summary.
+    """Writes tables, curves, figures, report and summary of some runs' scores into `out`; returns the summary.
 
-    Files are read one at a time, and in part once more for each size. The same scores, inputs and config give the same
-    bytes. `say` is told what is going on. Raises EdgewiseError for scores that don't fit together or say nothing, and
-    OutputError for an `out` that isn't to be replaced.
+    A source is a run's scores, or the file with them; `inputs` say where each came from. Files are read one at a time,
+    and in part once more for each size. The same scores, inputs and config give the same bytes. Raises EdgewiseError
+    for scores that don't fit together or say nothing, and OutputError for an `out` that isn't to be replaced.
     """
-    runs = [read_metadata(source) if isinstance(source, Path) else source.metadata for source in sources]
-    order = sorted(range(len(runs)), key=lambda i: (runs[i].dataset, runs[i].parameters, runs[i].size, runs[i].seed))
+    runs = _runs_in_order(sources, inputs)
     with replaced(out) as directory:
         load_in_background()
-        analyses, collectors = [], []
-        for grid in collect_grids(sources, config.churn_normalization):
-            count = sum(len(size.seeds) for size in grid.sizes)
-            say(f"{grid.dataset}: {grid.examples:,} examples, {count} runs, {config.resamples:,} resamples")
-            if config.beyond:
-                collectors.append(Collector(grid, config))
-            analyses.append(analyse(grid, config, say, collectors[-1].watch if config.beyond else None))
-        several = len(analyses) > 1
-        notes = [f"{a.grid.dataset}: {note}" if several else note for a in analyses for note in a.notes]
-        notes += _figure_notes(analyses)
-        rows = table_rows(analyses)
-        others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
-        grids = {analysis.grid.dataset: analysis.grid for analysis in analyses}
-        listed = [_listed(runs[i], inputs[i], grids[runs[i].dataset]) for i in order]
-        beyond = beyond_tables(analyses, collectors, config) if config.beyond else Beyond()
-        content = summary(analyses, rows, notes, listed, config, beyond)
+        analyses, further = _analysed(sources, config, progress)
+        rows, notes, listed = table_rows(analyses), _notes(analyses), _listed(runs, analyses)
+        content = summary(analyses, rows, notes, listed, config, further)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
-        write_tables(analyses, rows, config, directory / "tables", notes)
-        write_beyond_tables(beyond.tables, config.confidence, directory / "tables")
-        write_curves(analyses, directory / "curves" / "switcher.parquet")
-        if others:
-            write_curves(others, directory / "curves" / f"switcher_{other_context(config)}.parquet")
-        say("drawing figures")
+        write_paper_tables(analyses, rows, config, directory / "tables", notes)
+        write_tables(further, config.confidence, directory / "tables")
+        _write_curves(analyses, config, directory / "curves")
+        progress("drawing figures")
         drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
             directory / "report" / "index.html",
-            analyses,
-            rows,
-            drawn,
-            notes,
-            listed,
-            [runs[i] for i in order],
-            config,
-            content["signature"],
-            beyond.tables,
+            ReportContent(
+                analyses=analyses,
+                rows=rows,
+                figures=drawn,
+                notes=notes,
+                inputs=listed,
+                metadata=[metadata for metadata, _ in runs],
+                config=config,
+                signature=content["signature"],
+                further=further,
+            ),
         )
     return content
 
 
-def _figure_notes(analyses: Sequence[Analysis]) -> list[str]:
+def _runs_in_order(sources: Sequence[Source], inputs: Sequence[Input]) -> list[tuple[ScoresMetadata, Input]]:
+    """Returns each run's metadata and input, by dataset, from the smallest size up, by seed."""
+    metadata = [read_metadata(source) if isinstance(source, Path) else source.metadata for source in sources]
+    runs = list(zip(metadata, inputs, strict=True))
+    return sorted(runs, key=lambda run: (run[0].dataset, run[0].parameters, run[0].size, run[0].seed))
+
+
+def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) -> tuple[list[Analysis], list[Table]]:
+    """Analyses each dataset; returns that, and the tables past the paper's if the config wants them."""
+    analyses, collectors = [], []
+    for grid in collect_grids(sources, config.churn_normalization):
+        runs = sum(len(size.seeds) for size in grid.sizes)
+        progress(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
+        if config.beyond:
+            collector = Collector(grid, config)
+            collectors.append(collector)
+            analyses.append(analyse(grid, config, progress, collector.observe))
+        else:
+            analyses.append(analyse(grid, config, progress))
+    return analyses, beyond_tables(analyses, collectors, config) if config.beyond else []
+
+
+def _notes(analyses: Sequence[Analysis]) -> list[str]:
+    """Returns what a reader should know of the inputs and the figures, by dataset if there are several."""
+    several = len(analyses) > 1
+    notes = [f"{one.grid.dataset}: {note}" if several else note for one in analyses for note in one.notes]
     pairs = [pair for analysis in analyses for pair in analysis.pairs]
     if pairs and not any(near_gap(pair.gaps).any() for pair in pairs):
-        return ["Figure 6: no pair of runs is 0.5 to 1 point apart, so it shows all pairs, in grey."]
-    return []
+        notes.append("Figure 6: no pair of runs is 0.5 to 1 point apart, so it shows all pairs, in grey.")
+    return notes
 
 
-def _listed(m: ScoresMetadata, given: Input, grid: Grid) -> dict[str, Any]:
-    return {
-        "name": given.name,
-        "digest": given.digest,
-        "dataset": m.dataset,
-        "size": m.size,
-        "seed": m.seed,
-        "split": m.split,
-        "examples": grid.examples,
-        "model": m.model,
-        "data": m.data,
-    }
+def _listed(runs: Sequence[tuple[ScoresMetadata, Input]], analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
+    """Returns each run's entry in the list of inputs."""
+    examples = {analysis.grid.dataset: analysis.grid.examples for analysis in analyses}
+    return [
+        {
+            "name": source.name,
+            "digest": source.digest,
+            "dataset": run.dataset,
+            "size": run.size,
+            "seed": run.seed,
+            "split": run.split,
+            "examples": examples[run.dataset],
+            "model": run.model,
+            "data": run.data,
+        }
+        for run, source in runs
+    ]
+
+
+def _write_curves(analyses: Sequence[Analysis], config: Metrics, directory: Path) -> None:
+    """Writes the switcher curves, and those of the other context in a file of their own where there is one."""
+    write_curves(analyses, directory / "switcher.parquet")
+    others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
+    if others:
+        write_curves(others, directory / f"switcher_{other_context(config)}.parquet")
 
 
 def check_replaceable(out: Path) -> None:
@@ -134,7 +166,7 @@ def check_replaceable(out: Path) -> None:
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:
-    """A new directory beside `out` to write into; it takes the place of `out` if nothing is raised.
+    """Yields a new directory beside `out` to write into, which takes the place of `out` if nothing is raised.
 
     Raises OutputError as `check_replaceable` does, and where the file system refuses.
     """

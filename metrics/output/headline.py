@@ -1,4 +1,4 @@
-"""What a metrics output says first: accuracies or BLEU, what deferral gains, notes, and where the report is."""
+"""Prints what a metrics output says first: accuracies or BLEU, what deferral gains, notes, where the report is."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ from rich.console import Console
 from metrics.output.directory import MARK
 
 
-def tell(out: Path, console: Console) -> None:
-    """The accuracies or BLEU, what deferral by margin gains, the notes, and where the rest is."""
+def print_headline(out: Path, console: Console) -> None:
+    """Prints accuracies or BLEU, what deferral by margin gains, the notes, and where the report is."""
     summary = json.loads((out / MARK).read_text(encoding="utf-8"))
     for dataset, result in summary["datasets"].items():
         bleu = result["measure"] == "bleu"

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from metrics.output.directory import MARK
+from metrics.tables.escape import text_of_spreadsheet
 from tracking.interface import Run
 
 MOST_OF_A_TABLE = 10_000  # rows: the file with all of them is in the artifact
@@ -34,7 +35,7 @@ def log_output(run: Run, out: Path) -> None:
 
 
 def log_curves(run: Run, path: Path) -> None:
-    """One chart a pair of sizes: the mean over pairs of runs of the switcher curve by each score."""
+    """Logs a chart for each pair of sizes: the mean over pairs of runs of the switcher curve by each score."""
     # ParquetFile, not read_table: that one takes a `=` in a folder's name for a column
     with pq.ParquetFile(path) as file:
         table = file.read()
@@ -59,10 +60,10 @@ def log_curves(run: Run, path: Path) -> None:
 
 
 def _value(text: str) -> str | float | int | None:
-    """A cell of a CSV table as the number that it is."""
+    """Returns a cell of a CSV table as the number that it is, as text where it is none, as None where it is empty."""
     if text == "":
         return None
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
-    return text
+    return text_of_spreadsheet(text)

@@ -1,4 +1,4 @@
-"""summary.json: every number at full precision, with its signature and its inputs."""
+"""Makes summary.json: every number at full precision, with its signature and its inputs."""
 
 import json
 import math
@@ -11,18 +11,28 @@ import numpy as np
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
-from metrics.beyond import Beyond
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import Grid
-from metrics.tables.paper import Rows, signature
+from metrics.tables.paper import Rows
+from metrics.tables.signature import signature
+from metrics.tables.table import Table
 
 SUMMARY_VERSION = 1
 
 # What of `metrics.*` can change a number; the rest says where things are.
 NUMBERS = (
-    *("split", "resamples", "confidence", "seed"),
-    *("length_normalized", "committee", "committee_churn_includes_self", "context", "churn_normalization"),
-    *("beyond", "epsilon", "delta"),
+    "split",
+    "resamples",
+    "confidence",
+    "seed",
+    "length_normalized",
+    "committee",
+    "committee_churn_includes_self",
+    "context",
+    "churn_normalization",
+    "beyond",
+    "epsilon",
+    "delta",
 )
 
 
@@ -32,11 +42,11 @@ def summary(
     notes: Sequence[str],
     inputs: Sequence[Mapping[str, Any]],
     config: Metrics,
-    beyond: Beyond,
+    further: Sequence[Table],
 ) -> dict[str, Any]:
-    """The content of summary.json. Accuracies and fractions are 0-1, BLEU 0-100; `tables` are in points.
+    """Returns the content of summary.json. Accuracies and fractions are 0-1, BLEU 0-100; `tables` are in points.
 
-    `beyond` is in the units it names.
+    `further` are the tables past the paper's, in the units that they name; `inputs` hold an entry for each run.
     """
     content = {
         "schema_version": SUMMARY_VERSION,
@@ -46,13 +56,13 @@ def summary(
         "notes": list(notes),
         "datasets": {analysis.grid.dataset: _dataset(analysis) for analysis in analyses},
         "tables": rows,
-        "beyond": beyond.as_json(),
+        "beyond": {table.name: table.as_json() for table in further},
     }
-    return _plain(content)
+    return {key: _plain(value) for key, value in content.items()}
 
 
 def dumped(content: Mapping[str, Any]) -> str:
-    """JSON; floats in the shortest form that reads back the same."""
+    """Returns the content as JSON, floats in the shortest form that reads back the same."""
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
@@ -136,7 +146,7 @@ def _estimate(estimate: Estimate, unit: float = 1.0) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy to Python; what isn't a number to null, and infinity, which JSON has no number for, to "inf"."""
+    """Turns numpy's values into Python's; NaN becomes null, and infinity, which JSON has no number for, "inf"."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

@@ -1,5 +1,5 @@
-"""The report: one HTML file that answers where the larger model helps, what deferral saves, and how sure that is."""
+"""Writes the report: one HTML file on where the larger model helps, what deferral saves, and how sure that is."""
 
-from metrics.report.page import write_report
+from metrics.report.page import ReportContent, write_report
 
-__all__ = ["write_report"]
+__all__ = ["ReportContent", "write_report"]

@@ -1,4 +1,4 @@
-"""The interactive switcher curves: every pair of sizes, every score, every pair of runs, and what a fraction costs."""
+"""Makes the data and the controls of the interactive switcher curves of every pair of sizes and every score."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,26 +13,30 @@ from metrics.report.packing import Pack, json_block
 from metrics.report.words import score_title
 from metrics.statistics.switcher import FRACTIONS, Bounds
 
-_BUDGET = 3_500_000  # bytes of the page for curves of single pairs of runs, over all datasets
+BUDGET = 3_500_000  # bytes of the page for curves of single pairs of runs, over all datasets
 # whose tokens a sequence's uncertainty is of; classes have no context
-_READINGS = {None: "", "gold": "the gold answer (reads the label)", "self": "the model's own output (deployable)"}
+_CONTEXT_TITLES = {None: "", "gold": "the gold answer (reads the label)", "self": "the model's own output (deployable)"}
 
 
 def curve_blocks(analyses: Sequence[Analysis], confidence: float) -> list[str]:
-    """One block of data a dataset, `curves-0` …; none for a dataset with one size."""
+    """Returns one JSON block a dataset, with the ids `curves-0` …; none for a dataset with one size.
+
+    The curves of single pairs of runs are most of a block. Where all blocks together would pass `BUDGET` bytes, the
+    margin's curves alone are given pair by pair; where those pass it too, none are. Mean curves are always there.
+    """
     blocks = []
     shown = [analysis for analysis in analyses if analysis.pairs]
     for k, analysis in enumerate(shown):
-        # Single pairs of runs are the bulk of it: where they are too many, the margin's alone, or none
         for singles in (True, "margin", False):
             block = _block(analysis, confidence, singles)
-            if len(block["data"]) <= _BUDGET // len(shown):
+            if len(block["data"]) <= BUDGET // len(shown):
                 break
         blocks.append(json_block(f"curves-{k}", block))
     return blocks
 
 
 def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[str, Any]:
+    """Returns a dataset's block; `singles` says of which scores single pairs of runs are given: all, none, or one."""
     grid, quality, pack = analysis.grid, quality_of(analysis.grid), Pack()
     return pack.block(
         dataset=grid.dataset,
@@ -45,14 +49,17 @@ def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[s
             for size in grid.sizes
         ],
         readings=[
-            {"title": _READINGS[reading.context], "pairs": _pairs(pack, k, reading, singles)}
-            for k, reading in enumerate(analysis.contexts)
+            {"title": _CONTEXT_TITLES[one.context], "pairs": _pairs(pack, k, one, singles)}
+            for k, one in enumerate(analysis.contexts)
         ],
     )
 
 
-def _pairs(pack: Pack, reading: int, analysis: Analysis, singles: bool | str) -> list[dict[str, Any]]:
-    """Each pair's sizes and scores; their columns are `READING.PAIR.SCORE.PART`."""
+def _pairs(pack: Pack, context: int, analysis: Analysis, singles: bool | str) -> list[dict[str, Any]]:
+    """Returns each pair's sizes and scores; their numbers are packed in columns named `CONTEXT.PAIR.SCORE.PART`.
+
+    Scores that order the examples alike share one curve: `same` names the score that has it.
+    """
     place = {size.name: k for k, size in enumerate(analysis.grid.sizes)}
     pairs = []
     for k, pair in enumerate(analysis.pairs):
@@ -60,36 +67,38 @@ def _pairs(pack: Pack, reading: int, analysis: Analysis, singles: bool | str) ->
         scores: list[dict[str, Any]] = []
         for score, statistics in pair.scores.items():
             same = next((one["name"] for one in scores if pair.scores[one["name"]].curve is statistics.curve), None)
-            every = singles is True or singles == score
+            with_singles = singles is True or singles == score
             scores.append(
                 {
                     "name": score,
                     "title": score_title(score),
                     "passes": passes(score, len(small.seeds)),
                     "same": same,
-                    "singles": every,
+                    "singles": with_singles,
                 }
             )
             if same is None:
-                _add_curve(pack, f"{reading}.{k}.{score}", pair, score, every)
+                _add_curve(pack, f"{context}.{k}.{score}", pair, score, with_singles)
         perfect = perfect_router(pair.curve["margin"][0], pair.bounds)
-        known = bool(np.isfinite(perfect).all())
-        if known:
-            pack.add(f"{reading}.{k}.perfect", perfect.astype(np.float32))
-        pairs.append({"small": place[pair.small], "large": place[pair.large], "scores": scores, "perfect": known})
+        has_perfect = bool(np.isfinite(perfect).all())
+        if has_perfect:
+            pack.add(f"{context}.{k}.perfect", perfect.astype(np.float32))
+        pairs.append({"small": place[pair.small], "large": place[pair.large], "scores": scores, "perfect": has_perfect})
     return pairs
 
 
-def _add_curve(pack: Pack, name: str, pair: SizePair, score: str, every: bool) -> None:
-    """`mean`, `low`, `high` [101] float32; `every` [R_small, R_large, 101] as steps between 16-bit levels of `range`.
+def _add_curve(pack: Pack, name: str, pair: SizePair, score: str, with_singles: bool) -> None:
+    """Packs one score's curves of a pair of sizes.
 
-    A level is 1/65535 of the pair's range: far below the two digits that are shown. Steps are modulo 2¹⁶, and compress
-    to about half of what levels do.
+    The columns are `mean`, `low` and `high`, [101] float32, and with `with_singles` also `range`, [2] float64, and
+    `every`, [R_small, R_large, 101] uint16: the curve of each pair of runs as steps, modulo 2¹⁶, from one level to the
+    next. A level is 1/65535 of the range, far below the two digits that are shown. Steps compress to about half of
+    what levels do.
     """
     low, high = pair.band[score]
     for part, values in (("mean", pair.curve[score]), ("low", low), ("high", high)):
         pack.add(f"{name}.{part}", values.astype(np.float32))
-    if every:
+    if with_singles:
         curves = pair.scores[score].curve
         least, most = float(curves.min()), float(curves.max())
         levels = np.rint((curves - least) / ((most - least) or 1.0) * 65535).astype(np.int64)
@@ -99,14 +108,17 @@ def _add_curve(pack: Pack, name: str, pair: SizePair, score: str, every: bool) -
 
 
 def perfect_router(start: float, bounds: Bounds) -> np.ndarray:
-    """Mean curve [101] of the score d itself: up by w, level, and down by l' at the end, mean over pairs of runs.
+    """Returns the mean curve [101] of a router that knows both models' answers, from the quality `start` on.
 
+    It defers first the fraction w where only the larger model is right, then those where both are alike, and last the
+    fraction l' where only the smaller is: the curve rises by w, stays level, and falls by l'. Mean over pairs of runs.
     NaN for BLEU, which has no closed form.
     """
     only_large, only_small = bounds.only_large[..., None], bounds.only_small[..., None]
     gained = np.minimum(FRACTIONS, only_large)
     lost = np.maximum(FRACTIONS - (1 - only_small), 0)
-    return start + (gained - lost).mean(axis=(0, 1))
+    curve: np.ndarray = start + (gained - lost).mean(axis=(0, 1))  # [R_small, R_large, 101] -> [101]
+    return curve
 
 
 CONTROLS = """
@@ -138,7 +150,7 @@ a perfect router</label></fieldset>
 
 
 def curve_section() -> str:
-    """The controls, the empty chart and its table; the script fills them."""
+    """Returns the HTML of the controls, the empty chart and its table; the script fills them."""
     return (
         '<p class="soft unscripted">The interactive curves need JavaScript. Figures 4 and 5 show the margin\'s, and '
         "curves/switcher.parquet holds them all.</p>"

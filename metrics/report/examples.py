@@ -1,6 +1,6 @@
-"""The examples for the page's browser: what each run said about each, as columns small enough to travel with the page.
+"""Makes the data and the controls of the page's example browser: what each run predicts for each example.
 
-All examples if they fit; else those that `metrics/analysis/shown_examples.py` chooses.
+All examples are in the page if they fit; otherwise those that `metrics/analysis/shown_examples.py` chooses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,21 @@ from metrics.report.words import score_title, slice_name
 from metrics.scores import Strings, indices
 from metrics.statistics.churn import differing_pairs
 
-Names = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the name of the run's scores
+ScoresNames = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the name of the run's scores
 
 _CONTEXTS = {"gold": "of the gold answer", "self": "of its own output"}  # whose tokens a sequence's uncertainty is of
-_BUDGET = 9_000_000  # bytes of the page, over all datasets
-_LONGEST_TEXT = 4_000  # characters of a prediction, a target or an id
+BUDGET = 9_000_000  # bytes of the page, over all datasets
+LONGEST_TEXT = 4_000  # characters of a prediction, a target or an id
 
 
 def example_blocks(analyses: Sequence[Analysis], inputs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One block of data a dataset, `examples-0` …, within the budget together. `inputs` name each run's scores."""
+    """Returns one JSON block a dataset, with the ids `examples-0` …; together their data take at most `BUDGET` bytes.
+
+    `inputs` are the entries of summary.json, one a run, which name its scores.
+    """
     names = {(one["dataset"], one["size"], one["seed"]): one["name"] for one in inputs}
-    left, blocks = _BUDGET, {}
-    # the small ones first: what they don't need of their share, the large ones get
+    left, blocks = BUDGET, {}
+    # the small datasets first: what they leave of their share, the large ones get
     order = sorted(range(len(analyses)), key=lambda k: (analyses[k].grid.examples, k))
     for place, k in enumerate(order):
         block = _fitting(analyses[k], names, left // (len(order) - place))
@@ -38,13 +41,14 @@ def example_blocks(analyses: Sequence[Analysis], inputs: Sequence[Mapping[str, A
     return [blocks[k] for k in range(len(analyses))]
 
 
-def _fitting(analysis: Analysis, names: Names, budget: int) -> dict[str, Any]:
+def _fitting(analysis: Analysis, names: ScoresNames, budget: int) -> dict[str, Any]:
+    """Returns a dataset's block with as many examples as fit `budget` bytes, at least one."""
     grid, count = analysis.grid, len(analysis.rows)
     disputes = dispute(grid, analysis.rows)
     uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"].astype(np.int64)
-    said = _said(analysis)
+    answers = _answers_to_shown_rows(analysis)
     while True:
-        block = _block(analysis, names, said, chosen(disputes, uncertainty, count))
+        block = _block(analysis, names, answers, chosen(disputes, uncertainty, count))
         size = len(block["data"])
         if size <= budget or count <= 1:
             return block
@@ -52,31 +56,32 @@ def _fitting(analysis: Analysis, names: Names, budget: int) -> dict[str, Any]:
 
 
 @dataclass
-class _Said:
-    """What is to be said of the rows to show, and what each run says: places in `texts`, which has each text once."""
+class _Answers:
+    """Holds m examples' targets and predictions as indices into `texts`, which has each text once."""
 
     texts: list[str]
     target: np.ndarray  # [m] int
     predictions: list[np.ndarray]  # of each size, [R, m] int
 
-    def take(self, places: np.ndarray) -> "_Said":
-        return _Said(self.texts, self.target[places], [of_size[:, places] for of_size in self.predictions])
+    def take(self, places: np.ndarray) -> "_Answers":
+        """Returns the answers of some of the examples; all texts are kept."""
+        return _Answers(self.texts, self.target[places], [answers[:, places] for answers in self.predictions])
 
-    def by_row(self) -> "_Said":
-        """With the texts that are used, example by example: those of one are much alike, and so pack small."""
+    def in_example_order(self) -> "_Answers":
+        """Returns the same with the texts in use only, example by example: one's are alike, so they compress well."""
         columns = np.concatenate([self.target[None], *self.predictions])  # [1 + runs, m]
         used, first, inverse = np.unique(columns.T, return_index=True, return_inverse=True)
         order = np.argsort(first)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         renumbered = place[inverse.reshape(columns.T.shape)].T
-        ends = np.cumsum([len(of_size) for of_size in self.predictions])
-        of_sizes = np.split(renumbered[1:], ends[:-1])
-        return _Said([self.texts[code] for code in used[order]], renumbered[0], of_sizes)
+        ends = np.cumsum([len(answers) for answers in self.predictions])
+        predictions = np.split(renumbered[1:], ends[:-1])
+        return _Answers([self.texts[code] for code in used[order]], renumbered[0], predictions)
 
 
-def _said(analysis: Analysis) -> _Said:
-    """Of classes by their number, of other answers in the runs' own words."""
+def _answers_to_shown_rows(analysis: Analysis) -> _Answers:
+    """Returns targets and predictions of the rows to show; the texts are the classes, or the runs' own words."""
     grid, rows = analysis.grid, analysis.rows
     texts = _Texts(grid.classes)
     target = texts.codes(grid.target.take(rows))
@@ -87,18 +92,18 @@ def _said(analysis: Analysis) -> _Said:
         predictions = [
             np.stack([texts.codes(run.predictions().take(rows)) for run in size.runs]) for size in grid.sizes
         ]
-    return _Said(texts, target, predictions)
+    return _Answers(texts, target, predictions)
 
 
 class _Texts(list[str]):
-    """Every text once, classes first."""
+    """Lists every text once, classes first, and knows each one's place."""
 
     def __init__(self, classes: Sequence[str]):
         super().__init__(classes)
         self._place = {text: code for code, text in enumerate(self)}
 
     def codes(self, column: Strings) -> np.ndarray:
-        """[m] int64, each row's place; texts that are new are added."""
+        """Returns the place of each of m rows, [m] int64; texts that are new are added."""
         used, inverse = np.unique(column.codes, return_inverse=True)
         places = []
         for code in used:
@@ -110,16 +115,16 @@ class _Texts(list[str]):
         return np.array(places, dtype=np.int64)[inverse]
 
 
-def _block(analysis: Analysis, names: Names, said: _Said, places: np.ndarray) -> dict[str, Any]:
-    """`places` [m] are among the analysis' rows."""
+def _block(analysis: Analysis, names: ScoresNames, answers: _Answers, places: np.ndarray) -> dict[str, Any]:
+    """Returns a dataset's block; `places` [m] index `analysis.rows` and say which of them it holds."""
     grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
     rows = analysis.rows[places]
-    said = said.take(places)
+    answers = answers.take(places)
     if not grid.classes:
-        said = said.by_row()
+        answers = answers.in_example_order()
     pack.add("row", rows.astype(np.uint32))
     pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(indices(rows)).to_pylist()])
-    pack.add_codes("target", said.target, len(said.texts))
+    pack.add_codes("target", answers.target, len(answers.texts))
     slices = []
     for k, name in enumerate(sorted(grid.slices)):
         column = grid.slices[name].take(rows)
@@ -130,9 +135,9 @@ def _block(analysis: Analysis, names: Names, said: _Said, places: np.ndarray) ->
         slices.append({"name": slice_name(name), "values": len(values)})
     sizes = []
     for k in range(len(grid.sizes)):
-        pack.add_codes(f"{k}.prediction", said.predictions[k], len(said.texts))
+        pack.add_codes(f"{k}.prediction", answers.predictions[k], len(answers.texts))
         sizes.append({**_add_size(pack, k, grid, names, rows), "scores": _add_scores(pack, k, analysis, places)})
-    pack.add_texts("text", [_clipped(text) for text in said.texts])
+    pack.add_texts("text", [_clipped(text) for text in answers.texts])
     return pack.block(
         dataset=grid.dataset,
         split=grid.split,
@@ -144,8 +149,8 @@ def _block(analysis: Analysis, names: Names, said: _Said, places: np.ndarray) ->
     )
 
 
-def _add_size(pack: Pack, k: int, grid: Grid, names: Names, rows: np.ndarray) -> dict[str, Any]:
-    """Columns of one size.
+def _add_size(pack: Pack, k: int, grid: Grid, names: ScoresNames, rows: np.ndarray) -> dict[str, Any]:
+    """Packs the columns of size number `k` and returns its header.
 
     `K.right` [R, ⌈n/8⌉] bits, the lowest first, or `K.quality` [R, n] hundredths of BLEU; `K.differing` [n] how many
     pairs of runs differ.
@@ -164,18 +169,21 @@ def _add_size(pack: Pack, k: int, grid: Grid, names: Names, rows: np.ndarray) ->
 
 
 def _add_scores(pack: Pack, k: int, analysis: Analysis, places: np.ndarray) -> list[dict[str, Any]]:
-    """`K.score.SCORE` [n] percentiles in hundredths, of a size that can defer; of a sequence in both contexts."""
+    """Packs each score's percentiles as `K.score.SCORE`, [n] in hundredths, and returns the scores' headers.
+
+    Only sizes that can defer have scores; a sequence's are there in both contexts. Equal columns are packed once.
+    """
     size = analysis.grid.sizes[k].name
     scores: list[dict[str, Any]] = []
-    known: dict[int, str] = {}
-    for reading in analysis.contexts:
-        for score, values in reading.percentiles.get(size, {}).items():
+    packed: dict[int, str] = {}  # id of the values -> name of their column
+    for by_context in analysis.contexts:
+        for score, values in by_context.percentiles.get(size, {}).items():
             name, title = score, score_title(score)
-            if reading.context and not score.endswith("churn"):  # which predictions alone make
-                name, title = f"{score}.{reading.context}", f"{title} {_CONTEXTS[reading.context]}"
-            elif reading is not analysis.deployable:
+            if by_context.context and not score.endswith("churn"):  # churn is of predictions, not of tokens
+                name, title = f"{score}.{by_context.context}", f"{title} {_CONTEXTS[by_context.context]}"
+            elif by_context is not analysis.deployable:
                 continue
-            column = known.setdefault(id(values), f"{k}.score.{name}")
+            column = packed.setdefault(id(values), f"{k}.score.{name}")
             if column == f"{k}.score.{name}":
                 pack.add(column, values[places])
             scores.append({"name": name, "title": title, "column": column})
@@ -183,9 +191,9 @@ def _add_scores(pack: Pack, k: int, analysis: Analysis, places: np.ndarray) -> l
 
 
 def _clipped(text: str) -> str:
-    if len(text) <= _LONGEST_TEXT:
+    if len(text) <= LONGEST_TEXT:
         return text
-    return f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters in all)"
+    return f"{text[:LONGEST_TEXT]} … ({len(text):,} characters in all)"
 
 
 CONTROLS = """
@@ -209,7 +217,7 @@ placeholder="id, target, prediction, slice"></label>
 
 
 def example_section() -> str:
-    """The controls, the empty list and the panel for one example; the script fills them."""
+    """Returns the HTML of the controls, the empty list and the panel for one example; the script fills them."""
     return (
         '<p class="soft unscripted">The example browser needs JavaScript. The scores artifacts hold every example.</p>'
         '<div id="example-view" hidden>' + CONTROLS + '<p id="example-scope" class="soft">'

@@ -1,4 +1,4 @@
-"""Figures 1-6 as part of the page: SVG in the page's own ink, a caption, and what they show in words."""
+"""Makes Figures 1-6 part of the page: SVG in the page's own colours, a caption, and what they show in words."""
 
 import math
 import re
@@ -22,13 +22,15 @@ _NOTES = {
 
 
 def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float) -> str:
-    """One figure; its text alternative is the caption and `described`."""
+    """Returns one figure's HTML; its text alternative is its title and its description."""
     title = titled(name, analyses)
     caption = f"{title}. {_NOTES[name]}"
     if name not in ("fig1", "fig6"):  # the one says what its bars are, the other is of single pairs
         caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples."
-    # One size of text for all: one panel fits a phone and half a desk's screen, three scroll there and fill it here.
-    points = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+    # Text has the same size in all figures: one panel fits a phone, three scroll there and fill a wide screen.
+    width = re.search(r'width="([\d.]+)pt"', svg)
+    assert width is not None, "matplotlib writes the width of an SVG in points"
+    points = float(width[1])
     caption = f"{caption} {context_note(analyses)}".rstrip()
     alternative = f"{title}. {described(name, analyses)}"
     return (
@@ -40,30 +42,31 @@ def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float)
 
 
 def titled(name: str, analyses: Sequence[Analysis]) -> str:
-    """A figure's title, by what these datasets are measured by."""
+    """Returns a figure's title with the measures of these datasets in place of `accuracy or BLEU`."""
     measures = list(dict.fromkeys(quality_of(analysis.grid).name for analysis in analyses))
     named = " or ".join(filter(None, [", ".join(measures[:-1]), measures[-1]]))
     return TITLES[name].replace("Accuracy or BLEU", named[0].upper() + named[1:]).replace("accuracy or BLEU", named)
 
 
 def described(name: str, analyses: Sequence[Analysis]) -> str:
-    """What a figure shows, for who can't see it: the numbers that an eye would take away."""
+    """Describes a figure for those who can't see it: the numbers that one would read off it."""
     return " ".join(sentence for analysis in analyses if (sentence := _DESCRIBED[name](analysis)))
 
 
 def _second_likeliest(analysis: Analysis) -> str:
-    of, small, large = analysis.outcomes, analysis.grid.sizes[0].name, analysis.grid.sizes[-1].name
-    if of.small_right is not None:
-        groups = [(f"where {small} is right", of.small_right), (f"where {small} is wrong", ~of.small_right)]
-    elif of.outcome is not None:
+    outcomes, small, large = analysis.outcomes, analysis.grid.sizes[0].name, analysis.grid.sizes[-1].name
+    right = outcomes.small_right
+    if right is not None:
+        groups = [(f"where {small} is right", right), (f"where {small} is wrong", ~right)]
+    elif outcomes.outcome is not None:
         names = (f"where {large} is better", "where both are alike", f"where {small} is better")
-        groups = [(name, of.outcome == k) for k, name in enumerate(names)]
+        groups = [(name, outcomes.outcome == k) for k, name in enumerate(names)]
     else:
         groups = []
     medians = [
-        f"{math.exp(_median(of.log_uncertainty[member])):.2g} {where}" for where, member in groups if member.any()
+        f"{math.exp(_median(outcomes.log_uncertainty[member])):.2g} {where}" for where, member in groups if member.any()
     ]
-    what = "p2" if of.of_second else "margin score"
+    what = "p2" if outcomes.of_second else "margin score"
     return f"{analysis.grid.dataset}: the median {what} of {small} is {', '.join(medians)}." if medians else ""
 
 
@@ -73,27 +76,27 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _outcomes(analysis: Analysis) -> str:
-    of = analysis.outcomes
-    if of.fraction is None or of.examples is None:
+    shown = analysis.outcomes
+    if shown.fraction is None or shown.examples is None:
         return ""
-    enough = [t for t in range(len(of.thresholds)) if of.examples[t] >= min(10, analysis.grid.examples / 2)]
+    enough = [t for t in range(len(shown.thresholds)) if shown.examples[t] >= min(10, analysis.grid.examples / 2)]
     if not enough:
         return ""
-    first, last = of.fraction[enough[-1]], of.fraction[enough[0]]
-    told = [f"{name} {100 * a:.1f} % and {100 * b:.1f} %" for name, a, b in zip(of.names, first, last)]
-    return f"{analysis.grid.dataset}, of all examples and of the most uncertain: {', '.join(told)}."
+    of_all, of_uncertain = shown.fraction[enough[-1]], shown.fraction[enough[0]]
+    fractions = [f"{name} {100 * a:.1f} % and {100 * b:.1f} %" for name, a, b in zip(shown.names, of_all, of_uncertain)]
+    return f"{analysis.grid.dataset}, of all examples and of the most uncertain: {', '.join(fractions)}."
 
 
 def _percentiles(analysis: Analysis) -> str:
     quality = quality_of(analysis.grid)
-    told = []
+    sizes = []
     for size, values in analysis.buckets.quality.items():
         certain, uncertain = values[:50].mean(), values[90:].mean()
-        told.append(
+        sizes.append(
             f"{size} {quality.value(certain)} in the more certain half and {quality.value(uncertain)} in the "
             "least certain tenth"
         )
-    return f"{analysis.grid.dataset}, mean {quality.name} of a percentile: {'; '.join(told)}."
+    return f"{analysis.grid.dataset}, mean {quality.name} of a percentile: {'; '.join(sizes)}."
 
 
 def _mean_curve(analysis: Analysis) -> str:
@@ -101,8 +104,8 @@ def _mean_curve(analysis: Analysis) -> str:
     if pair is None:
         return ""
     curve = pair.curve["margin"]
-    told = ", ".join(f"{quality.value(curve[k])} at {k} %" for k in (0, 10, 25, 50, 75, 100))
-    return f"{analysis.grid.dataset}, {pair.small} to {pair.large}: {told} deferred."
+    qualities = ", ".join(f"{quality.value(curve[k])} at {k} %" for k in (0, 10, 25, 50, 75, 100))
+    return f"{analysis.grid.dataset}, {pair.small} to {pair.large}: {qualities} deferred."
 
 
 def _all_curves(analysis: Analysis) -> str:
@@ -117,12 +120,12 @@ def _all_curves(analysis: Analysis) -> str:
 
 
 def _humps(analysis: Analysis) -> str:
-    told = [
+    pairs = [
         f"{pair.small} to {pair.large} disagree on {100 * pair.disagreements.mean():.1f} % with a mean hump of "
         f"{100 * pair.scores['margin'].hump.mean():.2f}"
         for pair in analysis.pairs
     ]
-    return f"{analysis.grid.dataset}: {'; '.join(told)}." if told else ""
+    return f"{analysis.grid.dataset}: {'; '.join(pairs)}." if pairs else ""
 
 
 _DESCRIBED = {
@@ -136,7 +139,7 @@ _DESCRIBED = {
 
 
 def _inline(svg: str, alternative: str, least: int) -> str:
-    """An SVG file as part of a page: ink and paper become the page's, and ids that nothing refers to go."""
+    """Returns an SVG file as part of a page: its ink and paper become the page's; ids without a reference go."""
     from metrics.figures.style import INK, PAPER
 
     svg = svg[svg.index("<svg") :]

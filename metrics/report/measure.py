@@ -1,4 +1,4 @@
-"""What a dataset's models are measured by, named in one place: accuracy or exact match in percent, or corpus BLEU."""
+"""Names what a dataset's models are measured by: accuracy or exact match in percent, or corpus BLEU."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from metrics.grid.runs import Grid
 
 @dataclass(frozen=True)
 class Quality:
-    """Names and units of S(f). Numbers are fractions, 0-1, everywhere inside, and × 100 for reading."""
+    """Holds the name and the units of a measure of quality. Numbers are fractions, 0-1, and are shown × 100."""
 
     name: str  # as in "accuracy of every size"
     unit: str  # after a number: " %" or " BLEU"
@@ -17,11 +17,11 @@ class Quality:
 
     @property
     def axis(self) -> str:
-        """For an axis or a column's head."""
+        """Returns the measure with its unit, for an axis or a column's head: `accuracy, %` or `BLEU`."""
         return f"{self.name}, %" if self.unit == " %" else self.name
 
     def value(self, fraction: float, digits: int = 1) -> str:
-        """`80.6 %` or `27.3 BLEU`."""
+        """Writes a quality, 0-1, with its unit: `80.6 %` or `27.3 BLEU`."""
         return f"{100 * fraction:.{digits}f}{self.unit}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -46,5 +46,5 @@ _BY_TASK = {"classification": ACCURACY, "span_qa": EXACT_MATCH, "translation": B
 
 
 def quality_of(grid: Grid) -> Quality:
-    """By the task of the grid's scores."""
+    """Returns the measure of a grid's task."""
     return _BY_TASK[grid.task]

@@ -1,4 +1,4 @@
-"""The top of the page: the answer in a sentence or two, four numbers, the questions, and the sizes."""
+"""Writes the top of the page: the answer in a sentence or two, four numbers, the questions, and the sizes."""
 
 import math
 import re
@@ -9,12 +9,14 @@ from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.tables import Cell, Column, count_cell, estimate_cell, table
-from metrics.report.words import MATCHED, answer, context_note, passages, percent, points
+from metrics.report.words import ALL_DEFERRED, answer, context_note, passages, percent, points
+from metrics.tables.cells import Cell, count_cell, estimate_cell
+from metrics.tables.html import table
+from metrics.tables.table import Head
 
 
 def overview(analyses: Sequence[Analysis], confidence: float) -> str:
-    """All datasets side by side where there are several, then each by itself."""
+    """Writes the overview: all datasets side by side where there are several, then each by itself."""
     parts = [_across(analyses, confidence)] if len(analyses) > 1 else []
     for k, analysis in enumerate(analyses):
         heading = f"<h3>{escape(analysis.grid.dataset)}</h3>" if len(analyses) > 1 else ""
@@ -23,15 +25,15 @@ def overview(analyses: Sequence[Analysis], confidence: float) -> str:
 
 
 def marked(text: str) -> str:
-    """A sentence as HTML; `[1.23, 2.34]` recedes a little, so that the numbers stand out."""
+    """Returns a sentence as HTML with its intervals, such as `[1.23, 2.34]`, marked to be shown in a paler colour."""
     return re.sub(r" (\[[^\[\]]*\])", r' <span class="ci">\1</span>', escape(text))
 
 
 def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
     parts = [f'<p class="answer">{marked(answer(analysis))}</p>']
-    by = analysis.deployable
-    if by.widest is not None:
-        parts.append(_tiles(by, by.widest))
+    deployable = analysis.deployable
+    if deployable.widest is not None:
+        parts.append(_tiles(deployable, deployable.widest))
     for heading, sentences in passages(analysis, confidence):
         parts.append(f"<h4>{escape(heading)}</h4><p>{marked(' '.join(sentences))}</p>")
     return "".join(parts) + _sizes(analysis, confidence, k)
@@ -46,7 +48,7 @@ def _tiles(analysis: Analysis, pair: SizePair) -> str:
     if not pair.gap.above_zero:
         tiles.append(("none", f"deferral that matches {pair.large}: it isn't shown to be better", Estimate(math.nan)))
     else:
-        share = f"{percent(matching.value, 0)} of examples" if matching.value < MATCHED else "all examples"
+        share = f"{percent(matching.value, 0)} of examples" if matching.value < ALL_DEFERRED else "all examples"
         tiles.append((share, f"deferred by {_margin(analysis)} match {pair.large}", matching))
     tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
@@ -65,10 +67,10 @@ def _tile(number: str, meaning: str, estimate: Estimate) -> str:
 
 def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
     grid, quality = analysis.grid, quality_of(analysis.grid)
-    columns = [Column("Size", text=True), Column("Parameters"), Column("FLOPs", "per example"), Column("Seeds")]
+    columns = [Head("Size", text=True), Head("Parameters"), Head("FLOPs", "per example"), Head("Seeds")]
     name = quality.name[0].upper() + quality.name[1:]
-    columns += [Column(name, "" if quality.unit.strip() == name else quality.unit.strip())]
-    columns += [Column("Lowest run"), Column("Highest run")]
+    columns += [Head(name, "" if quality.unit.strip() == name else quality.unit.strip())]
+    columns += [Head("Lowest run"), Head("Highest run")]
     rows: list[list[Cell | str]] = []
     for size in grid.sizes:
         low, high = (100 * limit for limit in (size.quality.min(), size.quality.max()))
@@ -89,9 +91,9 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
 
 
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
-    columns = [Column("Dataset", text=True), Column("Examples"), Column("Sizes", text=True)]
-    columns += [Column("Smaller"), Column("Larger"), Column("Difference", "points"), Column("Over random", "points")]
-    columns += [Column("Match", "% deferred"), Column("Disagree", "%")]
+    columns = [Head("Dataset", text=True), Head("Examples"), Head("Sizes", text=True)]
+    columns += [Head("Smaller"), Head("Larger"), Head("Difference", "points"), Head("Over random", "points")]
+    columns += [Head("Match", "% deferred"), Head("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
         name = analysis.grid.dataset

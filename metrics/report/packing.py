@@ -1,7 +1,7 @@
-"""Columns for the page's script: little-endian numbers and UTF-8 text, gzipped, in base64, in a JSON block.
+"""Packs columns for the page's script: little-endian numbers and UTF-8 text, gzipped, in base64, in a JSON block.
 
-The block names each column with its type, where it starts and how many numbers it holds, so the script reads a typed
-array without parsing it. Nothing is parsed before the part of the page that shows it is looked at.
+The block names each column with its type, where it starts and how many numbers it holds, so that the script reads a
+typed array without parsing it. The script unpacks a block when its part of the page comes into view.
 """
 
 import base64
@@ -17,7 +17,7 @@ _ALIGNED = 8  # a typed array starts at a multiple of its item's size
 
 
 class Pack:
-    """Named columns, to be written as one block."""
+    """Collects named columns, which are written as one block."""
 
     def __init__(self) -> None:
         self._columns: dict[str, dict[str, Any]] = {}
@@ -25,23 +25,23 @@ class Pack:
         self._length = 0
 
     def add(self, name: str, values: np.ndarray) -> None:
-        """A column of numbers, of any shape, in C order; uint8, uint16, uint32, float32 or float64."""
+        """Adds a column of numbers, of any shape, in C order; uint8, uint16, uint32, float32 or float64."""
         kind = f"{values.dtype.kind}{values.dtype.itemsize}"
         start = self._append(np.ascontiguousarray(values).astype(f"<{kind}", copy=False).tobytes())
         self._columns[name] = {"type": _TYPES[kind], "start": start, "length": values.size}
 
     def add_texts(self, name: str, texts: Sequence[str]) -> None:
-        """A column of texts: `NAME` holds their bytes, `NAME.ends` where each one ends."""
+        """Adds a column of texts: `NAME` holds their bytes, `NAME.ends` where each one ends."""
         encoded = [text.encode("utf-8", "replace") for text in texts]
         self.add(f"{name}.ends", np.cumsum([len(text) for text in encoded], dtype=np.uint32))
         self.add(name, np.frombuffer(b"".join(encoded), dtype=np.uint8))
 
-    def add_codes(self, name: str, codes: np.ndarray, of: int) -> None:
-        """Indices into something with `of` entries, in as few bytes as hold them."""
-        self.add(name, codes.astype(np.uint8 if of <= 2**8 else np.uint16 if of <= 2**16 else np.uint32))
+    def add_codes(self, name: str, codes: np.ndarray, count: int) -> None:
+        """Adds a column of integers from 0 to `count` - 1, in as few bytes as hold them."""
+        self.add(name, codes.astype(np.uint8 if count <= 2**8 else np.uint16 if count <= 2**16 else np.uint32))
 
     def block(self, **header: Any) -> dict[str, Any]:
-        """What `json_block` is to write; `header` is JSON beside the columns."""
+        """Returns the content of a block for `json_block`: `header`, which is JSON, and the columns."""
         # mtime 0: the same columns give the same bytes
         zipped = gzip.compress(b"".join(self._parts), compresslevel=6, mtime=0)
         return {**header, "columns": self._columns, "data": base64.b64encode(zipped).decode()}
@@ -55,7 +55,7 @@ class Pack:
 
 
 def json_block(name: str, content: Mapping[str, Any]) -> str:
-    """A `<script type="application/json">` that no text inside can end, and that no browser runs."""
+    """Returns a `<script type="application/json">` that no text inside can end, and that no browser runs."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     for character in "<>&":  # `</script>` and `<!--` would end or open something
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,13 +1,14 @@
 """Lays the report out: one HTML file, with its style, its scripts, its figures and its data inside.
 
-It asks for nothing over the network: a content security policy forbids that, and any script but the page's own. What
-needs no script, which is all but the curves, the example browser and sorting, is there without.
+The page asks for nothing over the network: a content security policy forbids that, and any script but the page's own.
+Only the curves, the example browser and the sorting of tables need scripts; everything else is shown without them.
 """
 
 import base64
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,58 +21,65 @@ from metrics.report.examples import example_blocks, example_section
 from metrics.report.figures import figure
 from metrics.report.overview import overview
 from metrics.report.provenance import provenance
-from metrics.report.results import FurtherTable, result_tables, slice_tables
+from metrics.report.results import result_tables, slice_tables
 from metrics.scores import ScoresMetadata
 from metrics.tables.paper import Rows
+from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "browser", "start")  # in this order
 
+Section = tuple[str, str, str]  # id, title, HTML
 
-def write_report(
-    path: Path,
-    analyses: Sequence[Analysis],
-    rows: Rows,
-    drawn: Mapping[str, str],
-    notes: Sequence[str],
-    inputs: Sequence[Mapping[str, Any]],
-    metadata: Sequence[ScoresMetadata],
-    config: Metrics,
-    signature: str,
-    further: Sequence[FurtherTable] = (),
-) -> None:
-    """Writes the page.
 
-    Args:
-        rows: Tables 1-3, as `table_rows` makes them.
-        drawn: each figure's SVG.
-        inputs: `summary.json`'s, in the order of `metadata`.
-        signature: which choices the tables and figures rest on.
-        further: tables past the paper's.
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """Holds everything that the page shows: results, tables, figures, and where they come from."""
 
-    """
-    confidence = config.confidence
-    sections = [("overview", "Overview", overview(analyses, confidence))]
-    if any(analysis.pairs for analysis in analyses):
-        sections.append(("curves", "Curves", curve_section()))
-    sections.append(("examples", "Examples", example_section()))
-    figures = "".join(figure(name, drawn[name], analyses, confidence) for name in TITLES)
-    sections.append(("figures", "Figures", f'<div class="figures">{figures}</div>'))
-    sections.append(("tables", "Tables", result_tables(analyses, rows, further, confidence)))
-    slices = slice_tables(analyses, confidence)
-    if slices:
-        sections.append(("slices", "Slices", slices))
-    if notes:
-        sections.append(("notes", "Notes", "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"))
-    sections.append(("provenance", "Provenance", provenance(analyses, inputs, metadata, config, signature)))
-    data = curve_blocks(analyses, confidence) + example_blocks(analyses, inputs)
+    analyses: Sequence[Analysis]  # one a dataset
+    rows: Rows  # of Tables 1-3, as `table_rows` makes them
+    figures: Mapping[str, str]  # name -> SVG
+    notes: Sequence[str]
+    inputs: Sequence[Mapping[str, Any]]  # each run's entry in summary.json, in the order of `metadata`
+    metadata: Sequence[ScoresMetadata]
+    config: Metrics
+    signature: str  # which choices the tables and figures rest on
+    further: Sequence[Table] = ()  # tables past the paper's
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Writes the page to `path`, whose folder must not exist yet."""
+    analyses, confidence = content.analyses, content.config.confidence
+    data = curve_blocks(analyses, confidence) + example_blocks(analyses, content.inputs)
     path.parent.mkdir(parents=True)
-    path.write_text(_page(analyses, sections, data, confidence), encoding="utf-8")
+    path.write_text(_page(analyses, _sections(content), data, confidence), encoding="utf-8")
 
 
-def _page(
-    analyses: Sequence[Analysis], sections: Sequence[tuple[str, str, str]], data: Sequence[str], confidence: float
-) -> str:
+def _sections(content: ReportContent) -> list[Section]:
+    """Returns the page's sections in order, without those that have nothing to show."""
+    analyses, confidence = content.analyses, content.config.confidence
+    figures = "".join(figure(name, content.figures[name], analyses, confidence) for name in TITLES)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
+    several_sizes = any(analysis.pairs for analysis in analyses)
+    sections = [
+        ("overview", "Overview", overview(analyses, confidence)),
+        ("curves", "Curves", curve_section() if several_sizes else ""),
+        ("examples", "Examples", example_section()),
+        ("figures", "Figures", f'<div class="figures">{figures}</div>'),
+        ("tables", "Tables", result_tables(analyses, content.rows, content.further, confidence)),
+        ("slices", "Slices", slice_tables(analyses, confidence)),
+        ("notes", "Notes", f"<ul>{notes}</ul>" if notes else ""),
+        (
+            "provenance",
+            "Provenance",
+            provenance(analyses, content.inputs, content.metadata, content.config, content.signature),
+        ),
+    ]
+    return [section for section in sections if section[2]]
+
+
+def _page(analyses: Sequence[Analysis], sections: Sequence[Section], data: Sequence[str], confidence: float) -> str:
+    """Returns the whole HTML file: the sections, and `data`, the JSON blocks that the script reads."""
     names = ", ".join(analysis.grid.dataset for analysis in analyses)
     runs = sum(len(size.seeds) for analysis in analyses for size in analysis.grid.sizes)
     examples = sum(analysis.grid.examples for analysis in analyses)
@@ -105,11 +113,11 @@ def _page(
 
 
 def _script(*names: str) -> str:
-    """Parts of the script in one scope of their own."""
+    """Returns the named parts of the script, in one scope of their own."""
     parts = "".join((_FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in names)
     return f"(() => {{\n'use strict';\n{parts}}})();\n"
 
 
 def _digest(script: str) -> str:
-    """As a content security policy names an inline script."""
+    """Returns the digest by which a content security policy names an inline script: SHA-256 in base64."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Where every number comes from: the choices, the code, each run's scores and model, and what it was trained with."""
+"""Says where every number comes from: the choices, the code, each run's scores and model, and how it was trained."""
 
 import hashlib
 import json
@@ -8,52 +8,63 @@ from dataclasses import asdict
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.grid.mismatch import OWN_TO_A_RUN
 from metrics.output.summary import NUMBERS
-from metrics.report.tables import Cell, Column, count_cell, table
 from metrics.scores import ScoresMetadata
+from metrics.tables.cells import Cell, count_cell
+from metrics.tables.html import table
+from metrics.tables.table import Head
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CODE = ("conf", "metrics")  # the rooms whose sources can change a number once the scores are there
 
-_TRAILS = (
-    (
+
+class Trail(NamedTuple):
+    """Leads from a kind of number to the files that hold it, the scores it is made of, and the sources that make it."""
+
+    numbers: str
+    files: str  # beside the page
+    scores: str
+    sources: tuple[str, ...]  # files and folders of the project
+
+
+TRAILS = (
+    Trail(
         "Tables 1 and 3, the curves, Figures 4 to 6",
         "tables/table1.csv, tables/table3.csv, curves/switcher.parquet",
         "every run of the two sizes in a row",
-        "metrics/statistics/switcher.py, metrics/statistics/bleu_switcher.py, metrics/statistics/uncertainty.py",
+        (
+            "metrics/statistics/switcher.py",
+            "metrics/statistics/bleu_switcher.py",
+            "metrics/statistics/uncertainty.py",
+        ),
     ),
-    (
+    Trail(
         "Table 2",
         "tables/table2.csv",
         "every run of the size that churns and of the size that ranks",
-        "metrics/statistics/churn.py",
+        ("metrics/statistics/churn.py",),
     ),
-    (
+    Trail(
         "Figures 1 to 3",
         "figures/fig1.csv to fig3.csv",
         "every run of the smallest and of the shown sizes",
-        "metrics/analysis/buckets.py",
+        ("metrics/analysis/buckets.py",),
     ),
-    (
+    Trail(
         "Past the paper",
         "tables/, each table's CSV; summary.json, under beyond",
         "every run of the sizes in a row",
-        "metrics/beyond/",
+        ("metrics/beyond/",),
     ),
-    ("Slices", "summary.json, under slices", "every run of every size", "metrics/analysis/slices.py"),
-    (
-        "Intervals",
-        "ci_low and ci_high, beside each number",
-        "the same runs, resampled",
-        "metrics/bootstrap/",
-    ),
+    Trail("Slices", "summary.json, under slices", "every run of every size", ("metrics/analysis/slices.py",)),
+    Trail("Intervals", "ci_low and ci_high, beside each number", "the same runs, resampled", ("metrics/bootstrap/",)),
 )
-_KEY_VALUE = [Column("Key", text=True), Column("Value", text=True)]
+_KEY_VALUE = [Head("Key", text=True), Head("Value", text=True)]
 
 
 def provenance(
@@ -63,7 +74,7 @@ def provenance(
     config: Metrics,
     signature: str,
 ) -> str:
-    """The section's HTML."""
+    """Returns the section's HTML. `inputs` are the entries of summary.json, one a run."""
     version, digest = code_version()
     settings: list[list[Cell | str]] = [
         [f"metrics.{key}", str(value)] for key, value in asdict(config).items() if key in NUMBERS
@@ -83,8 +94,8 @@ def provenance(
             "trails",
             "From a number to its file, its inputs and its code",
             "",
-            [Column(title, text=True) for title in ("What", "File beside this page", "Made of", "By")],
-            [list(trail) for trail in _TRAILS],
+            [Head(title, text=True) for title in ("What", "File beside this page", "Made of", "By")],
+            [[one.numbers, one.files, one.scores, ", ".join(one.sources)] for one in TRAILS],
             wrapped=True,
         ),
         _inputs(inputs),
@@ -97,7 +108,7 @@ def provenance(
 
 @cache
 def code_version() -> tuple[str, str]:
-    """The project's version, and one SHA-256 over its sources that make numbers, names and contents, in order."""
+    """Returns the project's version, and one SHA-256 over the paths and contents of the sources that make numbers."""
     project = tomllib.loads((_PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     digest = hashlib.sha256()
     for room in _CODE:
@@ -108,8 +119,8 @@ def code_version() -> tuple[str, str]:
 
 
 def _inputs(inputs: Sequence[Mapping[str, Any]]) -> str:
-    columns = [Column(title, text=True) for title in ("Scores", "Digest", "Dataset", "Split", "Size")]
-    columns += [Column("Seed"), Column("Examples"), Column("Model", text=True), Column("Data", text=True)]
+    columns = [Head(title, text=True) for title in ("Scores", "Digest", "Dataset", "Split", "Size")]
+    columns += [Head("Seed"), Head("Examples"), Head("Model", text=True), Head("Data", text=True)]
     rows: list[list[Cell | str]] = [
         [
             str(one["name"]),
@@ -138,7 +149,7 @@ def _lineage(analyses: Sequence[Analysis]) -> str:
 
 
 def _configs(metadata: Sequence[ScoresMetadata]) -> str:
-    """What each size was trained and scored with: once where its runs agree, else each differing group of runs."""
+    """Returns what each size was trained and scored with: once where its runs agree, else once a group that agrees."""
     groups: dict[tuple[str, str, str], list[int]] = {}
     for run in metadata:
         groups.setdefault((run.dataset, run.size, _settings(run)), []).append(run.seed)
@@ -154,7 +165,7 @@ def _configs(metadata: Sequence[ScoresMetadata]) -> str:
 
 
 def _settings(run: ScoresMetadata) -> str:
-    """A run's config without what is the run's own, as JSON."""
+    """Returns a run's config as JSON, without what differs from run to run by design, such as the seed."""
     shared = {
         section: {k: v for k, v in values.items() if k not in OWN_TO_A_RUN.get(section, set()) - {"size"}}
         if isinstance(values, Mapping)

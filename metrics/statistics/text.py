@@ -8,7 +8,8 @@ arrays of sums at once. sacreBLEU is imported only in the functions that need it
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,12 +56,15 @@ def _best_over_golds(score: Callable[[str], float], golds: Sequence[str]) -> flo
     return max(map(score, golds))
 
 
-def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], tokenize: str = TOKENIZE) -> np.ndarray:
+def bleu_statistics(
+    hypotheses: Sequence[str], references: Sequence[str | Sequence[str]], tokenize: str = TOKENIZE
+) -> np.ndarray:
     """Counts each sentence's sufficient statistics of corpus BLEU, by sacreBLEU: [n, 10] int32.
 
     A row is the hypothesis' length, the reference's length, matches of 1- to 4-grams and totals of 1- to 4-grams, in
-    tokens of sacreBLEU's tokenizer `tokenize`. Case matters. Raises ValueError unless there is one reference a
-    hypothesis.
+    tokens of sacreBLEU's tokenizer `tokenize`. Case matters. `references` has one text a hypothesis, or several: then
+    the length is that of the closest one, and an n-gram matches as often as it occurs in the one that has most of it.
+    Raises ValueError unless there are references for each hypothesis.
     """
     from sacrebleu.metrics.bleu import BLEU
 
@@ -68,7 +72,10 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], tokeni
     bleu = BLEU(tokenize=tokenize, effective_order=True)
     rows = []
     for hypothesis, reference in zip(hypotheses, references, strict=True):
-        score = bleu.sentence_score(hypothesis, [reference])
+        texts = [reference] if isinstance(reference, str) else list(reference)
+        if not texts:
+            raise ValueError(f"no reference for the hypothesis {hypothesis!r}: expected one or more")
+        score = bleu.sentence_score(hypothesis, texts)
         rows.append((score.sys_len, score.ref_len, *score.counts, *score.totals))
     return np.array(rows, dtype=np.int32).reshape(len(rows), 2 + 2 * _ORDERS)
 
@@ -122,10 +129,16 @@ def sentence_bleu(stats: np.ndarray) -> np.ndarray:
     return np.where((stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1), score, 0.0)
 
 
-def bleu_signature(tokenize: str = TOKENIZE) -> str:
-    """Returns sacreBLEU's signature, its version included, of what `bleu_statistics` and `corpus_bleu` compute."""
+def bleu_signature(tokenize: str = TOKENIZE, reference_counts: Collection[int] = (1,)) -> str:
+    """Returns sacreBLEU's signature of what `bleu_statistics` and `corpus_bleu` make, its version included.
+
+    `reference_counts` are the numbers of references that sentences have: `nrefs` is `var` if there are several.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
-    # A signature says how many references there are, so sacreBLEU must be given one.
-
-    return str(BLEU(tokenize=tokenize, references=[[""]]).get_signature())
+    # A signature says how many references there are, so it wants to have seen them: one list of sentences a place, and
+    # None where a sentence has no reference in that place.
+    places: list[list[Any]] = [
+        ["" if place < count else None for count in reference_counts] for place in range(max(reference_counts))
+    ]
+    return str(BLEU(tokenize=tokenize, references=places).get_signature())

@@ -1,35 +1,26 @@
-"""Tables 1-3 as CSV at full precision, and as Markdown and LaTeX laid out like the paper's.
+"""Makes Tables 1-3 of the paper, laid out as they are there: datasets and sizes down, scores or buckets across.
 
-Span QA and translation have a fourth, which puts the two contexts side by side.
+Span QA and translation have a fourth, which puts the two contexts of the uncertainty side by side.
 """
 
-import csv
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.size import CONTEXT_SCORES
+from metrics.bootstrap.resampling import Estimate
 from metrics.statistics.churn import BUCKETS
+from metrics.tables.cells import ON_PAGE, Cell, number_cell
+from metrics.tables.files import write_csv, write_sheet
+from metrics.tables.signature import signature
+from metrics.tables.table import Head, Row, Sheet
 
-Row = dict
-Rows = dict[str, list[Row]]
-
-GAIN_COLUMNS = ("dataset", "small", "large", "score", "mean", "se", "ci_low", "ci_high", "pairs", "mean_relative")
-CHURN_COLUMNS = (
-    *("dataset", "uncertainty_size", "size", "bucket", "lower", "upper"),
-    *("churn", "se", "ci_low", "ci_high", "examples", "pairs"),
-)
-CONTEXT_COLUMNS = ("dataset", "small", "large", "table", "context", "deployable", *GAIN_COLUMNS[3:])
-COLUMNS = {
-    "table1": GAIN_COLUMNS,
-    "table2": CHURN_COLUMNS,
-    "table3": GAIN_COLUMNS,
-    "contexts": CONTEXT_COLUMNS,
-}
-KEYS = {"table1": 3, "table2": 3, "table3": 3, "contexts": 6}  # columns of text, in the readable tables
-TITLES = {"table1": "Table 1", "table2": "Table 2", "table3": "Table 3", "contexts": "Contexts"}
+Rows = dict[str, list[Row]]  # by table name
 
 SCORE_TITLES = {
     "margin": "Margin",
@@ -39,256 +30,310 @@ SCORE_TITLES = {
     "churn": "Churn",
     "committee_churn": "Cmt. Churn",
 }
-CAPTIONS = {
-    "table1": (
+
+
+@dataclass(frozen=True)
+class Key:
+    """Names a CSV column of text that heads each line, as it is called in files and on the page."""
+
+    column: str
+    in_files: str
+    on_page: str
+    words: Mapping[str, str] = field(default_factory=dict)  # a value -> what the page says instead
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Defines one of the paper's tables: its rows, and how they are laid out to be read."""
+
+    name: str  # of its files
+    title: str
+    caption: str
+    hint: str  # what to look for; on the page it follows the caption
+    columns: tuple[str, ...]  # of the CSV
+    keys: tuple[Key, ...]
+    across: str  # score | bucket: the CSV column whose values stand side by side
+    number: str  # the CSV column that the cells show, beside its `se`, `ci_low` and `ci_high`
+    rows: Callable[[Analysis], Iterator[Row]]
+    has_random_floor: bool = False  # whether a last column says what a random score would reach
+
+    def sheet_for_files(
+        self, rows: Sequence[Row], analyses: Sequence[Analysis], config: Metrics, notes: Sequence[str]
+    ) -> Sheet:
+        """Returns the table laid out for Markdown and LaTeX."""
+        heads = [Head(key.in_files, text=True) for key in self.keys]
+        if self.across == "bucket":
+            heads += [Head(f"{bucket} {100 * low:g}-{100 * high:g} %") for bucket, low, high in BUCKETS]
+        else:
+            heads += [Head(SCORE_TITLES[score]) for score in self._side_by_side(rows)]
+        lines = self._lines(rows, ".2f")
+        if self.has_random_floor:
+            heads.append(Head("Random floor"))
+            lines = _with_random_floor(lines, analyses, ".2f")
+        return Sheet(
+            self.name,
+            self.title,
+            heads,
+            [[*map(Cell, key), *cells] for key, cells in lines.items()],
+            foot=f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval].",
+            caption=self.caption,
+            signature=signature(config, {analysis.grid.task for analysis in analyses}),
+            scores_signatures=sorted({text for analysis in analyses for text in analysis.grid.signatures}),
+            notes=notes,
+        )
+
+    def sheet_for_page(
+        self, rows: Sequence[Row], analyses: Sequence[Analysis], confidence: float, remark: str = ""
+    ) -> Sheet:
+        """Returns the table laid out for the report; `remark` is a sentence on the datasets for its foot."""
+        heads = [Head(key.on_page, text=True) for key in self.keys]
+        if self.across == "bucket":
+            heads += [Head(bucket, f"{100 * low:g}–{100 * high:g} %") for bucket, low, high in BUCKETS]
+        else:
+            heads += [Head(SCORE_TITLES[score].replace("Cmt.", "Committee")) for score in self._side_by_side(rows)]
+        lines = self._lines(rows, ON_PAGE)
+        if self.has_random_floor:
+            heads.append(Head("Random floor"))
+            lines = _with_random_floor(lines, analyses, ON_PAGE)
+        if any(key.column == "context" for key in self.keys):
+            lines = _contexts_together(lines)
+        first_sentence, _, rest = self.caption.partition(". ")
+        foot = (
+            rest,
+            self.hint,
+            remark,
+            f"Cells: mean (standard error as published), [{100 * confidence:g} % interval].",
+            f"File: tables/{self.name}.csv.",
+        )
+        words = [key.words for key in self.keys]
+        return Sheet(
+            self.name,
+            f"{self.title}. {first_sentence.removesuffix('.')}",
+            heads,
+            [[*(Cell(said.get(text, text)) for text, said in zip(key, words)), *cells] for key, cells in lines.items()],
+            foot=" ".join(filter(None, foot)),
+        )
+
+    def _side_by_side(self, rows: Sequence[Row]) -> list[str]:
+        """Returns what stands side by side: all buckets, or the scores that there are rows of."""
+        if self.across == "bucket":
+            return [bucket for bucket, _, _ in BUCKETS]
+        return [score for score in SCORES if any(row["score"] == score for row in rows)]
+
+    def _lines(self, rows: Sequence[Row], form: str) -> dict[tuple[str, ...], list[Cell]]:
+        """Returns the cells of each line, by the values of its keys, in the rows' order."""
+        across = self._side_by_side(rows)
+        lines: dict[tuple[str, ...], list[Cell]] = {}
+        for row in rows:
+            key = tuple(str(row[key.column]) for key in self.keys)
+            cells = lines.setdefault(key, [number_cell(math.nan)] * len(across))
+            cells[across.index(row[self.across])] = number_cell(
+                row[self.number], form, (row["ci_low"], row["ci_high"]), row["se"]
+            )
+        return lines
+
+
+def _with_random_floor(
+    lines: Mapping[tuple[str, ...], list[Cell]], analyses: Sequence[Analysis], form: str
+) -> dict[tuple[str, ...], list[Cell]]:
+    """Adds to each pair of sizes what the peak of a random score would reach, in points."""
+    floors = [100 * float(pair.bounds.random_hump.mean()) for analysis in analyses for pair in analysis.pairs]
+    return {key: [*cells, number_cell(floor, form)] for (key, cells), floor in zip(lines.items(), floors, strict=True)}
+
+
+def _contexts_together(lines: Mapping[tuple[str, ...], list[Cell]]) -> dict[tuple[str, ...], list[Cell]]:
+    """Puts the contexts of one pair of sizes one below the other; the keys end in context and deployable."""
+    first_place: dict[tuple[str, ...], int] = {}
+    for place, key in enumerate(lines):
+        first_place.setdefault(key[:-2], place)
+    return {key: lines[key] for key in sorted(lines, key=lambda key: first_place[key[:-2]])}
+
+
+def _peak_gains(analysis: Analysis) -> Iterator[Row]:
+    """Yields Table 1's rows of a dataset."""
+    for pair in analysis.pairs:
+        for score, statistics in pair.scores.items():
+            names = (analysis.grid.dataset, pair.small, pair.large, score)
+            yield _gain(names, pair.peak_gain[score], statistics.peak_gain, statistics.relative_peak_gain)
+
+
+def _areas(analysis: Analysis) -> Iterator[Row]:
+    """Yields Table 3's rows of a dataset."""
+    for pair in analysis.pairs:
+        for score, statistics in pair.scores.items():
+            names = (analysis.grid.dataset, pair.small, pair.large, score)
+            yield _gain(names, pair.area[score], statistics.area, statistics.relative_area)
+
+
+def _gain(names: tuple[str, ...], estimate: Estimate, gains: np.ndarray, relative_gains: np.ndarray) -> Row:
+    """Returns a row of Table 1 or 3 in points; gains are fractions, [R_small, R_large]."""
+    # as published: pairs are taken for independent, which they are not
+    se = float(gains.std(ddof=1)) / gains.size**0.5 if gains.size > 1 else math.nan
+    numbers = (100 * number for number in (estimate.value, se, estimate.low, estimate.high))
+    values = (*names, *numbers, gains.size, 100 * float(relative_gains.mean()))
+    return dict(zip(_GAIN_COLUMNS, values, strict=True))
+
+
+def _churn(analysis: Analysis) -> Iterator[Row]:
+    """Yields Table 2's rows of a dataset; `lower` and `upper` are fractions of rank, 0-1."""
+    for uncertainty_size, size, point, (low, high) in analysis.churn:
+        for k, (bucket, lower, upper) in enumerate(BUCKETS):
+            yield {
+                "dataset": analysis.grid.dataset,
+                "uncertainty_size": uncertainty_size,
+                "size": size,
+                "bucket": bucket,
+                "lower": lower,
+                "upper": upper,
+                "churn": 100 * float(point.churn[k]),
+                "se": 100 * float(point.se[k]),
+                "ci_low": 100 * float(low[k]),
+                "ci_high": 100 * float(high[k]),
+                "examples": float(point.examples[k]),
+                "pairs": point.pairs,
+            }
+
+
+def _in_both_contexts(analysis: Analysis) -> Iterator[Row]:
+    """Yields Tables 1 and 3 of a dataset in both contexts, by the scores that depend on the context."""
+    if analysis.other_context is None:
+        return
+    by_context = sorted((analysis, analysis.other_context), key=lambda one: one.context or "")
+    for table in (TABLE1, TABLE3):
+        for one in by_context:
+            for row in table.rows(one):
+                if row["score"] in CONTEXT_SCORES:
+                    deployable = "yes" if one.context == "self" else "no"
+                    yield {**row, "table": int(table.name[-1]), "context": one.context, "deployable": deployable}
+
+
+_GAIN_COLUMNS = (
+    "dataset",
+    "small",
+    "large",
+    "score",
+    "mean",
+    "se",
+    "ci_low",
+    "ci_high",
+    "pairs",
+    "mean_relative",
+)
+_PAIR_KEYS = (
+    Key("dataset", "Dataset", "Dataset"),
+    Key("small", "Small model", "Smaller"),
+    Key("large", "Larger model", "Larger"),
+)
+
+TABLE1 = PaperTable(
+    name="table1",
+    title="Table 1",
+    caption=(
         "Gain in accuracy (translation: in corpus BLEU) at the peak of the switcher curve over the better of the "
         "smaller and the larger model, in points. Signed; the peak is sought at deferral fractions 0.01 to 0.99. The "
         "last column is what a random score would reach if both models were equally good: the peak of a noisy curve is "
         "biased upward, and its interval does not take that out."
     ),
-    "table2": (
+    hint="Above 0, interval included, and above the random floor: the mix beats both models.",
+    columns=_GAIN_COLUMNS,
+    keys=_PAIR_KEYS,
+    across="score",
+    number="mean",
+    rows=_peak_gains,
+    has_random_floor=True,
+)
+
+TABLE2 = PaperTable(
+    name="table2",
+    title="Table 2",
+    caption=(
         "Chance that two runs of a size predict differently, in percent, by how uncertain a run of the uncertainty "
         "size is of the example. Buckets by rank of the margin, most certain first: Q1 0-50 %, Q2 50-75 %, "
         "Q3 75-90 %, Q4 90-99 %, Q5 99-100 %. Answers of span QA are compared after SQuAD's normalisation unless "
         "metrics.churn_normalization=raw, translations as they are."
     ),
-    "table3": (
+    hint="Churn in Q1 is disagreement where the model says it is sure: retraining alone changes these answers.",
+    columns=(
+        "dataset",
+        "uncertainty_size",
+        "size",
+        "bucket",
+        "lower",
+        "upper",
+        "churn",
+        "se",
+        "ci_low",
+        "ci_high",
+        "examples",
+        "pairs",
+    ),
+    keys=(
+        Key("dataset", "Dataset", "Dataset"),
+        Key("uncertainty_size", "Uncertainty model", "Ranked by"),
+        Key("size", "Model", "Churn of"),
+    ),
+    across="bucket",
+    number="churn",
+    rows=_churn,
+)
+
+TABLE3 = PaperTable(
+    name="table3",
+    title="Table 3",
+    caption=(
         "Gain in accuracy (translation: in corpus BLEU) of deferring the most uncertain examples over deferring as "
         "many at random, averaged over all deferral fractions, in points. At random means the straight line between "
         "both models."
     ),
-    "contexts": (
+    hint="Above 0, interval included: the score knows where the larger model helps.",
+    columns=_GAIN_COLUMNS,
+    keys=_PAIR_KEYS,
+    across="score",
+    number="mean",
+    rows=_areas,
+)
+
+CONTEXTS = PaperTable(
+    name="contexts",
+    title="Contexts",
+    caption=(
         "Tables 1 and 3 of span QA and translation by the uncertainty of the gold answer's tokens, as in the paper, "
         "and of the tokens of the model's own output. The first reads the label: it says how well uncertainty can tell "
         "where a larger model helps, but only the second can be deployed."
     ),
-}
+    hint="Where two rows of a pair differ, the paper's kind of number promises more, or less, than can be had.",
+    columns=("dataset", "small", "large", "table", "context", "deployable", *_GAIN_COLUMNS[3:]),
+    keys=(
+        *_PAIR_KEYS,
+        Key("table", "Table", "Table"),
+        Key("context", "Context", "Uncertainty of", {"gold": "the gold answer", "self": "its own output"}),
+        Key("deployable", "Deployable", "Deployable"),
+    ),
+    across="score",
+    number="mean",
+    rows=_in_both_contexts,
+)
+
+PAPER_TABLES = (TABLE1, TABLE2, TABLE3, CONTEXTS)  # in the order to show them in
 
 
 def table_rows(analyses: Sequence[Analysis]) -> Rows:
-    """The CSV rows: points of accuracy or BLEU; `lower` and `upper` are fractions of rank, 0-1.
+    """Returns the rows of every CSV, in points of accuracy or BLEU.
 
     `contexts` is there only if a dataset has contexts.
     """
-    rows: Rows = {"table1": [], "table2": [], "table3": []}
-    for analysis in analyses:
-        dataset = analysis.grid.dataset
-        for table in ("table1", "table3"):
-            rows[table] += _gains(analysis, table)
-        if analysis.other_context is not None:
-            both = {one.context: one for one in (analysis, analysis.other_context)}
-            rows.setdefault("contexts", []).extend(
-                {**row, "table": int(table[-1]), "context": context, "deployable": "yes" if context == "self" else "no"}
-                for table in ("table1", "table3")
-                for context, one in sorted(both.items(), key=lambda item: item[0] or "")
-                for row in _gains(one, table)
-                if row["score"] in CONTEXT_SCORES
-            )
-        for uncertainty_size, size, point, (low, high) in analysis.churn:
-            for i, (bucket, lower, upper) in enumerate(BUCKETS):
-                numbers = (point.churn[i], point.se[i], low[i], high[i])
-                rows["table2"].append(
-                    dict(
-                        zip(
-                            CHURN_COLUMNS,
-                            (
-                                *(dataset, uncertainty_size, size, bucket, lower, upper),
-                                *(100 * float(number) for number in numbers),
-                                *(float(point.examples[i]), point.pairs),
-                            ),
-                            strict=True,
-                        )
-                    )
-                )
+    rows = {table.name: [row for analysis in analyses for row in table.rows(analysis)] for table in PAPER_TABLES}
+    if all(analysis.other_context is None for analysis in analyses):
+        del rows[CONTEXTS.name]
     return rows
 
 
-def _gains(analysis: Analysis, table: str) -> list[Row]:
-    """Table 1 or 3 of a dataset."""
-    rows = []
-    for pair in analysis.pairs:
-        for score, statistics in pair.scores.items():
-            if table == "table1":
-                values, relative, estimate = (
-                    *(statistics.peak_gain, statistics.relative_peak_gain),
-                    pair.peak_gain[score],
-                )
-            else:
-                values, relative, estimate = statistics.area, statistics.relative_area, pair.area[score]
-            # as published: pairs are taken for independent, which they are not
-            se = float(values.std(ddof=1)) / values.size**0.5 if values.size > 1 else math.nan
-            mean, se, low, high = (100 * number for number in (estimate.value, se, estimate.low, estimate.high))
-            names = (analysis.grid.dataset, pair.small, pair.large, score)
-            numbers = (mean, se, low, high, values.size, 100 * float(relative.mean()))
-            rows.append(dict(zip(GAIN_COLUMNS, (*names, *numbers), strict=True)))
-    return rows
-
-
-def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> str:
-    """Which readings of the paper and which intervals those tasks' numbers rest on, in the manner of sacreBLEU."""
-    likelihood = "length-normalized" if config.length_normalized else "total"
-    of_tasks = {
-        "classification": [f"likelihood:{likelihood}"],
-        "span_qa": [f"context:{config.context}", f"answers:{config.churn_normalization}"],
-        "translation": [f"context:{config.context}", "bleu:corpus-smooth-exp-eff-no"],
-    }
-    itself = "in" if config.committee_churn_includes_self else "out"
-    ci = (
-        f"multibootstrap-percentile-{100 * config.confidence:g}%-{config.resamples}-seed{config.seed}"
-        if config.resamples
-        else "none"
-    )
-    return "|".join(
-        (
-            "edgewise:1",
-            "ties:expected",
-            *dict.fromkeys(part for task, parts in of_tasks.items() if task in tasks for part in parts),
-            f"committee:{config.committee}",
-            f"committee_churn:self-{itself}",
-            "grid:0.01-0.99",
-            "se:published",
-            f"ci:{ci}",
-        )
-    )
-
-
-def write_tables(analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: list[str]) -> None:
-    """Writes the tables that `rows` holds as .csv, .md and .tex into `directory`."""
+def write_paper_tables(
+    analyses: Sequence[Analysis], rows: Rows, config: Metrics, directory: Path, notes: Sequence[str]
+) -> None:
+    """Writes the tables that `rows` holds as .csv, .md and .tex into `directory`, which must not exist yet."""
     directory.mkdir(parents=True)
-    sign = signature(config, {analysis.grid.task for analysis in analyses})
-    scored = sorted({text for analysis in analyses for text in analysis.grid.signatures})
-    for name in rows:
-        header, body = layout(name, analyses, rows[name])
-        foot = f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval]."
-        write_csv(directory / f"{name}.csv", COLUMNS[name], rows[name])
-        text = _markdown(TITLES[name], CAPTIONS[name], header, body, foot, sign, scored, notes)
-        (directory / f"{name}.md").write_text(text, encoding="utf-8")
-        text = _latex(name, CAPTIONS[name], header, body, foot, sign)
-        (directory / f"{name}.tex").write_text(text, encoding="utf-8")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Floats in the shortest form that reads back the same; NaN is an empty field."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            values = (row[column] for column in columns)
-            writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in values])
-
-
-def layout(name: str, analyses: Sequence[Analysis], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of a table as the paper lays it out: datasets × larger models, or × uncertainty models."""
-    if name == "table2":
-        return _grid(
-            ["Dataset", "Uncertainty model", "Model"],
-            [f"{bucket} {100 * low:g}-{100 * high:g} %" for bucket, low, high in BUCKETS],
-            rows,
-            ("dataset", "uncertainty_size", "size"),
-            lambda row: [b for b, _, _ in BUCKETS].index(row["bucket"]),
-            lambda row: cell(row, "churn"),
-        )
-    used = [score for score in SCORES if any(row["score"] == score for row in rows)]
-    if name == "contexts":
-        return _grid(
-            ["Dataset", "Small model", "Larger model", "Table", "Context", "Deployable"],
-            [SCORE_TITLES[score] for score in used],
-            rows,
-            ("dataset", "small", "large", "table", "context", "deployable"),
-            lambda row: used.index(row["score"]),
-            lambda row: cell(row, "mean"),
-        )
-    header, body = _grid(
-        ["Dataset", "Small model", "Larger model"],
-        [SCORE_TITLES[score] for score in used],
-        rows,
-        ("dataset", "small", "large"),
-        lambda row: used.index(row["score"]),
-        lambda row: cell(row, "mean"),
-    )
-    if name == "table1":
-        header.append("Random floor")
-        floors = [pair.bounds.random_hump.mean() for analysis in analyses for pair in analysis.pairs]
-        for line, floor in zip(body, floors, strict=True):
-            line.append(number(100 * floor))
-    return header, body
-
-
-def cell(row: Row, column: str) -> str:
-    """`mean (se) [low, high]`, two decimals; what isn't known is left out."""
-    text = number(row[column])
-    if not math.isnan(row["se"]):
-        text += f" ({number(row['se'], 3)})"
-    if not math.isnan(row["ci_low"]):
-        text += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-    return text
-
-
-def number(value: float, digits: int = 2) -> str:
-    """A number for reading; a negative one that rounds to 0 keeps its sign, as in the paper."""
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _grid(
-    keys: list[str],
-    columns: list[str],
-    rows: Sequence[Row],
-    by: tuple[str, ...],
-    column: Callable[[Row], int],
-    text: Callable[[Row], str],
-) -> tuple[list[str], list[list[str]]]:
-    lines: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        line = lines.setdefault(tuple(str(row[key]) for key in by), ["-"] * len(columns))
-        line[column(row)] = text(row)
-    return [*keys, *columns], [[*key, *line] for key, line in lines.items()]
-
-
-def _markdown(
-    title: str,
-    caption: str,
-    header: list[str],
-    body: list[list[str]],
-    foot: str,
-    sign: str,
-    scored: Sequence[str],
-    notes: Sequence[str],
-) -> str:
-    def escape(line: list[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
-
-    lines = [f"**{title}.** {caption}", ""]
-    if body:
-        lines += [escape(header), "|" + " --- |" * len(header), *(escape(line) for line in body)]
-    else:
-        lines.append("Nothing to show: see the notes.")
-    lines += ["", foot, "", f"Signature: `{sign}`", *(f"Scores: `{text}`" for text in scored)]
-    if notes:
-        lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _latex(name: str, caption: str, header: list[str], body: list[list[str]], foot: str, sign: str) -> str:
-    keys = KEYS[name]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table*}",
-        "\\centering\\small",
-        f"\\begin{{tabular}}{{{'l' * keys}{'r' * (len(header) - keys)}}}",
-        "\\toprule",
-        " & ".join(escape_latex(text) for text in header) + r" \\",
-        "\\midrule",
-        *(" & ".join(escape_latex(text) for text in line) + r" \\" for line in body),
-        "\\bottomrule",
-        "\\end{tabular}",
-        f"\\caption{{{escape_latex(f'{caption} {foot}')} \\texttt{{{escape_latex(sign)}}}}}",
-        f"\\label{{tab:edgewise-{name}}}",
-        "\\end{table*}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    for table in PAPER_TABLES:
+        if table.name in rows:
+            write_csv(directory / f"{table.name}.csv", table.columns, rows[table.name])
+            write_sheet(table.sheet_for_files(rows[table.name], analyses, config, notes), directory)

@@ -22,7 +22,7 @@ OPERATIONS = {
     *("ArtifactMembershipFiles", "ArtifactType", "ArtifactTypeArtifactCollections", "ArtifactUsedBy"),
     *("CommitArtifact", "CreateArtifact", "CreateArtifactFiles", "CreateArtifactManifest", "CreateRunFiles"),
     *("DeleteAliases", "FetchArtifactManifest", "GetArtifactMembershipFileUrls", "GetDefaultEntity", "GetProjects"),
-    *("DeleteRun", "HistoryPage"),
+    *("DeleteArtifact", "DeleteRun", "HistoryPage"),
     *("OrganizationCoreWeaveOrganizationID", "ProjectArtifactCollection", "ProjectArtifactType"),
     *("ProjectArtifactTypes", "ProjectArtifacts", "ProjectInternalId", "ProjectViews", "Run", "RunFiles"),
     *("RunFullHistory", "RunHistoryKeys", "RunInputArtifacts", "RunOutputArtifacts", "RunParquetHistory"),
@@ -35,7 +35,8 @@ OPERATIONS = {
 class Fault:
     """Answers requests whose what (an operation's name, or method and path) contains `match`: late, or with `status`.
 
-    `status=0` closes the connection without an answer. `times` counts down; `then` is called when it strikes.
+    `status=0` closes the connection without an answer. `times` counts down; `then` is called when it strikes. The
+    answer is an error with `message`, or the page `html`; with `run` only requests that name this run match.
     """
 
     match: str
@@ -43,6 +44,9 @@ class Fault:
     delay: float = 0.0
     times: int | None = None
     then: Callable[[], None] | None = None
+    message: str = "told to fail"
+    html: str | None = None
+    run: str | None = None
 
 
 class WandbServer:
@@ -137,10 +141,10 @@ class WandbServer:
 
     # ---- what the handler asks
 
-    def strike(self, what: str) -> Fault | None:
+    def strike(self, what: str, run: str | None = None) -> Fault | None:
         with self._lock:
             for fault in self._faults:
-                if fault.match in what and fault.times != 0:
+                if fault.match in what and fault.times != 0 and fault.run in (None, run):
                     if fault.times is not None:
                         fault.times -= 1
                     return fault
@@ -216,7 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
             request = json.loads(body)
             what = request.get("operationName") or parse(request["query"]).name
         server.requests.append(what)
-        fault = server.strike(what)
+        asked = ((request or {}).get("variables") or {}).get("input") or (request or {}).get("variables") or {}
+        fault = server.strike(what, asked.get("name"))
         if fault is not None:
             if fault.then is not None:
                 fault.then()
@@ -226,7 +231,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if fault.status is not None:
-                return self._json(fault.status, {"errors": [{"message": "told to fail"}]})
+                if fault.html is not None:
+                    return self._answer(fault.status, fault.html.encode(), "text/html")
+                return self._json(fault.status, {"errors": [{"message": fault.message}]})
         if path == "/graphql" or path.startswith("/files/"):
             expected = base64.b64encode(f"api:{API_KEY}".encode()).decode()
             if self.headers.get("Authorization") != f"Basic {expected}":

@@ -61,19 +61,19 @@ class Query(Node):
         self._state, self._base = state, base
 
     def viewer(self) -> Node:
-        return user()
+        return user(self._state.entity)
 
     def serverInfo(self) -> Node:
         features = [record("ServerFeature", name=name, isEnabled=True) for name in FEATURES]
         return record("ServerInfo", features=features)
 
     def entity(self, name: str) -> Node:
-        if name != ENTITY:
+        if name != self._state.entity:
             raise Refused(f"entity {name!r} does not exist")
         return record("Entity", id=node_id("Entity", name), name=name, organization=None)
 
     def project(self, name: str, entityName: str) -> Node | None:
-        if entityName != ENTITY or name not in self._state.projects:
+        if entityName != self._state.entity or name not in self._state.projects:
             return None
         return Project(self._state.projects[name], self._base)
 
@@ -82,7 +82,7 @@ class Query(Node):
 
     def models(self, entityName: str, after: str | None = None, first: int | None = None) -> Node:
         projects = [Project(project, self._base) for project in self._state.projects.values()]
-        return connection(projects if entityName == ENTITY else [], after, first)
+        return connection(projects if entityName == self._state.entity else [], after, first)
 
     def artifact(self, id: str) -> Node | None:
         found = self._state.artifacts.get(id)
@@ -234,6 +234,14 @@ class Mutation(Node):
         self._state.commit(artifact)
         return record("CommitArtifactPayload", artifact=Artifact(artifact, self._base))
 
+    def deleteArtifact(self, input: dict[str, Any]) -> Node:
+        only(input, "DeleteArtifactInput", "artifactID", "clientMutationId", "deleteAliases")
+        artifact = self._artifact(input)
+        if artifact.aliases and not input.get("deleteAliases"):
+            raise Refused(f"deleteArtifact: {artifact.collection.name} has aliases")
+        self._state.delete_artifact(artifact)
+        return record("DeleteArtifactPayload", artifact=Artifact(artifact, self._base))
+
     def useArtifact(self, input: dict[str, Any]) -> Node:
         only(
             input,
@@ -311,8 +319,8 @@ class Mutation(Node):
             raise Refused(f"no artifact {input['artifactID']}") from None
 
 
-def user() -> Node:
-    teams = connection([record("Team", name=ENTITY)], None, None)
+def user(entity: str = ENTITY) -> Node:
+    teams = connection([record("Team", name=entity)], None, None)
     keys = connection([], None, None)
     return record(
         "User",
@@ -320,7 +328,7 @@ def user() -> Node:
         name="tester",
         username="tester",
         email="tester@example.invalid",
-        entity=ENTITY,
+        entity=entity,
         flags="{}",
         admin=False,
         deletedAt=None,

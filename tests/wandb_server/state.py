@@ -92,6 +92,7 @@ class CollectionState:
     type: str
     project: "ProjectState"
     versions: list["ArtifactState"] = field(default_factory=list)
+    committed: int = 0  # versions that there ever were: a number is not given twice
     created: float = field(default_factory=time.time)
 
 
@@ -177,6 +178,7 @@ class State:
         self.projects: dict[str, ProjectState] = {}
         self.artifacts: dict[str, ArtifactState] = {}  # by id, pending ones too
         self.blobs: dict[str, bytes] = {}  # by md5 in hex
+        self.entity = ENTITY  # the one that exists, and the API key's own
         self._count = 0
 
     def number(self) -> int:
@@ -185,7 +187,7 @@ class State:
 
     def project(self, entity: str, name: str) -> ProjectState:
         """The project, made where it is not there yet, as W&B does with the first run."""
-        if entity != ENTITY:
+        if entity != self.entity:
             raise Refused(f"entity {entity!r} does not exist")
         if name not in self.projects:
             self.projects[name] = ProjectState(self.number(), entity, name)
@@ -235,7 +237,7 @@ class State:
         artifact.files = {name: entry["digest"] for name, entry in entries.items()}
         artifact.sizes = {name: entry["size"] for name, entry in entries.items()}
         twin = next((held for held in artifact.collection.versions if held.digest == artifact.digest), None)
-        artifact.version = len(artifact.collection.versions) if twin is None else twin.version
+        artifact.version = artifact.collection.committed if twin is None else twin.version
         if twin is not None:  # another run committed the same content meanwhile
             artifact.state = "DELETED"
             move_aliases(twin, artifact.wanted_aliases)
@@ -243,8 +245,20 @@ class State:
             return
         artifact.state = "COMMITTED"
         artifact.collection.versions.append(artifact)
+        artifact.collection.committed += 1
         artifact.created_by.outputs.append(artifact)
         move_aliases(artifact, artifact.wanted_aliases)
+
+    def delete_artifact(self, artifact: ArtifactState) -> None:
+        """Takes a version and its edges away, and the contents that no other version names."""
+        artifact.state, artifact.aliases = "DELETED", []
+        artifact.collection.versions.remove(artifact)
+        for run in artifact.collection.project.runs.values():
+            run.inputs = [held for held in run.inputs if held is not artifact]
+            run.outputs = [held for held in run.outputs if held is not artifact]
+        named = {md5 for held in self.artifacts.values() if held.state == "COMMITTED" for md5 in held.files.values()}
+        for md5 in set(artifact.files.values()) - named:
+            self.blobs.pop(base64.b64decode(md5).hex(), None)
 
     def put_blob(self, md5: str, content: bytes) -> None:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:

@@ -1,6 +1,6 @@
-"""Weights & Biases as the shared backend: the embedded store first, and a courier process that delivers from it.
+"""Shares runs through Weights & Biases: they go to the embedded store first, and a courier process delivers them.
 
-`place` says where to; `tracker` is the interface's backend; `courier` the process beside it, which follows the store
-and delivers each run in a `session`; `server` reads what W&B has; `transfer` is `push` and `pull`. Nothing outside
-this folder imports the SDK, and nothing here does before it is needed.
+`project` names the project; `tracker` is the interface's backend; `courier` is the process beside it, which follows
+the store and delivers each run in a `session`; `server` reads what W&B has; `transfer` is `push` and `pull`. Nothing
+outside this folder imports the SDK, and nothing here does before it is needed.
 """

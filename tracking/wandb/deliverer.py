@@ -1,6 +1,6 @@
-"""Delivers runs in the order of lineage: what a run used is there before the run says that it used it.
+"""Delivers runs in the order of lineage: what a run used is at W&B before the run records that it used it.
 
-Runs in a process of its own, the courier, in a `scratch` directory.
+This works in the courier, a process of its own, in a `working_directory`.
 """
 
 import fcntl
@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tracking.artifact import StoredArtifact
 from tracking.delivery import Ledger
 from tracking.interface import TrackingError
 from tracking.store import Store
-from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, prepare, told
+from tracking.wandb.account import remember
+from tracking.wandb.causes import cause_of
+from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, keep_files_in, restart_service, server_address, start_service
 from tracking.wandb.server import Server
 from tracking.wandb.session import Session, Undelivered
 
@@ -26,27 +28,37 @@ _LOCK_WAIT = 60.0  # seconds for which another process may be sending a run that
 
 
 class Deliverer:
-    """Sends runs of one store to one place. Not for several threads."""
+    """Sends runs of one store to one project. Not for several threads."""
 
-    def __init__(self, store: Store, server: Server, folder: Path):
+    def __init__(self, store: Store, server: Server, folder: Path, *, check_content: bool = False):
+        """Prepares to send from `folder`; with `check_content` what W&B has is downloaded and, if damaged, replaced."""
         self.store, self.server = store, server
-        self.ledger = Ledger(store, server.place.key)
+        self._check_content = check_content
+        self._ledger: Ledger | None = None
         self._folder = folder
         self._open: dict[str, tuple[Session, IO[str]]] = {}  # with the lock that each holds
         self._abandoned: dict[str, threading.Thread] = {}
+        self._causes: dict[str, str] = {}  # of runs that could not be started
         self._problem: str | None = None
         self._down_until = 0.0
+
+    @property
+    def ledger(self) -> Ledger:
+        """Returns the delivery record of the project, for whose entity W&B is asked once. Raises Unreachable."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.store, remember(self.server.project, self.store, self.server.entity).key)
+        return self._ledger
 
     # ---- a run that goes on
 
     def follow(self, run_id: str) -> None:
-        """Sends what there is of a run, and leaves it open. Raises Unreachable, and Undelivered."""
-        self._check_up()
+        """Sends what there is of a run, and leaves it open. Raises Unreachable or Undelivered."""
+        self._check_reachable()
         try:
             if run_id not in self._open:
                 lock = _lock(self.store, run_id, 0.0)
                 if lock is None:
-                    return  # another process is at it
+                    return  # another process sends it
                 self._begin(run_id, lock)
             self._send(self._open[run_id][0], set())
         except Exception as error:
@@ -54,11 +66,11 @@ class Deliverer:
             raise self._explained(error, run_id) from error
 
     def finish(self, run_id: str) -> None:
-        """Sends what is left of a run, ends it there and has all of it confirmed; as `follow` it raises."""
-        if not self.ledger.pending([run_id]):
+        """Sends what is left of a run, ends it at W&B and has it confirmed. Raises Unreachable or Undelivered."""
+        if self._ledger is not None and not self.ledger.pending([run_id]):
             self.drop(run_id)
             return
-        self._check_up()
+        self._check_reachable()
         try:
             self._finish(run_id, set())
         except Exception as error:
@@ -66,7 +78,7 @@ class Deliverer:
             raise self._explained(error, run_id) from error
 
     def drop(self, run_id: str) -> None:
-        """Lets go of a run that could not be followed; it may be begun again."""
+        """Gives up a run that could not be followed; it may be begun again."""
         if run_id in self._open:
             session, lock = self._open.pop(run_id)
             self._abandoned[run_id] = session.abandon()
@@ -75,9 +87,18 @@ class Deliverer:
     def _begin(self, run_id: str, lock: IO[str]) -> None:
         if run_id in self._abandoned:  # the SDK holds a run only once
             self._abandoned.pop(run_id).join(2 * RUN_TIMEOUT)
-        session = Session(self.store, self.ledger, self.server, run_id, self._folder)
+        if run_id in self._causes and not self._open:  # the SDK's process would take the id for one in use
+            restart_service()
+            self.server.close()
+            del self._causes[run_id]
+        session = Session(self.store, self.ledger, self.server, run_id, self._folder, check_content=self._check_content)
         self._open[run_id] = session, lock
-        session.begin()
+        try:
+            session.begin()
+        except Exception as error:
+            if run_id not in self._causes:
+                self._causes[run_id] = cause_of(error, server_address(self.server.project), self._folder)
+            raise
 
     def _finish(self, run_id: str, above: set[str]) -> None:
         if run_id not in self._open:
@@ -95,21 +116,21 @@ class Deliverer:
         lock.close()
 
     def _send(self, session: Session, above: set[str]) -> None:
-        """Points, then edges in order; `above` are the runs that wait for this one."""
+        """Sends points, then edges in order; `above` are the runs that wait for this one."""
         session.send_points()
         edges = session.edges()
         own = {artifact.ref for kind, artifact in edges if kind == "logged"}
         # What a run both logs and uses, it must have logged first: equal content is one version, so there are such.
         for kind, artifact in sorted(edges, key=lambda edge: edge[0] == "used" and edge[1].ref in own):
             if kind == "used":
-                self._need(artifact, above | {session.run_id})
+                self._ensure_delivered(artifact, above | {session.run_id})
             session.send_edge(kind, artifact)
 
-    def _need(self, artifact: StoredArtifact, above: set[str]) -> None:
-        """Makes sure that a version is at the place."""
+    def _ensure_delivered(self, artifact: StoredArtifact, above: set[str]) -> None:
+        """Makes sure that a version is at the project."""
         if self.ledger.version(artifact) is not None:
             return
-        found = self.server.find(artifact)
+        found = self.server.find_version(artifact)
         if found is not None:
             self.ledger.confirm_artifact(artifact, found.version, found.aliases)
             return
@@ -124,14 +145,14 @@ class Deliverer:
         else:
             self._finish(maker.id, above)
 
-    def _check_up(self) -> None:
-        """Asks once whether there is a server, where it has not just answered; else each run would wait by itself."""
+    def _check_reachable(self) -> None:
+        """Raises Unreachable while there is no server, which is asked once in a while and not once a run."""
         if time.monotonic() >= self._down_until and not self._open:
-            self._look()
+            self._probe()
         if self._problem is not None and time.monotonic() < self._down_until:
             raise Unreachable(self._problem)
 
-    def _look(self) -> None:
+    def _probe(self) -> None:
         self._problem = self.server.problem()
         if self._problem is not None:
             self._down_until = time.monotonic() + _DOWN
@@ -139,13 +160,18 @@ class Deliverer:
     def _explained(self, error: Exception, run_id: str) -> TrackingError:
         if isinstance(error, Undelivered):
             return error
-        self._look()
-        text = told(error)
-        return Unreachable(text if isinstance(error, TrackingError) else f"run {run_id}: {text}")
+        self._probe()
+        if self._problem is not None:
+            return Unreachable(self._problem)
+        address = server_address(self.server.project)
+        if isinstance(error, TrackingError):
+            return Unreachable(cause_of(error, address))
+        cause = self._causes.get(run_id) or cause_of(error, address, self._folder)
+        return Unreachable(f"run {run_id}: {cause}")
 
 
 def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:
-    """A lock on the sending of a run, let go when it is closed or its process dies; None if it is not free in time."""
+    """Returns a lock on the sending of a run, released on closing or death; None if it is not free in time."""
     folder = store.root / "locks"
     folder.mkdir(exist_ok=True)
     file = open(folder / run_id, "a")  # noqa: SIM115
@@ -162,22 +188,39 @@ def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:
 
 
 @contextmanager
-def scratch(store: Store) -> Iterator[Path]:
-    """A working directory for a process that sends, gone with it: what counts is in the store.
+def working_directory(store: Store) -> Iterator[Path]:
+    """Makes and enters the directory in which a process sends; it is removed afterwards, for all that counts is stored.
 
     The SDK writes into an artifact's manifest, which it uploads, where on this machine each file lay. So files are
     named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started
     here too.
     """
-    with tempfile.TemporaryDirectory(prefix="edgewise-wandb-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with (directory := store.temporary_directory()) as folder:
         (folder / "blobs").symlink_to(store.blobs.folder)
-        (folder / "staging").mkdir()
-        for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
-            os.environ[variable] = name
+        for name in ("staging", "tmp"):
+            (folder / name).mkdir()
+        for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
+            os.environ[variable] = str(folder)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")  # of the SDK's service process, too
         os.chdir(folder)
-        prepare()
-        import wandb.sdk.artifacts.artifact
-
-        wandb.sdk.artifacts.artifact.get_staging_dir = lambda: "staging"  # type: ignore[assignment, return-value]
+        keep_files_in(directory)
+        start_service()
+        _name_files_relatively()
         yield folder
+
+
+def _name_files_relatively() -> None:
+    """Has the SDK name an artifact's files relative to the current directory, as its manifest is uploaded with them."""
+    from wandb.sdk.artifacts import artifact as module
+
+    # The SDK has no setting for either, and exports no such names.
+    module.get_staging_dir = lambda: "staging"  # type: ignore[attr-defined]
+    add = module.Artifact._add_local_file
+
+    def add_relatively(*arguments: Any, **options: Any) -> Any:
+        entry = add(*arguments, **options)
+        if entry.local_path is not None:
+            entry.local_path = os.path.relpath(entry.local_path)
+        return entry
+
+    module.Artifact._add_local_file = add_relatively  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""What a run logged to look at, as the SDK's own objects."""
+"""Turns tables, charts, images and pages that a run logged into the SDK's own objects."""
 
 import shutil
 from pathlib import Path
@@ -8,8 +8,8 @@ from tracking.blobs import Blobs
 from tracking.interface import Media
 
 
-def shown_as(media: Media, blobs: Blobs, folder: Path) -> Any:
-    """A `wandb.Table`, line chart, image or page; files are copied to `folder`, where the SDK may keep them open."""
+def sdk_object(media: Media, blobs: Blobs, folder: Path) -> Any:
+    """Returns a `wandb.Table`, line chart, image or page; the SDK reads files from copies in `folder`."""
     import wandb
 
     content = media.content

@@ -1,13 +1,16 @@
-"""How the SDK is set up here: nothing of the machine is sent, nothing waits without an end."""
+"""Sets the SDK up: nothing of the machine is sent, and nothing waits without an end."""
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from conf.errors import first_line
 from tracking.interface import TrackingError
-from tracking.wandb.place import Place
+from tracking.staging import StagingDirectory
+from tracking.wandb.project import WandbProject
 
 if TYPE_CHECKING:
     import wandb
@@ -24,11 +27,11 @@ _STARTING = threading.Lock()  # the SDK's service process is one for all threads
 
 
 class Unreachable(TrackingError):
-    """The server did not answer, or not as it should."""
+    """Reports that the server did not answer, or not as it should."""
 
 
-def settings(place: Place, folder: Path) -> "wandb.Settings":
-    """Fresh settings of one run (`init` changes what it is given); the SDK's own files go to `folder`."""
+def run_settings(project: WandbProject, folder: Path) -> "wandb.Settings":
+    """Returns fresh settings of one run (`init` changes what it is given); the SDK's own files go to `folder`."""
     import wandb
 
     retries: dict[str, Any] = {}
@@ -37,9 +40,9 @@ def settings(place: Place, folder: Path) -> "wandb.Settings":
         retries[f"x_{client}_retry_wait_min_seconds"] = 0.5
         retries[f"x_{client}_retry_wait_max_seconds"] = 5.0
     return wandb.Settings(
-        base_url=place.base_url or wandb.setup().settings.base_url,
+        base_url=server_address(project),
         root_dir=str(folder),
-        # nothing of the machine, the code's place or the terminal
+        # nothing of the machine, the checkout or the terminal
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
@@ -64,33 +67,78 @@ def settings(place: Place, folder: Path) -> "wandb.Settings":
     )
 
 
-def prepare() -> None:
-    """Once in a process, before anything else of the SDK: no reports of errors to its makers, no prompt, no chatter."""
+def start_service() -> None:
+    """Starts the SDK's service process, before anything else of the SDK: no error reports to its makers, no prompt."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     with _STARTING:
         import wandb
 
         # its service process too, which on a busy machine takes longer to start than a server may take to answer
-        wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
+        try:
+            wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
+        except Exception as error:  # of what WANDB_… variables say, too
+            raise Unreachable(f"the W&B SDK does not start: {type(error).__name__}: {first_line(error)}") from error
 
 
-def api(place: Place) -> "wandb.Api":
-    """The public API of a place. Raises Unreachable without an API key."""
-    prepare()
+def restart_service() -> None:
+    """Ends the SDK's service process, with all that it holds of runs, and starts another. Raises Unreachable."""
     import wandb
 
-    overrides = {key: value for key, value in (("base_url", place.base_url), ("entity", place.entity)) if value}
+    with _STARTING:
+        call_with_timeout(RUN_TIMEOUT, wandb.teardown, "the end of the W&B SDK's process")
+    start_service()
+
+
+def server_address(project: WandbProject) -> str:
+    """Returns the base URL of the project's server; where it names none, the one that the SDK is set to."""
+    if project.base_url is not None:
+        return project.base_url
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
+
+
+_OWN_FILES: list[StagingDirectory] = []  # where the SDK keeps files of its own in this process
+
+
+def keep_files_in(directory: StagingDirectory) -> None:
+    """Has the SDK of this process keep its own files in a directory, which the process removes at its end.
+
+    Among them are a directory for each run that is read, and some for the time of the import.
+    """
+    _OWN_FILES[:] = [directory]
+    os.environ["WANDB_DIR"] = str(directory.path)
+    before, tempfile.tempdir = tempfile.tempdir, str(directory.path)
     try:
-        return wandb.Api(overrides | {"project": place.project}, timeout=REQUEST_TIMEOUT)
+        import wandb  # noqa: F401
+    finally:
+        tempfile.tempdir = before
+
+
+def keep_files_below(staging: Path) -> None:
+    """Does what `keep_files_in` does with a directory below `staging`, unless this process has one already."""
+    if not _OWN_FILES or not _OWN_FILES[0].path.is_dir():
+        keep_files_in(StagingDirectory(staging))
+
+
+def open_api(project: WandbProject, staging: Path) -> "wandb.Api":
+    """Returns the public API of a project; the SDK's own files go below `staging`. Raises Unreachable."""
+    keep_files_below(staging)
+    start_service()
+    import wandb
+
+    overrides = {key: value for key, value in (("base_url", project.base_url), ("entity", project.entity)) if value}
+    try:
+        return wandb.Api(overrides | {"project": project.name}, timeout=REQUEST_TIMEOUT)
     except Exception as error:  # of many kinds, and none tells more than its text
         if "did not respond in time" in str(error):
-            raise Unreachable(f"W&B, {place}: no answer in {REQUEST_TIMEOUT} s") from error
+            raise Unreachable(f"W&B, {project}: no answer in {REQUEST_TIMEOUT} s") from error
         advice = "set WANDB_API_KEY, or log in with `wandb login`"
-        raise Unreachable(f"W&B, {place}: {told(error).rstrip('.')}: {advice}") from error
+        raise Unreachable(f"W&B, {project}: {first_line(error).rstrip('.')}: {advice}") from error
 
 
-def within(seconds: float, call: Callable[[], T], what: str) -> T:
-    """What the call returns. Raises Unreachable when it has not returned in time; it is then left to itself."""
+def call_with_timeout(seconds: float, call: Callable[[], T], subject: str) -> T:
+    """Returns what the call returns. Raises Unreachable after `seconds`, naming the subject; the call is abandoned."""
     result: list[T] = []
     errors: list[BaseException] = []
 
@@ -106,27 +154,21 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     if errors:
         raise errors[0]
     if not result:
-        raise Unreachable(f"{what}: no answer in {seconds:.0f} s")
+        raise Unreachable(f"{subject}: no answer in {seconds:.0f} s")
     return result[0]
 
 
 def upload_seconds(size: int) -> float:
-    """How long an upload, or a download, of so many bytes may take."""
+    """Returns how many seconds an upload, or a download, of so many bytes may take."""
     return RUN_TIMEOUT + size / UPLOAD_RATE
 
 
-def told(error: BaseException) -> str:
-    """An error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def plain(value: Any) -> Any:
-    """A value of the SDK's as JSON values; NaN and infinities, which W&B writes as words, are numbers again."""
+def json_value(value: Any) -> Any:
+    """Returns a value of the SDK's as JSON values; NaN and infinities, which W&B writes as words, are numbers again."""
     if isinstance(value, str):
         return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
     if hasattr(value, "items"):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     return value

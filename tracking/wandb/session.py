@@ -1,4 +1,4 @@
-"""One run of the store on its way to W&B: begun, kept up with while it goes on, ended, and asked back for.
+"""Sends one run of the store to W&B: begins it, follows it, ends it, and asks for all of it.
 
 Everything is read from the store, so that following a run as it goes and pushing it later are the same thing.
 """
@@ -8,14 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.errors import last_line
 from tracking.artifact import StoredArtifact
 from tracking.database import decode, encode
 from tracking.delivery import Ledger
 from tracking.interface import Media, RunRecord, TrackingError
 from tracking.redact import redacted
 from tracking.store import Store
-from tracking.wandb.records import OWN, RELOGGED, SUPERSEDED, attempt, media_keys, own_summary
-from tracking.wandb.sdk import REQUEST_TIMEOUT, Unreachable, prepare, settings, upload_seconds, within
+from tracking.wandb.causes import is_taken_id
+from tracking.wandb.records import OWN_KEY, RELOGGED, SUPERSEDED, attempt_id, media_keys, own_summary, record_of
+from tracking.wandb.sdk import (
+    REQUEST_TIMEOUT,
+    Unreachable,
+    call_with_timeout,
+    run_settings,
+    start_service,
+    upload_seconds,
+)
 from tracking.wandb.server import Server, ServerArtifact
 
 if TYPE_CHECKING:
@@ -25,15 +34,18 @@ _LONGEST_TAG = 64  # characters that W&B takes
 
 
 class Undelivered(TrackingError):
-    """The server does not show what it was sent."""
+    """Reports that the server does not show what it was sent."""
 
 
 class Session:
-    """A run being sent. `use` is called with each version that the run used and that must be there first."""
+    """Sends one run. Whatever a run used must be at W&B before `send_edge` is called for it."""
 
-    def __init__(self, store: Store, ledger: Ledger, server: Server, run_id: str, folder: Path) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, server: Server, run_id: str, folder: Path, *, check_content: bool = False
+    ) -> None:
         self.run_id = run_id
         self._store, self._ledger, self._server, self._folder = store, ledger, server, folder
+        self._check_content = check_content
         self._next_step = 0
         self._sent_edges: set[tuple[str, str, str]] = set()
         self._relogged: list[list[str]] = []
@@ -41,31 +53,36 @@ class Session:
 
     def begin(self) -> None:
         """Starts the run at W&B, or resumes it; one that was started afresh here gets a new attempt there."""
-        prepare()
+        start_service()
         import wandb
 
         record = self._record()
         self.remote = self._begin_attempt()
-        place, server = self._server.place, self._server
-        self._run = wandb.init(
-            entity=server.entity,
-            project=place.project,
-            id=self.remote,
-            name=redacted(record.name),
-            group=record.group,
-            job_type=record.job_type,
-            tags=[tag[:_LONGEST_TAG] for tag in record.tags],
-            resume="allow",
-            settings=settings(place, self._folder),
-        )
-        self._run.config.update(self._config(record), allow_val_change=True)
-        if self._run.resumed and (there := self._server.fetch(self.remote)) is not None:
+        project, server = self._server.project, self._server
+        try:
+            self._run = wandb.init(
+                entity=server.entity,
+                project=project.name,
+                id=self.remote,
+                name=redacted(record.name),
+                group=record.group,
+                job_type=record.job_type,
+                tags=[tag[:_LONGEST_TAG] for tag in record.tags],
+                resume="allow",
+                settings=run_settings(project, self._folder),
+            )
+        except Exception as error:
+            if is_taken_id(error):  # for good: the next try takes the next id
+                self._ledger.begin_run(self.run_id, attempt_id(self.run_id, self._number + 1))
+            raise
+        self._update_config(record)
+        if self._run.resumed and (there := self._server.fetch_run(self.remote)) is not None:
             self._relogged = own_summary(there).get("relogged", [])
         for kind, artifact in self._store.edges(self.run_id):
             # Not once more: it would take `latest` back from a version that came after.
             if self._ledger.has_edge(kind, self.run_id, artifact):
                 self._sent_edges.add((kind, artifact.name, artifact.digest))
-        self._run.summary.update({OWN: {"state": "running", "relogged": self._relogged}})
+        self._open_run.summary.update({OWN_KEY: {"state": "running", "relogged": self._relogged}})
         self._next_step = self._run.starting_step
 
     def _begin_attempt(self) -> str:
@@ -73,13 +90,15 @@ class Session:
         number, remote = 1, self.run_id
         if known is not None:
             remote, stale = known
-            while attempt(self.run_id, number) != remote:
+            while attempt_id(self.run_id, number) != remote:
                 number += 1
-            if stale and (old := self._server.fetch(remote)) is not None:
+            if stale and (old := self._server.fetch_run(remote)) is not None:
                 old.tags = [*(tag for tag in old.tags if tag != SUPERSEDED), SUPERSEDED]  # type: ignore[attr-defined]
-                with self._server.asking(f"the tags of {remote}"):
+                with self._server.explained(f"the tags of {remote}"):
                     old.update()
-                remote = attempt(self.run_id, number + 1)
+                number += 1
+                remote = attempt_id(self.run_id, number)
+        self._number = number
         self._ledger.begin_run(self.run_id, remote)
         return remote
 
@@ -88,12 +107,13 @@ class Session:
         assert record is not None
         return record
 
-    def _config(self, record: RunRecord) -> dict[str, Any]:
+    def _update_config(self, record: RunRecord) -> None:
         own = {"run": record.id, "code_version": record.code_version, "started": record.started}
-        return {**redacted(record.config), OWN: own}
+        values = {**redacted(record.config), OWN_KEY: own}
+        self._open_run.config.update(values, allow_val_change=True)  # type: ignore[no-untyped-call]  # the SDK's
 
     def edges(self) -> list[tuple[str, StoredArtifact]]:
-        """The edges that this session has still to send, in order."""
+        """Returns the edges that this session has still to send, in order."""
         return [
             (kind, artifact)
             for kind, artifact in self._store.edges(self.run_id)
@@ -104,52 +124,71 @@ class Session:
         """Sends the points of the history that W&B has not; it takes steps in order, and a step only once."""
         for point in self._store.history(self.run_id, start=self._next_step):
             step = int(point["step"])
-            self._live.log({key: value for key, value in point.items() if key != "step"}, step=step)
+            self._open_run.log({key: value for key, value in point.items() if key != "step"}, step=step)
             self._next_step = step + 1
 
     def send_edge(self, kind: str, artifact: StoredArtifact) -> None:
-        """Sends a version that the run logged, or that it used one; returns when the server has taken it."""
+        """Sends a version that the run logged, or the fact that it used one; returns when the server has taken it."""
         if kind == "logged":
             self._log(artifact)
         else:
             version = self._ledger.version(artifact)
             path = f"{self._server.path}/{artifact.name}:v{version}"
-            within(3 * REQUEST_TIMEOUT, lambda: self._live.use_artifact(path), f"the use of {artifact.ref}")
+            call_with_timeout(
+                3 * REQUEST_TIMEOUT, lambda: self._open_run.use_artifact(path), f"the use of {artifact.ref}"
+            )
         self._sent_edges.add((kind, artifact.name, artifact.digest))
 
     def _log(self, artifact: StoredArtifact) -> None:
         import wandb
 
         artifact.check_entries()
+        if self._check_content:
+            self._delete_damaged(artifact)
         metadata = redacted(decode(encode(artifact.metadata, f"the metadata of {artifact.ref}")))
         draft = wandb.Artifact(artifact.name, artifact.type, metadata=metadata)
         for name, file in artifact.files.items():
-            # As it lies in the store, neither copied aside nor into a cache; by a relative path (see `scratch`).
+            # Neither copied aside nor into a cache, and by a relative path (see `working_directory`).
             path = artifact.blobs.path(file.md5).relative_to(self._store.root)
             draft.add_file(str(path), name=name, policy="immutable", skip_cache=True)
         if draft.digest != artifact.digest:
             raise TrackingError(f"{artifact.ref} has digest {draft.digest} by the SDK: expected {artifact.digest}")
-        self._live.log_artifact(draft, aliases=[alias for alias in artifact.aliases if alias != "latest"])
+        self._open_run.log_artifact(draft, aliases=[alias for alias in artifact.aliases if alias != "latest"])
         seconds = upload_seconds(artifact.size)
-        within(seconds, lambda: draft.wait(timeout=int(seconds)), f"the upload of {artifact.ref}")
+        call_with_timeout(seconds, lambda: draft.wait(timeout=int(seconds)), f"the upload of {artifact.ref}")
         found = self._confirm_artifact(artifact)
-        with self._server.asking(f"what logged {artifact.ref}"):
+        with self._server.explained(f"what logged {artifact.ref}"):
             creator = found.remote.logged_by()
         if creator is not None and creator.id == self.remote:
             self._ledger.confirm_edge("logged", self.run_id, artifact)
         elif (entry := [artifact.type, artifact.name, artifact.digest]) not in self._relogged:
             self._relogged.append(entry)  # another run, or this one before it was restarted, is its creator
 
+    def _delete_damaged(self, artifact: StoredArtifact) -> None:
+        """Deletes the version at W&B where its content is not what was logged, so that it is logged anew."""
+        found = self._server.find_version(artifact)
+        if found is None:
+            return
+        try:
+            with self._server.temporary_directory() as folder:
+                found.download(folder)
+        except Unreachable:
+            raise
+        except TrackingError:
+            with self._server.explained(f"the deletion of {artifact.ref}, which is damaged there"):
+                found.remote.delete(delete_aliases=True)
+            self._server.forget_answers()
+
     def _confirm_artifact(self, artifact: StoredArtifact) -> ServerArtifact:
-        found = self._server.find(artifact)
+        found = self._server.find_version(artifact)
         if found is None:
             raise Undelivered(f"{artifact.ref}: W&B shows no version with its digest")
         if missing := set(artifact.aliases) - set(found.aliases):
             # content that was there already: whether logging it again moves `latest` is the server's affair
-            with self._server.asking(f"the aliases of {artifact.ref}"):
+            with self._server.explained(f"the aliases of {artifact.ref}"):
                 found.remote.aliases = [*found.aliases, *missing]
                 found.remote.save()
-            found = self._server.find(artifact)
+            found = self._server.find_version(artifact)
             if found is None or not set(artifact.aliases) <= set(found.aliases):
                 raise Undelivered(f"{artifact.ref}: W&B does not show its aliases {', '.join(sorted(missing))}")
         self._ledger.confirm_artifact(artifact, found.version, artifact.aliases)
@@ -158,10 +197,10 @@ class Session:
         return found
 
     def _give_latest_back(self, artifact: StoredArtifact) -> None:
-        """The SDK gives `latest` to whatever is logged; a version that came late takes it from the one that has it."""
+        """Gives `latest` back to the version that has it here, which the SDK takes from it for whatever is logged."""
         rightful = self._store.artifact(f"{artifact.name}:latest")
-        if self._ledger.version(rightful) is not None and (found := self._server.find(rightful)) is not None:
-            with self._server.asking(f"the aliases of {rightful.ref}"):
+        if self._ledger.version(rightful) is not None and (found := self._server.find_version(rightful)) is not None:
+            with self._server.explained(f"the aliases of {rightful.ref}"):
                 found.remote.aliases = [*found.aliases, "latest"]
                 found.remote.save()
 
@@ -169,27 +208,29 @@ class Session:
         """Sends what is left of the run, ends it, and asks the server for all of it. Raises Undelivered by name."""
         record = self._record()
         stamp = self._ledger.stamp(self.run_id)
-        run, shown = self._live, set()
-        if run.resumed and (there := self._server.fetch(self.remote)) is not None:
+        run, shown = self._open_run, set()
+        if run.resumed and (there := self._server.fetch_run(self.remote)) is not None:
             shown = media_keys(there)
-        media = [item for item in self._store.media(self.run_id) if shown_under(item) not in shown]
+        media = [item for item in self._store.media(self.run_id) if summary_key(item) not in shown]
         if media:
-            from tracking.wandb.media import shown_as
+            from tracking.wandb.media import sdk_object
 
-            run.log({item.key: shown_as(item, self._store.blobs, self._folder) for item in media})
-        own = {"state": record.state, "ended": record.ended, "error": _last_line(record.error)}
+            run.log({item.key: sdk_object(item, self._store.blobs, self._folder) for item in media})
+        own: dict[str, Any] = {"state": record.state, "ended": record.ended, "error": redacted(last_line(record.error))}
         if self._relogged:
-            own["relogged"] = self._relogged  # type: ignore[assignment]
+            own["relogged"] = self._relogged
             run.tags = (*(run.tags or ()), RELOGGED)
-        run.config.update(self._config(record), allow_val_change=True)
-        run.summary.update({**redacted(record.summary), OWN: {k: v for k, v in own.items() if v is not None}})
+        self._update_config(record)
+        self._open_run.summary.update(
+            {**redacted(record.summary), OWN_KEY: {k: v for k, v in own.items() if v is not None}}
+        )
         self._run = None
         run.finish(exit_code=0 if record.state == "finished" else 1)
         self._confirm(record, media)
         self._ledger.confirm_run(self.run_id, self.remote, stamp)
 
     def abandon(self) -> threading.Thread:
-        """Lets go of the run: a thread that ends it, as failed, when the SDK is through with it or gives up."""
+        """Gives the run up and returns the thread that ends it, as failed, when the SDK has done with it."""
         run, self._run = self._run, None
 
         def finish() -> None:
@@ -202,24 +243,24 @@ class Session:
         return thread
 
     @property
-    def _live(self) -> "wandb.Run":
+    def _open_run(self) -> "wandb.Run":
         if self._run is None:
             raise Unreachable(f"run {self.run_id} is not open at W&B")
         return self._run
 
     def _confirm(self, record: RunRecord, media: list[Media]) -> None:
-        found = self._server.fetch(self.remote)
-        shown = self._server.run(self.run_id)
-        if found is None or shown is None:
+        found = self._server.fetch_run(self.remote)
+        if found is None:
             raise Undelivered(f"run {self.run_id}: W&B does not show it")
+        shown = record_of(found)
         expected = {"state": record.state, "config": redacted(record.config), "summary": redacted(record.summary)}
         for key, value in expected.items():
             if not _equal(value, getattr(shown, key)):
                 raise Undelivered(f"run {self.run_id}: W&B shows another {key}")
-        if missing := {shown_under(item) for item in media} - media_keys(found):
+        if missing := {summary_key(item) for item in media} - media_keys(found):
             raise Undelivered(f"run {self.run_id}: W&B does not show {', '.join(sorted(missing))}")
         steps = {point["step"] for point in self._store.history(self.run_id) if len(point) > 1}
-        if lost := steps - {point["step"] for point in self._server.history(self.run_id)}:
+        if lost := steps - {point["step"] for point in self._server.history_of(found)}:
             raise Undelivered(
                 f"run {self.run_id}: W&B does not show {len(lost):,} of {len(steps):,} points of its history"
             )
@@ -234,19 +275,13 @@ class Session:
             self._ledger.confirm_edge(kind, self.run_id, artifact)
 
 
-def shown_under(media: Media) -> str:
-    """The key of the run's summary under which W&B shows it: of a chart, that of the table behind it."""
+def summary_key(media: Media) -> str:
+    """Returns the key of the run's summary under which W&B shows something; of a chart, that of the table behind it."""
     return f"{media.key}_table" if media.kind == "lines" else media.key
 
 
-def _last_line(error: str | None) -> str | None:
-    """Of a traceback, what it came to: the frames are of this machine's files."""
-    lines = [line for line in (error or "").splitlines() if line.strip()]
-    return redacted(lines[-1]) if lines else None
-
-
 def _equal(sent: Any, shown: Any) -> bool:
-    """Whether two values are the same to JSON, NaN being NaN, and a number that came back shorter the same number."""
+    """Returns whether two values are the same to JSON; NaN equals NaN, and 1 equals 1.0."""
     if isinstance(sent, dict) and isinstance(shown, dict):
         return sent.keys() == shown.keys() and all(_equal(sent[key], shown[key]) for key in sent)
     if isinstance(sent, (list, tuple)) and isinstance(shown, (list, tuple)):

@@ -1,19 +1,19 @@
-"""The W&B backend: everything is kept in the embedded store first, and a courier sends it from there as it comes.
+"""Keeps everything in the embedded store first and has a courier send it to W&B from there: the W&B backend.
 
-Reads look here first and ask W&B for what is not here, or may be newer there: a run or an artifact of another machine
-is found as if it were this one's, and is brought into the store, checked, when a run uses it.
+Reads look into the store first and ask W&B for what it lacks, or may have newer: a run or an artifact of another
+machine is found as if it were this one's, and is brought into the store, checked, when a run uses it.
 """
 
 import atexit
 import dataclasses
 import shlex
 import sys
-import tempfile
 import threading
 import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from tracking.artifact import StoredArtifact
@@ -21,11 +21,13 @@ from tracking.delivery import Ledger, Pending
 from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker
 from tracking.process import is_alive
 from tracking.run import StoredRun
+from tracking.staging import StagingDirectory
 from tracking.store import Store
+from tracking.wandb.account import resolved
 from tracking.wandb.courier import Courier
-from tracking.wandb.place import Place
+from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
-from tracking.wandb.server import Server, ServerArtifact, fetch_all
+from tracking.wandb.server import Server, ServerArtifact, download_checked
 
 T = TypeVar("T")
 
@@ -33,14 +35,18 @@ _OFFLINE = 60.0  # seconds for which a server that did not answer a read is not 
 
 
 class WandbTracker(Tracker):
-    """A store and a place at W&B, as one."""
+    """Joins a store and a W&B project."""
 
-    def __init__(self, root: Path | str, place: Place) -> None:
+    def __init__(self, root: Path | str, project: WandbProject) -> None:
         self.store = Store(root)
-        self.place = place
-        self.ledger = Ledger(self.store, place.key)
-        self.server = Server(place)
+        self.project = project
+        self.server = Server(project, staging=self.store.blobs.scratch)
         self._offline_until = 0.0
+
+    @property
+    def ledger(self) -> Ledger:
+        """Returns the delivery record, of the entity that W&B last named where the project names none."""
+        return Ledger(self.store, resolved(self.project, self.store).key)
 
     # ---- writing
 
@@ -55,7 +61,7 @@ class WandbTracker(Tracker):
         tags: Iterable[str] = (),
         restart: bool = False,
     ) -> "WandbRun":
-        """See `Tracker`; raises as the embedded store does, and never for what W&B does."""
+        """Starts or resumes a run as `Tracker` says. Raises as the embedded store does, and never for W&B's faults."""
         run = self.store.start_run(
             run_id, job_type=job_type, config=config, name=name, group=group, tags=tags, restart=restart
         )
@@ -64,34 +70,38 @@ class WandbTracker(Tracker):
         _delivery(self).begin(run_id)
         return WandbRun(self, run)
 
+    def temporary_directory(self) -> StagingDirectory:
+        """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
+        return self.store.temporary_directory()
+
     def ended(self, run_id: str) -> None:
         """Has the courier send the rest of a run that has ended here."""
         _delivery(self).end(run_id)
 
     def adopt(self, artifact: Artifact) -> StoredArtifact:
-        """The version in the store; one that is at W&B alone is brought there."""
+        """Returns the version in the store; one that is at W&B alone is brought there."""
         if not isinstance(artifact, ServerArtifact):
             return self.store.artifact(artifact.ref)
         if artifact.held is None:
-            with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
-                files = fetch_all(artifact, Path(folder))
+            with self.store.temporary_directory() as folder:
+                files = download_checked(artifact, folder)
                 artifact.held = self.store.adopt_artifact(artifact, files, artifact.aliases)
             self.ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)
         return artifact.held
 
     def flush(self, seconds: float = 60.0) -> Pending:
-        """Waits until the courier has dealt with every run that has ended; what W&B has not confirmed of those."""
+        """Waits until the courier has dealt with every run that has ended; returns what W&B has not confirmed."""
         return _delivery(self).flush(seconds)
 
     def close(self) -> None:
-        """Waits until W&B has what is to be sent, though not for long, and says what it has not; closes the store."""
-        _delivery(self).settle()
+        """Waits until W&B has what is to be sent, though not for long, prints what it has not, and closes the store."""
+        _delivery(self).conclude()
         self.store.close()
 
     # ---- reading
 
     def _ask(self, question: Callable[[Server], T], otherwise: T) -> T:
-        """The server's answer; `otherwise` if there is none, and then for a while without asking."""
+        """Returns the server's answer; `otherwise` if there is none, and then for a while without asking."""
         if time.monotonic() < self._offline_until:
             return otherwise
         try:
@@ -105,7 +115,7 @@ class WandbTracker(Tracker):
             return otherwise
 
     def _newer(self, run_id: str) -> RunRecord | None:
-        """The run's record at W&B, where it is not here or was finished elsewhere."""
+        """Returns the run's record at W&B, where it is not in the store or was finished elsewhere."""
         here = self.store.run(run_id)
         if here is not None and (here.state == "finished" or is_alive(here)):
             return None
@@ -116,11 +126,13 @@ class WandbTracker(Tracker):
         return self.store if self._newer(run_id) is None else self.server
 
     def run(self, run_id: str) -> RunRecord | None:
+        """Returns the newer of the records that the store and W&B have; None if there is no such run."""
         return self._newer(run_id) or self.store.run(run_id)
 
     def runs(
         self, *, job_type: str | None = None, group: str | None = None, state: str | None = None
     ) -> list[RunRecord]:
+        """Returns the runs of both that have all that is given, oldest first."""
         nothing: list[RunRecord] = []
         there = self._ask(lambda server: server.runs(job_type=job_type, group=group), nothing)
         found = {record.id: record for record in self.store.runs(job_type=job_type, group=group)}
@@ -131,16 +143,22 @@ class WandbTracker(Tracker):
         return sorted((r for r in found.values() if state in (None, r.state)), key=lambda r: r.started)
 
     def history(self, run_id: str) -> list[dict[str, float]]:
+        """Returns the run's points in order of step. Raises NotFound."""
         return self._holder(run_id).history(run_id)
 
     def inputs(self, run_id: str) -> list[Artifact]:
+        """Returns the versions that a run used. Raises NotFound."""
         return [self._here(artifact) for artifact in self._holder(run_id).inputs(run_id)]
 
     def outputs(self, run_id: str) -> list[Artifact]:
+        """Returns the versions that a run logged. Raises NotFound."""
         return [self._here(artifact) for artifact in self._holder(run_id).outputs(run_id)]
 
     def artifact(self, ref: str) -> Artifact:
-        """See `Tracker`. A version number is this store's where it has it; an alias is W&B's unless a newer is here."""
+        """Returns the version that a reference names, as `Tracker` says.
+
+        A version number is the store's where the store has it; an alias is W&B's unless the store has moved it since.
+        """
         try:
             here: StoredArtifact | None = self.store.artifact(ref)
         except NotFound as error:
@@ -157,7 +175,7 @@ class WandbTracker(Tracker):
         return here
 
     def artifacts(self, name: str = "*", *, type: str | None = None) -> list[Artifact]:
-        """See `Tracker`. A version of both is this store's, with the aliases that W&B gives it."""
+        """Returns the versions of both, as `Tracker` says; one of both is the store's, with W&B's aliases."""
         there = self._ask(lambda server: server.versions(name, type=type), None)
         here = self.store.versions(name, type=type)
         if there is None:
@@ -180,9 +198,11 @@ class WandbTracker(Tracker):
         return sorted(found, key=lambda artifact: (artifact.name, artifact.version))
 
     def logged_by(self, artifact: Artifact) -> list[RunRecord]:
+        """Returns the runs of both that logged this version."""
         return self._both(lambda reader: reader.logged_by(artifact))
 
     def used_by(self, artifact: Artifact) -> list[RunRecord]:
+        """Returns the runs of both that used this version."""
         return self._both(lambda reader: reader.used_by(artifact))
 
     def _both(self, question: Callable[[Reader], list[RunRecord]]) -> list[RunRecord]:
@@ -193,7 +213,7 @@ class WandbTracker(Tracker):
         return list(found.values())
 
     def _here(self, artifact: Artifact) -> Artifact:
-        """The same version in this store, where it holds it: its files need no download."""
+        """Returns the same version of the store, where it has it: its files need no download."""
         if isinstance(artifact, ServerArtifact):
             for twin in self.store.versions(artifact.name):
                 if twin.digest == artifact.digest:
@@ -202,63 +222,75 @@ class WandbTracker(Tracker):
 
 
 class WandbRun(Run):
-    """A run in progress: kept in the store by each call, sent by the courier a moment later."""
+    """Represents a run in progress: each call writes to the store, and the courier sends it a moment later."""
 
     def __init__(self, tracker: WandbTracker, run: StoredRun) -> None:
         self.id = run.id
         self._tracker, self._run = tracker, run
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """Logs a point as `Run` says."""
         self._run.log(values, step)
 
     def set_summary(self, values: Mapping[str, Any]) -> None:
+        """Merges values into the summary as `Run` says."""
         self._run.set_summary(values)
 
     def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Keeps a table as `Run` says."""
         self._run.log_table(key, columns, rows)
 
     def log_lines(
         self, key: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], *, title: str, x_name: str
     ) -> None:
+        """Keeps a chart as `Run` says."""
         self._run.log_lines(key, x, lines, title=title, x_name=x_name)
 
     def log_image(self, key: str, path: Path) -> None:
+        """Keeps a PNG as `Run` says."""
         self._run.log_image(key, path)
 
     def log_html(self, key: str, path: Path) -> None:
+        """Keeps a page as `Run` says."""
         self._run.log_html(key, path)
 
     def use_artifact(self, artifact: Artifact | str) -> StoredArtifact:
-        """See `Run`. Raises NotFound where neither the store nor W&B holds it, Unreachable if it can't be fetched."""
+        """Records a use as `Run` says.
+
+        Raises NotFound where neither the store nor W&B has the artifact, and Unreachable if it can't be fetched.
+        """
         found = self._tracker.artifact(artifact) if isinstance(artifact, str) else artifact
         return self._run.use_artifact(self._tracker.adopt(found) if isinstance(found, ServerArtifact) else found)
 
     def log_artifact(self, draft: ArtifactDraft, aliases: Iterable[str] = ("latest",)) -> StoredArtifact:
+        """Commits a draft as `Run` says."""
         return self._run.log_artifact(draft, aliases)
 
     def finish(self, state: str = "finished", error: str | None = None) -> None:
-        """Ends the run here at once. What W&B has of it is known, and told, when the job ends (`Tracker.close`)."""
+        """Ends the run in the store at once. What W&B lacks of it is printed when the job ends (`Tracker.close`)."""
         self._run.finish(state, error)
         self._tracker.ended(self.id)
 
-    def __exit__(self, kind, value, traceback) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if kind is None:
             self.finish()
         else:
             self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
 
 
-# ---- one courier for all trackers of this process that share a store and a place
+# ---- one courier for all trackers of this process that share a store and a project
 
 
 _TELLING = threading.Lock()  # seeds that run side by side in threads share the courier
 
 
 class _Delivery:
-    """What this process has to have delivered of one store to one place."""
+    """Keeps the list of runs that this process has a courier deliver from one store to one project."""
 
-    def __init__(self, root: Path, place: Place) -> None:
-        self._root, self._place = root, place
+    def __init__(self, root: Path, project: WandbProject) -> None:
+        self._root, self._project = root, project
         self._courier: Courier | None = None
         self._runs: dict[str, None] = {}
         self._ended: set[str] = set()
@@ -266,65 +298,64 @@ class _Delivery:
     def begin(self, run_id: str) -> None:
         with _TELLING:
             if self._courier is None or not self._courier.is_mine:
-                self._courier = Courier(self._root, self._place)
+                self._courier = Courier(self._root, self._project)
             self._runs[run_id] = None
             self._ended.discard(run_id)
-            self._courier.tell("follow", run_id)
+            self._courier.send("follow", run_id)
 
     def end(self, run_id: str) -> None:
         with _TELLING:
             if self._courier is not None and run_id not in self._ended:
                 self._ended.add(run_id)
-                self._courier.tell("finish", run_id)
+                self._courier.send("finish", run_id)
 
     def flush(self, seconds: float) -> Pending:
-        """See `WandbTracker.flush`."""
+        """Waits as `WandbTracker.flush` says."""
         if self._courier is not None:
             self._courier.wait(self._ended, seconds)
         store = Store(self._root)
-        pending = Ledger(store, self._place.key).pending(self._ended)
+        pending = Ledger(store, resolved(self._project, store).key).pending(self._ended)
         store.close()
         if pending and self._courier is not None:
             pending.reasons = list(dict.fromkeys(self._courier.problems.values()))
         return pending
 
-    def settle(self) -> None:
-        """Waits for the courier, and tells what was not delivered and how to deliver it."""
+    def conclude(self) -> None:
+        """Waits for the courier, and prints what was not delivered and the command that delivers it."""
         if self._courier is None:
             return
         courier, self._courier = self._courier, None
         runs, self._runs, self._ended = list(self._runs), {}, set()
         store = Store(self._root)  # its own connection: a tracker's may be closed by now
-        ledger = Ledger(store, self._place.key)
         if courier.is_mine:
-            courier.settle(ledger.pending(runs).bytes)
-        pending = ledger.pending(runs)
+            courier.conclude(Ledger(store, resolved(self._project, store).key).pending(runs).bytes)
+        pending = Ledger(store, resolved(self._project, store).key).pending(runs)  # by the entity that it has learnt
         store.close()
         if pending:
             root = [] if self._root == Path("runs").absolute() else ["--root", str(self._root)]
-            command = shlex.join(["python", "-m", "tracking", "push", *root, *self._place.flags])
+            command = shlex.join(["python", "-m", "tracking", "push", *root, *self._project.flags])
             reason = next(iter(dict.fromkeys(courier.problems.values())), "it did not show them when it was asked")
             print(
-                f"not delivered to W&B ({self._place}): {pending}; {reason}.\n"
+                f"not delivered to W&B ({self._project}): {pending}; {reason}.\n"
                 f"Everything is kept in {self._root}. This delivers it:\n  {command}",
                 file=sys.stderr,
                 flush=True,
             )
 
 
-_DELIVERIES: dict[tuple[Path, Place], _Delivery] = {}
+_DELIVERIES: dict[tuple[Path, WandbProject], _Delivery] = {}
 
 
 def _delivery(tracker: WandbTracker) -> _Delivery:
-    key = tracker.store.root, tracker.place
+    key = tracker.store.root, tracker.project
     with _TELLING:
         if key not in _DELIVERIES:
             if not _DELIVERIES:
-                atexit.register(_settle_all)
+                atexit.register(_conclude_all)
             _DELIVERIES[key] = _Delivery(*key)
         return _DELIVERIES[key]
 
 
-def _settle_all() -> None:
+def _conclude_all() -> None:
     for delivery in _DELIVERIES.values():
-        delivery.settle()
+        delivery.conclude()

@@ -2,7 +2,7 @@
 
 import json
 
-from train.data.files import short
+from metrics.rows import short
 
 
 def gold_answers(value: str | None) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from train.data.files import ENDINGS, listed
+from metrics.rows import ENDINGS, listed
 from train.data.origins import is_generated
 from train.data.template import template_fields
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError, first_line
 from conf.schema import Dataset
-from train.data.files import Columns, Wanted, from_arrow, listed, read_columns
+from metrics.rows import Columns, Wanted, from_arrow, listed, read_columns
 
 # What `datasets` needs of a repository: its card, which says what the configs and splits are, and files of rows.
 _ROWS = ["README.md", "*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.csv.gz", "*.json.gz", "*.jsonl.gz"]

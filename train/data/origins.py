@@ -9,8 +9,8 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import ENDINGS, Columns, Wanted, listed, read_columns
 from train.data import demo, hub
-from train.data.files import ENDINGS, Columns, Wanted, listed, read_columns
 
 SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}  # split -> its file names
 ALL = "all"  # the one part of a source that is not split yet

@@ -9,8 +9,8 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import Columns, Wanted, first_duplicate, invalid_unicode, is_carried, listed, short
 from train.data.answers import gold_answers
-from train.data.files import Columns, Wanted, first_duplicate, is_carried, listed, short
 from train.data.origins import ALL, Origin, Table
 
 
@@ -96,16 +96,6 @@ def counts(skipped: Mapping[str, int]) -> str:
     return ", ".join(f"{reason}: {count:,}" for reason, count in skipped.items())
 
 
-def surrogate(text: str) -> str | None:
-    """Returns what is wrong with a text that holds a lone surrogate, from a JSON escape; None for any other."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            return error.reason
-    return None
-
-
 def _length(table: Table) -> int:
     """Counts the rows of a table."""
     return len(next(iter(table.columns.values()), ()))
@@ -189,7 +179,7 @@ def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence
     for i, values in enumerate(zip(*(columns[name] for name in fields), strict=True)):
         if all(value is None for value in values):
             reasons.setdefault(i, f"no {' or '.join(fields)}")
-        elif any(value and surrogate(value) for value in values):
+        elif any(value and invalid_unicode(value) for value in values):
             reasons.setdefault(i, "not valid Unicode")
     for name in fields:
         if name != dataset.label_column:
@@ -210,12 +200,12 @@ def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequenc
         for i, value in enumerate(columns[name]):
             if value is None or (translation and not value.strip()):
                 reasons.setdefault(i, f"no {name}")
-            elif lenient and surrogate(value):
+            elif lenient and invalid_unicode(value):
                 reasons.setdefault(i, "not valid Unicode")
     for i, value in enumerate(columns[label]):
         if not (value and value.strip()) if translation else not _answered(value):
             reasons.setdefault(i, f"no {label}")
-        elif lenient and surrogate(value or ""):
+        elif lenient and invalid_unicode(value or ""):
             reasons.setdefault(i, "not valid Unicode")
     return reasons
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from metrics.rows import invalid_unicode, short
 from train.data.answers import gold_answers
 from train.data.check import check_dataset, target_strings
-from train.data.files import short
 from train.data.notices import print_once
 from train.data.origins import SPLITS, origin_of
-from train.data.selection import counts, select, surrogate
+from train.data.selection import counts, select
 from train.data.template import fill_template, template_fields
 
 _FINGERPRINT_CHUNK = 1 << 16  # values made into JSON at a time
@@ -104,7 +104,7 @@ def _check_text(where: str, name: str, values: list[str | None], rows: Sequence[
         row = rows[values.index(None)] + 1
         raise EdgewiseError(f"{where}: row {row} has no {name}; give it one or drop the row")
     for i, value in enumerate(values):
-        if value is not None and not value.isascii() and (reason := surrogate(value)) is not None:
+        if value is not None and not value.isascii() and (reason := invalid_unicode(value)) is not None:
             raise EdgewiseError(f"{where}: row {rows[i] + 1}: {name} is not valid Unicode text ({reason})")
 
 

@@ -72,4 +72,10 @@ function saved(name, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-const csvField = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+// As `spreadsheet_text` in metrics/tables/escape.py: a text that a spreadsheet would take for a formula gets an apostrophe.
+const csvText = (text) => (/^'*[=+\-@\t\r\n]/.test(text) && !/^([+-]|[+-]?\d+(\.\d*)?([eE][+-]?\d+)?)$/.test(text) ? `'${text}` : text);
+
+function csvField(value) {
+  const text = typeof value === "string" ? csvText(value) : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

@@ -1,30 +1,25 @@
-"""Rows of CSV, TSV, JSONL and Parquet files, and the examples in them."""
+"""Reads labels, predictions and the classes' values out of rows."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from metrics.convert.examples import ConvertError, Example, Say
+from metrics.convert.cells import cell_of, optional_text, text_of
+from metrics.convert.examples import ConvertError, Example, Report
+from metrics.rows import Record
 
-SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SCALES = ("auto", "probability", "log_probability")
 _MANY = {"probability": "probabilities", "log_probability": "log-probabilities"}
 _NOISE = 1e-4  # by which rounding may pass 0 or 1, as in the scores schema
 
-Row = tuple[str, Mapping[str, Any]]  # where, and the row
-
 
 @dataclass
-class Columns:
-    """Which columns hold what."""
+class ClassColumns:
+    """Names the columns that hold labels, predictions and the classes' values."""
 
     target: str
     classes: dict[str, str] = field(default_factory=dict)  # class -> column of its value, or
@@ -36,49 +31,15 @@ class Columns:
     scale: str = "auto"
     labels: str = "name"  # name | index: labels and predictions name classes, or count them from 0
 
-
-def read_rows(path: Path, kind: str) -> Iterator[Row]:
-    """Rows with where they are. Raises ConvertError, with the line, for what isn't of that kind."""
-    try:
-        if kind in ("csv", "tsv"):
-            yield from _csv_rows(path, "\t" if kind == "tsv" else ",")
-        elif kind == "jsonl":
-            yield from json_lines(path)
-        else:
-            yield from ((f"{path} row {k}", row) for k, row in enumerate(pq.read_table(path).to_pylist(), start=1))
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise ConvertError(f"{path}: can't be read as {kind}: {error}") from error
+    @property
+    def read(self) -> list[str]:
+        """Returns the names of all columns to read."""
+        names = [self.target, self.prediction, self.example_id, self.values, *self.classes.values(), *self.slices]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
 
-def json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ConvertError(f"{path} line {number}: isn't JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ConvertError(f"{path} line {number}: expected an object, one a line")
-            yield f"{path} line {number}", row
-
-
-def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(1 << 30)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
-        for row in reader:
-            where = f"{path} line {reader.line_num}"
-            if None in row or None in row.values():
-                raise ConvertError(
-                    f"{where}: has more or fewer fields than the header's {len(reader.fieldnames or ())}"
-                )
-            yield where, row
-
-
-def examples_of(rows: Iterator[Row], columns: Columns, say: Say) -> tuple[list[Example], list[str]]:
-    """The examples, and the classes in the order of their values.
+def examples_of(rows: Iterator[Record], columns: ClassColumns, report: Report) -> tuple[list[Example], list[str]]:
+    """Returns the examples, and the classes in the order of their values.
 
     Raises ConvertError, naming file and line, for a missing column, a value that is no number, NaN, a row with other
     classes than the first, and values that are neither probabilities nor log-probabilities.
@@ -109,27 +70,21 @@ def examples_of(rows: Iterator[Row], columns: Columns, say: Say) -> tuple[list[E
                 target=_label(where, row, columns.target, names, columns.labels),
                 values=numbers,
                 prediction=prediction,
-                slices={name: optional_text(cell_of(where, row, name)) for name in columns.slices},
+                slices={name: optional_text(where, row, name) for name in columns.slices},
             )
         )
     if columns.example_id is None:
-        say("no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order")
-    _to_logs(examples, columns.scale, say)
+        report(
+            "no id column: rows are numbered, so the files of a dataset must hold the same examples in the same order"
+        )
+    _to_logs(examples, columns.scale, report)
     return examples, names or []
 
 
-def _check_columns(where: str, row: Mapping[str, Any], columns: Columns) -> None:
-    wanted = [columns.target, columns.prediction, columns.example_id, columns.values, *columns.classes.values()]
-    missing = [name for name in (*wanted, *columns.slices) if name is not None and name not in row]
+def _check_columns(where: str, row: Mapping[str, Any], columns: ClassColumns) -> None:
+    missing = [name for name in columns.read if name not in row]
     if missing:
         raise ConvertError(f"{where}: lacks the column {', '.join(missing)}; it has {', '.join(row) or 'none'}")
-
-
-def cell_of(where: str, row: Mapping[str, Any], column: str) -> Any:
-    """What the row holds there; ConvertError if it has no such column."""
-    if column not in row:
-        raise ConvertError(f"{where}: lacks {column}; it has {', '.join(row) or 'nothing'}")
-    return row[column]
 
 
 def _parsed(where: str, cell: Any, column: str) -> Any:
@@ -158,7 +113,7 @@ def _by_class(where: str, cell: Any, column: str, names: Sequence[str]) -> dict[
         return dict(zip(names, cell, strict=True))
     if set(cell) != set(names):
         raise ConvertError(f"{where}: {column} has the classes {sorted(cell)}, expected {sorted(names)} as before")
-    return cell
+    return dict(cell)
 
 
 def _number(where: str, column: str, cell: Any) -> float:
@@ -173,23 +128,6 @@ def _number(where: str, column: str, cell: Any) -> float:
     return number
 
 
-def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
-    """Its text; ConvertError if it is empty."""
-    cell = optional_text(cell_of(where, row, column))
-    if cell is None:
-        raise ConvertError(f"{where}: {column} is empty")
-    return cell
-
-
-def optional_text(cell: Any) -> str | None:
-    """Text as JSON would print it; a column of whole numbers with gaps holds 1.0 for 1."""
-    if cell is None or cell == "":
-        return None
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return cell if isinstance(cell, str) else json.dumps(cell) if isinstance(cell, (bool, list, dict)) else str(cell)
-
-
 def _label(where: str, row: Mapping[str, Any], column: str, names: Sequence[str], labels: str) -> str:
     text = text_of(where, row, column)
     if labels == "name":
@@ -199,14 +137,14 @@ def _label(where: str, row: Mapping[str, Any], column: str, names: Sequence[str]
     return names[int(text)]
 
 
-def _to_logs(examples: list[Example], scale: str, say: Say) -> None:
-    """Values to natural logarithms, in place."""
+def _to_logs(examples: list[Example], scale: str, report: Report) -> None:
+    """Turns the examples' values into natural logarithms, in place."""
     if not examples:
         return
     values = np.array([one.values for one in examples], dtype=np.float64)
     if scale == "auto":
         scale = "log_probability" if (values < -_NOISE).any() else "probability"
-        say(f"values are taken as {_MANY[scale]}")
+        report(f"values are taken as {_MANY[scale]}")
     most = 1.0 if scale == "probability" else 0.0
     wrong = (values > most + _NOISE) | ((values < -_NOISE) & (scale == "probability"))
     rows = np.flatnonzero(wrong.any(axis=1))

@@ -1,0 +1,50 @@
+"""Checks names of datasets, sizes, splits and seeds, and joins them into names of artifacts and runs.
+
+One rule holds at all doors (training, scoring, conversion, metrics), before any work is done. A joined name can be told
+apart from every other: within a part, `-` is written `--`, and a single `-` stands between parts, so that (a, b-c) is
+`a-b--c` and (a-b, c) is `a--b-c`. Nothing reads a joined name again: metadata says what the parts are.
+"""
+
+import re
+
+from conf.errors import EdgewiseError
+
+MOST_CHARACTERS = 64  # of one name: an artifact's name holds three of them, and W&B takes 128
+LARGEST_SEED = 2**31 - 1  # what a 32-bit random key tells apart from its neighbours
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+def checked_name(key: str, value: object) -> str:
+    """Returns `value` where it can be part of an artifact's name.
+
+    Raises EdgewiseError, naming `key`, where it can't.
+    """
+    if isinstance(value, str) and len(value) <= MOST_CHARACTERS and _NAME.fullmatch(value):
+        return value
+    raise EdgewiseError(
+        f"{key}={value!r}: expected 1 to {MOST_CHARACTERS} letters, digits, '_', '.' and '-', the first and the last "
+        f"neither '.' nor '-', because it becomes part of artifacts' and files' names{_instead(key, value)}"
+    )
+
+
+def checked_seed(key: str, value: object) -> int:
+    """Returns `value` where it is a whole number from 0 to 2³¹ − 1.
+
+    Raises EdgewiseError, naming `key`, where it isn't.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED:
+        return value
+    raise EdgewiseError(
+        f"{key}={value!r}: expected a whole number from 0 to {LARGEST_SEED:,} (2³¹ − 1), written without leading zeros"
+    )
+
+
+def joined_name(kind: str, *parts: str) -> str:
+    """Returns `kind-part-part…`, different for different parts; each part has passed `checked_name`."""
+    return "-".join([kind, *(part.replace("-", "--") for part in parts)])
+
+
+def _instead(key: str, value: object) -> str:
+    """Returns what to write instead, where something of the value can be kept."""
+    kept = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(value))[:MOST_CHARACTERS].strip(".-")
+    return f". Write {key}={kept}" if _NAME.fullmatch(kept) else ""

@@ -1,0 +1,308 @@
+"""Gives means over pairs of runs an interval from variance components, without resampling.
+
+A table's cell is a mean over runs of a small size (A), runs of a large size (B) and examples (E), all drawn at random.
+With the cell of each pair of runs θ_ij and each example's influence on it, the variance of the mean is
+
+    V = V_A + V_B − V_AB + V_E − V_AE − V_BE
+
+because the spread of the row means already holds the noise of the interaction and of the examples that only one run
+sees. The terms are the usual mean squares of a crossed design (Searle, Casella and McCulloch 1992, chapter 4), with
+examples as one more crossed factor (two-way clustering: Cameron, Gelbach and Miller 2011, "Robust inference with
+multiway clustering", eq. 2.13). The interval takes Student's t with Satterthwaite's degrees of freedom (1946).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from metrics.statistics.churn import CUT_PERCENT
+from metrics.statistics.switcher import DeferralOrder, sums_at, sums_at_knots
+
+
+@dataclass(frozen=True)
+class Component:
+    """Holds one term of a variance: its estimate, which may be negative, and its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Holds the variance of a mean and the degrees of freedom of its estimate; `runs` says whether runs are in it."""
+
+    variance: float
+    freedom: float
+    runs: bool = True
+
+    def half_width(self, confidence: float) -> float:
+        """Returns half the width of the t interval at `confidence`, such as 0.95; NaN where nothing varies freely."""
+        from scipy.stats import t
+
+        if not self.freedom > 0:
+            return float("nan")
+        return float(t.ppf((1 + confidence) / 2, self.freedom)) * float(np.sqrt(self.variance))
+
+
+def run_component(values: np.ndarray) -> Component | None:
+    """Returns the variance of the mean of R runs' `values` [R]; None of fewer than two runs, which can't tell it."""
+    if len(values) < 2:
+        return None
+    return Component(float(np.var(values, ddof=1)) / len(values), len(values) - 1)
+
+
+def interaction_component(cells: np.ndarray) -> Component | None:
+    """Returns the part of the mean's variance that is of pairs alone, from `cells` [R_S, R_L].
+
+    None unless both sizes have two runs. It is the interaction mean square over R_S · R_L.
+    """
+    small, large = cells.shape
+    if small < 2 or large < 2:
+        return None
+    residual = cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0, keepdims=True) + cells.mean()
+    freedom = (small - 1) * (large - 1)
+    return Component(float((residual**2).sum()) / freedom / (small * large), freedom)
+
+
+def combined(
+    runs: Sequence[Component | None],
+    interaction: Component | None,
+    examples: Component,
+    shared: Sequence[float],
+) -> Variance:
+    """Returns the variance of a mean from its components.
+
+    Args:
+        runs: of each factor of runs, `run_component`; None where it has one run only.
+        interaction: of the pairs of runs, or None.
+        examples: of the mean influence of each example, `ExampleInfluence.component`.
+        shared: of each factor of runs, the mean over its runs of the variance over examples of that run's own
+            influence, divided by n; it holds the noise that `runs` counts a second time.
+
+    The sum is floored at the largest component, since a difference of estimates may fall below any of them.
+
+    """
+    terms = [examples]
+    for factor, own in zip(runs, shared, strict=True):
+        if factor is None:
+            continue
+        precise = factor.freedom * examples.freedom  # a mean square over runs and examples
+        terms += [factor, Component(-(own - examples.variance) / factor.freedom, precise)]
+    if interaction is not None:
+        terms.append(Component(-interaction.variance, interaction.freedom))
+    present = [factor for factor in runs if factor is not None]
+    total = max(sum(term.variance for term in terms), examples.variance, *(f.variance for f in present), 0.0)
+    spread = sum(term.variance**2 / term.freedom for term in terms if term.freedom > 0)
+    freedom = total**2 / spread if spread > 0 else float("inf")
+    return Variance(total, freedom, runs=len(present) == len(runs))
+
+
+class ExampleInfluence:
+    """Adds up what each example contributes to a mean over pairs of runs, one small run after the other.
+
+    Only sums are kept: of the mean influence [m], and of each large run's [R_L, m]; `clusters` [m] int says which
+    examples are drawn together (0 … G − 1), None that each is drawn by itself.
+    """
+
+    def __init__(self, examples: int, clusters: np.ndarray | None = None):
+        """Starts with nothing; `examples` is n of the statistic, of which the influences may be a random part."""
+        self._examples, self._clusters = examples, clusters
+        self._by_large: np.ndarray | None = None
+        self._rows: list[float] = []
+
+    def add(self, influence: np.ndarray) -> None:
+        """Adds one small run: its influences [R_L, m] on the statistic with each large run."""
+        self._by_large = influence.copy() if self._by_large is None else self._by_large + influence
+        self._rows.append(self._variance(influence.mean(axis=0)))
+
+    def component(self) -> Component:
+        """Returns the variance of the mean that comes of drawing the examples, or the clusters of them."""
+        assert self._by_large is not None
+        mean = self._by_large.mean(axis=0) / len(self._rows)
+        return Component(self._variance(mean), units(mean, self._clusters) - 1)
+
+    def shared(self) -> tuple[float, float]:
+        """Returns the mean over small runs, and over large runs, of the variance of each run's own mean influence."""
+        assert self._by_large is not None
+        columns = [self._variance(column / len(self._rows)) for column in self._by_large]
+        return float(np.mean(self._rows)), float(np.mean(columns))
+
+    def _variance(self, influence: np.ndarray) -> float:
+        return example_variance(influence, self._examples, self._clusters)
+
+
+def example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray | None = None) -> float:
+    """Returns the variance of a mean over n `examples` with these influences [m], m of the n or all of them.
+
+    With `clusters` [m] the influences are summed within each cluster first (Liang and Zeger 1986).
+    """
+    if clusters is None:
+        return float(np.var(influence, ddof=1)) / examples
+    sums: np.ndarray = np.bincount(clusters, weights=influence - influence.mean())
+    return float((sums**2).sum()) / len(influence) ** 2 * len(sums) / max(len(sums) - 1, 1)
+
+
+def units(influence: np.ndarray, clusters: np.ndarray | None = None) -> int:
+    """Returns how many units are drawn: the examples [m], or the clusters that they are in."""
+    return len(influence) if clusters is None else int(clusters.max()) + 1
+
+
+def variance_of_pairs(cells: np.ndarray, influence: ExampleInfluence) -> Variance:
+    """Returns the variance of the mean of `cells` [R_S, R_L], each a pair of runs' statistic, and of its examples."""
+    return combined(
+        [run_component(cells.mean(axis=1)), run_component(cells.mean(axis=0))],
+        interaction_component(cells),
+        influence.component(),
+        influence.shared(),
+    )
+
+
+def variance_of_runs(values: np.ndarray, influence: np.ndarray, clusters: np.ndarray | None = None) -> Variance:
+    """Returns the variance of the mean over runs of `values` [R], from each example's `influence` [R, m] on each."""
+    of_examples = ExampleInfluence(influence.shape[1], clusters)
+    for row in influence:
+        of_examples.add(row[None])
+    return combined([run_component(values)], None, of_examples.component(), of_examples.shared()[:1])
+
+
+def area_influence(deferral: DeferralOrder, gains: np.ndarray) -> np.ndarray:
+    """Returns each example's influence on the area of Table 3: `gains` d [J, n] of each large run -> [J, n] float64.
+
+    With F the share of examples that are less uncertain (ties counting half) and area = Cov(d, F), the influence of an
+    example with uncertainty s is (d − d̄)(F − ½) + E_j[(d_j − d̄) 1(s_j > s)] − 2 · area, ties again counting half: the
+    first-order term of the U-statistic (van der Vaart 1998, section 12.1). Its mean over examples is 0.
+    """
+    n, starts, ends = deferral.examples, deferral.knots[:-1], deferral.knots[1:]
+    centred = gains - gains.mean(axis=1, keepdims=True, dtype=np.float64)
+    sums = np.zeros((len(gains), n + 1))
+    np.cumsum(centred[:, deferral.order], axis=1, out=sums[:, 1:])
+    at_knots = sums[:, deferral.knots]
+    before = (at_knots[:, :-1] + at_knots[:, 1:]) / 2 / n  # [J, G]: over the more uncertain, half of the block's own
+    rank = 1 - (starts + ends) / 2 / n  # [G]: F of each tie block
+    lengths = ends - starts
+    influence: np.ndarray = np.empty_like(centred)
+    influence[:, deferral.order] = np.repeat(before, lengths, axis=1)
+    share = np.empty(n)
+    share[deferral.order] = np.repeat(rank, lengths)
+    influence += centred * (share - 0.5)
+    area = (centred * share).mean(axis=1, keepdims=True)
+    influence -= 2 * area
+    return influence
+
+
+def churn_variance(
+    prediction: np.ndarray,
+    ranking: Sequence[DeferralOrder],
+    same_size: bool,
+    rows: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
+) -> list[Variance]:
+    """Returns the variance of churn in each of Table 2's five buckets.
+
+    A bucket's churn is a U-statistic of order 2 over the churning size's runs, and a mean over the runs that rank. Runs
+    are left out one at a time (the jackknife of a U-statistic: Arvesen 1969); where a size ranks its own churn, a run
+    leaves both at once. Of two runs, which are one pair, no spread over runs is known: `runs` of the result is False.
+
+    Args:
+        prediction: [R, n] int, answers of the churning size's runs, R ≥ 2.
+        ranking: how each ranking run's margin defers, U of them; of the same runs in the same order if `same_size`.
+        same_size: whether the ranking runs are those of `prediction`.
+        rows: [m] int, a random part of the examples, whose influence is taken; None for all n.
+        clusters: [m] int, which of `rows` are drawn together; None that each is drawn by itself.
+
+    """
+    runs, n = prediction.shape
+    rows = np.arange(n) if rows is None else rows
+    differing, leaving = _pairs_of_runs(prediction)  # [P, n], [1 + R, P]
+    of_rows = leaving @ differing[:, rows]  # [1 + R, m]: mean over all pairs, then over those without each run
+    churn = np.empty((len(ranking), len(leaving), 5))
+    influence = np.empty((len(ranking), len(leaving), 5, len(rows)), dtype=np.float32)
+    for u, deferral in enumerate(ranking):
+        churn[u], influence[u] = _bucket_influence(deferral, differing, leaving, of_rows, rows)
+    result = []
+    for bucket in range(5):
+        values, of_examples = churn[..., bucket], influence[..., bucket, :]
+        factors = []  # (values [levels], influence [levels, m]) of each factor of runs
+        if same_size and runs > 2:
+            others = [np.arange(runs) != run for run in range(runs)]
+            left = np.array([values[others[k], 1 + k].mean() for k in range(runs)])
+            left_influence = np.array([of_examples[others[k], 1 + k].mean(axis=0) for k in range(runs)])
+            factors.append(_pseudo(values[:, 0].mean(), left, of_examples[:, 0].mean(axis=0), left_influence))
+        elif not same_size:
+            if runs > 2:
+                means = values.mean(axis=0), of_examples.mean(axis=0)
+                factors.append(_pseudo(means[0][0], means[0][1:], means[1][0], means[1][1:]))
+            factors.append((values[:, 0], of_examples[:, 0]))
+        examples = of_examples[:, 0].mean(axis=0)
+        found = combined(
+            [run_component(of_runs) for of_runs, _ in factors],
+            None,
+            Component(example_variance(examples, n, clusters), units(examples, clusters) - 1),
+            [float(np.mean([example_variance(row, n, clusters) for row in own])) for _, own in factors],
+        )
+        result.append(replace(found, runs=found.runs and runs > 2))
+    return result
+
+
+def _pairs_of_runs(prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns whether each pair of R runs differs, [P, n] int8, and weights of pairs, [1 + R, P].
+
+    The first row of weights averages all pairs, the next ones those without each run; of two runs there is only the
+    first row.
+    """
+    runs = len(prediction)
+    pairs = list(combinations(range(runs), 2))
+    differing = np.array([prediction[k] != prediction[m] for k, m in pairs]).view(np.int8)
+    weights = [np.full(len(pairs), 1 / len(pairs))]
+    if runs > 2:
+        for run in range(runs):
+            weights.append(np.array([run not in pair for pair in pairs]) * 2 / ((runs - 1) * (runs - 2)))
+    return differing, np.array(weights)
+
+
+def _bucket_influence(
+    deferral: DeferralOrder, differing: np.ndarray, leaving: np.ndarray, of_rows: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns churn in the buckets of one ranking run, [W, 5], and each row's influence on it, [W, 5, m].
+
+    With L(q) the mean of D 1(F ≤ q), D how much an example differs and F its place by ascending uncertainty, a bucket's
+    churn is (L(high) − L(low)) / (high − low). Its cuts are quantiles, so that the influence on L(q) is
+    (D − D(q)) 1(F ≤ q) + q D(q) − L(q) with D(q) the mean of D at the cut, as of a Lorenz curve (Cowell and
+    Flachaire 2015, section 4).
+    """
+    n, shares = deferral.examples, np.diff(CUT_PERCENT) / 100
+    positions = (100 - CUT_PERCENT[::-1]) * n / 100
+    at_cuts = sums_at(deferral, sums_at_knots(deferral, differing), positions)  # [P, 6], most uncertain first
+    lorenz = leaving @ (at_cuts[:, -1:] - at_cuts)[:, ::-1] / n  # [W, 6], L at 0, 50 … 100 %
+    cuts = CUT_PERCENT[1:-1] / 100
+    window = max(25.0, 0.01 * n)
+    ends = np.stack([(1 - cuts) * n - window, (1 - cuts) * n + window]).clip(0, n)
+    inside = (
+        np.diff([sums_at(deferral, sums_at_knots(deferral, differing), end) for end in ends], axis=0)[0]
+        / np.diff(ends, axis=0)[0]
+    )
+    level = leaving @ inside  # [W, 4], D at each cut
+    place = 1 - percentile_place(deferral)[rows]
+    below = place[None, :] <= cuts[:, None]  # [4, m]
+    moving = (of_rows[:, None] - level[..., None]) * below + (level * cuts - lorenz[:, 1:-1])[..., None]  # [W, 4, m]
+    whole = (of_rows - lorenz[:, -1:])[:, None]  # [W, 1, m]
+    edges = np.concatenate([np.zeros_like(whole), moving, whole], axis=1)
+    return np.diff(lorenz, axis=1) / shares, np.diff(edges, axis=1) / shares[:, None]
+
+
+def percentile_place(deferral: DeferralOrder) -> np.ndarray:
+    """Returns the share of examples deferred before each, half of its tie block included: [n] float64, 0-1."""
+    middle = (deferral.knots[:-1] + deferral.knots[1:]) / 2
+    place = np.empty(deferral.examples)
+    place[deferral.order] = np.repeat(middle / deferral.examples, np.diff(deferral.knots))
+    return place
+
+
+def _pseudo(
+    whole: float, left: np.ndarray, whole_influence: np.ndarray, left_influence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the jackknife's pseudo-values R θ − (R − 1) θ_(−k), [R], and the same of the influences, [R, m]."""
+    runs = len(left)
+    return runs * whole - (runs - 1) * left, runs * whole_influence - (runs - 1) * left_influence

@@ -1,0 +1,62 @@
+"""Names of datasets, sizes and splits are checked by one rule, and joined so that no two combinations share a name."""
+
+from itertools import product
+
+import pytest
+
+from conf.errors import EdgewiseError
+from conf.names import LARGEST_SEED, MOST_CHARACTERS, checked_name, checked_seed, joined_name
+
+
+@pytest.mark.parametrize("name", ["imdb", "a", "Llama-3.2-1B", "yahoo_answers", "_x_", "0", "a" * MOST_CHARACTERS])
+def test_a_name_that_can_be_kept_is_kept(name):
+    assert checked_name("size.name", name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "t5+lora",
+        "meta-llama/Llama-3.2-1B",
+        "../../evil",
+        ".hidden",
+        "-x",
+        "x-",
+        "a b",
+        "é",
+        "a\n",
+        "a" * 65,
+        None,
+        3,
+    ],
+)
+def test_a_name_that_cannot_be_kept_is_refused_with_its_key(name):
+    with pytest.raises(EdgewiseError, match=r"size\.name=.*expected 1 to 64 letters"):
+        checked_name("size.name", name)
+
+
+def test_the_message_offers_a_name_that_is_taken():
+    with pytest.raises(EdgewiseError) as error:
+        checked_name("--size", "meta-llama/Llama-3.2-1B")
+    offered = str(error.value).rpartition("Write --size=")[2]
+    assert checked_name("--size", offered) == "meta-llama_Llama-3.2-1B"
+
+
+def test_no_two_combinations_share_a_name():
+    parts = ["a", "b", "a-b", "b-c", "a--b", "c", "a-b-c", "s0", "b-s0"]
+    combinations = [(x, y) for x, y in product(parts, parts)] + [(x, y, z) for x, y, z in product(parts, parts, parts)]
+    names = {joined_name("scores", *combination) for combination in combinations}
+    assert len(names) == len(combinations)
+    assert joined_name("scores", "imdb", "small", "s0", "test") == "scores-imdb-small-s0-test"
+
+
+@pytest.mark.parametrize("seed", [0, 1, LARGEST_SEED])
+def test_a_seed_is_kept(seed):
+    assert checked_seed("seed", seed) == seed
+
+
+@pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1, 2**32, 2**63, 9007199254740993, True, "010", 1.0, None])
+def test_a_seed_that_cannot_be_told_apart_is_refused(seed):
+    with pytest.raises(EdgewiseError, match=r"seed=.*expected a whole number from 0 to 2,147,483,647"):
+        checked_seed("seed", seed)
