@@ -5,11 +5,17 @@ value of the wrong type fails when the config is composed, with the key's name.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from omegaconf import MISSING
 
 from conf.errors import EdgewiseError
+from conf.names import check_cell_names, checked_name, checked_seed
+
+if TYPE_CHECKING:
+    Seed = int
+else:
+    Seed = Any  # OmegaConf would make 10 of the text "010", and says of 1.0 less than `checked_seed`
 
 TASKS = ("classification", "span_qa", "translation")
 CONTEXTS = ("gold", "self")
@@ -69,7 +75,7 @@ class Dataset:
     drop_labels: Any = None
     splits: Any = None
     test_share: Optional[float] = None
-    split_seed: int = 0
+    split_seed: Seed = 0
     expected_rows: Any = None
     label_column: str = "label"
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
@@ -79,12 +85,15 @@ class Dataset:
     beams: int = 1  # of decoding; 1 is greedy
     recipe: Recipe = field(default_factory=Recipe)
     # of the built-in generator alone
-    generator_seed: int = 0
+    generator_seed: Seed = 0
     train_examples: int = 0
     test_examples: int = 0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.name = checked_name("dataset.name", self.name)
+        self.split_seed = checked_seed("dataset.split_seed", self.split_seed)
+        self.generator_seed = checked_seed("dataset.generator_seed", self.generator_seed)
         _one_of("dataset.task", self.task, TASKS)
         if self.task == "classification":
             if not isinstance(self.classes, dict):
@@ -160,6 +169,7 @@ class Size:
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.name = checked_name("size.name", self.name)
         _one_of("size.activation", self.activation, ("relu", "gated_gelu"))
         for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
             _at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
@@ -341,6 +351,7 @@ class Infer:
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.split = checked_name("infer.split", self.split)
         if self.batch_tokens is not None:
             _at_least("infer.batch_tokens", self.batch_tokens, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
@@ -367,7 +378,7 @@ class Metrics:
     split: str = "test"
     resamples: int = 1000
     confidence: float = 0.95
-    seed: int = 0
+    seed: Seed = 0
     length_normalized: bool = False
     committee: str = "mean_score"
     committee_churn_includes_self: bool = True
@@ -379,6 +390,8 @@ class Metrics:
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.split = checked_name("metrics.split", self.split)
+        self.seed = checked_seed("metrics.seed", self.seed)
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
@@ -448,15 +461,17 @@ class Config:
     sweeps: Sweeps = field(default_factory=Sweeps)
     compile: Compile = field(default_factory=Compile)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
-    seed: int = 0
+    seed: Seed = 0
     force: bool = False
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
-        _at_least("seed", self.seed, 0)
+        self.seed = checked_seed("seed", self.seed)
+        checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         for part in vars(self).values():
             if hasattr(part, "check"):
                 part.check()
+        check_cell_names(self.dataset.name, self.size.name, self.seed, self.infer.split)
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
             raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")

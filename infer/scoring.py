@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from conf.names import joined_name
 from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
@@ -65,7 +66,7 @@ def score(
             raise
         run.set_summary(summary)
         run.log_table("most_uncertain", *most_uncertain(scores))
-        name = f"scores-{cell_name(config)}-{split.name}"
+        name = f"scores-{cell_name(config)}-{joined_name(split.name)}"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "scores.parquet"
             write_scores(scores, file)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
@@ -118,7 +119,7 @@ def log_data(record: dict[str, Any], tracker: Tracker, group: str | None = None)
 
     `record` is as `Source.record` returns it.
     """
-    name = f"data-{record['dataset']}"
+    name = joined_name("data", record["dataset"])
     for artifact in tracker.artifacts(name, type="data"):
         if artifact.metadata == record:
             return artifact

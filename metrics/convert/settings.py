@@ -59,7 +59,7 @@ def run_info(run: Mapping[str, Any]) -> RunInfo:
     return RunInfo(
         dataset=checked_name("dataset", _text(run["dataset"])),
         size=checked_name("size", _text(run["size"])),
-        seed=_seed(run["seed"]),
+        seed=checked_seed("seed", run["seed"]),
         parameters=_whole_number("parameters", run["parameters"]),
         split=checked_name("split", _text(run.get("split", "test"))),
         flops=_number("flops", run.get("flops", 0)),
@@ -182,13 +182,6 @@ def _number(key: str, value: Any) -> float:
 def _text(value: Any) -> Any:
     """Returns a number as text, as flags have it; YAML reads names such as `7` as numbers."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _seed(value: Any) -> int:
-    """Returns a seed as it is written, without a detour over floating point."""
-    if isinstance(value, str) and re.fullmatch(r"0|[1-9]\d*", value):
-        value = int(value)
-    return checked_seed("seed", value)
 
 
 def _whole_number(key: str, value: Any) -> int:
