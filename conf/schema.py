@@ -471,7 +471,7 @@ class Config:
         for part in vars(self).values():
             if hasattr(part, "check"):
                 part.check()
-        check_cell_names(self.dataset.name, self.size.name, self.seed, self.infer.split)
+        check_cell_names(self.dataset.name, self.size.name, self.infer.split)
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
             raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")

@@ -74,6 +74,6 @@ def test_joined_names_can_be_joined_again():
 
 
 def test_names_that_are_too_long_together_are_refused():
-    check_cell_names("d" * 50, "s" * 50, 0, "t" * 10)
-    with pytest.raises(EdgewiseError, match=r"would have 139 characters in its name, expected at most 128"):
-        check_cell_names("d" * 60, "s" * 60, 0, "test-x")
+    check_cell_names("d" * 50, "s" * 40, "t" * 10)
+    with pytest.raises(EdgewiseError, match=r"would have 148 characters in its name, expected at most 128"):
+        check_cell_names("d" * 60, "s" * 60, "test-x")
