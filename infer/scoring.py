@@ -16,7 +16,7 @@ from infer.job import ScoringJob
 from metrics.scores import Scores, write_scores
 from metrics.scores.preview import most_uncertain
 from tracking.interface import Artifact, ArtifactDraft, Tracker
-from train.cell_data import cell_size, log_data
+from train.cell_data import cell_size, data_record, log_data
 from train.data.source import source_of
 from train.data.tokens import Vocabulary
 from train.identity import cell_name, identity_hash, settings
@@ -56,9 +56,10 @@ def score(
     ) as run:
         if source.artifact is not None:
             run.use_artifact(source.artifact)
-        run.use_artifact(log_data(rows.record(), tracker, config.tracking.group))
         mesh, artifact = make_mesh(config.mesh, devices), source.artifact
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
+        record = data_record(rows, model.vocabulary, Path(config.tracking.root))
+        run.use_artifact(log_data(record, tracker, config.tracking.group))
         try:
             scores, summary = score_split(ScoringJob(config, split, model, source.digest, mesh, stop))
         except Stopped:
