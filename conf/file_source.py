@@ -13,7 +13,7 @@ from conf.yaml_checks import check_yaml
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Reads config files as Hydra's source of this name does, but refuses YAML that says something else than it seems to.
+    """Reads config files as Hydra's source of this name does, but refuses YAML that is not what it seems.
 
     The name is needed: a launcher sends the registry of sources to its jobs, where Hydra registers its own class again
     and accepts no other name in its place.
