@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException
@@ -12,8 +12,12 @@ from conf.errors import EdgewiseError
 from conf.yaml_checks import check_yaml
 
 
-class CheckedFiles(FileConfigSource):
-    """Reads config files as Hydra does, but refuses YAML that says something else than it seems to."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Reads config files as Hydra's source of this name does, but refuses YAML that is not what it seems.
+
+    The name is needed: a launcher sends the registry of sources to its jobs, where Hydra registers its own class again
+    and accepts no other name in its place.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Returns what the file holds. Raises Hydra's ConfigCompositionException for what `check_yaml` refuses."""
@@ -27,6 +31,6 @@ class CheckedFiles(FileConfigSource):
 
 
 def register_file_source() -> None:
-    """Makes Hydra read files by `CheckedFiles`, in place of the source that its plugins have registered."""
+    """Makes Hydra read files by this module's source, in place of the one that its plugins have registered."""
     Plugins.instance()
-    SourcesRegistry.instance().types["file"] = CheckedFiles
+    SourcesRegistry.instance().types["file"] = FileConfigSource
