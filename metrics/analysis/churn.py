@@ -66,7 +66,7 @@ def churn_notes(grid: Grid) -> list[str]:
         notes.append(f"{largest.name} has one seed, so Table 2 is of {size.name}, the largest size with two or more.")
     if len(size.seeds) == 2:
         notes.append(
-            f"{size.name} has two seeds, hence one pair: Table 2's intervals resample its examples, not the pair."
+            f"{size.name} has two seeds, hence one pair: Table 2's intervals are of its examples, not of the pair."
         )
     return notes
 
