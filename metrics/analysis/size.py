@@ -90,7 +90,7 @@ def analyse_size(
     resampling: Resampling,
     execution: Execution,
     computed: Mapping[str, ScoreResult],
-    influential: np.ndarray | None,
+    influential: np.ndarray | None = None,
 ) -> SizeResult:
     """Computes what follows from the orders in which a size's runs defer.
 

@@ -147,10 +147,12 @@ def example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray 
 
     With `clusters` [m] the influences are summed within each cluster first (Liang and Zeger 1986).
     """
+    if units(influence, clusters) < 2:
+        return 0.0  # one draw tells nothing of how draws differ
     if clusters is None:
         return float(np.var(influence, ddof=1)) / examples
     sums: np.ndarray = np.bincount(clusters, weights=influence - influence.mean())
-    return float((sums**2).sum()) / len(influence) ** 2 * len(sums) / max(len(sums) - 1, 1)
+    return float((sums**2).sum()) / len(influence) ** 2 * len(sums) / (len(sums) - 1)
 
 
 def units(influence: np.ndarray, clusters: np.ndarray | None = None) -> int:
