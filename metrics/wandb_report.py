@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config
 from metrics.output.directory import MARK
 from metrics.tables.paper import TABLE1, TABLE2, TABLE3, PaperTable
@@ -40,12 +41,13 @@ def save_report(dataset: str, project: WandbProject) -> tuple["Report", bool]:
     if project.base_url is not None:
         os.environ["WANDB_BASE_URL"] = project.base_url  # wandb-workspaces asks the environment alone
     server = Server(project, remember=True)
+    name = joined_name("metrics", dataset)
     try:
-        artifact = server.artifact(f"metrics-{dataset}:latest")
+        artifact = server.artifact(f"{name}:latest")
     except NotFound:
         raise EdgewiseError(
-            f"{project} holds no artifact metrics-{dataset}: make it there (python -m metrics dataset={dataset} "
-            f"tracking.backend=wandb), or send it there (python -m tracking push metrics-{dataset})"
+            f"{project} holds no artifact {name}: make it there (python -m metrics dataset={dataset} "
+            f"tracking.backend=wandb), or send it there (python -m tracking push {name})"
         ) from None
     report = compose(dataset, artifact, server)
     there = server.report_ids(report.title)

@@ -18,6 +18,7 @@ from tracking.query import Query, find_artifacts, find_runs
 from tracking.store import Store
 from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
+from tracking.wandb.tracker import WandbTracker
 
 PROJECT = "transfer"
 PNG = bytes.fromhex(
@@ -319,6 +320,36 @@ def test_an_artifact_that_refers_elsewhere_is_refused_before_any_use(pushed, tmp
         assert len(Store(tmp_path / "runs").versions()) == 9
     finally:
         version.manifest = whole
+
+
+def test_two_machines_with_one_sweep_have_a_run_each_in_one_group(tmp_path, capsys, wandb_server):
+    stores = []
+    for machine in ("one", "two"):
+        store = Store(tmp_path / machine)
+        config = {"cells": [machine]}
+        with store.start_run("sweep-night", job_type="sweep", name="night", group="night", config=config) as run:
+            run.set_summary({"done": 1})
+        place = ["--root", str(store.root), "--entity", ENTITY, "--project", "machines"]
+        assert main(["push", *place]) == 0
+        stores.append((store, place))
+    runs = wandb_server.project("machines").runs
+    assert len(runs) == 2 and all(re.fullmatch("sweep-night-[0-9a-f]{8}", name) for name in runs)
+    assert {run.group for run in runs.values()} == {"night"}
+    assert sorted(run.config["cells"]["value"] for run in runs.values()) == [["one"], ["two"]]
+    for store, place in stores:  # what is this machine's own does not come back, the other's does
+        assert main(["pull", *place]) == 0
+        assert len(store.runs()) == 2 and store.run("sweep-night").config == {"cells": [store.root.name]}
+        wandb_server.requests.clear()
+        assert main(["push", *place]) == 0 and "UpsertBucket" not in wandb_server.requests
+    store, place = stores[0]
+    with store.start_run("sweep-night", job_type="sweep", group="night", config={"cells": []}, restart=True):
+        pass
+    tracker = WandbTracker(store.root, WandbProject.chosen(ENTITY, "machines"))
+    tracker.ledger.restart_run("sweep-night")
+    assert len(tracker.runs(job_type="sweep")) == 2
+    tracker.close()
+    assert main(["push", *place]) == 0 and len(runs) == 3
+    assert sum("edgewise:superseded" in run.tags for run in runs.values()) == 1
 
 
 def test_commands_that_mend_the_store_are_not_for_wandb(pushed, capsys):

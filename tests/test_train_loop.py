@@ -195,18 +195,18 @@ def test_evaluation_is_of_the_validation_split(compose, tmp_path):
 
 
 def test_stacks_of_different_depth_are_another_cell_and_load_again(compose, tmp_path):
-    config = config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2", "size.decoder_layers=3")
-    even = config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2", "size.decoder_layers=2")
-    assert train_run_id(config) != train_run_id(even)
-    assert train_run_id(even) == train_run_id(config_in(compose, tmp_path / "runs", "train.steps=5", "size.layers=2"))
-    assert "decoder_layers" not in json.dumps(training_identity(even)) and "scaled_head" not in json.dumps(
-        training_identity(even)
+    short = (f"tracking.root={tmp_path}/runs", "train.steps=1", "train.eval_every=0")
+    plain, even, uneven = (
+        compose(*SMALL, *short, "size.layers=2", *depth)
+        for depth in ((), ("size.decoder_layers=2",), ("size.decoder_layers=3",))
     )
-    model = train_here(config)
+    assert train_run_id(uneven) != train_run_id(even) == train_run_id(plain)
+    assert not {"decoder_layers", "scaled_head"} & set(training_identity(even)["size"])
+    model = train_here(uneven)
     described = json.loads(model.file("config.json").read_text())
     assert (described["num_layers"], described["num_decoder_layers"]) == (2, 3)
     with pytest.raises(EdgewiseError, match=r"size=nano has layers=\d, .*decoder_layers=\d, but .* decoder_layers=3"):
-        train_here(config_in(compose, tmp_path / "runs", f"train.init={model.ref}"))
-    overrides = [o for o in SMALL if not o.startswith("size.")]
-    again = compose(*overrides, f"tracking.root={tmp_path}/runs", "size=auto", f"train.init={model.ref}", "size.name=x")
+        train_here(compose(*SMALL, *short, f"train.init={model.ref}"))
+    without_shapes = [override for override in SMALL if not override.startswith("size.")]
+    again = compose(*without_shapes, *short, "size=auto", f"train.init={model.ref}", "size.name=x")
     assert train_here(again).metadata["parameters"] == model.metadata["parameters"]

@@ -18,7 +18,7 @@ from conf.secrets import without_secrets
 from conf.version import product_version
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
-from tracking.database import Connection, Database, Row, decode, encode
+from tracking.database import Connection, Database, Row
 from tracking.digest import manifest_digest
 from tracking.interface import (
     Artifact,
@@ -30,6 +30,7 @@ from tracking.interface import (
     Tracker,
     TrackingError,
 )
+from tracking.json_text import decode, encode
 from tracking.process import code_version, is_alive_process
 from tracking.run import StoredRun
 from tracking.staging import StagingDirectory

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
@@ -89,8 +90,25 @@ def _encoded(
         eval_inputs=vocabulary.encode(eval_inputs, dataset.max_input_length),
         eval_targets=eval_targets,
         eval_truth=truth,
-        record=source.record(),
+        record=data_record(source, vocabulary, cache),
     )
+
+
+def data_record(source: Source, vocabulary: Vocabulary, cache: Path) -> dict[str, Any]:
+    """Returns what the artifact `data-D` says of a source whose targets are encoded by `vocabulary`, as JSON values.
+
+    It is `Source.record` with, for each split that has any, the number of targets that hold <unk>: `unknown_targets`.
+    Encodings are kept under `cache`. Raises EdgewiseError as `Source.split` does.
+    """
+    record, dataset = source.record(), source.dataset
+    if dataset.task == "classification":
+        return record  # `check_targets` refuses such labels
+    for name in source.names:
+        split = source.split(name)
+        targets = encode_split(vocabulary, split, dataset.max_target_length, cache / "encodings", "targets")
+        if unknown := targets.count_unknown():
+            record["splits"][name]["unknown_targets"] = unknown
+    return record
 
 
 def _repeat(labels: dict[str, np.ndarray], targets: list[str]) -> Encoded:
@@ -115,9 +133,9 @@ def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
 def log_data(record: dict[str, Any], tracker: Tracker, group: str | None = None) -> Artifact:
     """Returns the artifact `data-D` with this record; a run of its own, in `group`, logs it where it is not there yet.
 
-    `record` is as `Source.record` returns it.
+    `record` is as `data_record` returns it.
     """
-    name = f"data-{record['dataset']}"
+    name = joined_name("data", record["dataset"])
     for artifact in tracker.artifacts(name, type="data"):
         if artifact.metadata == record:
             return artifact

@@ -69,8 +69,12 @@ def train(
         run.use_artifact(log_data(data.record, tracker, config.tracking.group))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
-        cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}
-        run.set_summary({"parameters": t5.count_parameters(size), **cut})
+        lost = {
+            "truncated_train_inputs": data.inputs.truncated,
+            "truncated_train_targets": data.targets.truncated,
+            "unknown_train_targets": data.targets.count_unknown(),
+        }
+        run.set_summary({"parameters": t5.count_parameters(size), **lost})
         with stop_signals() if stop is None else nullcontext(stop) as stop:
             training = Training(config, data, size, make_mesh(config.mesh, devices))
             state = training.fit(checkpoint, directory, run, stop)

@@ -149,7 +149,7 @@ def _truth(where: str, cell: Any, column: str) -> bool:
 def _numbers(where: str, cell: Any, column: str) -> np.ndarray:
     try:
         values = np.asarray(json.loads(cell) if isinstance(cell, str) else cell, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         values = np.zeros(0)
     if values.ndim != 1 or not len(values):
         raise ConvertError(f"{where}: {column} holds {str(cell)[:60]!r}, expected a list of numbers, one a token")
@@ -162,9 +162,10 @@ def _token_scores(tokens: Mapping[str, Sequence[np.ndarray]], prefix: str, where
         if len({len(one) for one in lists}) > 1:
             lengths = ", ".join(str(len(one)) for one in lists)
             raise ConvertError(f"{place}: {prefix}token lists have {lengths} values, expected one of each a token")
-    return TokenScores(
-        log_probs=np.concatenate(log_probs).astype(np.float32),
-        margins=np.concatenate(margins).astype(np.float32),
-        entropies=np.concatenate(entropies).astype(np.float32),
-        offsets=np.concatenate([[0], np.cumsum([len(one) for one in log_probs])]).astype(np.int64),
-    )
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, which the check of scores refuses
+        return TokenScores(
+            log_probs=np.concatenate(log_probs).astype(np.float32),
+            margins=np.concatenate(margins).astype(np.float32),
+            entropies=np.concatenate(entropies).astype(np.float32),
+            offsets=np.concatenate([[0], np.cumsum([len(one) for one in log_probs])]).astype(np.int64),
+        )

@@ -92,7 +92,7 @@ class Courier:
         else:
             if self._process.returncode:
                 self.problems.setdefault("", self._death())
-        self._listener.join(5.0)  # its last words
+        self._close()
 
     def _death(self) -> str:
         try:
@@ -112,6 +112,15 @@ class Courier:
         """Kills the courier at once."""
         self._process.kill()
         self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        """Reads the courier's last answers and closes what leads to it."""
+        self._listener.join(5.0)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not self._listener.is_alive():
+                with suppress(OSError):
+                    pipe.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -174,7 +174,7 @@ def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:
     """Returns a lock on the sending of a run, released on closing or death; None if it is not free in time."""
     folder = store.root / "locks"
     folder.mkdir(exist_ok=True)
-    file = open(folder / run_id, "a")  # noqa: SIM115
+    file = open(folder / run_id, "a")  # noqa: SIM115  # open for as long as the lock is held
     deadline = time.monotonic() + seconds
     while True:
         try:

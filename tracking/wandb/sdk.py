@@ -110,7 +110,7 @@ def keep_files_in(directory: StagingDirectory) -> None:
     os.environ["WANDB_DIR"] = str(directory.path)
     before, tempfile.tempdir = tempfile.tempdir, str(directory.path)
     try:
-        import wandb  # noqa: F401
+        import wandb  # noqa: F401  # for what it makes when it is imported
     finally:
         tempfile.tempdir = before
 

@@ -41,12 +41,19 @@ class WandbTracker(Tracker):
         self.store = Store(root)
         self.project = project
         self.server = Server(project, staging=self.store.blobs.scratch)
+        self._ledger: Ledger | None = None
         self._offline_until = 0.0
 
     @property
     def ledger(self) -> Ledger:
         """Returns the delivery record, of the entity that W&B last named where the project names none."""
-        return Ledger(self.store, resolved(self.project, self.store).key)
+        if self._ledger is None:
+            project = resolved(self.project, self.store)
+            ledger = Ledger(self.store, project.key)
+            if project.entity is None:  # as long as W&B has not named it, it may yet
+                return ledger
+            self._ledger = ledger
+        return self._ledger
 
     # ---- writing
 
@@ -136,7 +143,10 @@ class WandbTracker(Tracker):
         nothing: list[RunRecord] = []
         there = self._ask(lambda server: server.runs(job_type=job_type, group=group), nothing)
         found = {record.id: record for record in self.store.runs(job_type=job_type, group=group)}
+        ledger = self.ledger
         for record in there:
+            if record.job_type == "sweep" and ledger.run_sent_as(record.id) not in (None, record.id):
+                continue  # this store's own, which has another id there
             here = found.get(record.id)
             if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
                 found[record.id] = record

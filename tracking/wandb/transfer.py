@@ -116,6 +116,8 @@ def pull(store: Store, project: WandbProject, refs: Iterable[str] = (), *, repor
 
 
 def _pull_run(store: Store, server: Server, ledger: Ledger, record: RunRecord, result: Pull, report: Report) -> None:
+    if ledger.run_sent_as(record.id) not in (None, record.id):
+        return  # this store's own, which has another id there
     here = store.run(record.id)
     if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
         store.adopt_run(record, server.history(record.id))
