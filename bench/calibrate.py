@@ -80,8 +80,8 @@ def estimates(runs: Draw) -> Iterator[tuple[str, float, Variance]]:
     areas = np.array([switcher_statistics(order, own, large).area for order, own in zip(orders, small, strict=True)])
     influence = ExampleInfluence.of_runs(
         (
-            area_influence(order, large.view(np.int8) - own.view(np.int8), rows)
-            for order, own in zip(orders, small, strict=True)
+            area_influence(order, large.view(np.int8) - own.view(np.int8), area, rows)
+            for order, own, area in zip(orders, small, areas, strict=True)
         ),
         len(rows),
     )

@@ -32,8 +32,8 @@ def test_an_influence_is_what_one_more_example_like_it_changes(digits):
     small, large = runs.correct["small"][0], runs.correct["large"]
     uncertainty = runs.uncertainty["small"][0].round(digits)
     gains = large.view(np.int8) - small.view(np.int8)
-    influence = area_influence(deferral_order(uncertainty), gains, np.arange(400))
     before = areas(uncertainty, small, large)
+    influence = area_influence(deferral_order(uncertainty), gains, before, np.arange(400))
     for example in range(0, 400, 37):
         more = np.append(np.arange(400), example)
         changed = 401 * (areas(uncertainty[more], small[more], large[:, more]) - before)
@@ -46,8 +46,9 @@ def test_the_influence_of_some_examples_is_theirs_among_all():
     order = deferral_order(runs.uncertainty["small"][0].round(1))
     gains = runs.correct["large"].view(np.int8) - runs.correct["small"][0].view(np.int8)
     rows = np.array([5, 0, 299, 17])
-    everything = area_influence(order, gains, np.arange(300))
-    np.testing.assert_array_equal(area_influence(order, gains, rows), everything[:, rows])
+    area = areas(runs.uncertainty["small"][0].round(1), runs.correct["small"][0], runs.correct["large"])
+    everything = area_influence(order, gains, area, np.arange(300))
+    np.testing.assert_allclose(area_influence(order, gains, area, rows), everything[:, rows], atol=1e-15)
 
 
 def test_the_variance_of_a_mean_over_pairs_is_the_sum_of_its_components():

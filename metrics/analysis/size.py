@@ -162,13 +162,14 @@ def _analyse_run(
     order = deferral_order(scored.scores[score][run])
     if drawn is not None:
         drawn.add(score, order)
+    statistics = [statistics_of(order, scored.size, run, large) for large in scored.larger]
     return _RunResult(
         order=order if keep_orders or score == "margin" else None,
         percentiles=percentiles(order)[rows] if rows is not None else None,
-        statistics=[statistics_of(order, scored.size, run, large) for large in scored.larger],
+        statistics=statistics,
         influence=[
-            area_influence(order, _gains(scored.size, run, large), influential)
-            for large in scored.larger
+            area_influence(order, _gains(scored.size, run, large), of_large.area, influential)
+            for large, of_large in zip(scored.larger, statistics, strict=True)
             if influential is not None
         ],
     )

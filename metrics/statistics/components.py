@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from metrics.statistics.churn import CUT_PERCENT
-from metrics.statistics.switcher import DeferralOrder, sums_at, sums_at_knots
+from metrics.statistics.switcher import DeferralOrder, sums_before
 
 
 @dataclass(frozen=True)
@@ -198,27 +198,27 @@ def variance_of_gap(
     return variance_of_pairs(large.mean(axis=1)[None, :] - small.mean(axis=1)[:, None], influence)
 
 
-def area_influence(deferral: DeferralOrder, gains: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def area_influence(deferral: DeferralOrder, gains: np.ndarray, area: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns the influence of some examples on the area of Table 3, with each of J large runs: [J, m] float64.
 
-    `gains` are d [J, n], `rows` [m] int the examples asked for.
+    `gains` are d [J, n] int8, `area` [J] the areas, `rows` [m] int the examples asked for.
 
     With F the share of examples that are less uncertain (ties counting half) and area = Cov(d, F), the influence of an
     example with uncertainty s is (d − d̄)(F − ½) + E_j[(d_j − d̄) 1(s_j > s)] − 2 · area, ties again counting half: the
     first-order term of the U-statistic (van der Vaart 1998, section 12.1). Its mean over examples is 0.
     """
-    n, starts, ends = deferral.examples, deferral.knots[:-1], deferral.knots[1:]
-    at_knots = sums_at_knots(deferral, gains)  # [J, G + 1] whole numbers
-    mean = at_knots[:, -1:] / n  # [J, 1], d̄
-    before = (at_knots - mean * deferral.knots) / n  # Σ (d_j − d̄) over those deferred at each knot
-    block = np.empty(n, dtype=np.int64)
-    block[deferral.order] = np.repeat(np.arange(len(starts)), ends - starts)
-    block = block[rows]
-    rank = 1 - (starts + ends) / (2 * n)  # [G]: F of each tie block
-    influence: np.ndarray = (gains[:, rows] - mean) * (rank[block] - 0.5)
-    influence += ((before[:, :-1] + before[:, 1:]) / 2)[:, block]
-    # area = Σ over blocks of (F of the block) × (its Σ (d − d̄)) / n
-    influence -= 2 * (np.diff(before, axis=1) @ rank)[:, None]
+    n = deferral.examples
+    rank = np.empty(n, dtype=np.int64)
+    rank[deferral.order] = np.arange(n)
+    block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
+    starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
+    ordered = gains.take(deferral.order, axis=1)
+    sums, total = np.split(sums_before(ordered, np.concatenate([starts, ends, [n]])), [2 * len(rows)], axis=1)
+    mean = total / n  # [J, 1], d̄
+    before_start, before_end = np.split(sums - mean * np.concatenate([starts, ends]), 2, axis=1)  # Σ (d_j − d̄)
+    influence: np.ndarray = (gains.take(rows, axis=1) - mean) * (0.5 - (starts + ends) / (2 * n))
+    influence += (before_start + before_end) / (2 * n)
+    influence -= 2 * area[:, None]
     return influence
 
 
@@ -303,16 +303,14 @@ def _bucket_influence(
     Flachaire 2015, section 4).
     """
     n, shares = deferral.examples, np.diff(CUT_PERCENT) / 100
-    positions = (100 - CUT_PERCENT[::-1]) * n / 100
-    at_cuts = sums_at(deferral, sums_at_knots(deferral, differing), positions)  # [P, 6], most uncertain first
-    lorenz = leaving @ (at_cuts[:, -1:] - at_cuts)[:, ::-1] / n  # [W, 6], L at 0, 50 … 100 %
     cuts = CUT_PERCENT[1:-1] / 100
-    window = max(25.0, 0.01 * n)
+    window = max(25.0, 0.01 * n)  # of ranks to either side of a cut: as many as tell a mean, few enough to be near it
+    from_cuts = (100 - CUT_PERCENT[::-1]) * n / 100
     ends = np.stack([(1 - cuts) * n - window, (1 - cuts) * n + window]).clip(0, n)
-    inside = (
-        np.diff([sums_at(deferral, sums_at_knots(deferral, differing), end) for end in ends], axis=0)[0]
-        / np.diff(ends, axis=0)[0]
-    )
+    sums = _sums_at_few(deferral, differing, np.concatenate([from_cuts, *ends]))  # [P, 6 + 4 + 4], most uncertain first
+    at_cuts, before, after = np.split(sums, [6, 10], axis=1)
+    lorenz = leaving @ (at_cuts[:, -1:] - at_cuts)[:, ::-1] / n  # [W, 6], L at 0, 50 … 100 %
+    inside = (after - before) / np.diff(ends, axis=0)[0]
     level = leaving @ inside  # [W, 4], D at each cut
     place = 1 - percentile_place(deferral)[rows]
     below = place[None, :] <= cuts[:, None]  # [4, m]
@@ -320,6 +318,16 @@ def _bucket_influence(
     whole = (of_rows - lorenz[:, -1:])[:, None]  # [W, 1, m]
     edges = np.concatenate([np.zeros_like(whole), moving, whole], axis=1)
     return np.diff(lorenz, axis=1) / shares, np.diff(edges, axis=1) / shares[:, None]
+
+
+def _sums_at_few(deferral: DeferralOrder, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Returns what `sums_at` does, [P, n] int8 and [F] -> [P, F] float64, without the sums at every other knot."""
+    right = np.searchsorted(deferral.knots, positions, side="left").clip(1)
+    left_knot, right_knot = deferral.knots[right - 1], deferral.knots[right]
+    sums = sums_before(values.take(deferral.order, axis=1), np.concatenate([left_knot, right_knot]))
+    low, high = np.split(sums, 2, axis=1)
+    expected: np.ndarray = low + (positions - left_knot) / (right_knot - left_knot) * (high - low)
+    return expected
 
 
 def percentile_place(deferral: DeferralOrder) -> np.ndarray:
