@@ -24,12 +24,13 @@ from metrics.analysis.churn import (
     overall_churn,
     ranked_churn,
 )
+from metrics.analysis.intervals import influential_rows, quality_estimate
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
 from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
 from metrics.analysis.slices import SliceRow, slice_rows
 from metrics.bootstrap import SwitcherSamples, quality_samples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval
+from metrics.bootstrap.resampling import Estimate, Resampling, interval
 from metrics.bootstrap.threads import ParallelMap, one_thread_a_product
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.churn import BucketChurn
@@ -162,6 +163,7 @@ class _Dataset:
     resampling: Resampling
     quality: dict[str, np.ndarray]  # size -> [B]
     churning: ChurningRuns | None
+    influential: np.ndarray | None  # [m], the examples whose influence makes t intervals; None where there are none
     execution: Execution
     watch: Watch | None
 
@@ -192,7 +194,8 @@ def _analyse_in_contexts(
         {size.name: len(size.seeds) for size in grid.sizes}, grid.examples, configs[0].resamples, configs[0].seed
     )
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
-    dataset = _Dataset(grid, resampling, quality, churning_runs(grid, resampling), execution, watch)
+    influential = influential_rows(grid, configs[0])
+    dataset = _Dataset(grid, resampling, quality, churning_runs(grid, resampling), influential, execution, watch)
     parts: list[list[_SizePart]] = [[] for _ in configs]  # by context, by size
     rows = None
     for place in range(len(grid.sizes)):
@@ -222,7 +225,9 @@ def _analyse_size(
     part = _SizePart(
         pairs=_pairs(dataset, result, config.confidence),
         percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
-        churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map) if churning is not None else None,
+        churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map, dataset.influential)
+        if churning is not None
+        else None,
         rows=found.rows,
         notes=found.notes,
         buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if place == 0 else None,
@@ -251,7 +256,9 @@ def _analyse_scores(
     shown = outcomes(grid, margins, config) if place == 0 else None
     rows = shown_rows(grid, margins) if rows is None else rows
     ranked = bool(larger) or place == 0  # the largest of several sizes defers to none, so its ranks are not shown
-    result = analyse_size(scored, rows if ranked else None, dataset.resampling, dataset.execution, computed)
+    result = analyse_size(
+        scored, rows if ranked else None, dataset.resampling, dataset.execution, computed, dataset.influential
+    )
     if dataset.watch is not None:
         dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
     return _FromScores(result, rows, shown, _missing_scores(scored))
@@ -266,8 +273,9 @@ def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[Siz
         size_pair(
             samples,
             large,
-            {score: one.switchers[large.name] for score, one in result.scores.items()},
+            result.scores,
             dataset.quality,
+            dataset.influential,
             confidence,
         )
         for large in samples.larger
@@ -343,11 +351,12 @@ def _joined(
         grid=grid,
         context=None if grid.task == "classification" else config.context,
         quality={
-            size.name: estimate(size.quality.mean(), dataset.quality[size.name], confidence) for size in grid.sizes
+            size.name: quality_estimate(size, dataset.quality[size.name], dataset.influential, confidence)
+            for size in grid.sizes
         },
         pairs=[pair for part in parts for pair in part.pairs],
         churn=[
-            (name, churning.size.name, one.point, interval(one.samples, confidence))
+            (name, churning.size.name, one.point, one.interval(confidence))
             for name, one in churn.items()
             if churning is not None
         ],
