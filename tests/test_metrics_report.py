@@ -26,6 +26,7 @@ from metrics.report.examples import example_blocks
 from metrics.report.measure import ACCURACY, BLEU
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import TRAILS, code_version
+from metrics.report.results import slice_tables
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
@@ -33,6 +34,7 @@ from metrics.statistics.uncertainty import uncertainties
 from metrics.tables.cells import Cell
 from metrics.tables.html import sheet_html, table
 from metrics.tables.table import Column, Head, Table
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 REPO = Path(__file__).parents[1]
@@ -287,6 +289,44 @@ def test_words_claim_nothing_without_intervals():
     said = answer(bare) + " ".join(sentence for _, sentences in passages(bare, 0.95) for sentence in sentences)
     assert "no difference is shown" in said and "No intervals were computed." in said
     assert "nan" not in said and "[" not in said
+
+
+def overview_words(result):
+    return " ".join(sentence for _, sentences in passages(result, 0.95) for sentence in sentences)
+
+
+def test_a_small_group_claims_nothing():
+    scores = synthetic_grid(sizes={"nano": (10, 1.0), "micro": (20, 2.0)}, seeds=3, examples=300, slices=False)
+    for one in scores:
+        one.slices["slice_language"] = np.array(["LU"] * 3 + ["DE"] * 297, dtype=object)
+        wrong = np.where(one.target[:3] == "class 0", "class 1", "class 0")
+        right = one.metadata.size == "micro"
+        one.prediction[:3], one.correct[:3] = (one.target[:3] if right else wrong), right
+        one.class_log_likelihoods[:3] = np.where(one.prediction[:3, None] == ["class 0", "class 1"], -0.1, -2.4)
+    result, tables = tables_of(scores, Metrics(resamples=100))
+    tiny = next(row for row in result.slices if row.value == "LU")
+    assert tiny.examples == 3 and tiny.gains["nano", "micro"].low == 1.0  # by itself it would be a claim
+    said = overview_words(result)
+    assert "gains on DE by" in said and "LU by" not in said
+    assert "on LU (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3) nothing is claimed from fewer than 10 examples" in said
+    assert "LU" not in {row["value"] for row in tables["subgroups"].rows}
+    page = slice_tables([result], 0.95)
+    assert "fewer than 10 examples" in page and page.count("micro gains") == 1
+
+
+def test_the_overview_claims_of_subgroups_what_their_table_does():
+    scores = synthetic_grid(sizes={"nano": (10, 1.5), "micro": (20, 2.0)}, seeds=3, examples=900, slices=False)
+    groups = np.random.default_rng(0).integers(0, 30, 900)
+    for one in scores:
+        one.slices["slice_site"] = np.array([f"site{group:02d}" for group in groups], dtype=object)
+    result, tables = tables_of(scores, Metrics(resamples=200))
+    verdicts = {row["value"]: row["verdict"] for row in tables["subgroups"].rows if row["column"] == "site"}
+    alone = {row.value for row in result.slices if row.gains["nano", "micro"].above_zero}
+    assert len(verdicts) == 30 and alone  # what one interval at a time would claim of thirty groups alike
+    said = overview_words(result)
+    claimed = set(re.findall(r"(site\d\d) by", said))
+    assert claimed == {value for value, verdict in verdicts.items() if verdict in ("helps", "hurts")} < alone
+    assert slice_tables([result], 0.95).count("micro gains") == len(claimed)
 
 
 def test_words_for_a_larger_model_that_is_worse():

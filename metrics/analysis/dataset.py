@@ -28,6 +28,7 @@ from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
 from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
 from metrics.analysis.slices import SliceRow, slice_rows
+from metrics.analysis.subgroups import Subgroups, subgroup_gains, uncertainty_buckets
 from metrics.bootstrap import SwitcherSamples, quality_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval
 from metrics.bootstrap.threads import ParallelMap, one_thread_a_product
@@ -76,6 +77,7 @@ class Analysis:
     pairs: list[SizePair]
     churn: list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]  # (uncertainty size, size, …, interval)
     slices: list[SliceRow]
+    subgroups: Subgroups  # what the larger sizes gain in slices, targets and buckets, corrected for their number
     buckets: BucketQuality
     outcomes: Outcomes
     rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
@@ -178,6 +180,7 @@ class _SizePart:
     # of the smallest size alone
     buckets: BucketQuality | None
     outcomes: Outcomes | None
+    uncertainty: np.ndarray | None  # [n] int8, Table 2's bucket of each example
 
 
 def _analyse_in_contexts(
@@ -202,8 +205,11 @@ def _analyse_in_contexts(
             rows = part.rows
             of_context.append(part)
     slices, slice_notes = _slices(dataset, configs[0].confidence)
+    uncertainty = parts[0][0].uncertainty
+    assert uncertainty is not None
+    subgroups = subgroup_gains(grid, uncertainty, resampling, configs[0].confidence)
     return [
-        _joined(dataset, config, of_context, slices, slice_notes)
+        _joined(dataset, config, of_context, slices, slice_notes, subgroups)
         for config, of_context in zip(configs, parts, strict=True)
     ]
 
@@ -227,6 +233,7 @@ def _analyse_size(
         notes=found.notes,
         buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if place == 0 else None,
         outcomes=found.outcomes,
+        uncertainty=uncertainty_buckets(orders) if place == 0 else None,
     )
     return part, {score: one for score, one in result.scores.items() if score not in CONTEXT_SCORES}
 
@@ -323,7 +330,12 @@ def _slices(dataset: _Dataset, confidence: float) -> tuple[list[SliceRow], list[
 
 
 def _joined(
-    dataset: _Dataset, config: Metrics, parts: Sequence[_SizePart], slices: list[SliceRow], slice_notes: Sequence[str]
+    dataset: _Dataset,
+    config: Metrics,
+    parts: Sequence[_SizePart],
+    slices: list[SliceRow],
+    slice_notes: Sequence[str],
+    subgroups: Subgroups,
 ) -> Analysis:
     """Puts together what the sizes give in one context; `parts` are in the order of the grid's sizes."""
     grid, churning, confidence = dataset.grid, dataset.churning, config.confidence
@@ -352,6 +364,7 @@ def _joined(
             if churning is not None
         ],
         slices=slices,
+        subgroups=subgroups,
         buckets=smallest.buckets,
         outcomes=smallest.outcomes,
         rows=smallest.rows,

@@ -60,7 +60,7 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
         sentences.append(
             f"The {100 * confidence:g} % intervals resample seeds and examples together, so they say how far the "
             "numbers may move with other seeds and other examples of the same kind. Few seeds make them too narrow; "
-            "they hold one at a time, not all at once."
+            "they hold one at a time, not all at once; those by subgroup hold for all subgroups together."
         )
     else:
         sentences.append("No intervals were computed.")
