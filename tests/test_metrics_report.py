@@ -329,6 +329,56 @@ def test_the_overview_claims_of_subgroups_what_their_table_does():
     assert slice_tables([result], 0.95).count("micro gains") == len(claimed)
 
 
+def without_skill(classes=2, **options):
+    """Scores of two sizes that have learned nothing: the targets are drawn anew, four fifths of them class 0."""
+    scores = synthetic_grid(sizes={"nano": (10, 1.5), "micro": (20, 2.0)}, examples=200, seeds=3, **options)
+    target = np.array(["class 0"] * 160 + ["class 1"] * 40, dtype=object)
+    for one in scores:
+        one.target[:], one.prediction[:] = target, "class 0"
+        one.prediction[-1:] = "class 1" if one.metadata.seed else "class 0"
+        one.class_log_likelihoods[:] = np.where(one.prediction[:, None] == ["class 0", "class 1"], -0.1, -2.4)
+        one.correct[:] = one.prediction == target
+    return scores
+
+
+def test_models_within_noise_of_the_majority_class_are_too_weak_to_conclude():
+    (grid,) = collect_grids(without_skill())
+    result = analyse(grid, CONFIG)
+    majority = result.majority
+    assert (majority.name, majority.share) == ("class 0", 0.8)
+    assert majority.over["nano"].value == pytest.approx(2 / 3 / 200)  # two of three runs are right on one example more
+    said = answer(result)
+    assert said.startswith('Models too weak to conclude. nano is within noise of always answering "class 0", the major')
+    assert "micro is within noise" in said and "is better than" not in said
+
+
+def test_one_weak_size_is_called_that_and_the_rest_is_answered(analysis):
+    assert not any(analysis.majority.too_weak(size.name) for size in analysis.grid.sizes)
+    assert "majority" not in answer(analysis)
+    weak_small = analysed(sizes={"nano": (10, -0.9), "micro": (20, 3.0)}, examples=200)
+    said = answer(weak_small)
+    assert "micro is better than nano by" in said and "nano is" in said and "too weak to conclude" not in said
+    alone = analysed(sizes={"nano": (10, -0.9)}, examples=200)
+    assert "One size only" in answer(alone) and "the majority class with" in answer(alone)
+
+
+def test_without_intervals_no_size_is_called_weak():
+    (grid,) = collect_grids(without_skill())
+    assert "majority" not in answer(analyse(grid, Metrics(resamples=0)))
+
+
+def test_one_seed_is_said_to_say_nothing_of_others(analysis):
+    assert "say nothing of other seeds" not in overview_words(analysis)
+    assert "With one seed of small and of base and of large they say nothing of other seeds" in overview_words(
+        analysed(seeds=1)
+    )
+
+
+def test_an_interval_that_is_shown_as_zero_is_no_finding():
+    assert not Estimate(1e-17, 1e-18, 1e-16).above_zero and not Estimate(-1e-17, -1e-16, -1e-18).below_zero
+    assert Estimate(0.01, 0.0001, 0.02).above_zero and Estimate(-0.01, -0.02, -0.0001).below_zero
+
+
 def test_words_for_a_larger_model_that_is_worse():
     worse = analysed(sizes={"small": (10, 3.0), "large": (20, -3.0)})
     assert "large is the worse model, by" in answer(worse)

@@ -24,6 +24,7 @@ from metrics.analysis.churn import (
     overall_churn,
     ranked_churn,
 )
+from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
 from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
@@ -84,6 +85,7 @@ class Analysis:
     # size that can defer -> score -> [m] uint16, mean percentile of those examples, hundredths, 0-10000
     percentiles: dict[str, dict[str, np.ndarray]]
     overall_churn: Estimate | None = None  # of the size that Table 2 is of
+    majority: MajorityClass | None = None  # of a task with classes
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
@@ -207,7 +209,9 @@ def _analyse_in_contexts(
     slices, slice_notes = _slices(dataset, configs[0].confidence)
     uncertainty = parts[0][0].uncertainty
     assert uncertainty is not None
-    subgroups = subgroup_gains(grid, uncertainty, resampling, configs[0].confidence)
+    subgroups = Subgroups()  # of no use without their table or slices to write of
+    if configs[0].beyond or grid.slices:
+        subgroups = subgroup_gains(grid, uncertainty, resampling, configs[0].confidence)
     return [
         _joined(dataset, config, of_context, slices, slice_notes, subgroups)
         for config, of_context in zip(configs, parts, strict=True)
@@ -370,5 +374,6 @@ def _joined(
         rows=smallest.rows,
         percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
         overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
+        majority=majority_class(grid, dataset.quality, dataset.resampling, confidence),
         notes=notes,
     )

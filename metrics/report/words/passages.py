@@ -62,6 +62,12 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
             "numbers may move with other seeds and other examples of the same kind. Few seeds make them too narrow; "
             "they hold one at a time, not all at once; those by subgroup hold for all subgroups together."
         )
+        alone = [size.name for size in analysis.grid.sizes if len(size.seeds) == 1]
+        if alone:
+            sentences.append(
+                f"With one seed of {' and of '.join(alone)} they say nothing of other seeds, which may move the "
+                "numbers further."
+            )
     else:
         sentences.append("No intervals were computed.")
     return sentences
