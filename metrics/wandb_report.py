@@ -13,6 +13,7 @@ from conf.errors import EdgewiseError
 from conf.names import joined_name
 from conf.schema import Config
 from metrics.output.directory import MARK
+from metrics.output.headline import findings
 from metrics.tables.paper import TABLE1, TABLE2, TABLE3, PaperTable
 from tracking.interface import NotFound
 from tracking.wandb.project import WandbProject
@@ -132,16 +133,8 @@ def _asked(summary: Mapping[str, Any], result: Mapping[str, Any]) -> list["TextL
         f"{size['name']}: {len(size['seeds'])} seeds, {measure} {unit * size[measure]['value']:.2f} {sign}"
         for size in result["sizes"]
     ]
-    gains = []
-    for pair in result["pairs"]:
-        area = pair["scores"]["margin"]["area"]
-        limits = [f"{unit * area[key]:.2f}" for key in ("ci_low", "ci_high") if area[key] is not None]
-        gains.append(
-            f"{pair['small']} to {pair['large']}: deferral by margin beats deferral at random by "
-            f"{unit * area['value']:.2f} points{' (' + ' to '.join(limits) + ')' if limits else ''}"
-        )
     about = [f"{result['examples']:,} examples of the {result['split']} split", f"signature {summary['signature']}"]
-    return [*about, *sizes, *gains, *summary["notes"]]
+    return [*about, *sizes, *findings(result), *summary["notes"]]
 
 
 def _runset(server: "Server", name: str, filters: str) -> "Runset":

@@ -229,8 +229,8 @@ def finish_sweep() -> int:
 
 def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
     """Makes the tables of each dataset that has a finished cell; returns for how many that failed."""
-    from metrics.output.headline import print_headline
-    from metrics.stage import compute_metrics
+    from metrics.output.headline import one_run_lines, print_headline
+    from metrics.stage import SCORES_FILE, compute_metrics, scores_artifacts
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     with_scores = {state.cell.dataset for state in states if state.state == "done"}
@@ -240,6 +240,11 @@ def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
             print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
             continue
         try:
+            scores = scores_artifacts(sweep.tracker, dataset, config.metrics.split)
+            if len(scores) == 1:  # nothing failed, but one run makes no tables
+                for line in one_run_lines(scores[0].file(SCORES_FILE), config.metrics):
+                    console.print(line)
+                continue
             print_headline(compute_metrics(config, sweep.tracker, console.print), console)
         except EdgewiseError as error:
             failed += 1

@@ -25,10 +25,12 @@ from metrics.analysis.churn import (
     ranked_churn,
 )
 from metrics.analysis.intervals import influential_rows, quality_estimate
+from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
 from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
 from metrics.analysis.slices import SliceRow, slice_rows
+from metrics.analysis.subgroups import Subgroups, subgroup_gains, uncertainty_buckets
 from metrics.bootstrap import SwitcherSamples, quality_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, interval
 from metrics.bootstrap.threads import ParallelMap, one_thread_a_product
@@ -77,12 +79,14 @@ class Analysis:
     pairs: list[SizePair]
     churn: list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]  # (uncertainty size, size, …, interval)
     slices: list[SliceRow]
+    subgroups: Subgroups  # what the larger sizes gain in slices, targets and buckets, corrected for their number
     buckets: BucketQuality
     outcomes: Outcomes
     rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
     # size that can defer -> score -> [m] uint16, mean percentile of those examples, hundredths, 0-10000
     percentiles: dict[str, dict[str, np.ndarray]]
     overall_churn: Estimate | None = None  # of the size that Table 2 is of
+    majority: MajorityClass | None = None  # of a task with classes
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
@@ -180,6 +184,7 @@ class _SizePart:
     # of the smallest size alone
     buckets: BucketQuality | None
     outcomes: Outcomes | None
+    uncertainty: np.ndarray | None  # [n] int8, Table 2's bucket of each example
 
 
 def _analyse_in_contexts(
@@ -205,8 +210,13 @@ def _analyse_in_contexts(
             rows = part.rows
             of_context.append(part)
     slices, slice_notes = _slices(dataset, configs[0].confidence)
+    uncertainty = parts[0][0].uncertainty
+    assert uncertainty is not None
+    subgroups = Subgroups()  # of no use without their table or slices to write of
+    if configs[0].beyond or grid.slices:
+        subgroups = subgroup_gains(grid, uncertainty, resampling, configs[0].confidence)
     return [
-        _joined(dataset, config, of_context, slices, slice_notes)
+        _joined(dataset, config, of_context, slices, slice_notes, subgroups)
         for config, of_context in zip(configs, parts, strict=True)
     ]
 
@@ -232,6 +242,7 @@ def _analyse_size(
         notes=found.notes,
         buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if place == 0 else None,
         outcomes=found.outcomes,
+        uncertainty=uncertainty_buckets(orders) if place == 0 else None,
     )
     return part, {score: one for score, one in result.scores.items() if score not in CONTEXT_SCORES}
 
@@ -331,7 +342,12 @@ def _slices(dataset: _Dataset, confidence: float) -> tuple[list[SliceRow], list[
 
 
 def _joined(
-    dataset: _Dataset, config: Metrics, parts: Sequence[_SizePart], slices: list[SliceRow], slice_notes: Sequence[str]
+    dataset: _Dataset,
+    config: Metrics,
+    parts: Sequence[_SizePart],
+    slices: list[SliceRow],
+    slice_notes: Sequence[str],
+    subgroups: Subgroups,
 ) -> Analysis:
     """Puts together what the sizes give in one context; `parts` are in the order of the grid's sizes."""
     grid, churning, confidence = dataset.grid, dataset.churning, config.confidence
@@ -361,10 +377,12 @@ def _joined(
             if churning is not None
         ],
         slices=slices,
+        subgroups=subgroups,
         buckets=smallest.buckets,
         outcomes=smallest.outcomes,
         rows=smallest.rows,
         percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
         overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
+        majority=majority_class(grid, dataset.quality, dataset.resampling, confidence),
         notes=notes,
     )
