@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
@@ -144,7 +145,9 @@ def print_cells(configs: Sequence[Config]) -> None:
     for (dataset, size), cells in lines.items():
         train = cells[0].train
         seeds = " ".join(str(cell.seed) for cell in cells)
-        table.add_row(dataset, size, seeds, f"{train.steps:,}", str(train.batch_size), train.init)
+        table.add_row(
+            escape(dataset), escape(size), seeds, f"{train.steps:,}", str(train.batch_size), escape(train.init)
+        )
     console = Console()
     console.width = max(console.width, 100)
     console.print(table)
