@@ -36,7 +36,7 @@ def generate(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
             job,
             classes=[],
             flops=mean_flops(model.size, inputs, outputs, config.infer.beams),
-            signature=_signature(config, job.dtype),
+            signature=_signature(config, job.dtype, split),
         ),
         example_id=np.array(split.example_id, dtype=object),
         target=np.array(split.targets, dtype=object),
@@ -100,7 +100,8 @@ def score_texts(
 
 def add_translation_quality(scores: Scores, split: Split, infer: Infer) -> dict[str, float]:
     """Fills in the scores' `bleu_stats` and returns the corpus BLEU, in percent."""
-    scores.bleu_stats = bleu_statistics(scores.prediction.tolist(), split.targets, infer.bleu_tokenizer)
+    references = split.golds or split.targets
+    scores.bleu_stats = bleu_statistics(scores.prediction.tolist(), references, infer.bleu_tokenizer)
     return {"bleu": float(corpus_bleu(scores.bleu_stats.sum(axis=0)))}
 
 
@@ -125,12 +126,13 @@ def mean_flops(size: Size, inputs: Encoded, outputs: Encoded, beams: int) -> flo
     return float((encoding + beams * decoding).mean())
 
 
-def _signature(config: Config, dtype: str) -> str:
+def _signature(config: Config, dtype: str, split: Split) -> str:
     """Returns how answers are written, scored and compared, in one line."""
     settings = decoding_settings(config)
     decoding = "greedy" if settings["beams"] == 1 else f"beam{settings['beams']},alpha{settings['length_penalty']:g}"
     span_qa = config.dataset.task == "span_qa"
-    measure = "squad_exact_match" if span_qa else bleu_signature(config.infer.bleu_tokenizer)
+    counts = {len(texts) for texts in split.golds} if split.golds else {1}
+    measure = "squad_exact_match" if span_qa else bleu_signature(config.infer.bleu_tokenizer, counts)
     return (
         f"scores:token_log_probs|context:gold+self|tokens:all+eos|decoding:{decoding}"
         f"|max_tokens:{config.dataset.max_target_length}|dtype:{dtype}|measure:{measure}"

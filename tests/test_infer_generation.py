@@ -32,8 +32,10 @@ def scored(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     make = translations if request.param == "translation" else questions
     for split, n, seed in (("train", 60, 0), ("test", 21, 1)):
-        rows = "".join(json.dumps(row) + "\n" for row in make(n, seed))
-        (folder / f"{split}.jsonl").write_text(rows)
+        rows = make(n, seed)
+        if request.param == "translation" and split == "test":  # some sentences have a second reference
+            rows = [{**row, "target": [row["target"], "rot rot"]} if i % 3 else row for i, row in enumerate(rows)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = [
         f"dataset={request.param}",
         "dataset.name=toy",
@@ -58,7 +60,10 @@ def test_the_columns_are_the_task_s(scored) -> None:
     assert "decoding:greedy" in scores.metadata.signature and "context:gold+self" in scores.metadata.signature
     if task == "translation":
         assert scores.correct is None
-        reference = sacrebleu.corpus_bleu(scores.prediction.tolist(), [split.targets], tokenize="intl").score
+        second = [texts[1] if len(texts) > 1 else None for texts in split.golds]
+        references = [split.targets, second]
+        reference = sacrebleu.corpus_bleu(scores.prediction.tolist(), references, tokenize="intl").score
+        assert "nrefs:var" in scores.metadata.signature
         assert float(corpus_bleu(scores.bleu_stats.sum(axis=0))) == pytest.approx(reference, abs=1e-9)
         assert artifact.metadata["bleu"] == pytest.approx(reference, abs=1e-9)
         assert quality(artifact.metadata) == f"BLEU {reference:.2f}"

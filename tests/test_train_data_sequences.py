@@ -104,6 +104,23 @@ def test_sentence_pairs(tmp_path: Path, ending: str) -> None:
     assert split.skipped == {"no en": 1, "no de": 2}
 
 
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def test_a_translation_may_have_several_references(tmp_path: Path, ending: str) -> None:
+    rows = [{"en": "A dog.", "de": ["Ein Hund.", "", "Hund."]}, {"en": "Two.", "de": ["Zwei."]}]
+    write(tmp_path / f"train.{ending}", rows)
+    split = load_split(dataset("wmt_ende", tmp_path), "train")
+    assert split.targets == ["Ein Hund.", "Zwei."] and split.golds == [["Ein Hund.", "Hund."], ["Zwei."]]
+    write(tmp_path / f"train.{ending}", [{**row, "de": row["de"][:1]} for row in rows])
+    one_each = load_split(dataset("wmt_ende", tmp_path), "train")
+    assert one_each.golds is None and one_each.fingerprint != split.fingerprint
+
+
+def test_a_reference_that_is_json_text_is_text(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [{"en": "a list", "de": '["eins", "zwei"]'}])
+    split = load_split(dataset("wmt_ende", tmp_path), "train")
+    assert split.targets == ['["eins", "zwei"]'] and split.golds is None
+
+
 def test_pairs_in_columns_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("en\tde\tslice_topic\nA dog.\tEin Hund.\tanimals\n\tNichts.\tx\n")
     split = load_split(dataset("wmt_ende", tmp_path), "train")
@@ -133,7 +150,8 @@ def test_a_validation_file_is_one_where_there_is_a_test_file_too(tmp_path: Path)
         ([{"translation": {"en": "a"}}], "no column de; found en"),
         ([{"en": "a", "de": "  "}], "every row is left out .no de: 1."),
         ([{"en": ["a"], "de": "b"}], "row 1: en is a list, expected text or a number"),
-        ([{"en": "a", "de": ["b", "c"]}], "row 1: de is a list"),
+        ([{"en": "a", "de": ["b", 1]}], "row 1: de is a list"),
+        ([{"en": "a", "de": [" "]}], "every row is left out .no de: 1."),
     ],
 )
 def test_pairs_that_can_t_be_used(tmp_path: Path, rows: list[dict], said: str) -> None:

@@ -8,13 +8,14 @@ A missing value, `null` or NaN, is None. TSV has no quoting: a quote in it is a 
 from metrics.rows.columns import Columns, Wanted, from_arrow, is_carried, read_columns
 from metrics.rows.objects import json_lines
 from metrics.rows.records import FORMATS, Record, read_records
-from metrics.rows.text import first_duplicate, invalid_unicode, listed, short, text_or_none
+from metrics.rows.text import ListText, first_duplicate, invalid_unicode, listed, short, text_or_none
 
 ENDINGS = FORMATS
 
 __all__ = [
     "ENDINGS",
     "FORMATS",
+    "ListText",
     "Columns",
     "Record",
     "Wanted",

@@ -8,18 +8,27 @@ from typing import Any
 from conf.errors import EdgewiseError
 
 
+class ListText(str):
+    """Holds a list of texts as its JSON, which can be told from a text that happens to be JSON."""
+
+    def items(self) -> list[str]:
+        """Returns the texts of the list."""
+        items: list[str] = json.loads(self)
+        return items
+
+
 def text_or_none(where: str, name: str, value: Any, lists: bool = False) -> str | None:
     """Returns a value as text, None for a missing one: null or NaN.
 
-    A number or a truth value becomes what Python writes. A list of texts becomes its JSON where there may be `lists`.
-    Raises EdgewiseError, with the place and the column's name, for other lists, objects and binary values.
+    A number or a truth value becomes what Python writes. A list of texts becomes a ListText, where there may be
+    `lists`. Raises EdgewiseError, with the place and the column's name, for other lists, objects and binary values.
     """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and math.isnan(value):
         return None
     if lists and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return json.dumps(value, ensure_ascii=False)
+        return ListText(json.dumps(value, ensure_ascii=False))
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise EdgewiseError(
             f"{where}: {name} is binary, expected text or a number: {short(repr(bytes(value)))}. "

@@ -10,7 +10,7 @@ from typing import Any
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from metrics.rows import Columns, Wanted, first_duplicate, invalid_unicode, is_carried, listed, short
-from train.data.answers import gold_answers
+from train.data.answers import gold_answers, references
 from train.data.origins import ALL, Origin, Table
 
 
@@ -58,7 +58,7 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
 def _wanted(dataset: Dataset, required: Sequence[str], aliases: dict[str, str]) -> Wanted:
     """Returns which columns to read of the source: the required ones, under whichever of their names it has them."""
     names = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
-    if dataset.task != "span_qa":
+    if dataset.task == "classification":
         return Wanted(names)
     label = dataset.label_column
     return Wanted(names, lists=frozenset([label, *(there for there, here in aliases.items() if here == label)]))
@@ -203,7 +203,7 @@ def _unusable(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequenc
             elif lenient and invalid_unicode(value):
                 reasons.setdefault(i, "not valid Unicode")
     for i, value in enumerate(columns[label]):
-        if not (value and value.strip()) if translation else not _answered(value):
+        if not (references(value) if translation else _answered(value)):
             reasons.setdefault(i, f"no {label}")
         elif lenient and invalid_unicode(value or ""):
             reasons.setdefault(i, "not valid Unicode")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from metrics.rows import invalid_unicode, short
-from train.data.answers import gold_answers
+from train.data.answers import gold_answers, references
 from train.data.check import check_dataset, target_strings
 from train.data.notices import print_once
 from train.data.origins import SPLITS, origin_of
@@ -35,7 +35,7 @@ class Split:
     slices: dict[str, list[str]]  # slice_* -> [n]; a missing value is ""
     fingerprint: str  # sha256 over ids, inputs, targets (all golds) and slices; the same from whatever file format
     skipped: dict[str, int] = field(default_factory=dict)  # why rows were left out -> how many
-    golds: list[list[str]] | None = None  # [n], of span QA: every gold answer, the target first
+    golds: list[list[str]] | None = None  # [n], every gold answer or reference, the target first; None: one each
 
     def __len__(self) -> int:
         return len(self.example_id)
@@ -63,7 +63,10 @@ def load_split(dataset: Dataset, split: str) -> Split:
         golds = _golds(where, dataset.label_column, labels, taken.rows)
         targets = [answers[0] for answers in golds]
     else:
-        targets = list(labels)
+        golds = [references(label) for label in labels]
+        targets = [texts[0] for texts in golds]
+        if all(len(texts) == 1 for texts in golds):
+            golds = None
     # The row's number in the source, not among the kept ones: leaving out one more renames none of the others.
     example_id = list(texts["example_id"]) if "example_id" in texts else [f"{split}-{i}" for i in taken.numbers]
     _check_unique(where, example_id, taken.rows)
