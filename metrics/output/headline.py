@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from metrics.output.directory import MARK
+from metrics.output.replace import MARK
 
 
 def print_headline(out: Path, console: Console) -> None:
