@@ -128,7 +128,7 @@ def _answers(where: str, cell: Any, column: str) -> list[str]:
     if isinstance(cell, str) and cell.startswith("["):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             cell = [cell]
     if isinstance(cell, str):
         cell = [cell]
@@ -149,7 +149,7 @@ def _truth(where: str, cell: Any, column: str) -> bool:
 def _numbers(where: str, cell: Any, column: str) -> np.ndarray:
     try:
         values = np.asarray(json.loads(cell) if isinstance(cell, str) else cell, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         values = np.zeros(0)
     if values.ndim != 1 or not len(values):
         raise ConvertError(f"{where}: {column} holds {str(cell)[:60]!r}, expected a list of numbers, one a token")

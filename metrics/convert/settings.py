@@ -136,7 +136,7 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
 def _config(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConvertError(f"--config {path}: can't be read as YAML or JSON: {error}") from error
     if not isinstance(content, dict):
         raise ConvertError(f"--config {path}: expected a mapping of settings")
