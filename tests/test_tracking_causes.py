@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support import REPO
 from tests.wandb_server import ENTITY
 from tracking.interface import ArtifactDraft
 from tracking.store import Store

@@ -39,13 +39,15 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
     merged = [{**shared, **flags, **run} for run in runs]
     names = set(vars(parser().parse_args([])))
     for run in merged:
-        if unknown := sorted(set(run) - names):
+        if unknown := sorted(map(str, set(run) - names)):
             raise ConvertError(f"{config}: {', '.join(unknown)}: no such setting; they are named as the flags are")
         if "file" not in run:
             raise ConvertError("no FILE given; give one, or `runs` in --config")
         for name in ("slice", "reference"):
             if isinstance(run.get(name), str):
                 run[name] = [run[name]]
+            if not isinstance(run.get(name, []), list):
+                raise ConvertError(f"{config}: {name}={run[name]!r}, expected a column or a list of columns")
     return merged
 
 
@@ -147,6 +149,8 @@ def _column_of_each_class(setting: Any) -> dict[str, str]:
     """Returns class -> column, from a mapping or from texts NAME=COLUMN."""
     if isinstance(setting, Mapping):
         return {str(name): str(column) for name, column in setting.items()}
+    if not isinstance(setting, list):
+        raise ConvertError(f"class={setting!r}: expected a mapping NAME: COLUMN, or a list of texts NAME=COLUMN")
     columns: dict[str, str] = {}
     for one in setting:
         name, equals, column = str(one).partition("=")
@@ -159,6 +163,8 @@ def _column_of_each_class(setting: Any) -> dict[str, str]:
 def _class_names(setting: Any) -> list[str] | None:
     if setting is None:
         return None
+    if not isinstance(setting, str | list):
+        raise ConvertError(f"classes={setting!r}: expected a list of classes, or texts with commas between them")
     return setting.split(",") if isinstance(setting, str) else [str(name) for name in setting]
 
 
