@@ -66,13 +66,13 @@ def test_processes_that_write_versions_at_once(tmp_path):
 def test_the_figures_go_between_the_page_s_markers(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- torture -->\nold\n<!-- end -->\nafter\n")
-    write_figures(page, [Line("Flips", Outcome(1200, {"refused": 1100, "the same": 99}, ["one"]), 61.0)])
+    write_figures(page, [Line("Flips", Outcome(1200, {"refused": 1100, "the same": 99}, ["one"]), 61.0)], 120.0)
     text = page.read_text()
     assert "| Flips | 1,200 | 1,100 refused, 99 the same | 1 | 61 |" in text and "old" not in text
     assert text.startswith("before\n<!-- torture -->\n") and text.endswith("\n<!-- end -->\nafter\n")
     page.write_text("no markers")
     with pytest.raises(ValueError, match="lacks the markers"):
-        write_figures(page, [])
+        write_figures(page, [], 0.0)
 
 
 ROWS = "id,label,a,b\n" + "".join(f"e{k},{k % 2},0.25,0.75\n" for k in range(8))

@@ -1,6 +1,5 @@
 """Runs the product's own commands and disturbs them: kills, many writers at once, full disks, a W&B that fails."""
 
-import contextlib
 import os
 import random
 import re
@@ -19,6 +18,7 @@ from tracking.store import Store
 from tracking.upkeep import collect, verify
 
 STAGES = ("train", "infer")
+KILLS_OF_A_SWEEP = 8
 LONGEST = 600  # seconds that a command may take
 
 # Logs versions of two artifacts, one of them of the same content as the other writers'; prints what was returned.
@@ -80,41 +80,41 @@ def problems(root: Path) -> list[str]:
 def kills(count: int, folder: Path, seed: int = 0) -> Outcome:
     """Kills a sweep with all its processes at random moments, again and again, and compares its digests at the end.
 
-    The moments are spread evenly over the time that an undisturbed sweep takes; after ten kills a sweep may end, and
-    the next begins.
+    The moments are spread evenly over most of the time that an undisturbed sweep takes. After KILLS_OF_A_SWEEP kills,
+    or where there was too little left to do for a kill, a sweep may end, and the next begins.
     """
     outcome, rng = Outcome(), random.Random(seed)
-    begin = time.monotonic()
-    subprocess.run(sweep(folder / "undisturbed"), cwd=REPO, check=True, capture_output=True, timeout=LONGEST)
-    length = time.monotonic() - begin
+    for name in ("undisturbed", "timed"):  # the second has everything compiled, as those that are killed
+        begin = time.monotonic()
+        subprocess.run(sweep(folder / name), cwd=REPO, check=True, capture_output=True, timeout=LONGEST)
+        length = time.monotonic() - begin
     expected = digests(folder / "undisturbed" / "runs")
     finished = 0
     while outcome.tried < count:
         root = folder / f"sweep-{finished}"
         root.mkdir()
-        for _ in range(min(10, count - outcome.tried)):
+        for _ in range(min(KILLS_OF_A_SWEEP, count - outcome.tried)):
             process = started(sweep(root), root / "log")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0.0, length))
-            ended = process.poll() is not None
-            with contextlib.suppress(ProcessLookupError):
+            try:
+                process.wait(rng.uniform(0.0, 0.8 * length))
+            except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                process.wait()
+            else:  # too late for a kill
+                break
             if found := problems(root / "runs"):
                 outcome.add_fault(f"after a kill: {found[0]}")
             else:
-                outcome.add("after the sweep had ended" if ended else "while it ran")
-            if ended:
-                break
+                outcome.add("kills that left a store without a fault")
         process = started(sweep(root), root / "log")
         if process.wait(LONGEST):
-            outcome.faults.append(f"the sweep that was killed does not end: status {process.returncode}")
+            outcome.faults.append(f"a sweep that was killed does not end: status {process.returncode}")
         elif digests(root / "runs") != expected:
             outcome.faults.append(f"sweep {finished}: other digests than undisturbed")
         left = [path.name for path in root.iterdir() if path.name not in ("runs", "out", "hydra", "log")]
         outcome.faults += [f"left beside the output: {name}" for name in left]
         finished += 1
-    outcome.counts[f"sweeps went on to the digests of an undisturbed one ({len(expected)} artifacts)"] = finished
+    outcome.counts[f"sweeps that ended with the digests of an undisturbed one ({len(expected)} artifacts)"] = finished
     return outcome
 
 
@@ -153,7 +153,7 @@ def versions(count: int, folder: Path, seed: int = 0) -> Outcome:
 
 
 class Disk:
-    """Is a disk of few bytes: a tmpfs where mounting is allowed, else a limit on the size of every file."""
+    """Stands for a disk of few bytes: a tmpfs where mounting is allowed, else a limit on the size of every file."""
 
     def __init__(self, root: Path, size: int):
         self.root, self.size = root, size

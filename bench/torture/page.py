@@ -23,13 +23,21 @@ class Line(NamedTuple):
         return self.title, tried, described(self.outcome.counts), faults, f"{self.seconds:,.0f}"
 
 
-def write_figures(page: Path, lines: list[Line]) -> None:
-    """Replaces what stands between the page's markers. Raises ValueError where it has none."""
+def write_figures(page: Path, lines: list[Line], seconds: float) -> None:
+    """Replaces what stands between the page's markers; `seconds` is what it took altogether.
+
+    Raises ValueError for a page without markers.
+    """
     table = ["| Done to it | Tried | What came of it | Faults | Seconds |", "| --- | --: | --- | --: | --: |"]
     table += [f"| {' | '.join(line.cells())} |" for line in lines]
-    minutes = sum(line.seconds for line in lines) / 60
     where = f"{platform.system()} on {platform.machine()}, {cores()} cores, Python {platform.python_version()}"
-    made = "\n".join([*table, "", f"Made by `just torture` in {minutes:.0f} minutes: {where}, load {_load()}."])
+    made = "\n".join(
+        [
+            *table,
+            "",
+            f"Made by `just torture` in {seconds / 60:.0f} minutes, two campaigns at a time: {where}, load {_load()}.",
+        ]
+    )
     text, count = re.subn(
         r"(<!-- torture -->\n).*?(\n<!-- end -->)",
         lambda found: found[1] + made + found[2],
