@@ -10,6 +10,7 @@ from bench.torture.outcome import Outcome, attempts
 from bench.torture.page import Line, write_figures
 from conf.errors import EdgewiseError
 from metrics.convert.__main__ import main
+from tests.support import REPO
 
 COUNTS = {"safetensors": 50, "scores": 300, "t5x": 50, "checkpoint": 50, "tables": 300, "settings": 300, "versions": 80}
 
@@ -97,3 +98,10 @@ def test_what_mutated_settings_brought_to_light_is_an_error(change, said, tmp_pa
     (tmp_path / "settings.yaml").write_text(f"{{{texts}}}")
     assert main(["--config", str(tmp_path / "settings.yaml")]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_the_published_figures_are_of_every_campaign_and_have_no_fault():
+    text = (REPO / "docs" / "reliability.md").read_text(encoding="utf-8")
+    for campaign in CAMPAIGNS.values():
+        [row] = [line for line in text.splitlines() if line.startswith(f"| {campaign.title} |")]
+        assert row.split("|")[-3].strip() == "0", row

@@ -178,24 +178,25 @@ def tables(count: int, folder: Path, seed: int = 0) -> Outcome:
 
 
 def settings(count: int, folder: Path, seed: int = 0) -> Outcome:
-    """Mutates the YAML that convert takes its settings from: refused, or used."""
+    """Mutates the YAML that convert takes its settings from: refused, or used. No place of a file is in it."""
     from metrics.convert.__main__ import main
 
     rows = [{"id": f"e{k}", "label": str(k % 2), "a": 0.25, "b": 0.75} for k in range(8)]
     (folder / "rows.csv").write_bytes(_delimited(rows, ","))
+    places = [str(folder / "rows.csv"), "--out", str(folder / "out.parquet"), "--config", str(folder / "settings.yaml")]
     content = (
-        f"dataset: own\nsplit: test\nparameters: 1000\nid: id\ntarget: label\nruns:\n- file: {folder}/rows.csv\n"
-        f"  size: small\n  seed: 0\n  out: {folder}/out.parquet\n  class: {{'0': a, '1': b}}\n"
-    ).encode()
+        b"dataset: own\nsplit: test\nparameters: 1000\nid: id\ntarget: label\nruns:\n- size: small\n  seed: 0\n"
+        b"  class: {'0': a, '1': b}\n  slice: [id]\n  scale: probability\n"
+    )
 
     def attempt(rng: np.random.Generator) -> str:
         return used(mutated(content, rng))
 
-    def used(settings: bytes) -> str:
-        (folder / "settings.yaml").write_bytes(settings)
+    def used(text: bytes) -> str:
+        (folder / "settings.yaml").write_bytes(text)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
             try:
-                status = main(["--config", str(folder / "settings.yaml")])
+                status = main(places)
             except SystemExit:
                 status = 2
         assert status == 0 or "error: " in said.getvalue(), "refused without a message"
