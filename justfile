@@ -96,6 +96,11 @@ docs *FLAGS:
 bench *FLAGS: setup
     {{ python }} -m bench.commands "$@"
 
+# how often the tables' intervals hold the truth, into docs/metrics.md
+[group('measure')]
+calibrate *FLAGS: setup
+    {{ python }} -m bench.calibrate "$@"
+
 # beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small
 [group('measure')]
 bench-torch *OVERRIDES: setup

@@ -9,8 +9,10 @@ import re
 
 from conf.errors import EdgewiseError
 
-MOST_CHARACTERS = 64  # of one name: an artifact's name holds three of them, and W&B takes 128
+MOST_CHARACTERS = 64  # of one name
+MOST_JOINED = 128  # of an artifact's name, which holds up to three names: what W&B takes
 LARGEST_SEED = 2**31 - 1  # what a 32-bit random key tells apart from its neighbours
+_DIGITS = re.compile(r"0|[1-9][0-9]*")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -28,10 +30,12 @@ def checked_name(key: str, value: object) -> str:
 
 
 def checked_seed(key: str, value: object) -> int:
-    """Returns `value` where it is a whole number from 0 to 2³¹ − 1.
+    """Returns `value`, or what its digits say, where that is a whole number from 0 to 2³¹ − 1.
 
     Raises EdgewiseError, naming `key`, where it isn't.
     """
+    if isinstance(value, str) and _DIGITS.fullmatch(value) and len(value) <= MOST_CHARACTERS:
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED:
         return value
     raise EdgewiseError(
@@ -39,9 +43,25 @@ def checked_seed(key: str, value: object) -> int:
     )
 
 
-def joined_name(kind: str, *parts: str) -> str:
-    """Returns `kind-part-part…`, different for different parts; each part has passed `checked_name`."""
-    return "-".join([kind, *(part.replace("-", "--") for part in parts)])
+def joined_name(*parts: str) -> str:
+    """Returns `part-part…`, different for different parts; each part has passed `checked_name`.
+
+    Names that `joined_name` returns can be joined by `-` again, and the result is what it returns for all of the parts.
+    """
+    return "-".join(part.replace("-", "--") for part in parts)
+
+
+def check_cell_names(dataset: str, size: str, split: str) -> None:
+    """Raises EdgewiseError where a scores artifact's name, the longest, would be longer than W&B takes.
+
+    Each of the names has passed `checked_name`; the seed may be any.
+    """
+    name = joined_name("scores", dataset, size, f"s{LARGEST_SEED}", split)
+    if len(name) > MOST_JOINED:
+        raise EdgewiseError(
+            f"dataset.name={dataset} size.name={size} infer.split={split}: the artifact {name} would have {len(name)} "
+            f"characters in its name, expected at most {MOST_JOINED} (a hyphen counts twice); give them shorter names"
+        )
 
 
 def _instead(key: str, value: object) -> str:

@@ -5,11 +5,20 @@ value of the wrong type fails when the config is composed, with the key's name.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from omegaconf import MISSING
 
 from conf.errors import EdgewiseError
+from conf.names import check_cell_names, checked_name, checked_seed
+from conf.text import IN_CONFIG_LIST, checked_text, checked_texts, optional_text
+
+if TYPE_CHECKING:
+    Text = str
+    Seed = int
+else:  # what OmegaConf is not to convert: it would make "False" of no, "1.5" of 1.50 and 10 of the text "010"
+    Text = Any
+    Seed = Any
 
 TASKS = ("classification", "span_qa", "translation")
 CONTEXTS = ("gold", "self")
@@ -56,35 +65,42 @@ class Dataset:
     which is the target.
     """
 
-    name: str = MISSING
+    name: Text = MISSING
     task: str = "classification"
-    path: Optional[str] = None
-    file_prefix: str = ""  # train.csv may also be called PREFIXtrain.csv
-    hub_id: Optional[str] = None
-    hub_config: Optional[str] = None
-    hub_revision: str = "main"
+    path: Optional[Text] = None
+    file_prefix: Text = ""  # train.csv may also be called PREFIXtrain.csv
+    hub_id: Optional[Text] = None
+    hub_config: Optional[Text] = None
+    hub_revision: Text = "main"
     hub_files: Any = None
     columns: Any = None
-    join_column: Optional[str] = None
+    join_column: Optional[Text] = None
     drop_labels: Any = None
     splits: Any = None
     test_share: Optional[float] = None
-    split_seed: int = 0
+    split_seed: Seed = 0
     expected_rows: Any = None
-    label_column: str = "label"
+    label_column: Text = "label"
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
-    template: str = "{text}"
+    template: Text = "{text}"
     max_input_length: int = 512
     max_target_length: int = 512  # of the other tasks: targets are cut there, and decoding ends there
     beams: int = 1  # of decoding; 1 is greedy
     recipe: Recipe = field(default_factory=Recipe)
     # of the built-in generator alone
-    generator_seed: int = 0
+    generator_seed: Seed = 0
     train_examples: int = 0
     test_examples: int = 0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        for key in ("name", "file_prefix", "hub_revision", "label_column", "template"):
+            setattr(self, key, checked_text(f"dataset.{key}", getattr(self, key)))
+        for key in ("path", "hub_id", "hub_config", "join_column"):
+            setattr(self, key, optional_text(f"dataset.{key}", getattr(self, key)))
+        self.name = checked_name("dataset.name", self.name)
+        self.split_seed = checked_seed("dataset.split_seed", self.split_seed)
+        self.generator_seed = checked_seed("dataset.generator_seed", self.generator_seed)
         _one_of("dataset.task", self.task, TASKS)
         if self.task == "classification":
             if not isinstance(self.classes, dict):
@@ -92,7 +108,7 @@ class Dataset:
                     f"dataset.classes={self.classes}: expected a mapping of label to target string, such as "
                     "'dataset.classes={0: negative, 1: positive}'"
                 )
-            self.classes = {str(label): str(target) for label, target in self.classes.items()}
+            self.classes = checked_texts("dataset.classes", self.classes)
         _at_least("dataset.max_input_length", self.max_input_length, 2)
         _at_least("dataset.max_target_length", self.max_target_length, 2)
         _at_least("dataset.beams", self.beams, 1)
@@ -101,6 +117,12 @@ class Dataset:
                 raise EdgewiseError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
         if not isinstance(self.drop_labels, (list, type(None))):
             raise EdgewiseError(f"dataset.drop_labels={self.drop_labels}: expected a list such as [-1], or null")
+        if self.columns is not None:
+            self.columns = checked_texts("dataset.columns", self.columns)
+        if self.drop_labels is not None:
+            self.drop_labels = [
+                checked_text("dataset.drop_labels", label, IN_CONFIG_LIST) for label in self.drop_labels
+            ]
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise EdgewiseError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
 
@@ -115,7 +137,7 @@ class Size:
     the whole architecture from the checkpoint that the cell starts from.
     """
 
-    name: str = MISSING
+    name: Text = MISSING
     d_model: int = MISSING
     d_kv: int = MISSING
     d_ff: int = MISSING
@@ -160,6 +182,7 @@ class Size:
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.name = checked_name("size.name", checked_text("size.name", self.name))
         _one_of("size.activation", self.activation, ("relu", "gated_gelu"))
         for key in ("d_model", "d_kv", "d_ff", "layers", "heads", "relative_buckets"):
             _at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
@@ -330,7 +353,7 @@ class Infer:
     `max_padding`, at most `length_buckets`.
     """
 
-    split: str = "test"
+    split: Text = "test"
     checkpoint: Optional[str] = None
     batch_tokens: Optional[int] = None
     max_padding: float = 0.1
@@ -341,6 +364,7 @@ class Infer:
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.split = checked_name("infer.split", checked_text("infer.split", self.split))
         if self.batch_tokens is not None:
             _at_least("infer.batch_tokens", self.batch_tokens, 1)
         _at_least("infer.length_buckets", self.length_buckets, 1)
@@ -364,10 +388,10 @@ class Metrics:
 
     out: Optional[str] = None
     scores: Optional[str] = None
-    split: str = "test"
+    split: Text = "test"
     resamples: int = 1000
     confidence: float = 0.95
-    seed: int = 0
+    seed: Seed = 0
     length_normalized: bool = False
     committee: str = "mean_score"
     committee_churn_includes_self: bool = True
@@ -379,6 +403,8 @@ class Metrics:
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
+        self.seed = checked_seed("metrics.seed", self.seed)
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
@@ -448,15 +474,17 @@ class Config:
     sweeps: Sweeps = field(default_factory=Sweeps)
     compile: Compile = field(default_factory=Compile)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
-    seed: int = 0
+    seed: Seed = 0
     force: bool = False
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
-        _at_least("seed", self.seed, 0)
+        self.seed = checked_seed("seed", self.seed)
+        checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         for part in vars(self).values():
             if hasattr(part, "check"):
                 part.check()
+        check_cell_names(self.dataset.name, self.size.name, self.infer.split)
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
             raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")

@@ -51,6 +51,7 @@ def generate(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         "examples": len(split),
         "truncated_inputs": inputs.truncated,
         "truncated_targets": golds.truncated,
+        "unknown_targets": golds.count_unknown(),
         "unfinished_outputs": outputs.truncated,
         "padding_share": padding_share(inputs.lengths, batches),
     }

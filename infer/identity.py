@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config
 from tracking.interface import Artifact, NotFound, Tracker
 from train.identity import cell_name, dataset_identity, file_sha256, identity_hash, trained_model
@@ -94,7 +95,8 @@ def quality(metadata: Mapping[str, Any]) -> str:
 
 def infer_run_id(config: Config, model_digest: str) -> str:
     """Returns the id of the run that scores this split by this model."""
-    return f"infer-{cell_name(config)}-{config.infer.split}-{identity_hash(scoring_identity(config, model_digest))}"
+    identity = identity_hash(scoring_identity(config, model_digest))
+    return f"infer-{cell_name(config)}-{joined_name(config.infer.split)}-{identity}"
 
 
 def finished_scores(config: Config, tracker: Tracker, model_digest: str) -> Artifact | None:

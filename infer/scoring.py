@@ -1,12 +1,12 @@
 """Scores a split by a model and logs the scores as an artifact."""
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
+from conf.names import joined_name
 from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
@@ -15,7 +15,7 @@ from infer.job import ScoringJob
 from metrics.scores import Scores, write_scores
 from metrics.scores.preview import most_uncertain
 from tracking.interface import Artifact, ArtifactDraft, Tracker
-from train.cell_data import cell_size, log_data
+from train.cell_data import cell_size, data_record, log_data
 from train.data.source import source_of
 from train.data.tokens import Vocabulary
 from train.identity import cell_name, identity_hash, settings
@@ -55,9 +55,10 @@ def score(
     ) as run:
         if source.artifact is not None:
             run.use_artifact(source.artifact)
-        run.use_artifact(log_data(rows.record(), tracker, config.tracking.group))
         mesh, artifact = make_mesh(config.mesh, devices), source.artifact
         model = outside_model(config, source, mesh) if artifact is None else load_model(artifact, mesh)
+        record = data_record(rows, model.vocabulary, Path(config.tracking.root))
+        run.use_artifact(log_data(record, tracker, config.tracking.group))
         try:
             scores, summary = score_split(ScoringJob(config, split, model, source.digest, mesh, stop))
         except Stopped:
@@ -65,9 +66,9 @@ def score(
             raise
         run.set_summary(summary)
         run.log_table("most_uncertain", *most_uncertain(scores))
-        name = f"scores-{cell_name(config)}-{split.name}"
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "scores.parquet"
+        name = f"scores-{cell_name(config)}-{joined_name(split.name)}"
+        with tracker.temporary_directory() as folder:
+            file = folder / "scores.parquet"
             write_scores(scores, file)
             metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"} | summary
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files={file.name: file}))

@@ -4,11 +4,11 @@ import base64
 import glob
 import hashlib
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config
 from metrics.output.directory import Input, Progress, fill_directory, silent, write_metrics
 from metrics.output.previews import log_output
@@ -17,7 +17,7 @@ from metrics.output.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
 # Part of a run's identity: raise it when the same scores give other numbers or files than before.
-OUTPUT_VERSION = 5
+OUTPUT_VERSION = 6
 SCORES_FILE = "scores.parquet"
 
 
@@ -58,11 +58,12 @@ def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silen
     dataset, split = config.dataset.name, config.metrics.split
     out = Path(config.metrics.out or f"out/{dataset}")
     check_replaceable(out)
+    name = joined_name("metrics", dataset)
     used = scores_artifacts(tracker, dataset, split)
     if not used:
         raise EdgewiseError(
-            f"no artifact scores-{dataset}-SIZE-sSEED-{split} to make tables of; score a cell first: "
-            f"python -m infer dataset={dataset} size=SIZE seed=SEED"
+            f"no scores artifact of dataset {dataset} and split {split} (its metadata says both) to make tables of; "
+            f"score a cell first: python -m infer dataset={dataset} size=SIZE seed=SEED infer.split={split}"
         )
     numbers = {key: value for key, value in asdict(config.metrics).items() if key in NUMBERS}
     identity = {
@@ -71,8 +72,8 @@ def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silen
         "inputs": sorted([artifact.name, artifact.digest] for artifact in used),
         "metrics": numbers,
     }
-    run_id = f"metrics-{dataset}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
-    done = _finished(tracker, run_id, dataset)
+    run_id = f"{name}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    done = _finished(tracker, run_id, name)
     if done is not None and not config.force:
         progress(f"{run_id} is done already: {done.ref} (force=true makes it again)")
         _restore(done, out, progress)
@@ -98,7 +99,7 @@ def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silen
         summary = fill_directory(directory, paths, inputs, config.metrics, out, progress)
         consumed = {artifact.name: artifact.digest for artifact in artifacts}
         metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
-        draft = ArtifactDraft(f"metrics-{dataset}", "metrics", metadata)
+        draft = ArtifactDraft(name, "metrics", metadata)
         for path in sorted(path for path in directory.rglob("*") if path.is_file()):
             draft.add_file(path, path.relative_to(directory).as_posix())
         artifact = run.log_artifact(draft)
@@ -109,24 +110,44 @@ def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silen
 
 
 def scores_artifacts(tracker: Tracker, dataset: str, split: str) -> list[Artifact]:
-    """Returns the latest version of each `scores-D-S-sN-SPLIT` of a dataset, by name."""
-    # A dataset's name may itself hold hyphens, so `imdb` must not take what is of `imdb-noisy`: the metadata decides
-    # where it says, the name alone where it doesn't.
-    pattern = re.compile(rf"scores-{re.escape(dataset)}-(.+)-s(\d+)-{re.escape(split)}")
+    """Returns the latest version of each scores artifact whose metadata names this dataset and split, by name.
+
+    Where two artifacts are the scores of one cell by their metadata, the one under the cell's present name is taken:
+    until 0.2.0 the hyphens within a dataset's, size's or split's name were not doubled.
+    """
     found = []
-    for artifact in tracker.artifacts(f"scores-{dataset}-*-{split}"):
-        in_metadata = artifact.metadata.get("dataset", dataset), artifact.metadata.get("split", split)
-        if "latest" in artifact.aliases and pattern.fullmatch(artifact.name) and in_metadata == (dataset, split):
+    for artifact in tracker.artifacts("scores-*", type="scores"):
+        in_metadata = artifact.metadata.get("dataset"), artifact.metadata.get("split")
+        if "latest" in artifact.aliases and in_metadata == (dataset, split):
             found.append(artifact)
-    return sorted(found, key=lambda artifact: artifact.name)
+    named_now = {_cell(artifact) for artifact in found if artifact.name == _present_name(artifact)}
+    return sorted(
+        (
+            artifact
+            for artifact in found
+            if artifact.name == _present_name(artifact) or _cell(artifact) not in named_now
+        ),
+        key=lambda artifact: artifact.name,
+    )
 
 
-def _finished(tracker: Tracker, run_id: str, dataset: str) -> Artifact | None:
-    """Returns the metrics artifact that the run logged, or None if it didn't finish."""
+def _cell(artifact: Artifact) -> tuple[str, ...]:
+    """Returns the dataset, size, seed and split that a scores artifact's metadata names, as parts of a name."""
+    parts = artifact.metadata
+    return str(parts["dataset"]), str(parts.get("size")), f"s{parts.get('seed')}", str(parts["split"])
+
+
+def _present_name(artifact: Artifact) -> str:
+    """Returns the name that a scores artifact with this metadata is logged by."""
+    return joined_name("scores", *_cell(artifact))
+
+
+def _finished(tracker: Tracker, run_id: str, name: str) -> Artifact | None:
+    """Returns the metrics artifact, by its name, that the run logged, or None if the run didn't finish."""
     record = tracker.run(run_id)
     if record is None or record.state != "finished":
         return None
-    logged = [artifact for artifact in tracker.outputs(run_id) if artifact.name == f"metrics-{dataset}"]
+    logged = [artifact for artifact in tracker.outputs(run_id) if artifact.name == name]
     return logged[-1] if logged else None
 
 

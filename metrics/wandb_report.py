@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config
+from metrics.output.headline import findings
 from metrics.output.replace import MARK
 from metrics.tables.paper import TABLE1, TABLE2, TABLE3, PaperTable
 from tracking.interface import NotFound
@@ -40,12 +42,13 @@ def save_report(dataset: str, project: WandbProject) -> tuple["Report", bool]:
     if project.base_url is not None:
         os.environ["WANDB_BASE_URL"] = project.base_url  # wandb-workspaces asks the environment alone
     server = Server(project, remember=True)
+    name = joined_name("metrics", dataset)
     try:
-        artifact = server.artifact(f"metrics-{dataset}:latest")
+        artifact = server.artifact(f"{name}:latest")
     except NotFound:
         raise EdgewiseError(
-            f"{project} holds no artifact metrics-{dataset}: make it there (python -m metrics dataset={dataset} "
-            f"tracking.backend=wandb), or send it there (python -m tracking push metrics-{dataset})"
+            f"{project} holds no artifact {name}: make it there (python -m metrics dataset={dataset} "
+            f"tracking.backend=wandb), or send it there (python -m tracking push {name})"
         ) from None
     report = compose(dataset, artifact, server)
     there = server.report_ids(report.title)
@@ -130,16 +133,8 @@ def _asked(summary: Mapping[str, Any], result: Mapping[str, Any]) -> list["TextL
         f"{size['name']}: {len(size['seeds'])} seeds, {measure} {unit * size[measure]['value']:.2f} {sign}"
         for size in result["sizes"]
     ]
-    gains = []
-    for pair in result["pairs"]:
-        area = pair["scores"]["margin"]["area"]
-        limits = [f"{unit * area[key]:.2f}" for key in ("ci_low", "ci_high") if area[key] is not None]
-        gains.append(
-            f"{pair['small']} to {pair['large']}: deferral by margin beats deferral at random by "
-            f"{unit * area['value']:.2f} points{' (' + ' to '.join(limits) + ')' if limits else ''}"
-        )
     about = [f"{result['examples']:,} examples of the {result['split']} split", f"signature {summary['signature']}"]
-    return [*about, *sizes, *gains, *summary["notes"]]
+    return [*about, *sizes, *findings(result), *summary["notes"]]
 
 
 def _runset(server: "Server", name: str, filters: str) -> "Runset":

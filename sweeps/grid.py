@@ -11,25 +11,25 @@ from contextlib import suppress
 from typing import Any
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from sweeps.runs import Cell
+from sweeps.overrides import overrides_of_cells
+from sweeps.runs import Cell, CellKey
 from sweeps.seeds import split_seed
 from sweeps.status import CellState, cell_states, print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
-from train.pretrained.find import resolved
+from train.pretrained.find import is_open, resolved
 
 GROUP_VARIABLE = "EDGEWISE_SWEEP"
 
@@ -99,6 +99,7 @@ class AroundSweep(Callback):
         """
         try:
             grid = compose_grid(config)
+            check_grid([cell.config for cell in grid])
             if grid[0].config.sweeps.list:
                 print_cells([cell.config for cell in grid])
                 sys.exit(0)
@@ -114,8 +115,7 @@ def compose_grid(multirun: DictConfig) -> list[GridCell]:
     """
     params = multirun.hydra.sweeper.params or {}
     arguments = [f"{key}={params[key]}" for key in params] + list(multirun.hydra.overrides.task)
-    overrides = OverridesParser.create().parse_overrides(arguments)
-    [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    jobs = overrides_of_cells(arguments)
     hydra_overrides = list(multirun.hydra.overrides.hydra)
     combinations: dict[tuple[str, ...], Combination] = {}
     cells = []
@@ -145,32 +145,48 @@ def print_cells(configs: Sequence[Config]) -> None:
     for (dataset, size), cells in lines.items():
         train = cells[0].train
         seeds = " ".join(str(cell.seed) for cell in cells)
-        table.add_row(dataset, size, seeds, f"{train.steps:,}", str(train.batch_size), train.init)
+        table.add_row(
+            escape(dataset), escape(size), seeds, f"{train.steps:,}", str(train.batch_size), escape(train.init)
+        )
     console = Console()
     console.width = max(console.width, 100)
     console.print(table)
 
 
-def start_sweep(grid: Sequence[GridCell]) -> Sweep:
-    """Opens the store and keeps the grid in a run of its own, where `sweeps.status` finds it.
+def check_grid(configs: Sequence[Config]) -> None:
+    """Checks the composed cells of a grid as a whole, whether they are to be run or only listed.
 
-    Raises EdgewiseError for a grid whose cells can't be told apart by dataset, size and seed, and for a store that
-    can't be opened.
+    Raises EdgewiseError for `mesh.seed` in a grid, and for cells that can't be told apart by dataset, size and seed.
     """
-    configs = [cell.config for cell in grid]
-    first = configs[0]
     if (n := max(config.mesh.seed for config in configs)) > 1:
         raise EdgewiseError(
             f"mesh.seed={n} in a grid: expected 1, because the grid's own seeds say which there are; "
             f"sweeps.seeds_per_job={n} puts {n} of them into one job"
         )
-    cells = [cell.cell() for cell in grid]
-    keys = [cell.key for cell in cells]
+    named = [config for config in configs if not is_open(config.size)]  # a checkpoint names the others at the start
+    _check_told_apart([(config.dataset.name, config.size.name, config.seed) for config in named])
+
+
+def _check_told_apart(keys: Sequence[CellKey]) -> None:
+    """Raises EdgewiseError where two cells have the same dataset, size and seed."""
     if repeated := sorted(key for key, count in Counter(keys).items() if count > 1):
         raise EdgewiseError(
             f"the grid holds {'-'.join(map(str, repeated[0]))} more than once: a cell is (dataset, size, seed), "
             "so other keys can't be swept in one multirun; give each value of theirs its own tracking.root"
         )
+
+
+def start_sweep(grid: Sequence[GridCell]) -> Sweep:
+    """Opens the store and keeps the grid, which `check_grid` has passed, in a run of its own.
+
+    `sweeps.status` finds it there. Raises EdgewiseError for a store that can't be opened, and for cells that are one
+    cell once their checkpoint has said what its size is called (`size=auto`).
+    """
+    configs = [cell.config for cell in grid]
+    first = configs[0]
+    cells = [cell.cell() for cell in grid]
+    keys = [cell.key for cell in cells]
+    _check_told_apart(keys)
     group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(keys)})}"
     os.environ[GROUP_VARIABLE] = group
     for config in configs:  # they were composed before the group was known; the metrics at the end belong to it too
@@ -216,8 +232,8 @@ def finish_sweep() -> int:
 
 def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
     """Makes the tables of each dataset that has a finished cell; returns for how many that failed."""
-    from metrics.output.headline import print_headline
-    from metrics.stage import compute_metrics
+    from metrics.output.headline import one_run_lines, print_headline
+    from metrics.stage import SCORES_FILE, compute_metrics, scores_artifacts
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     with_scores = {state.cell.dataset for state in states if state.state == "done"}
@@ -227,6 +243,11 @@ def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
             print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
             continue
         try:
+            scores = scores_artifacts(sweep.tracker, dataset, config.metrics.split)
+            if len(scores) == 1:  # nothing failed, but one run makes no tables
+                for line in one_run_lines(scores[0].file(SCORES_FILE), config.metrics):
+                    console.print(line)
+                continue
             print_headline(compute_metrics(config, sweep.tracker, console.print), console)
         except EdgewiseError as error:
             failed += 1

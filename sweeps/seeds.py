@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from conf.errors import EdgewiseError
+from conf.names import checked_seed
 
 
 def split_seed(overrides: Iterable[str]) -> tuple[tuple[str, ...], int | None]:
     """Splits a cell's overrides into all but `seed=N`, and N; None where the seed is the config's own.
 
-    Raises EdgewiseError where N is not a whole number from 0 on.
+    Raises EdgewiseError as `checked_seed` does.
     """
     rest: list[str] = []
     seed = None
@@ -16,10 +16,7 @@ def split_seed(overrides: Iterable[str]) -> tuple[tuple[str, ...], int | None]:
         if not override.startswith("seed="):
             rest.append(override)
             continue
-        value = override.removeprefix("seed=")
-        if not value.isdecimal():
-            raise EdgewiseError(f"seed={value}: expected whole numbers from 0, such as seed='range(10)'")
-        seed = int(value)
+        seed = checked_seed("seed", override.removeprefix("seed="))
     return tuple(rest), seed
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from conf.errors import EdgewiseError, last_line
@@ -89,7 +90,7 @@ def print_grid(states: Sequence[CellState]) -> None:
         console.width = 200
     console.print(_counts_table(states))
     for state in states:
-        name = f"{state.cell.dataset} {state.cell.size} seed {state.cell.seed}"
+        name = escape(f"{state.cell.dataset} {state.cell.size} seed {state.cell.seed}")  # no markup
         if state.state == "running":
             console.print(f"{MARKS['running']} {name}: step {state.step}, {state.run}", highlight=False)
         elif state.error:
@@ -106,7 +107,7 @@ def _counts_table(states: Sequence[CellState]) -> Table:
     for state in states:
         rows.setdefault((state.cell.dataset, state.cell.size), []).append(state)
     for (dataset, size), members in rows.items():
-        table.add_row(dataset, size, *(str(n) if n else "" for n in counts_of(members).values()))
+        table.add_row(escape(dataset), escape(size), *(str(n) if n else "" for n in counts_of(members).values()))
     table.add_section()
     table.add_row("all", "", *map(str, counts_of(states).values()))
     return table

@@ -2,6 +2,11 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's business: no test fails for it.
+settings.register_profile("edgewise", deadline=None)
+settings.load_profile("edgewise")
 
 
 @pytest.fixture

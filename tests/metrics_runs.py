@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from conf.names import joined_name
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse
 from metrics.beyond import Collector
@@ -22,8 +23,9 @@ def log_scores(store: Store, grid: list[Scores], directory: Path) -> dict[str, s
     digests = {}
     for one, path in zip(grid, write_grid(grid, directory)):
         m = one.metadata
-        name = f"scores-{m.dataset}-{m.size}-s{m.seed}-{m.split}"
-        draft = ArtifactDraft(name, "scores", {"dataset": m.dataset, "split": m.split})
+        name = joined_name("scores", m.dataset, m.size, f"s{m.seed}", m.split)
+        metadata = {"dataset": m.dataset, "size": m.size, "seed": m.seed, "split": m.split}
+        draft = ArtifactDraft(name, "scores", metadata)
         draft.add_file(path, "scores.parquet")
         with store.start_run(f"infer-{name}", job_type="infer", config={}, restart=True) as run:
             digests[name] = run.log_artifact(draft).digest

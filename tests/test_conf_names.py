@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from conf.errors import EdgewiseError
-from conf.names import LARGEST_SEED, MOST_CHARACTERS, checked_name, checked_seed, joined_name
+from conf.names import LARGEST_SEED, MOST_CHARACTERS, check_cell_names, checked_name, checked_seed, joined_name
 
 
 @pytest.mark.parametrize("name", ["imdb", "a", "Llama-3.2-1B", "yahoo_answers", "_x_", "0", "a" * MOST_CHARACTERS])
@@ -56,7 +56,24 @@ def test_a_seed_is_kept(seed):
     assert checked_seed("seed", seed) == seed
 
 
-@pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1, 2**32, 2**63, 9007199254740993, True, "010", 1.0, None])
+@pytest.mark.parametrize(
+    "seed", [-1, LARGEST_SEED + 1, 2**32, 2**63, 9007199254740993, True, "010", "", "-0", "9" * 5000, 1.0, None]
+)
 def test_a_seed_that_cannot_be_told_apart_is_refused(seed):
     with pytest.raises(EdgewiseError, match=r"seed=.*expected a whole number from 0 to 2,147,483,647"):
         checked_seed("seed", seed)
+
+
+def test_a_seed_may_come_as_its_digits():
+    assert checked_seed("seed", "2147483647") == LARGEST_SEED and checked_seed("seed", "0") == 0
+
+
+def test_joined_names_can_be_joined_again():
+    cell = joined_name("a-b", "c", "s0")
+    assert f"scores-{cell}-test" == joined_name("scores", "a-b", "c", "s0", "test") == "scores-a--b-c-s0-test"
+
+
+def test_names_that_are_too_long_together_are_refused():
+    check_cell_names("d" * 50, "s" * 40, "t" * 10)
+    with pytest.raises(EdgewiseError, match=r"would have 148 characters in its name, expected at most 128"):
+        check_cell_names("d" * 60, "s" * 60, "test-x")

@@ -61,6 +61,18 @@ def test_values_come_as_documented(compose):
         ("metrics.confidence=95", "confidence=95"),
         ("infer.batch_tokens=0", r"infer\.batch_tokens=0"),
         ("seed=-1", "seed=-1"),
+        ("seed=010", "seed='010'.*without leading zeros"),
+        ("seed=1.0", "seed=1.0: expected a whole number"),
+        ("seed=true", "seed=True: expected a whole number"),
+        ("seed=2147483648", "seed=2147483648: expected a whole number from 0 to 2,147,483,647"),
+        ("seed=9223372036854775808", "seed=9223372036854775808: expected"),
+        ("metrics.seed=-1", r"metrics\.seed=-1: expected a whole number"),
+        ("dataset.split_seed=4294967296", r"dataset\.split_seed=4294967296: expected"),
+        ("size.name=t5+lora", r"size\.name='t5\+lora'.*Write size\.name=t5_lora"),
+        ("size.name=meta-llama/Llama-3.2-1B", r"Write size\.name=meta-llama_Llama-3.2-1B"),
+        ("dataset.name=../../evil", r"dataset\.name='\.\./\.\./evil'.*Write dataset\.name=_.._evil"),
+        ("infer.split=a/b", r"infer\.split='a/b'"),
+        ("infer.split=" + "x" * 65, r"infer\.split='x+': expected 1 to 64 letters"),
         ("tracking.backend=mlflow", "local, wandb"),
         ("tokenizer=t5", "tokenizer.path"),
         ("dataset=text_classification", "dataset.name"),
@@ -79,6 +91,9 @@ def test_a_value_out_of_range_is_named(override, message, compose):
         (["train.stepz=3"], "train.stepz"),
         (["train.steps=many"], "train.steps"),
         (["nonsense=1"], "nonsense"),
+        (["size.name=t5+lora"], "Write size.name=t5_lora"),  # it once failed after training
+        (["size.name=../../evil"], "Write size.name=_.._evil"),
+        (["seed=9223372036854775808"], "seed=9223372036854775808: expected a whole number from 0"),
         (["infer.batch_size=64"], "infer.batch_size"),  # until batches were counted in positions
     ],
 )
@@ -89,6 +104,17 @@ def test_a_mistyped_key_or_value_ends_the_command_with_the_key_s_name(arguments,
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_last_of_several_seeds_is_a_seed_too(compose):
+    assert compose("seed=2147483644", "mesh.seed=4").seed == 2147483644
+    with pytest.raises(EdgewiseError, match="2147483648: expected a whole number"):
+        compose("seed=2147483645", "mesh.seed=4")
+
+
+def test_a_seed_from_the_environment_is_its_digits(compose, monkeypatch):
+    monkeypatch.setenv("TASK_ID", "7")
+    assert compose("seed=${oc.env:TASK_ID}").seed == 7
 
 
 def test_the_paper_s_grid_is_the_paper_s():

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from conf.version import product_version
-from tests.conftest import REPO
+from tests.support import REPO
 
 
 def test_the_version_is_the_projects():

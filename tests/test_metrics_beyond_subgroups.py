@@ -7,7 +7,7 @@ import pytest
 
 from conf.schema import Metrics
 from metrics.analysis.slices import quartiles, slice_groups
-from metrics.beyond.subgroups import partitions_of, simultaneous, uncertainty_buckets
+from metrics.analysis.subgroups import partitions_of, simultaneous, uncertainty_buckets
 from metrics.scores import Strings
 from metrics.statistics.switcher import deferral_order
 from tests.metrics_runs import tables_of
@@ -96,8 +96,8 @@ def test_sequences_are_parted_by_the_length_of_their_target():
             low, high = ends[0], ends[-1]
             assert row["examples"] == ((words >= low) & (words <= high)).sum()
         assert not any(row["column"] == "target" for row in rows)
-    margins = [deferral_order(np.arange(120.0))]
-    assert [one.column for one in partitions_of(analysis.grid, margins, [])] == [
+    uncertainty = uncertainty_buckets([deferral_order(np.arange(120.0))])
+    assert [one.column for one in partitions_of(analysis.grid, uncertainty, [])] == [
         "kind",
         "target length, words",
         "uncertainty of the smallest",

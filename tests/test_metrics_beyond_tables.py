@@ -14,6 +14,7 @@ from conf.schema import Metrics
 from metrics.beyond import BEYOND_TABLES
 from metrics.beyond.table import BeyondTable, interval_entries
 from metrics.bootstrap.resampling import Estimate
+from metrics.tables.escape import text_of_spreadsheet
 from metrics.tables.files import write_tables
 from metrics.tables.table import MOST_SHOWN, Column, Table
 from tests.metrics_runs import tables_of, write_without_pictures
@@ -57,7 +58,7 @@ def test_every_table_in_every_form(out):
         kept = summary[table.name]
         assert kept["reading"] == table.reading and kept["signature"].startswith("edgewise:1|")
         assert [[str("" if v is None else v) for v in row.values()] for row in kept["rows"]] == [
-            list(row.values()) for row in rows
+            list(map(text_of_spreadsheet, row.values())) for row in rows
         ]
         expected = {"a", "b|c&d", "answers"} - LACKING.get(table.name, set())
         assert {row["dataset"] for row in rows} == expected

@@ -188,6 +188,7 @@ def refused(tmp_path, capsys, rows, flags=FLAGS, run=RUN, name="run.jsonl"):
         ({"p": "high"}, "line 2: p holds 'high', expected a number"),
         ({"p": True}, "line 2: p holds True"),
         ({"p": float("nan")}, "line 2: p is NaN"),
+        ({"p": 10**400}, "line 2: p holds 1000"),
         ({"p": 1.5}, "line 2: 1.5 is no probability"),
         ({"p": 3.0, "q": -1.0}, "line 1: 0.9 is no log-probability (2 such rows)"),
         ({"p": 0, "q": 0}, "line 2: gives every class probability 0"),
@@ -274,6 +275,56 @@ def test_hyphens_do_not_collide(tmp_path):
         ("a", "b-c", 9007199254740993),
         ("a-b", "c", 9007199254740993),
     }
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("class: {no: p_no, yes: p_yes}", "class has a key that is the truth value false"),
+        ("class: {a: no, b: p_yes}", "class.a is the truth value false (YAML reads no, off and false as one)"),
+        ("class: {1: p_no, 1: p_yes}", "the key 1 is there twice"),
+        ("class: {010: p_no, 1: p_yes}", "YAML reads 010 as the number 8"),
+        ("class: 7", "class=7: expected a mapping"),
+        ("values: p\nclasses: [yes, maybe]", "classes is the truth value true"),
+        ("values: p\nclasses: 7", "classes=7: expected a list"),
+        ("target: null", "target is null"),
+        (
+            "id: 1.50",
+            "id is the number 1.5 (1.50 and 1.5 are one number), expected text. Write it in quotes: in YAML id",
+        ),
+        ("prediction: on", "prediction is the truth value true"),
+        ("slice: [off]", "slice is the truth value false"),
+        ("slice: 3", "slice=3: expected a list"),
+        ("size: 1.50", 'Write it in quotes: in YAML size: "1.5"'),
+        ("dataset: no", "dataset is the truth value false"),
+        ("model: 2024-01-01", "model is datetime.date(2024, 1, 1), a date"),
+        ("out: null", "out is null"),
+        ("seed: 010", "YAML reads 010 as the number 8"),
+        ("seed: 1.0", "seed=1.0: expected a whole number"),
+        ("seed: 9007199254740993", "seed=9007199254740993: expected a whole number"),
+    ],
+)
+def test_settings_in_yaml_that_are_no_text(tmp_path, capsys, monkeypatch, setting, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.csv").write_text("label,p_no,p_yes\nno,0.7,0.3\nyes,0.2,0.8\n")
+    shared = {"dataset": "d", "size": "s", "seed": "0", "parameters": "60M", "out": "out", "target": "label"}
+    shared |= {"class": '{"no": p_no, "yes": p_yes}', "file": "run.csv"}
+    given = [line.partition(":")[0] for line in setting.splitlines()]
+    replaced = {*given, "class"} if "values" in given else set(given)
+    kept = [f"{key}: {value}" for key, value in shared.items() if key not in replaced]
+    (tmp_path / "c.yaml").write_text("\n".join([*kept, setting]))
+    assert main(["--config", "c.yaml"]) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_classes_in_quotes_are_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.csv").write_text("label,1,p_yes\nno,0.7,0.3\nyes,0.2,0.8\n")
+    settings = ["dataset: 7", "size: s", "seed: 0", "parameters: 60M", "out: out", "target: label", "file: run.csv"]
+    (tmp_path / "c.yaml").write_text("\n".join([*settings, 'class: {"no": 1, "yes": p_yes}']))
+    assert main(["--config", "c.yaml"]) == 0
+    read = read_scores(tmp_path / "out/scores-7-s-s0-test.parquet")
+    assert read.metadata.classes == ["no", "yes"] and read.correct.all()
 
 
 # ---- lm-evaluation-harness
@@ -393,6 +444,10 @@ def test_harness_samples_that_cannot_be_converted(tmp_path, capsys):
     assert "is no log-likelihood" in converted(tmp_path, capsys, [unknown], status=1)
     twice = [sample(0, "1", [-4.0, -1.0])] * 2
     assert "id '0' is that of" in converted(tmp_path, capsys, twice, status=1)
+    unnamed = {**sample(0, "1", [-4.0, -1.0]), "doc_id": None}
+    assert "doc_id is None, expected a whole number or a text" in converted(tmp_path, capsys, [unnamed], status=1)
+    huge = {**sample(0, "1", [-4.0, -1.0]), "filtered_resps": [[-(10**400), False], [-1.0, True]]}
+    assert "is no number" in converted(tmp_path, capsys, [huge], status=1)
     assert "doc lacks topic" in converted(tmp_path, capsys, twice[:1], "--slice", "topic", status=1)
 
 

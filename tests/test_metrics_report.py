@@ -26,6 +26,7 @@ from metrics.report.examples import example_blocks
 from metrics.report.measure import ACCURACY, BLEU
 from metrics.report.packing import Pack, json_block
 from metrics.report.provenance import TRAILS, code_version
+from metrics.report.results import slice_tables
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
@@ -33,6 +34,7 @@ from metrics.statistics.uncertainty import uncertainties
 from metrics.tables.cells import Cell
 from metrics.tables.html import sheet_html, table
 from metrics.tables.table import Column, Head, Table
+from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 REPO = Path(__file__).parents[1]
@@ -287,6 +289,94 @@ def test_words_claim_nothing_without_intervals():
     said = answer(bare) + " ".join(sentence for _, sentences in passages(bare, 0.95) for sentence in sentences)
     assert "no difference is shown" in said and "No intervals were computed." in said
     assert "nan" not in said and "[" not in said
+
+
+def overview_words(result):
+    return " ".join(sentence for _, sentences in passages(result, 0.95) for sentence in sentences)
+
+
+def test_a_small_group_claims_nothing():
+    scores = synthetic_grid(sizes={"nano": (10, 1.0), "micro": (20, 2.0)}, seeds=3, examples=300, slices=False)
+    for one in scores:
+        one.slices["slice_language"] = np.array(["LU"] * 3 + ["DE"] * 297, dtype=object)
+        wrong = np.where(one.target[:3] == "class 0", "class 1", "class 0")
+        right = one.metadata.size == "micro"
+        one.prediction[:3], one.correct[:3] = (one.target[:3] if right else wrong), right
+        one.class_log_likelihoods[:3] = np.where(one.prediction[:3, None] == ["class 0", "class 1"], -0.1, -2.4)
+    result, tables = tables_of(scores, Metrics(resamples=100))
+    tiny = next(row for row in result.slices if row.value == "LU")
+    assert tiny.examples == 3 and tiny.gains["nano", "micro"].low == 1.0  # by itself it would be a claim
+    said = overview_words(result)
+    assert "gains on DE by" in said and "LU by" not in said
+    assert "on LU (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3) nothing is claimed from fewer than 10 examples" in said
+    assert "LU" not in {row["value"] for row in tables["subgroups"].rows}
+    page = slice_tables([result], 0.95)
+    assert "fewer than 10 examples" in page and page.count("micro gains") == 1
+
+
+def test_the_overview_claims_of_subgroups_what_their_table_does():
+    scores = synthetic_grid(sizes={"nano": (10, 1.5), "micro": (20, 2.0)}, seeds=3, examples=900, slices=False)
+    groups = np.random.default_rng(0).integers(0, 30, 900)
+    for one in scores:
+        one.slices["slice_site"] = np.array([f"site{group:02d}" for group in groups], dtype=object)
+    result, tables = tables_of(scores, Metrics(resamples=200))
+    verdicts = {row["value"]: row["verdict"] for row in tables["subgroups"].rows if row["column"] == "site"}
+    alone = {row.value for row in result.slices if row.gains["nano", "micro"].above_zero}
+    assert len(verdicts) == 30 and alone  # what one interval at a time would claim of thirty groups alike
+    said = overview_words(result)
+    claimed = set(re.findall(r"(site\d\d) by", said))
+    assert claimed == {value for value, verdict in verdicts.items() if verdict in ("helps", "hurts")} < alone
+    assert slice_tables([result], 0.95).count("micro gains") == len(claimed)
+
+
+def without_skill(classes=2, **options):
+    """Scores of two sizes that have learned nothing: the targets are drawn anew, four fifths of them class 0."""
+    scores = synthetic_grid(sizes={"nano": (10, 1.5), "micro": (20, 2.0)}, examples=200, seeds=3, **options)
+    target = np.array(["class 0"] * 160 + ["class 1"] * 40, dtype=object)
+    for one in scores:
+        one.target[:], one.prediction[:] = target, "class 0"
+        one.prediction[-1:] = "class 1" if one.metadata.seed else "class 0"
+        one.class_log_likelihoods[:] = np.where(one.prediction[:, None] == ["class 0", "class 1"], -0.1, -2.4)
+        one.correct[:] = one.prediction == target
+    return scores
+
+
+def test_models_within_noise_of_the_majority_class_are_too_weak_to_conclude():
+    (grid,) = collect_grids(without_skill())
+    result = analyse(grid, CONFIG)
+    majority = result.majority
+    assert (majority.name, majority.share) == ("class 0", 0.8)
+    assert majority.over["nano"].value == pytest.approx(2 / 3 / 200)  # two of three runs are right on one example more
+    said = answer(result)
+    assert said.startswith('Models too weak to conclude. nano is within noise of always answering "class 0", the major')
+    assert "micro is within noise" in said and "is better than" not in said
+
+
+def test_one_weak_size_is_called_that_and_the_rest_is_answered(analysis):
+    assert not any(analysis.majority.too_weak(size.name) for size in analysis.grid.sizes)
+    assert "majority" not in answer(analysis)
+    weak_small = analysed(sizes={"nano": (10, -0.9), "micro": (20, 3.0)}, examples=200)
+    said = answer(weak_small)
+    assert "micro is better than nano by" in said and "nano is" in said and "too weak to conclude" not in said
+    alone = analysed(sizes={"nano": (10, -0.9)}, examples=200)
+    assert "One size only" in answer(alone) and "the majority class with" in answer(alone)
+
+
+def test_without_intervals_no_size_is_called_weak():
+    (grid,) = collect_grids(without_skill())
+    assert "majority" not in answer(analyse(grid, Metrics(resamples=0)))
+
+
+def test_one_seed_is_said_to_say_nothing_of_others(analysis):
+    assert "say nothing of other seeds" not in overview_words(analysis)
+    assert "With one seed of small and of base and of large they say nothing of other seeds" in overview_words(
+        analysed(seeds=1)
+    )
+
+
+def test_an_interval_that_is_shown_as_zero_is_no_finding():
+    assert not Estimate(1e-17, 1e-18, 1e-16).above_zero and not Estimate(-1e-17, -1e-16, -1e-18).below_zero
+    assert Estimate(0.01, 0.0001, 0.02).above_zero and Estimate(-0.01, -0.02, -0.0001).below_zero
 
 
 def test_words_for_a_larger_model_that_is_worse():

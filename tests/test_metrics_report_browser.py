@@ -430,11 +430,17 @@ def test_hover_reads_off_and_a_drag_zooms(curves, analysis):
     assert [curves.locator(f"#curve-controls [name={n}]").input_value() for n in ("from", "to")] == ["0", "100"]
 
 
+def rows_of(download):
+    """The rows of a CSV file that the page has saved."""
+    with download.value.path().open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_shown_curves_are_saved_as_csv(curves, analysis):
     curves.locator("#curves summary").click()
     with curves.expect_download() as download:
         curves.locator("#curve-csv").click()
-    rows = list(csv.DictReader(download.value.path().open(encoding="utf-8")))
+    rows = rows_of(download)
     assert download.value.suggested_filename == "switcher.csv" and len(rows) == 101
     assert float(rows[50]["value"]) == pytest.approx(analysis.widest.curve["margin"][50], abs=1e-7)
     assert rows[50]["flops_per_example"] == str(10 * 256 + 0.5 * 30 * 256).removesuffix(".0")
@@ -451,7 +457,7 @@ def test_names_that_a_spreadsheet_would_run_are_text(browser, tmp_path, monkeypa
     tab.locator("#curves summary").click()
     with tab.expect_download() as download:
         tab.locator("#curve-csv").click()
-    rows = list(csv.DictReader(download.value.path().open(encoding="utf-8")))
+    rows = rows_of(download)
     assert {(row["dataset"], row["small"], row["large"]) for row in rows} == {(spreadsheet_text(name), "'@small", "-2")}
     assert [row["percent_deferred"] for row in rows[:3]] == ["0", "1", "2"] and float(rows[0]["value"]) > 0
     assert tab.complaints == []

@@ -1,8 +1,10 @@
 """Files of rows: what the strict reader takes, and that training and `metrics.convert` refuse the same files."""
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -112,6 +114,7 @@ BAD = {
         ("has no label", "is empty"),
     ),
     "nesting without end": ("test.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+    "a number without end": ("test.jsonl", '{"text": ' + "1" * 5_000 + "}", "Exceeds the limit"),
     "no header": ("test.csv", "", "the file is empty"),
     "UTF-16": ("test.csv", (HEADER + ROW).encode("utf-16"), "binary"),
     "Parquet by another name": ("test.csv", b"PAR1\0\0", "a Parquet file by its content"),
@@ -195,3 +198,60 @@ def test_texts():
         text_or_none("here", "x", ["a", 1], lists=True)
     assert invalid_unicode("\ud800") and not invalid_unicode("é")
     assert first_duplicate(["a", "b", "a", "b"]) == "a" and first_duplicate(["a"]) is None
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to three places changed: a bit flipped, a piece left out, doubled or replaced by what formats care about."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        at, length = int(rng.integers(len(data))), int(rng.integers(1, 9))
+        kind = rng.integers(4)
+        if kind == 0:
+            data[at] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            del data[at : at + length]
+        elif kind == 2:
+            data[at:at] = data[at : at + length]
+        else:
+            pieces = (b'"', b"\n", b",", b"\t", b"\r", b"\\", b"{", b"]", b"null", b"NaN", b"\xff", b"\0", b"\xe9")
+            data[at:at] = pieces[int(rng.integers(len(pieces)))]
+    return bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet"])
+def test_mutated_files_are_read_alike_or_refused(tmp_path, kind):
+    """600 mutations a format: no traceback, and both readers refuse the same files and find as many rows."""
+    rows = [{**OBJECT, "text": text} for text in ("plain", 'with "quotes"', "two\nlines", "é, ü", "")]
+    file = tmp_path / f"test.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file, compression="none")
+    elif kind == "json":
+        file.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    elif kind == "jsonl":
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            lines = [list(row.values()) for row in rows if kind == "csv" or "\n" not in row["text"]]
+            if kind == "csv":
+                csv.writer(stream).writerows([list(OBJECT), *lines])
+            else:
+                stream.write("".join("\t".join(map(str, line)) + "\n" for line in [list(OBJECT), *lines]))
+    content, refused, rng = file.read_bytes(), 0, np.random.default_rng(0)
+    for _ in range(600):
+        file.write_bytes(mutated(content, rng))
+        columns, error = outcome(lambda: read_columns(file, WANTED)[1])
+        records, other_error = outcome(lambda: list(read_records(file, kind)))
+        refused += error is not None
+        assert {str(file) in one for one in (error, other_error) if one is not None} <= {True}
+        if columns and records is not None:
+            assert max(map(len, columns.values())) == len(records)
+    assert 0 < refused < 600
+
+
+def outcome(read):
+    """What a reader returns and None, or None and what it refuses the file with."""
+    try:
+        return read(), None
+    except EdgewiseError as error:
+        return None, str(error)

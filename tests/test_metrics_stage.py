@@ -7,9 +7,10 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics
-from metrics.stage import compute_metrics
+from metrics.stage import compute_metrics, scores_artifacts
 from tests.metrics_runs import log_scores
-from tests.synthetic_scores import synthetic_grid
+from tests.synthetic_scores import synthetic_grid, write_grid
+from tracking.interface import ArtifactDraft
 from tracking.store import Store
 
 
@@ -92,6 +93,40 @@ def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_p
     compute_metrics(config(tmp_path / "elsewhere"), store)
     assert len(store.runs(job_type="metrics")) == 3
     assert files(tmp_path / "elsewhere") == files(out)
+
+
+def test_names_with_hyphens_are_told_apart(store, tmp_path):
+    """(a, b-c) and (a-b, c) once had one artifact name, and the files of the one were read for the other."""
+    sizes = {"a": {"b-c": (10, 1.5), "d": (20, 2.0)}, "a-b": {"c": (10, 1.5), "d": (20, 2.0)}}
+    digests = {
+        dataset: log_scores(
+            store, synthetic_grid(of_dataset, seeds=2, examples=40, dataset=dataset, seed=k), tmp_path / "scores"
+        )
+        for k, (dataset, of_dataset) in enumerate(sizes.items())
+    }
+    assert not set(digests["a"]) & set(digests["a-b"])
+    for dataset, name in (("a", "metrics-a"), ("a-b", "metrics-a--b")):
+        made = compute_metrics(
+            Config(dataset=Dataset(name=dataset), metrics=Metrics(out=str(tmp_path / name), resamples=10)), store
+        )
+        assert store.artifact(name).metadata["inputs"] == digests[dataset]
+        summary = json.loads((made / "summary.json").read_text(encoding="utf-8"))
+        assert {one["name"]: one["digest"] for one in summary["inputs"]} == digests[dataset]
+
+
+def test_metadata_says_whose_scores_they_are_not_the_name(store, tmp_path):
+    """A name from before hyphens were doubled is read, unless the cell has been scored since."""
+    grid = synthetic_grid({"s": (10, 1.5), "t": (20, 2.0)}, seeds=1, examples=40, dataset="a-b")
+    for one, path in zip(grid, write_grid(grid, tmp_path / "scores")):
+        m = one.metadata
+        metadata = {"dataset": m.dataset, "size": m.size, "seed": m.seed, "split": m.split}
+        draft = ArtifactDraft(f"scores-a-b-{m.size}-s0-test", "scores", metadata, {"scores.parquet": path})
+        with store.start_run(f"infer-{m.size}", job_type="infer", config={}) as run:
+            run.log_artifact(draft)
+    assert [a.name for a in scores_artifacts(store, "a-b", "test")] == ["scores-a-b-s-s0-test", "scores-a-b-t-s0-test"]
+    assert scores_artifacts(store, "a", "test") == []
+    log_scores(store, grid[:1], tmp_path / "again")
+    assert [a.name for a in scores_artifacts(store, "a-b", "test")] == ["scores-a--b-s-s0-test", "scores-a-b-t-s0-test"]
 
 
 def test_no_scores(store, out):

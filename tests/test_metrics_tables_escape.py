@@ -9,13 +9,13 @@ from metrics.tables.escape import markdown_code, markdown_text, spreadsheet_text
 
 @pytest.mark.parametrize(
     "text",
-    ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "--1", "-", "=HYPERLINK(1)"],
+    ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "--1", "=HYPERLINK(1)"],
 )
 def test_formulas_become_text(text):
     assert spreadsheet_text(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("text", ["imdb", "", "-1", "+2.5", "-1e-3", "1=1", "a-b", "'quoted'", "'"])
+@pytest.mark.parametrize("text", ["imdb", "", "-1", "+2.5", "-1e-3", "1=1", "a-b", "-", "+", "'quoted'", "'"])
 def test_other_texts_stay(text):
     assert spreadsheet_text(text) == text == text_of_spreadsheet(text)
 
@@ -24,7 +24,9 @@ def test_other_texts_stay(text):
 def test_cells_read_back(text):
     cell = spreadsheet_text(text)
     assert text_of_spreadsheet(cell) == text
-    assert cell[:1] not in ("=", "@", "\t", "\r", "\n") and (cell[:1] not in ("+", "-") or float(cell) is not None)
+    assert cell[:1] not in ("=", "@", "\t", "\r", "\n") and (
+        cell[:1] not in ("+", "-") or cell in ("+", "-") or float(cell) is not None
+    )
 
 
 def test_markdown_has_no_html_no_breaks_and_no_cells_end():

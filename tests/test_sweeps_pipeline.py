@@ -52,6 +52,14 @@ def test_a_sweep_trains_scores_and_tabulates(swept):
     assert {(row["small"], row["large"], row["pairs"]) for row in rows} == {("nano", "micro", "4")}
 
 
+def test_a_sweep_of_one_cell_says_what_it_can_and_has_not_failed(tmp_path):
+    result = sweep(tmp_path, "size=nano", "seed=0")
+    assert result.returncode == 0, result.stderr
+    assert "demo: nano " in result.stdout and "one run only, so there are no tables" in result.stdout
+    assert "not done" not in result.stderr and "error" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_lineage_reaches_from_the_table_to_the_data(swept):
     folder, _ = swept
     command = [sys.executable, "-m", "tracking", "--root", str(folder / "runs"), "lineage", "metrics-demo", "--json"]

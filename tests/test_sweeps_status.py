@@ -9,7 +9,7 @@ import pytest
 from conf.errors import EdgewiseError
 from sweeps.cell import keep_failure
 from sweeps.runs import Cell, known_cells
-from sweeps.status import cell_states
+from sweeps.status import CellState, cell_states, print_grid
 from tracking.interface import ArtifactDraft
 
 CELL = Cell("demo", "nano", 0)
@@ -117,3 +117,11 @@ def test_a_failure_that_was_overcome_is_no_state(tracker, log_run, compose):
     keep_failure(config, tracker, EdgewiseError("of other settings"), since=time.time())
     assert state(tracker, Cell("demo", "nano", 0, train_run="train-any"))[0] == "done"
     assert state(tracker)[2] == "conf.errors.EdgewiseError: of other settings"
+
+
+def test_names_are_shown_as_they_are_whatever_markup_they_hold(capsys):
+    """Names are checked today; a store of before may hold any."""
+    states = [CellState(Cell("[red]data", "[/b]", 0), "failed", "train-x", error="[bold]no")]
+    print_grid(states)
+    shown = capsys.readouterr().out
+    assert "[red]data" in shown and "[/b]" in shown and "[bold]no" in shown

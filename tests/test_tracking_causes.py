@@ -110,6 +110,15 @@ def test_tls_that_is_none_and_a_certificate_that_is_not_trusted_are_told_apart(s
     assert "TLS: the certificate of 127.0.0.1 is not trusted (self-signed certificate)" in cause
 
 
+def test_without_a_key_that_is_said_without_asking(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY")
+    server.requests.clear()
+    assert "there is no API key" in ask_plainly(server.url, 1.0) and server.requests == []
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password " + "b" * 40)
+    assert "does not accept the API key" in ask_plainly(server.url, 1.0)
+
+
 def test_credentials_in_an_address_are_not_printed():
     cause = ask_plainly("http://me:hunter2secret@127.0.0.1:9", 1.0)
     assert "hunter2secret" not in cause and "http://[secret]@127.0.0.1:9" in cause

@@ -7,8 +7,8 @@ import sqlite3
 import pytest
 
 from tracking.__main__ import main
-from tracking.database import decode, encode
 from tracking.interface import ArtifactDraft, NotFound, TrackingError
+from tracking.json_text import decode, encode
 from tracking.lineage import as_json, lineage
 from tracking.store import Store
 from tracking.upkeep import verify

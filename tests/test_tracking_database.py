@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking import database
-from tracking.database import Database, decode, encode, on_network_file_system
+from tracking.database import Database, on_network_file_system
 from tracking.interface import TrackingError
+from tracking.json_text import decode, encode
 from tracking.store import Store
 
 VALUES = st.recursive(

@@ -45,6 +45,14 @@ def test_secrets_of_the_environment_and_under_telling_keys_are_replaced(monkeypa
     }
 
 
+def test_credentials_in_addresses_and_on_command_lines_are_replaced():
+    value = {"base_url": "https://me:hunter2@host/api", "command": "-m hydra.job.env_set.HF_TOKEN=hunter2 seed=0,1"}
+    assert redacted(value) == {
+        "base_url": "https://[secret]@host/api",
+        "command": "-m hydra.job.env_set.HF_TOKEN=[secret] seed=0,1",
+    }
+
+
 def test_the_keys_of_our_own_configs_stay():
     config = {
         "tokenizer": {"vocabulary_size": 1, "sha256": "ab"},

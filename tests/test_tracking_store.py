@@ -213,7 +213,7 @@ def test_a_run_that_another_living_process_runs_is_refused_until_that_process_di
     assert not is_alive(store.run("r")) and store.run("r").state == "running"
     start(store)
     assert store.run("r").pid == os.getpid()
-    child.wait()
+    child.communicate()
     assert child.returncode == -signal.SIGKILL
 
 

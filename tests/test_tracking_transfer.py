@@ -18,6 +18,7 @@ from tracking.query import Query, find_artifacts, find_runs
 from tracking.store import Store
 from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
+from tracking.wandb.tracker import WandbTracker
 
 PROJECT = "transfer"
 PNG = bytes.fromhex(
@@ -25,7 +26,7 @@ PNG = bytes.fromhex(
 )
 
 
-def make_store(folder: Path) -> Store:
+def make_store(folder: Path, prefix: str = "") -> Store:
     """Data, two sizes × two seeds, their scores, the metrics made of them; what runs say has paths and a key in it."""
     store, count = Store(folder / "runs"), itertools.count()
 
@@ -33,7 +34,7 @@ def make_store(folder: Path) -> Store:
         artifact = ArtifactDraft(name, type, metadata)
         for file in files or ("content",):
             path = folder / f"source-{next(count)}"
-            path.write_text(f"{name} {file}")
+            path.write_text(f"{prefix}{name} {file}")
             artifact.add_file(path, file)
         return artifact
 
@@ -181,6 +182,9 @@ def test_nothing_of_this_machine_is_sent(pushed, wandb_server):
             rb"\b" + re.escape(text.encode()) + rb"\b", received
         )  # a short host name may be in a random id
         assert found is None, f"{text}: {received[max(0, found.start() - 300) : found.end() + 60]!r}"
+    for artifact in wandb_server.state.artifacts.values():
+        for entry in json.loads(artifact.manifest or b'{"contents": {}}')["contents"].values():
+            assert not os.path.isabs(entry["local_path"]) and ".." not in entry["local_path"], entry
     key = os.environ["WANDB_API_KEY"].encode()
     bodies = b"\n".join(part.split(b"\n\n", 1)[-1] for part in wandb_server.received)
     assert key not in bodies
@@ -245,6 +249,107 @@ def test_a_pull_brings_the_store_back(pushed, tmp_path, capsys, wandb_server):
     capsys.readouterr()
     assert main(["pull", *place]) == 0
     assert capsys.readouterr().out.startswith("0 runs and 0 artifact versions")
+
+
+def spoiled(server, store, name, do):
+    """Runs `do` while W&B holds another content of an artifact's only file."""
+    md5 = store.blobs.path(next(iter(store.artifact(name).files.values())).md5).name
+    whole = server.state.blobs[md5]
+    server.state.blobs[md5] = whole[:-1] + b"?"
+    try:
+        return do()
+    finally:
+        server.state.blobs[md5] = whole
+
+
+def test_one_damaged_artifact_does_not_keep_back_the_rest_of_a_pull(pushed, tmp_path, capsys, wandb_server):
+    store, _ = pushed
+    place = ["--root", str(tmp_path / "runs"), "--entity", ENTITY, "--project", PROJECT]
+    assert spoiled(wandb_server, store, "model-demo-nano-s0", lambda: main(["pull", *place])) == 1
+    said = capsys.readouterr()
+    assert "not brought: model-demo-nano-s0:v0: " in said.out and "model-demo-nano-s0:v0: not brought" in said.err
+    pulled = Store(tmp_path / "runs")
+    names = {artifact.name for artifact in store.artifacts()}
+    assert {artifact.name for artifact in pulled.artifacts()} == names - {"model-demo-nano-s0"}
+    assert [record.id for record in pulled.runs()] == [record.id for record in store.runs()]
+    assert not list(pulled.blobs.scratch.iterdir())
+    assert main(["pull", *place]) == 0  # whole again: what is missing comes
+    assert {artifact.name for artifact in pulled.artifacts()} == names
+    assert edges(pulled, "metrics-demo") == edges(store, "metrics-demo")
+
+
+def test_a_push_again_repairs_what_is_damaged_at_wandb(tmp_path, capsys, wandb_server):
+    store = make_store(tmp_path, "repaired ")
+    place = ["--root", str(store.root), "--entity", ENTITY, "--project", "repair"]
+    wanted = ["scores-demo-nano-s1-test"]
+    assert main(["push", *wanted, *place]) == 0
+    md5 = store.blobs.path(store.artifact("model-demo-nano-s1").files["content"].md5).name
+    wandb_server.state.blobs[md5] = b"damaged"
+    assert main(["push", *wanted, *place]) == 0  # by the record, all is there
+    assert wandb_server.state.blobs[md5] == b"damaged"
+    assert main(["push", *wanted, *place, "--again"]) == 0
+    assert wandb_server.state.blobs[md5] == b"repaired model-demo-nano-s1 content"
+    [version] = wandb_server.project("repair").collections["model-demo-nano-s1"].versions
+    assert version.digest == store.artifact("model-demo-nano-s1").digest and version.aliases == ["latest"]
+    there = Server(WandbProject.chosen(ENTITY, "repair"))
+    assert {(kind, run) for kind, run, _ in edges(there, wanted[0])} == {
+        (kind, run) for kind, run, _ in edges(store, wanted[0]) if run != "metrics-demo-0"
+    }
+    assert main(["pull", "--root", str(tmp_path / "pulled"), *place[2:]]) == 0
+    assert Store(tmp_path / "pulled").artifact(wanted[0]).digest == store.artifact(wanted[0]).digest
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/secret", "file:///etc/passwd", "s3://bucket/key"])
+def test_an_artifact_that_refers_elsewhere_is_refused_before_any_use(pushed, tmp_path, capsys, wandb_server, address):
+    _, place = pushed
+    [version] = wandb_server.project(PROJECT).collections["metrics-demo"].versions
+    whole, manifest = version.manifest, json.loads(version.manifest)
+    manifest["contents"]["summary.json"] |= {"ref": address}
+    version.manifest = json.dumps(manifest).encode()
+    try:
+        for command in (
+            ["get", "metrics-demo", str(tmp_path / "out"), "--backend", "wandb"],
+            ["ls", "--backend", "wandb"],
+        ):
+            assert main([*command, *place]) == (1 if command[0] == "get" else 0)
+        said = capsys.readouterr().err
+        assert f"its entry 'summary.json' refers to {address}, and references are not followed" in said
+        assert not (tmp_path / "out").exists()
+        other = ["--root", str(tmp_path / "runs"), *place[2:]]
+        assert main(["pull", *other]) == 1 and "not brought: metrics-demo:v0: " in capsys.readouterr().out
+        assert len(Store(tmp_path / "runs").versions()) == 9
+    finally:
+        version.manifest = whole
+
+
+def test_two_machines_with_one_sweep_have_a_run_each_in_one_group(tmp_path, capsys, wandb_server):
+    stores = []
+    for machine in ("one", "two"):
+        store = Store(tmp_path / machine)
+        config = {"cells": [machine]}
+        with store.start_run("sweep-night", job_type="sweep", name="night", group="night", config=config) as run:
+            run.set_summary({"done": 1})
+        place = ["--root", str(store.root), "--entity", ENTITY, "--project", "machines"]
+        assert main(["push", *place]) == 0
+        stores.append((store, place))
+    runs = wandb_server.project("machines").runs
+    assert len(runs) == 2 and all(re.fullmatch("sweep-night-[0-9a-f]{8}", name) for name in runs)
+    assert {run.group for run in runs.values()} == {"night"}
+    assert sorted(run.config["cells"]["value"] for run in runs.values()) == [["one"], ["two"]]
+    for store, place in stores:  # what is this machine's own does not come back, the other's does
+        assert main(["pull", *place]) == 0
+        assert len(store.runs()) == 2 and store.run("sweep-night").config == {"cells": [store.root.name]}
+        wandb_server.requests.clear()
+        assert main(["push", *place]) == 0 and "UpsertBucket" not in wandb_server.requests
+    store, place = stores[0]
+    with store.start_run("sweep-night", job_type="sweep", group="night", config={"cells": []}, restart=True):
+        pass
+    tracker = WandbTracker(store.root, WandbProject.chosen(ENTITY, "machines"))
+    tracker.ledger.restart_run("sweep-night")
+    assert len(tracker.runs(job_type="sweep")) == 2
+    tracker.close()
+    assert main(["push", *place]) == 0 and len(runs) == 3
+    assert sum("edgewise:superseded" in run.tags for run in runs.values()) == 1
 
 
 def test_commands_that_mend_the_store_are_not_for_wandb(pushed, capsys):

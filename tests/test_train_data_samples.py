@@ -27,8 +27,16 @@ pytestmark = [
 ]
 
 TINY = [
-    *("size=nano", "size.layers=1", "size.d_model=32", "size.d_ff=64", "size.heads=2", "size.d_kv=16"),
-    *("train.steps=3", "train.batch_size=8", "dataset.max_input_length=128", "infer.batch_tokens=4096"),
+    "size=nano",
+    "size.layers=1",
+    "size.d_model=32",
+    "size.d_ff=64",
+    "size.heads=2",
+    "size.d_kv=16",
+    "train.steps=3",
+    "train.batch_size=8",
+    "dataset.max_input_length=128",
+    "infer.batch_tokens=4096",
 ]
 VOCABULARY = ["tokenizer=t5", f"tokenizer.path={SHARED}/t5/spiece.model", "size.vocabulary_size=32128"]
 
@@ -52,8 +60,13 @@ def imdb(folder: Path) -> list[str]:
     renamed = "dataset.columns={review: text, sentiment: label}"
     classes = "dataset.classes={negative: negative, positive: positive}"
     return [
-        *("dataset=text_classification", "dataset.name=imdb", f"dataset.path={folder}", renamed, classes),
-        *("dataset.test_share=0.2", "dataset.template='sentiment: {text}'"),
+        "dataset=text_classification",
+        "dataset.name=imdb",
+        f"dataset.path={folder}",
+        renamed,
+        classes,
+        "dataset.test_share=0.2",
+        "dataset.template='sentiment: {text}'",
     ]
 
 
@@ -82,8 +95,12 @@ def yahoo(folder: Path) -> list[str]:
         topics = sorted({row["topic"] for row in csv.DictReader(stream)})
     classes = ", ".join(f"{topic}: {topic}" for topic in topics)
     return [
-        *("dataset=text_classification", "dataset.name=yahoo_answers", f"dataset.path={folder}"),
-        *("dataset.template='{best_answer}'", "dataset.label_column=topic", f"dataset.classes={{{classes}}}"),
+        "dataset=text_classification",
+        "dataset.name=yahoo_answers",
+        f"dataset.path={folder}",
+        "dataset.template='{best_answer}'",
+        "dataset.label_column=topic",
+        f"dataset.classes={{{classes}}}",
     ]
 
 

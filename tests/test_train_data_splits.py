@@ -240,7 +240,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"path": None}, r"dataset\.path=DIR.*columns text, label"),
-        ({"name": "a/b"}, r"dataset\.name=a/b: expected letters"),
+        ({"name": "a/b"}, r"dataset\.name='a/b': expected 1 to 64 letters"),
         ({"classes": {0: "only"}}, r"expected two classes"),
         ({"classes": {0: "same", 1: " same "}}, r"labels 0 and 1 have the same target string 'same'"),
         ({"classes": {0: "a", 1: " "}}, r"label 1 has an empty target string"),

@@ -260,7 +260,7 @@ def test_weights_that_are_not_finite_are_named_with_their_file(saved, value, dty
     tensors[name] = tensors[name].astype(dtype)
     tensors[name][0, :2] = value
     save_file(tensors, folder / places[name])
-    with pytest.raises(EdgewiseError, match=f"{places[name]}: {name} has 2 numbers that are NaN or infinite"):
+    with pytest.raises(EdgewiseError, match=f"{places[name]}: in {name}, 2 of .* numbers read are NaN or infinite"):
         load_folder(folder)
 
 

@@ -202,7 +202,8 @@ def test_a_second_ctrl_c_ends_the_process():
     for line in ("works\n", "heard it\n"):
         assert [process.stdout.readline() for _ in range(2)] == [line] * 2
         process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 128 + signal.SIGINT
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
 
 
 def test_the_groups_are_disjoint_and_hold_all_devices(monkeypatch):

@@ -39,10 +39,11 @@ def config_in(compose: Callable[..., Config], folder: Path, *overrides: str) -> 
 
 
 def train_here(config: Config) -> Artifact:
-    """Trains a cell in this process and returns its model."""
+    """Trains a cell in this process, as the command does where there is no model yet, and returns its model."""
     from train.loop import train
+    from train.pretrained.find import resolved
 
-    return train(config, Store(config.tracking.root))
+    return train(resolved(config), Store(config.tracking.root))
 
 
 def saved_steps(root: Path) -> list[int]:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from tracking.digest import copy_hashed, md5_hex
 from tracking.interface import ArtifactFile, TrackingError
+from tracking.staging import collect_directory, is_staging_directory
 
 
 class Blobs:
@@ -98,12 +99,15 @@ class Blobs:
             return
 
     def collect_strays(self, grace: float) -> list[int]:
-        """Removes the temporary files that no living writer holds, and returns their sizes in bytes.
+        """Removes the temporary files that no living process holds, and returns their sizes in bytes.
 
         Where files cannot be locked, a temporary file is a stray when nothing was written to it for `grace` seconds.
         """
         sizes = []
-        for path in _files_below(self.scratch):
+        for path in self.scratch.iterdir() if self.scratch.is_dir() else ():
+            if is_staging_directory(path):
+                sizes += collect_directory(path, grace) or []
+                continue
             try:
                 with open(path, "rb") as file:
                     try:
@@ -116,7 +120,7 @@ class Blobs:
                     size = path.stat().st_size
                     path.unlink()  # still under the lock, so that no writer takes it up in between
                     sizes.append(size)
-            except FileNotFoundError:  # renamed to its place meanwhile
+            except (FileNotFoundError, IsADirectoryError):  # renamed to its place meanwhile; none of ours
                 continue
         return sizes
 

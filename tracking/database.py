@@ -5,8 +5,6 @@ turn for up to a minute, so that none is lost and none is half done. The journal
 file system, where a write-ahead log cannot be shared between hosts, it is SQLite's rollback journal.
 """
 
-import json
-import math
 import os
 import re
 import sqlite3
@@ -14,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +77,7 @@ CREATE TABLE IF NOT EXISTS delivered_edges (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, entity TEXT NOT NULL) WITHOUT ROWID
 """
-_LAST_ADDITION = "accounts"
+_ADDED = re.findall(r"EXISTS (\w+)", _ADDITIONS)
 
 
 class Database:
@@ -115,6 +113,8 @@ class Database:
         else:  # an archived, read-only store: without a log to read there is nothing to lock
             log = self.path.with_name(self.path.name + "-wal")
             options = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+        if self._create and not self.path.exists():  # for its owner alone: configs may hold what was typed by mistake
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?{options}",
             uri=True,
@@ -152,7 +152,7 @@ class Database:
 
     def upgrade(self) -> None:
         """Brings a store of an older schema to this one: tables that came later, and a checksum in each row."""
-        if self.pragma("user_version") == SCHEMA_VERSION and self.has(_LAST_ADDITION):
+        if self.pragma("user_version") == SCHEMA_VERSION and all(map(self.has, _ADDED)):
             return
         with self._transaction() as connection:
             for statement in _ADDITIONS.split(";"):
@@ -166,6 +166,8 @@ class Database:
                 for run, edges in self._edge_sums(connection).items():
                     connection.execute("UPDATE runs SET edges = ? WHERE id = ?", (edges, run))
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            with suppress(OSError):  # another's file
+                self.path.chmod(0o600)
 
     def _columns(self, table: str) -> set[str]:
         return {row["name"] for row in self._connection.execute(f"PRAGMA table_info({table})")}
@@ -342,69 +344,6 @@ class Database:
         with self._lock:
             if self._pid == os.getpid():
                 self._connection.close()
-
-
-# ---- values as the text of a column
-
-
-def encode(value: Any, what: str) -> str:
-    """Returns the JSON text of a value; NaN and infinities are tagged, numpy scalars and paths become plain values.
-
-    Mapping keys become strings, as in JSON. Raises TrackingError naming `what` for a value that JSON cannot hold.
-    """
-    try:
-        try:
-            text = json.dumps(value, allow_nan=False, default=_plain_value)
-            return json.dumps(_tagged(value), default=_plain_value) if '$float"' in text else text
-        except ValueError:
-            return json.dumps(_tagged(value), allow_nan=False, default=_plain_value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TrackingError(
-            f"{what} cannot be written as JSON ({error}): expected numbers, strings, lists and mappings"
-        ) from error
-
-
-def decode(text: str) -> Any:
-    """Returns the value that `encode` wrote. Raises ValueError for what it cannot have written."""
-    try:
-        return json.loads(text, object_hook=_untagged) if '$float"' in text else json.loads(text)
-    except (TypeError, RecursionError) as error:
-        raise ValueError(str(error)) from error
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):  # numpy and JAX scalars and arrays
-        return value.tolist()
-    raise TypeError(f"a {type(value).__name__}")
-
-
-def _tagged(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"$float": repr(float(value))}
-    if isinstance(value, dict):
-        tagged = {key: _tagged(item) for key, item in value.items()}
-        # A mapping that looks like a tag gets one more `$`, which is taken off again.
-        return {f"${key}": item for key, item in tagged.items()} if _is_tag(tagged) else tagged
-    if isinstance(value, (list, tuple)):
-        return [_tagged(item) for item in value]
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return _tagged(_plain_value(value))
-
-
-def _untagged(value: dict[str, Any]) -> Any:
-    if not _is_tag(value):
-        return value
-    [(key, item)] = value.items()
-    if key == "$float":
-        return float(item) if item in ("nan", "inf", "-inf") else value
-    return {key[1:]: item}
-
-
-def _is_tag(value: dict[Any, Any]) -> bool:
-    return len(value) == 1 and isinstance(key := next(iter(value)), str) and re.fullmatch(r"\$+float", key) is not None
 
 
 # ---- file systems on which a write-ahead log works

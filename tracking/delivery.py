@@ -6,13 +6,15 @@ no row is `Pending`, whatever the reason, and `python -m tracking push` delivers
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tracking.artifact import StoredArtifact
-from tracking.database import Connection, encode
+from tracking.database import Connection
 from tracking.interface import Artifact, RunRecord
+from tracking.json_text import encode
 from tracking.store import Store
 
 
@@ -48,6 +50,12 @@ class Accounts:
             row = connection.execute("SELECT entity FROM accounts WHERE account = ?", (account,)).fetchone()
         return row["entity"] if row else None
 
+    def store_name(self) -> str:
+        """Returns eight hex digits by which this store differs from others; they are chosen at the first call."""
+        with self._database.write() as connection:
+            connection.execute("INSERT OR IGNORE INTO accounts VALUES ('store', ?)", (secrets.token_hex(4),))
+            return str(connection.execute("SELECT entity FROM accounts WHERE account = 'store'").fetchone()[0])
+
     def remember(self, account: str, entity: str) -> None:
         """Notes the entity."""
         if self.entity(account) != entity:
@@ -70,6 +78,13 @@ class Ledger:
             query = "SELECT remote, stale FROM delivered_runs WHERE place = ? AND run = ?"
             row = connection.execute(query, (self._project, run_id)).fetchone()
         return (row["remote"], bool(row["stale"])) if row else None
+
+    def run_sent_as(self, remote: str) -> str | None:
+        """Returns the run of this store that has this id at W&B, or had it in its first attempt; None for others."""
+        with self._store.database.read() as connection:
+            query = "SELECT run FROM delivered_runs WHERE place = ? AND (remote = ? OR remote GLOB ? || '-again*')"
+            row = connection.execute(query, (self._project, remote, remote)).fetchone()
+        return row["run"] if row else None
 
     def begin_run(self, run_id: str, remote: str) -> None:
         """Notes under which id a run is being sent."""

@@ -34,7 +34,7 @@ def copy_hashed(source: BinaryIO, target: BinaryIO | None) -> ArtifactFile:
     md5 = hashlib.md5(usedforsecurity=False)
     size = 0
     buffer = memoryview(bytearray(_BUFFER))
-    while count := source.readinto(buffer):  # type: ignore[attr-defined]
+    while count := source.readinto(buffer):  # type: ignore[attr-defined]  # typing.BinaryIO lacks it
         md5.update(buffer[:count])
         if target is not None:
             target.write(buffer[:count])

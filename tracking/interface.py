@@ -7,6 +7,7 @@ uses artifacts and logs artifacts; each use and each log is an edge, and lineage
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -235,6 +236,13 @@ class Tracker(Reader):
         restart: bool = False,
     ) -> Run:
         """Starts a run, or resumes the one with this id; `restart` forgets what was logged and its edges first."""
+
+    @abstractmethod
+    def temporary_directory(self) -> AbstractContextManager[Path]:
+        """Returns a directory beside the store for what is to be logged; entering it gives its path.
+
+        It is removed at the end of the block, or after a kill by the next run or `gc`. Raises TrackingError.
+        """
 
 
 def is_digest_prefix(ref: str) -> bool:

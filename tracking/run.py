@@ -9,9 +9,10 @@ from typing import Any
 
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
-from tracking.database import Database, encode
+from tracking.database import Database
 from tracking.drafts import check_aliases, check_draft, check_lines, check_table, number
 from tracking.interface import RUN_STATES, Artifact, ArtifactDraft, Run, TrackingError
+from tracking.json_text import encode
 from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
 
 

@@ -9,14 +9,16 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from conf.secrets import without_secrets
 from conf.version import product_version
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
-from tracking.database import Connection, Database, Row, decode, encode
+from tracking.database import Connection, Database, Row
 from tracking.digest import manifest_digest
 from tracking.interface import (
     Artifact,
@@ -28,8 +30,10 @@ from tracking.interface import (
     Tracker,
     TrackingError,
 )
+from tracking.json_text import decode, encode
 from tracking.process import code_version, is_alive_process
 from tracking.run import StoredRun
+from tracking.staging import StagingDirectory
 from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
 
 TAKEOVER_AFTER = 60.0  # seconds without a heartbeat after which a run on another host may be taken over
@@ -96,8 +100,10 @@ class Store(Tracker):
             raise TrackingError(
                 f"run id {run_id!r}: expected at most 128 characters, none of them / \\ # ? % : or space"
             )
-        encoded = encode(dict(config), f"the config of run {run_id}")
+        encoded = encode(without_secrets(dict(config)), f"the config of run {run_id}")
         version = f"{product_version()}+{code_version()}"
+        with suppress(OSError):
+            self.blobs.collect_strays(grace=3600.0)  # of processes that were killed
         now = time.time()
         with self.database.write() as connection:
             row = connection.execute(f"{self._select_runs()} WHERE id = ?", (run_id,)).fetchone()
@@ -220,6 +226,10 @@ class Store(Tracker):
                 for point in history
             ]
             connection.executemany("INSERT INTO history (run, step, point) VALUES (?, ?, ?)", points)
+
+    def temporary_directory(self) -> StagingDirectory:
+        """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
+        return StagingDirectory(self.blobs.scratch)
 
     # ---- artifacts
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
-from tracking.database import Connection, Database, Row, decode, encode
+from tracking.database import Connection, Database, Row
 from tracking.digest import manifest_digest
 from tracking.interface import (
     MIN_PREFIX,
@@ -23,6 +23,7 @@ from tracking.interface import (
     TrackingError,
     is_digest_prefix,
 )
+from tracking.json_text import decode, encode
 from tracking.row_checksums import checksum_sql
 
 

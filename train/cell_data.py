@@ -2,7 +2,6 @@
 
 import functools
 import json
-import tempfile
 import threading
 import uuid
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
@@ -90,8 +90,25 @@ def _encoded(
         eval_inputs=vocabulary.encode(eval_inputs, dataset.max_input_length),
         eval_targets=eval_targets,
         eval_truth=truth,
-        record=source.record(),
+        record=data_record(source, vocabulary, cache),
     )
+
+
+def data_record(source: Source, vocabulary: Vocabulary, cache: Path) -> dict[str, Any]:
+    """Returns what the artifact `data-D` says of a source whose targets are encoded by `vocabulary`, as JSON values.
+
+    It is `Source.record` with, for each split that has any, the number of targets that hold <unk>: `unknown_targets`.
+    Encodings are kept under `cache`. Raises EdgewiseError as `Source.split` does.
+    """
+    record, dataset = source.record(), source.dataset
+    if dataset.task == "classification":
+        return record  # `check_targets` refuses such labels
+    for name in source.names:
+        split = source.split(name)
+        targets = encode_split(vocabulary, split, dataset.max_target_length, cache / "encodings", "targets")
+        if unknown := targets.count_unknown():
+            record["splits"][name]["unknown_targets"] = unknown
+    return record
 
 
 def _repeat(labels: dict[str, np.ndarray], targets: list[str]) -> Encoded:
@@ -116,16 +133,16 @@ def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
 def log_data(record: dict[str, Any], tracker: Tracker, group: str | None = None) -> Artifact:
     """Returns the artifact `data-D` with this record; a run of its own, in `group`, logs it where it is not there yet.
 
-    `record` is as `Source.record` returns it.
+    `record` is as `data_record` returns it.
     """
-    name = f"data-{record['dataset']}"
+    name = joined_name("data", record["dataset"])
     for artifact in tracker.artifacts(name, type="data"):
         if artifact.metadata == record:
             return artifact
     # Two cells may come here at once: each logs by a run of its own, and the same content is one version.
     run_id = f"{name}-{identity_hash(record)}-{uuid.uuid4().hex[:6]}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "data.json"
+    with tracker.temporary_directory() as folder:
+        path = folder / "data.json"
         path.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
         tags = [record["dataset"]]
         with tracker.start_run(run_id, job_type="data", name=name, group=group, tags=tags, config=record) as run:

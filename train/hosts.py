@@ -8,6 +8,7 @@ prints and writes for all; the others read the store, and write nothing to it.
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -169,6 +170,9 @@ class _SharedTracker(Tracker):
 
     def outputs(self, run_id: str) -> list[Artifact]:
         return self._read(lambda: self._tracker.outputs(run_id))
+
+    def temporary_directory(self) -> AbstractContextManager[Path]:
+        return self._tracker.temporary_directory()
 
     def close(self) -> None:
         self._tracker.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import EdgewiseError
+from conf.names import joined_name
 from conf.schema import Config
 from tracking.interface import Artifact, Tracker
 from train.data.source import source_of
@@ -68,8 +69,8 @@ def identity_hash(identity: dict[str, Any]) -> str:
 
 
 def cell_name(config: Config) -> str:
-    """Returns `D-S-sN`, which is part of every name that belongs to a cell."""
-    return f"{config.dataset.name}-{config.size.name}-s{config.seed}"
+    """Returns `D-S-sN`, which is part of every name that belongs to a cell: another for every other cell."""
+    return joined_name(config.dataset.name, config.size.name, f"s{config.seed}")
 
 
 def train_run_id(config: Config) -> str:

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -70,16 +69,20 @@ def train(
         run.use_artifact(log_data(data.record, tracker, config.tracking.group))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
-        cut = {"truncated_train_inputs": data.inputs.truncated, "truncated_train_targets": data.targets.truncated}
-        run.set_summary({"parameters": t5.count_parameters(size), **cut})
+        lost = {
+            "truncated_train_inputs": data.inputs.truncated,
+            "truncated_train_targets": data.targets.truncated,
+            "unknown_train_targets": data.targets.count_unknown(),
+        }
+        run.set_summary({"parameters": t5.count_parameters(size), **lost})
         with stop_signals() if stop is None else nullcontext(stop) as stop:
             training = Training(config, data, size, make_mesh(config.mesh, devices))
             state = training.fit(checkpoint, directory, run, stop)
             params = hosts.whole(state.params)
             draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
-            with tempfile.TemporaryDirectory() as folder:
+            with tracker.temporary_directory() as folder:
                 if hosts.first():
-                    draft = model_artifact(Path(folder), cell_name(config), size, params, data.vocabulary, identity)
+                    draft = model_artifact(folder, cell_name(config), size, params, data.vocabulary, identity)
                 model = run.log_artifact(draft)
             stop.received = hosts.agreed(stop.received)
         if stop.received:  # too late to stop anything here, but whoever sent it wants nothing more to start

@@ -6,11 +6,13 @@ from math import comb
 
 import numpy as np
 
+from metrics.analysis.intervals import t_estimate
 from metrics.bootstrap import DrawnPairs, churn_samples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.components import Variance, churn_variance
 from metrics.statistics.switcher import DeferralOrder
 
 
@@ -29,6 +31,17 @@ class RankedChurn:
 
     point: BucketChurn
     samples: np.ndarray  # [5, B], 0-1, most certain half first
+    variances: list[Variance] | None  # of each bucket; None where the interval is the samples' own
+
+    def interval(self, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ends of each bucket's interval, [5] each: of t where variances are known, else of the samples."""
+        if self.variances is None:
+            return interval(self.samples, confidence)
+        ends = [
+            t_estimate(churn, of_bucket, confidence, 0.0, 1.0)
+            for churn, of_bucket in zip(self.point.churn, self.variances, strict=True)
+        ]
+        return np.array([one.low for one in ends]), np.array([one.high for one in ends])
 
 
 def churning_runs(grid: Grid, resampling: Resampling) -> ChurningRuns | None:
@@ -53,20 +66,31 @@ def churn_notes(grid: Grid) -> list[str]:
         notes.append(f"{largest.name} has one seed, so Table 2 is of {size.name}, the largest size with two or more.")
     if len(size.seeds) == 2:
         notes.append(
-            f"{size.name} has two seeds, hence one pair: Table 2's intervals resample its examples, not the pair."
+            f"{size.name} has two seeds, hence one pair: Table 2's intervals are of its examples, not of the pair."
         )
     return notes
 
 
 def ranked_churn(
-    churning: ChurningRuns, uncertainty_size: SizeRuns, orders: Sequence[DeferralOrder], parallel_map: ParallelMap
+    churning: ChurningRuns,
+    uncertainty_size: SizeRuns,
+    orders: Sequence[DeferralOrder],
+    parallel_map: ParallelMap,
+    influential: np.ndarray | None = None,
 ) -> RankedChurn:
-    """Estimates the churn in buckets of one size's margins; `orders` are those in which its runs' margins defer."""
+    """Estimates the churn in buckets of one size's margins.
+
+    `orders` are those in which its runs' margins defer; `influential` [m] are the examples whose influence makes the
+    intervals, None where resamples do.
+    """
     runs, examples = churning.size.prediction.shape
     in_buckets = np.array([differing_in_buckets(order, churning.differing) for order in orders])  # [U, 5]
     return RankedChurn(
         point=bucket_churn(in_buckets, runs, examples),
         samples=churn_samples(churning.pairs, uncertainty_size, orders, parallel_map),
+        variances=None
+        if influential is None
+        else churn_variance(churning.size.prediction, orders, uncertainty_size.name == churning.size.name, influential),
     )
 
 

@@ -24,12 +24,15 @@ from metrics.analysis.churn import (
     overall_churn,
     ranked_churn,
 )
+from metrics.analysis.intervals import influential_rows, quality_estimate
+from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
 from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
 from metrics.analysis.slices import SliceRow, slice_rows
+from metrics.analysis.subgroups import Subgroups, subgroup_gains, uncertainty_buckets
 from metrics.bootstrap import SwitcherSamples, quality_samples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval
+from metrics.bootstrap.resampling import Estimate, Resampling, interval
 from metrics.bootstrap.threads import ParallelMap, one_thread_a_product
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.churn import BucketChurn
@@ -76,12 +79,14 @@ class Analysis:
     pairs: list[SizePair]
     churn: list[tuple[str, str, BucketChurn, tuple[np.ndarray, np.ndarray]]]  # (uncertainty size, size, …, interval)
     slices: list[SliceRow]
+    subgroups: Subgroups  # what the larger sizes gain in slices, targets and buckets, corrected for their number
     buckets: BucketQuality
     outcomes: Outcomes
     rows: np.ndarray  # [m] int, ascending: the examples that the report may show, all n or the most telling
     # size that can defer -> score -> [m] uint16, mean percentile of those examples, hundredths, 0-10000
     percentiles: dict[str, dict[str, np.ndarray]]
     overall_churn: Estimate | None = None  # of the size that Table 2 is of
+    majority: MajorityClass | None = None  # of a task with classes
     notes: list[str] = field(default_factory=list)
     other_context: "Analysis | None" = None  # the same by the other context's uncertainty
 
@@ -162,6 +167,7 @@ class _Dataset:
     resampling: Resampling
     quality: dict[str, np.ndarray]  # size -> [B]
     churning: ChurningRuns | None
+    influential: np.ndarray | None  # [m], the examples whose influence makes t intervals; None where there are none
     execution: Execution
     watch: Watch | None
 
@@ -178,6 +184,7 @@ class _SizePart:
     # of the smallest size alone
     buckets: BucketQuality | None
     outcomes: Outcomes | None
+    uncertainty: np.ndarray | None  # [n] int8, Table 2's bucket of each example
 
 
 def _analyse_in_contexts(
@@ -192,7 +199,8 @@ def _analyse_in_contexts(
         {size.name: len(size.seeds) for size in grid.sizes}, grid.examples, configs[0].resamples, configs[0].seed
     )
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
-    dataset = _Dataset(grid, resampling, quality, churning_runs(grid, resampling), execution, watch)
+    influential = influential_rows(grid, configs[0])
+    dataset = _Dataset(grid, resampling, quality, churning_runs(grid, resampling), influential, execution, watch)
     parts: list[list[_SizePart]] = [[] for _ in configs]  # by context, by size
     rows = None
     for place in range(len(grid.sizes)):
@@ -202,8 +210,13 @@ def _analyse_in_contexts(
             rows = part.rows
             of_context.append(part)
     slices, slice_notes = _slices(dataset, configs[0].confidence)
+    uncertainty = parts[0][0].uncertainty
+    assert uncertainty is not None
+    subgroups = Subgroups()  # of no use without their table or slices to write of
+    if configs[0].beyond or grid.slices:
+        subgroups = subgroup_gains(grid, uncertainty, resampling, configs[0].confidence)
     return [
-        _joined(dataset, config, of_context, slices, slice_notes)
+        _joined(dataset, config, of_context, slices, slice_notes, subgroups)
         for config, of_context in zip(configs, parts, strict=True)
     ]
 
@@ -216,30 +229,53 @@ def _analyse_size(
     `rows` are the examples to show, None if they are yet to be chosen; `computed` are results by scores that no context
     changes, from another context, if there was one. Returns what the size gives, and its results by those scores.
     """
-    grid, execution = dataset.grid, dataset.execution
-    size, larger, smallest = grid.sizes[place], grid.sizes[place + 1 :], place == 0
-    scored = SizeScores(size, larger, uncertainties(size, config))
-    margins = scored.scores["margin"]
-    shown = outcomes(grid, margins, config) if smallest else None
-    rows = shown_rows(grid, margins) if rows is None else rows
-    ranked = bool(larger) or smallest  # the largest of several sizes defers to none, so its ranks are not shown
-    result = analyse_size(scored, rows if ranked else None, dataset.resampling, execution, computed)
-    orders = result.margin_orders
+    found = _analyse_scores(dataset, place, config, rows, computed)
+    result, orders = found.result, found.result.margin_orders
+    churning, parallel_map = dataset.churning, dataset.execution.parallel_map
     part = _SizePart(
-        pairs=_pairs(dataset, scored, result, config.confidence),
+        pairs=_pairs(dataset, result, config.confidence),
         percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
-        churn=ranked_churn(dataset.churning, size, orders, execution.parallel_map) if dataset.churning else None,
-        rows=rows,
-        notes=_missing_scores(scored),
-        buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if smallest else None,
-        outcomes=shown,
+        churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map, dataset.influential)
+        if churning is not None
+        else None,
+        rows=found.rows,
+        notes=found.notes,
+        buckets=_bucket_quality(dataset, orders, result.samples, config.confidence) if place == 0 else None,
+        outcomes=found.outcomes,
+        uncertainty=uncertainty_buckets(orders) if place == 0 else None,
     )
-    if dataset.watch is not None:
-        dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
     return part, {score: one for score, one in result.scores.items() if score not in CONTEXT_SCORES}
 
 
-def _pairs(dataset: _Dataset, scored: SizeScores, result: SizeResult, confidence: float) -> list[SizePair]:
+@dataclass
+class _FromScores:
+    """Holds what is computed from a size's scores, which are dropped then: they are most of what is in memory."""
+
+    result: SizeResult
+    rows: np.ndarray  # [m]
+    outcomes: Outcomes | None  # of the smallest size
+    notes: list[str]
+
+
+def _analyse_scores(
+    dataset: _Dataset, place: int, config: Metrics, rows: np.ndarray | None, computed: Mapping[str, ScoreResult]
+) -> _FromScores:
+    """Computes a size's scores and what needs them, and shows them to whoever watches; arguments as `_analyse_size`."""
+    grid, size, larger = dataset.grid, dataset.grid.sizes[place], dataset.grid.sizes[place + 1 :]
+    scored = SizeScores(size, larger, uncertainties(size, config))
+    margins = scored.scores["margin"]
+    shown = outcomes(grid, margins, config) if place == 0 else None
+    rows = shown_rows(grid, margins) if rows is None else rows
+    ranked = bool(larger) or place == 0  # the largest of several sizes defers to none, so its ranks are not shown
+    result = analyse_size(
+        scored, rows if ranked else None, dataset.resampling, dataset.execution, computed, dataset.influential
+    )
+    if dataset.watch is not None:
+        dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
+    return _FromScores(result, rows, shown, _missing_scores(scored))
+
+
+def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[SizePair]:
     """Estimates what is said of the pairs of a size and each larger one; none of the largest."""
     samples = result.samples
     if samples is None:
@@ -248,11 +284,12 @@ def _pairs(dataset: _Dataset, scored: SizeScores, result: SizeResult, confidence
         size_pair(
             samples,
             large,
-            {score: one.switchers[large.name] for score, one in result.scores.items()},
+            result.scores,
             dataset.quality,
+            dataset.influential,
             confidence,
         )
-        for large in scored.larger
+        for large in samples.larger
     ]
 
 
@@ -305,7 +342,12 @@ def _slices(dataset: _Dataset, confidence: float) -> tuple[list[SliceRow], list[
 
 
 def _joined(
-    dataset: _Dataset, config: Metrics, parts: Sequence[_SizePart], slices: list[SliceRow], slice_notes: Sequence[str]
+    dataset: _Dataset,
+    config: Metrics,
+    parts: Sequence[_SizePart],
+    slices: list[SliceRow],
+    slice_notes: Sequence[str],
+    subgroups: Subgroups,
 ) -> Analysis:
     """Puts together what the sizes give in one context; `parts` are in the order of the grid's sizes."""
     grid, churning, confidence = dataset.grid, dataset.churning, config.confidence
@@ -325,19 +367,22 @@ def _joined(
         grid=grid,
         context=None if grid.task == "classification" else config.context,
         quality={
-            size.name: estimate(size.quality.mean(), dataset.quality[size.name], confidence) for size in grid.sizes
+            size.name: quality_estimate(size, dataset.quality[size.name], dataset.influential, confidence)
+            for size in grid.sizes
         },
         pairs=[pair for part in parts for pair in part.pairs],
         churn=[
-            (name, churning.size.name, one.point, interval(one.samples, confidence))
+            (name, churning.size.name, one.point, one.interval(confidence))
             for name, one in churn.items()
             if churning is not None
         ],
         slices=slices,
+        subgroups=subgroups,
         buckets=smallest.buckets,
         outcomes=smallest.outcomes,
         rows=smallest.rows,
         percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
         overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
+        majority=majority_class(grid, dataset.quality, dataset.resampling, confidence),
         notes=notes,
     )

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metrics.analysis.intervals import t_estimate
+from metrics.analysis.size import ScoreResult
 from metrics.bootstrap import SwitcherSamples, disagreement_samples
 from metrics.bootstrap.resampling import Estimate, estimate, interval
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_bounds
+from metrics.statistics.components import variance_of_gap, variance_of_pairs
 from metrics.statistics.switcher import FRACTIONS, Bounds, PairStatistics, bounds, disagreement
 
 
@@ -41,8 +44,9 @@ class SizePair:
 def size_pair(
     samples: SwitcherSamples,
     large: SizeRuns,
-    scores: dict[str, PairStatistics],
+    results: Mapping[str, ScoreResult],
     quality: Mapping[str, np.ndarray],
+    influential: np.ndarray | None,
     confidence: float,
 ) -> SizePair:
     """Estimates what is said of a pair of sizes, of which the small one is that of the samples.
@@ -50,18 +54,21 @@ def size_pair(
     Args:
         samples: samples of the small size's switchers by each score.
         large: the larger size.
-        scores: the statistics of the pair's switchers, by score.
+        results: what follows from the small size's orders, by score.
         quality: samples of each size's quality, size -> [B].
+        influential: [m] int, the examples whose influence makes t intervals; None where resamples make all intervals.
         confidence: of every interval, 0-1.
 
     """
     small, name, resampling = samples.small, large.name, samples.resampling
+    scores = {score: result.switchers[name] for score, result in results.items()}
     curve = {score: statistics.curve.mean(axis=(0, 1)) for score, statistics in scores.items()}
     curves = {score: samples.curve[name, score] for score in scores}
     gaps = large.quality[None, :] - small.quality[:, None]
     disagreements = disagreement(small.prediction, large.prediction)
     resampled_disagreements = disagreement_samples(small, large, resampling)
     near = near_gap(gaps)
+    areas_over_margin = {s: samples.area[name, s] - samples.area[name, "margin"] for s in results}
 
     def mean_over_pairs(values: np.ndarray, values_resampled: np.ndarray, kept: np.ndarray) -> Estimate:
         """Averages values [R_small, R_large] over the kept pairs of runs; NaN if none is kept."""
@@ -73,19 +80,15 @@ def size_pair(
     return SizePair(
         small=small.name,
         large=name,
-        gap=estimate(gaps.mean(), quality[name] - quality[small.name], confidence),
+        gap=_gap(small, large, quality[name] - quality[small.name], influential, confidence),
         disagreement=mean_over_pairs(disagreements, resampled_disagreements, np.ones_like(near)),
         bounds=_bounds_of_sizes(small, large),
         scores=scores,
         peak_gain={s: estimate(scores[s].peak_gain.mean(), samples.peak_gain[name, s], confidence) for s in scores},
-        area={s: estimate(scores[s].area.mean(), samples.area[name, s], confidence) for s in scores},
+        area={s: _area(result, name, samples.area[name, s], confidence) for s, result in results.items()},
         area_over_margin={
-            s: estimate(
-                scores[s].area.mean() - scores["margin"].area.mean(),
-                samples.area[name, s] - samples.area[name, "margin"],
-                confidence,
-            )
-            for s in scores
+            s: _area_over(result, results["margin"], name, areas_over_margin[s], confidence)
+            for s, result in results.items()
         },
         curve=curve,
         band={s: interval(curves[s], confidence) for s in scores},
@@ -96,6 +99,31 @@ def size_pair(
         near_hump=mean_over_pairs(scores["margin"].hump, samples.hump[name], near),
         near_disagreement=mean_over_pairs(disagreements, resampled_disagreements, near),
     )
+
+
+def _gap(
+    small: SizeRuns, large: SizeRuns, samples: np.ndarray, influential: np.ndarray | None, confidence: float
+) -> Estimate:
+    value = float(large.quality.mean() - small.quality.mean())
+    if influential is None or small.correct is None or large.correct is None:
+        return estimate(value, samples, confidence)
+    return t_estimate(value, variance_of_gap(small.correct, large.correct, influential), confidence)
+
+
+def _area(result: ScoreResult, large: str, samples: np.ndarray, confidence: float) -> Estimate:
+    cells = result.switchers[large].area
+    if large not in result.influence:
+        return estimate(cells.mean(), samples, confidence)
+    return t_estimate(cells.mean(), variance_of_pairs(cells, result.influence[large]), confidence)
+
+
+def _area_over(result: ScoreResult, other: ScoreResult, large: str, samples: np.ndarray, confidence: float) -> Estimate:
+    """Estimates how far the area by one score is above that by another, of the same runs and examples."""
+    cells = result.switchers[large].area - other.switchers[large].area
+    if large not in result.influence:
+        return estimate(cells.mean(), samples, confidence)
+    influence = result.influence[large].minus(other.influence[large])
+    return t_estimate(cells.mean(), variance_of_pairs(cells, influence), confidence)
 
 
 def _bounds_of_sizes(small: SizeRuns, large: SizeRuns) -> Bounds:

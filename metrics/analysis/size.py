@@ -12,6 +12,7 @@ from metrics.bootstrap.resampling import Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
+from metrics.statistics.components import ExampleInfluence, area_influence
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
@@ -57,6 +58,7 @@ class ScoreResult:
     percentiles: np.ndarray | None  # [m] uint16, hundredths of a percentile, 0-10000, of the rows asked for
     switchers: dict[str, PairStatistics]  # larger size -> statistics of each pair of runs
     samples: ScoreSamples | None  # None of the largest size
+    influence: dict[str, ExampleInfluence]  # larger size -> on the area of Table 3; {} where none is asked for
 
 
 @dataclass
@@ -79,6 +81,7 @@ class _RunResult:
     order: DeferralOrder | None  # None unless it is kept
     percentiles: np.ndarray | None  # [m] float64, 0-100
     statistics: list[SwitcherStatistics]  # of each larger size
+    influence: list[np.ndarray]  # of each larger size, [R_large, m] on the area of Table 3; [] where none is asked for
 
 
 def analyse_size(
@@ -87,6 +90,7 @@ def analyse_size(
     resampling: Resampling,
     execution: Execution,
     computed: Mapping[str, ScoreResult],
+    influential: np.ndarray | None = None,
 ) -> SizeResult:
     """Computes what follows from the orders in which a size's runs defer.
 
@@ -100,6 +104,7 @@ def analyse_size(
         resampling: the draws of the samples.
         execution: how to compute, and which orders to keep.
         computed: results by scores that no context changes, where another context has them already.
+        influential: [m] int, the examples whose influence on the area of Table 3 is wanted; None if none is.
 
     """
     size, larger = scored.size, scored.larger
@@ -109,15 +114,17 @@ def analyse_size(
     orders: dict[str, list[DeferralOrder]] = {score: [] for score in missing}
     sums = {score: np.zeros(len(rows)) for score in missing} if rows is not None else {}
     statistics: dict[str, list[list[SwitcherStatistics]]] = {score: [] for score in missing}  # by run, by larger size
+    influence: dict[str, list[list[np.ndarray]]] = {score: [] for score in missing}  # the same
     for run, seed in enumerate(size.seeds):
         drawn = samples.run(run) if samples is not None else None
-        analyse_score = partial(_analyse_run, scored, run, rows, drawn, execution.keep_orders)
+        analyse_score = partial(_analyse_run, scored, run, rows, drawn, execution.keep_orders, influential)
         for score, result in zip(missing, execution.parallel_map(analyse_score, missing), strict=True):
             if result.order is not None:
                 orders[score].append(result.order)
             if result.percentiles is not None:
                 sums[score] += result.percentiles
             statistics[score].append(result.statistics)
+            influence[score].append(result.influence)
         execution.report_progress(f"{size.name} seed {seed} of {len(size.seeds)} seeds")
     found = {score: computed[score] for score in distinct if score in computed}
     for score in missing:
@@ -129,22 +136,50 @@ def analyse_size(
                 for place, large in enumerate(larger)
             },
             samples=samples.score_samples(score) if samples is not None else None,
+            influence={
+                large.name: ExampleInfluence.of_runs((run[place] for run in influence[score]), _examples(size))
+                for place, large in enumerate(larger)
+                if influential is not None
+            },
         )
     return SizeResult(_of_every_score(found, distinct, samples), samples)
 
 
+def _examples(size: SizeRuns) -> int:
+    return int(size.prediction.shape[1])
+
+
 def _analyse_run(
-    scored: SizeScores, run: int, rows: np.ndarray | None, drawn: RunSamples | None, keep_orders: bool, score: str
+    scored: SizeScores,
+    run: int,
+    rows: np.ndarray | None,
+    drawn: RunSamples | None,
+    keep_orders: bool,
+    influential: np.ndarray | None,
+    score: str,
 ) -> _RunResult:
     """Sorts one run's examples by one score and computes what follows; adds to the samples of that score alone."""
     order = deferral_order(scored.scores[score][run])
     if drawn is not None:
         drawn.add(score, order)
+    statistics = [statistics_of(order, scored.size, run, large) for large in scored.larger]
     return _RunResult(
         order=order if keep_orders or score == "margin" else None,
         percentiles=percentiles(order)[rows] if rows is not None else None,
-        statistics=[statistics_of(order, scored.size, run, large) for large in scored.larger],
+        statistics=statistics,
+        influence=[
+            area_influence(order, _gains(scored.size, run, large), of_large.area, influential)
+            for large, of_large in zip(scored.larger, statistics, strict=True)
+            if influential is not None
+        ],
     )
+
+
+def _gains(small: SizeRuns, run: int, large: SizeRuns) -> np.ndarray:
+    """Returns d = l - s of one small run and each run of a larger size: [R_large, n] int8."""
+    assert small.correct is not None and large.correct is not None
+    gains: np.ndarray = large.correct.view(np.int8) - small.correct[run].view(np.int8)
+    return gains
 
 
 def _mean_percentiles(sums: np.ndarray, runs: int) -> np.ndarray:
@@ -161,7 +196,7 @@ def _of_every_score(
         result = found[first]
         for score in alike:
             switchers = {large: statistics.renamed(score) for large, statistics in result.switchers.items()}
-            results[score] = ScoreResult(result.orders, result.percentiles, switchers, result.samples)
+            results[score] = ScoreResult(result.orders, result.percentiles, switchers, result.samples, result.influence)
             if samples is not None and result.samples is not None:
                 samples.set_score_samples(score, result.samples)
     return {score: results[score] for score in SCORES if score in results}

@@ -65,6 +65,8 @@ class EnsemblesBesideSwitchers(Observer):
                     value, samples = float(accuracy[row].mean()), ensembles.samples[combination][row]
                     switched = float(at_fraction(curve[:, None], fraction)[0])
                     gains = at_fraction(curves, fraction) - samples
+                    # one run alone is no ensemble: its quality has one interval everywhere
+                    own = analysis.quality[pair.small] if k == 1 else estimate(value, samples, confidence)
                     rows.append(
                         {
                             **pair_entries(analysis, pair.small, pair.large),
@@ -72,7 +74,7 @@ class EnsemblesBesideSwitchers(Observer):
                             "combination": combination,
                             "members": k,
                             "cost": 100 * k * ratio,
-                            **interval_entries("ensemble", estimate(value, samples, confidence), 100),
+                            **interval_entries("ensemble", own, 100),
                             "deferred": 100 * fraction,
                             **interval_entries("switcher", at_cost(k * ratio, ratio, curve, curves, confidence), 100),
                             **interval_entries("difference", estimate(switched - value, gains, confidence), 100),

@@ -178,6 +178,10 @@ def interval(samples: np.ndarray, confidence: float) -> tuple[np.ndarray, np.nda
     return low, high
 
 
+# An end of an interval that is shown as 0.00 points counts as 0, so that a rounding error makes no finding.
+_SHOWN_AS_ZERO = 0.00005
+
+
 @dataclass
 class Estimate:
     """Holds a number and the ends of its interval; NaN where there is none."""
@@ -188,13 +192,13 @@ class Estimate:
 
     @property
     def above_zero(self) -> bool:
-        """Tells whether the whole interval is above 0; False without an interval."""
-        return self.low > 0
+        """Tells whether the whole interval is above 0, and shown so in points; False without an interval."""
+        return self.low > _SHOWN_AS_ZERO
 
     @property
     def below_zero(self) -> bool:
-        """Tells whether the whole interval is below 0; False without an interval."""
-        return self.high < 0
+        """Tells whether the whole interval is below 0, and shown so in points; False without an interval."""
+        return self.high < -_SHOWN_AS_ZERO
 
 
 def estimate(value: float, samples: np.ndarray, confidence: float) -> Estimate:

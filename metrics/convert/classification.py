@@ -10,7 +10,7 @@ import numpy as np
 
 from metrics.convert.cells import cell_of, optional_text, text_of
 from metrics.convert.examples import ConvertError, Example, Report
-from metrics.rows import Record
+from metrics.rows import Record, short
 
 SCALES = ("auto", "probability", "log_probability")
 _MANY = {"probability": "probabilities", "log_probability": "log-probabilities"}
@@ -121,8 +121,8 @@ def _number(where: str, column: str, cell: Any) -> float:
         if isinstance(cell, bool) or cell is None:
             raise ValueError
         number = float(cell)
-    except (TypeError, ValueError):
-        raise ConvertError(f"{where}: {column} holds {cell!r}, expected a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ConvertError(f"{where}: {column} holds {short(repr(cell))}, expected a number") from None
     if math.isnan(number):
         raise ConvertError(f"{where}: {column} is NaN")
     return number

@@ -8,12 +8,13 @@ Source: lm_eval/evaluator.py, lm_eval/loggers/evaluation_tracker.py and lm_eval/
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from metrics.convert.examples import ConvertError, Example, Report
-from metrics.rows import Record
+from metrics.rows import Record, short
 
 
 @dataclass
@@ -104,10 +105,13 @@ def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Doc
     missing = [name for name in slices if not isinstance(doc, Mapping) or name not in doc]
     if missing:
         raise ConvertError(f"{where}: doc lacks {', '.join(missing)}")
+    doc_id = row["doc_id"]
+    if not isinstance(doc_id, (int, str)) or isinstance(doc_id, bool):
+        raise ConvertError(f"{where}: doc_id is {doc_id!r}, expected a whole number or a text")
     accuracy = row.get("acc")
     return _Document(
         where=where,
-        doc_id=row["doc_id"],
+        doc_id=doc_id,
         target=str(row["target"]),
         values=values,
         choices=choices if choices is not None and len(choices) == len(values) else None,
@@ -133,8 +137,8 @@ def _responses(where: str, filtered: Any, unfiltered: Any) -> list[Any]:
 def _log_likelihood(where: str, response: Any) -> float:
     try:
         value = float(response[0])
-    except (TypeError, ValueError):
-        raise ConvertError(f"{where}: log-likelihood {response[0]!r} is no number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ConvertError(f"{where}: log-likelihood {short(repr(response[0]))} is no number") from None
     if math.isnan(value) or value > 1e-4:
         raise ConvertError(f"{where}: {value} is no log-likelihood")
     return value
@@ -142,6 +146,8 @@ def _log_likelihood(where: str, response: Any) -> float:
 
 def _continuations(arguments: Any) -> list[str] | None:
     if isinstance(arguments, Mapping):
+        if not all(re.fullmatch(r".*_\d+", name) for name in arguments):
+            return None
         numbered = sorted(arguments.items(), key=lambda item: int(item[0].rpartition("_")[2]))
         pairs = [[call.get("arg_0"), call.get("arg_1")] for _, call in numbered if isinstance(call, Mapping)]
     elif isinstance(arguments, list):

@@ -162,9 +162,10 @@ def _token_scores(tokens: Mapping[str, Sequence[np.ndarray]], prefix: str, where
         if len({len(one) for one in lists}) > 1:
             lengths = ", ".join(str(len(one)) for one in lists)
             raise ConvertError(f"{place}: {prefix}token lists have {lengths} values, expected one of each a token")
-    return TokenScores(
-        log_probs=np.concatenate(log_probs).astype(np.float32),
-        margins=np.concatenate(margins).astype(np.float32),
-        entropies=np.concatenate(entropies).astype(np.float32),
-        offsets=np.concatenate([[0], np.cumsum([len(one) for one in log_probs])]).astype(np.int64),
-    )
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, which the check of scores refuses
+        return TokenScores(
+            log_probs=np.concatenate(log_probs).astype(np.float32),
+            margins=np.concatenate(margins).astype(np.float32),
+            entropies=np.concatenate(entropies).astype(np.float32),
+            offsets=np.concatenate([[0], np.cumsum([len(one) for one in log_probs])]).astype(np.int64),
+        )

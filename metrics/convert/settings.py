@@ -9,6 +9,8 @@ import yaml
 
 from conf.names import checked_name, checked_seed
 from conf.schema import TASKS
+from conf.text import IN_YAML, checked_text, checked_texts, optional_text
+from conf.yaml_checks import check_yaml
 from metrics.convert.classification import SCALES, ClassColumns
 from metrics.convert.examples import ConvertError, RunInfo
 from metrics.convert.flags import FORMATS, parser
@@ -43,6 +45,9 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
             raise ConvertError(f"{config}: {', '.join(unknown)}: no such setting; they are named as the flags are")
         if "file" not in run:
             raise ConvertError("no FILE given; give one, or `runs` in --config")
+        for name in ("file", "out"):
+            if name in run:
+                run[name] = _text(name, run[name])
         for name in ("slice", "reference"):
             if isinstance(run.get(name), str):
                 run[name] = [run[name]]
@@ -59,13 +64,13 @@ def run_info(run: Mapping[str, Any]) -> RunInfo:
     if missing := [f"--{key}" for key in _REQUIRED if key not in run]:
         raise ConvertError(f"{run['file']}: {', '.join(missing)} not given")
     return RunInfo(
-        dataset=checked_name("dataset", _text(run["dataset"])),
-        size=checked_name("size", _text(run["size"])),
-        seed=_seed(run["seed"]),
+        dataset=checked_name("dataset", _text("dataset", run["dataset"])),
+        size=checked_name("size", _text("size", run["size"])),
+        seed=checked_seed("seed", run["seed"]),
         parameters=_whole_number("parameters", run["parameters"]),
-        split=checked_name("split", _text(run.get("split", "test"))),
+        split=checked_name("split", _text("split", run.get("split", "test"))),
         flops=_number("flops", run.get("flops", 0)),
-        model=str(run.get("model", "")),
+        model=_text("model", run.get("model", "")),
     )
 
 
@@ -92,13 +97,13 @@ def task_of(run: Mapping[str, Any]) -> str:
 def columns_of_classes(path: Path, run: Mapping[str, Any]) -> ClassColumns:
     """Returns which columns of a file hold labels and the classes' values."""
     columns = ClassColumns(
-        target=str(run.get("target", "target")),
-        classes=_column_of_each_class(run.get("class", {})),
-        values=run.get("values"),
+        target=_text("target", run.get("target", "target")),
+        classes=_column_of_each_class(run.get("class") or {}),
+        values=_optional(run, "values"),
         names=_class_names(run.get("classes")),
-        prediction=run.get("prediction"),
-        example_id=run.get("id"),
-        slices=list(run.get("slice", [])),
+        prediction=_optional(run, "prediction"),
+        example_id=_optional(run, "id"),
+        slices=_list(run, "slice"),
         scale=_one_of("scale", run.get("scale", "auto"), SCALES),
         labels=_one_of("labels", run.get("labels", "name"), LABELS),
     )
@@ -111,8 +116,8 @@ def harness_options(run: Mapping[str, Any]) -> HarnessOptions:
     """Returns how a sample log of lm-evaluation-harness is to be read."""
     labels = run.get("labels")
     return HarnessOptions(
-        filter_name=run.get("filter"),
-        slices=list(run.get("slice", [])),
+        filter_name=_optional(run, "filter"),
+        slices=_list(run, "slice"),
         labels=None if labels is None else _one_of("labels", labels, LABELS),
     )
 
@@ -124,20 +129,22 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
             f"--reference is of translations, and the task is {task}; give several gold answers as a list in --target"
         )
     return SequenceColumns(
-        target=str(run.get("target", "target")),
-        references=list(run.get("reference", [])),
-        prediction=str(run.get("prediction", "prediction")),
-        correct=run.get("correct"),
-        example_id=run.get("id"),
-        slices=list(run.get("slice", [])),
-        tokens={name: str(run[name]) for name in TOKENS if name in run},
-        tokenize=str(run.get("tokenize", "intl")),
+        target=_text("target", run.get("target", "target")),
+        references=_list(run, "reference"),
+        prediction=_text("prediction", run.get("prediction", "prediction")),
+        correct=_optional(run, "correct"),
+        example_id=_optional(run, "id"),
+        slices=_list(run, "slice"),
+        tokens={name: _text(name, run[name]) for name in TOKENS if name in run},
+        tokenize=_text("tokenize", run.get("tokenize", "intl")),
     )
 
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+        text = path.read_text(encoding="utf-8")
+        check_yaml(f"--config {path}", text)
+        content = yaml.safe_load(text)  # JSON is YAML
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConvertError(f"--config {path}: can't be read as YAML or JSON: {error}") from error
     if not isinstance(content, dict):
@@ -148,9 +155,9 @@ def _config(path: Path) -> dict[str, Any]:
 def _column_of_each_class(setting: Any) -> dict[str, str]:
     """Returns class -> column, from a mapping or from texts NAME=COLUMN."""
     if isinstance(setting, Mapping):
-        return {str(name): str(column) for name, column in setting.items()}
+        return checked_texts("class", setting, IN_YAML)
     if not isinstance(setting, list):
-        raise ConvertError(f"class={setting!r}: expected a mapping NAME: COLUMN, or a list of texts NAME=COLUMN")
+        raise ConvertError(f"class={setting!r}: expected a mapping of each class to its column")
     columns: dict[str, str] = {}
     for one in setting:
         name, equals, column = str(one).partition("=")
@@ -163,9 +170,11 @@ def _column_of_each_class(setting: Any) -> dict[str, str]:
 def _class_names(setting: Any) -> list[str] | None:
     if setting is None:
         return None
-    if not isinstance(setting, str | list):
-        raise ConvertError(f"classes={setting!r}: expected a list of classes, or texts with commas between them")
-    return setting.split(",") if isinstance(setting, str) else [str(name) for name in setting]
+    if isinstance(setting, str):
+        return setting.split(",")
+    if not isinstance(setting, list):
+        raise ConvertError(f"classes={setting!r}: expected a list of the classes' names")
+    return [_text("classes", name) for name in setting]
 
 
 def _one_of(key: str, value: Any, allowed: Sequence[str]) -> str:
@@ -185,16 +194,22 @@ def _number(key: str, value: Any) -> float:
         raise ConvertError(f"{key}={value}: expected a number such as 60000000, 6e7 or 60M") from None
 
 
-def _text(value: Any) -> Any:
-    """Returns a number as text, as flags have it; YAML reads names such as `7` as numbers."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _text(key: str, value: object) -> str:
+    """Returns a setting as text, as flags have it; EdgewiseError where YAML has read it as no text."""
+    return checked_text(key, value, IN_YAML)
 
 
-def _seed(value: Any) -> int:
-    """Returns a seed as it is written, without a detour over floating point."""
-    if isinstance(value, str) and re.fullmatch(r"0|[1-9]\d*", value):
-        value = int(value)
-    return checked_seed("seed", value)
+def _optional(run: Mapping[str, Any], key: str) -> str | None:
+    """Returns a setting as text, or None where it isn't given."""
+    return optional_text(key, run.get(key), IN_YAML)
+
+
+def _list(run: Mapping[str, Any], key: str) -> list[str]:
+    """Returns a setting that is a list of texts; [] where it isn't given."""
+    values = run.get(key, [])
+    if not isinstance(values, list):
+        raise ConvertError(f"{key}={values!r}: expected a list of column names")
+    return [_text(key, value) for value in values]
 
 
 def _whole_number(key: str, value: Any) -> int:

@@ -67,7 +67,7 @@ def dumped(content: Mapping[str, Any]) -> str:
 
 
 def _dataset(analysis: Analysis) -> dict[str, Any]:
-    grid = analysis.grid
+    grid, majority = analysis.grid, analysis.majority
     return {
         "split": grid.split,
         "examples": grid.examples,
@@ -75,6 +75,7 @@ def _dataset(analysis: Analysis) -> dict[str, Any]:
         "measure": grid.measure,
         "context": analysis.context,
         "classes": grid.classes,
+        "majority": None if majority is None else {"class": majority.name, "share": majority.share},
         "scores_signatures": grid.signatures,
         "sizes": [
             {
@@ -84,6 +85,7 @@ def _dataset(analysis: Analysis) -> dict[str, Any]:
                 "seeds": size.seeds,
                 grid.measure: _estimate(analysis.quality[size.name], grid.unit),
                 f"{grid.measure}_by_seed": grid.unit * size.quality,
+                "over_majority": None if majority is None else _estimate(majority.over[size.name]),
             }
             for size in grid.sizes
         ],

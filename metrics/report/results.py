@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.subgroups import FEWEST, SubgroupGain
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
 from metrics.report.words import context_note, slice_name
@@ -12,6 +13,11 @@ from metrics.tables.cells import Cell, count_cell, estimate_cell
 from metrics.tables.html import sheet_html, table
 from metrics.tables.paper import CONTEXTS, PAPER_TABLES, Rows
 from metrics.tables.table import Head, Table
+
+_VERDICT_READING = (
+    "The verdict is by an interval that holds for all subgroups together, as in the subgroups table, and there is none "
+    f"of fewer than {FEWEST} examples."
+)
 
 
 def result_tables(analyses: Sequence[Analysis], rows: Rows, further: Sequence[Table], confidence: float) -> str:
@@ -53,6 +59,7 @@ def _slice_table(analysis: Analysis, column: str, name: str, confidence: float) 
             Head("Verdict", text=True),
         ]
     gains = [row.gains[ends] for row in rows] if ends else []
+    large_enough = analysis.subgroups.of_slices(column, *ends) if ends else {}
     reach = max((abs(v) for g in gains for v in (g.value, g.low, g.high) if not math.isnan(v)), default=1.0) or 1.0
     lines: list[list[Cell | str]] = []
     for k, row in enumerate(rows):
@@ -62,23 +69,26 @@ def _slice_table(analysis: Analysis, column: str, name: str, confidence: float) 
             line += [
                 estimate_cell(gains[k], sign=True),
                 Cell("", order=gains[k].value, drawing=_whisker(gains[k], reach)),
-                _verdict(gains[k], ends[1]),
+                _verdict(large_enough.get(row.value), ends[1]),
             ]
         lines.append(line)
     caption = f"{analysis.grid.dataset} by {slice_name(column)}: {quality.name} of each size"
     reading = (
         f"Means over seeds, with {100 * confidence:g} % intervals over seeds and examples, each by itself: of twenty "
-        "slices, about one interval misses by chance."
+        f"slices, about one interval misses by chance. {_VERDICT_READING if ends else ''}".rstrip()
     )
     return table(name, caption, reading, heads, lines)
 
 
-def _verdict(gain: Estimate, large: str) -> str:
-    if gain.above_zero:
+def _verdict(found: SubgroupGain | None, large: str) -> str:
+    """Returns what the larger model does in a subgroup, None being one of too few examples, with the correction."""
+    if found is None:
+        return f"fewer than {FEWEST} examples"
+    if found.simultaneous.above_zero:
         return f"{large} gains"
-    if gain.below_zero:
+    if found.simultaneous.below_zero:
         return f"{large} loses"
-    return "no interval" if math.isnan(gain.low) else "can't be told apart"
+    return "no interval" if math.isnan(found.simultaneous.low) else "can't be told apart"
 
 
 def _whisker(gain: Estimate, reach: float) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from metrics.rows.start import check_is_text
 from metrics.rows.text import listed, short
 
@@ -34,7 +34,7 @@ def json_objects(file: Path) -> list[Row]:
     except json.JSONDecodeError as error:
         hint = "; one object a line goes by the ending .jsonl" if error.msg == "Extra data" else ""
         raise EdgewiseError(f"{file}: line {error.lineno}: not JSON ({error.msg}){hint}") from None
-    except (_DuplicateKeyError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise EdgewiseError(f"{file}: {_reason(error)}") from None
     rows = content.get("data", content) if isinstance(content, dict) else content
     if not isinstance(rows, list):
@@ -65,7 +65,7 @@ def json_lines(file: Path) -> Iterator[tuple[int, Row]]:
                 ) from None
             except json.JSONDecodeError as error:
                 raise EdgewiseError(f"{file}: line {number}: not JSON ({error.msg}): {short(line.decode())}") from None
-            except (_DuplicateKeyError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise EdgewiseError(f"{file}: line {number}: {_reason(error)}") from None
             if not isinstance(row, dict):
                 raise EdgewiseError(
@@ -88,4 +88,6 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _DuplicateKeyError) else "lists or objects are nested too deeply to be read"
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deeply to be read"
+    return first_line(error)  # a repeated key, or a number of more digits than Python reads

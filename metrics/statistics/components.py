@@ -11,14 +11,14 @@ examples as one more crossed factor (two-way clustering: Cameron, Gelbach and Mi
 multiway clustering", eq. 2.13). The interval takes Student's t with Satterthwaite's degrees of freedom (1946).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from metrics.statistics.churn import CUT_PERCENT
-from metrics.statistics.switcher import DeferralOrder, sums_at, sums_at_knots
+from metrics.statistics.switcher import DeferralOrder, sums_before
 
 
 @dataclass(frozen=True)
@@ -99,38 +99,47 @@ def combined(
     return Variance(total, freedom, runs=len(present) == len(runs))
 
 
+@dataclass
 class ExampleInfluence:
-    """Adds up what each example contributes to a mean over pairs of runs, one small run after the other.
+    """Holds what each of m examples contributes to a mean over pairs of runs of a statistic of n examples.
 
-    Only sums are kept: of the mean influence [m], and of each large run's [R_L, m]; `clusters` [m] int says which
-    examples are drawn together (0 … G − 1), None that each is drawn by itself.
+    The examples may be a random part of the n, or all of them.
     """
 
-    def __init__(self, examples: int, clusters: np.ndarray | None = None):
-        """Starts with nothing; `examples` is n of the statistic, of which the influences may be a random part."""
-        self._examples, self._clusters = examples, clusters
-        self._by_large: np.ndarray | None = None
-        self._rows: list[float] = []
+    of_small: np.ndarray  # [R_S, m], each small run's influences, means over the large runs
+    of_large: np.ndarray  # [R_L, m], each large run's, means over the small runs
+    examples: int  # n
+    clusters: np.ndarray | None = None  # [m] int, 0 … G − 1, which examples are drawn together; None: each by itself
 
-    def add(self, influence: np.ndarray) -> None:
-        """Adds one small run: its influences [R_L, m] on the statistic with each large run."""
-        self._by_large = influence.copy() if self._by_large is None else self._by_large + influence
-        self._rows.append(self._variance(influence.mean(axis=0)))
+    @classmethod
+    def of_runs(
+        cls, by_run: Iterable[np.ndarray], examples: int, clusters: np.ndarray | None = None
+    ) -> "ExampleInfluence":
+        """Returns the influences from those of each small run in turn: [R_L, m], on each large run's statistic."""
+        of_small, of_large = [], None
+        for influence in by_run:
+            of_small.append(influence.mean(axis=0))
+            of_large = influence.copy() if of_large is None else of_large + influence
+        if of_large is None:
+            raise ValueError("expected the influences of one small run or more")
+        return cls(np.array(of_small), of_large / len(of_small), examples, clusters)
+
+    def minus(self, other: "ExampleInfluence") -> "ExampleInfluence":
+        """Returns the influences on the difference of two statistics of the same runs and examples."""
+        return replace(self, of_small=self.of_small - other.of_small, of_large=self.of_large - other.of_large)
 
     def component(self) -> Component:
         """Returns the variance of the mean that comes of drawing the examples, or the clusters of them."""
-        assert self._by_large is not None
-        mean = self._by_large.mean(axis=0) / len(self._rows)
-        return Component(self._variance(mean), units(mean, self._clusters) - 1)
+        mean = self.of_small.mean(axis=0)
+        return Component(example_variance(mean, self.examples, self.clusters), units(mean, self.clusters) - 1)
 
     def shared(self) -> tuple[float, float]:
         """Returns the mean over small runs, and over large runs, of the variance of each run's own mean influence."""
-        assert self._by_large is not None
-        columns = [self._variance(column / len(self._rows)) for column in self._by_large]
-        return float(np.mean(self._rows)), float(np.mean(columns))
-
-    def _variance(self, influence: np.ndarray) -> float:
-        return example_variance(influence, self._examples, self._clusters)
+        small, large = (
+            float(np.mean([example_variance(row, self.examples, self.clusters) for row in rows]))
+            for rows in (self.of_small, self.of_large)
+        )
+        return small, large
 
 
 def example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray | None = None) -> float:
@@ -138,10 +147,12 @@ def example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray 
 
     With `clusters` [m] the influences are summed within each cluster first (Liang and Zeger 1986).
     """
+    if units(influence, clusters) < 2:
+        return 0.0  # one draw tells nothing of how draws differ
     if clusters is None:
         return float(np.var(influence, ddof=1)) / examples
     sums: np.ndarray = np.bincount(clusters, weights=influence - influence.mean())
-    return float((sums**2).sum()) / len(influence) ** 2 * len(sums) / max(len(sums) - 1, 1)
+    return float((sums**2).sum()) / len(influence) ** 2 * len(sums) / (len(sums) - 1)
 
 
 def units(influence: np.ndarray, clusters: np.ndarray | None = None) -> int:
@@ -159,36 +170,55 @@ def variance_of_pairs(cells: np.ndarray, influence: ExampleInfluence) -> Varianc
     )
 
 
-def variance_of_runs(values: np.ndarray, influence: np.ndarray, clusters: np.ndarray | None = None) -> Variance:
-    """Returns the variance of the mean over runs of `values` [R], from each example's `influence` [R, m] on each."""
-    of_examples = ExampleInfluence(influence.shape[1], clusters)
-    for row in influence:
-        of_examples.add(row[None])
-    return combined([run_component(values)], None, of_examples.component(), of_examples.shared()[:1])
+def variance_of_quality(correct: np.ndarray, rows: np.ndarray, clusters: np.ndarray | None = None) -> Variance:
+    """Returns the variance of the mean over runs of accuracy.
+
+    `correct` is [R, n] bool; `rows` [m] int are the examples whose influence is taken.
+    """
+    accuracy = correct.mean(axis=1)
+    influence = correct[:, rows] - accuracy[:, None]
+    mean = influence.mean(axis=0)
+    n = correct.shape[1]
+    return combined(
+        [run_component(accuracy)],
+        None,
+        Component(example_variance(mean, n, clusters), units(mean, clusters) - 1),
+        [float(np.mean([example_variance(row, n, clusters) for row in influence]))],
+    )
 
 
-def area_influence(deferral: DeferralOrder, gains: np.ndarray) -> np.ndarray:
-    """Returns each example's influence on the area of Table 3: `gains` d [J, n] of each large run -> [J, n] float64.
+def variance_of_gap(
+    small: np.ndarray, large: np.ndarray, rows: np.ndarray, clusters: np.ndarray | None = None
+) -> Variance:
+    """Returns the variance of mean accuracy over large runs minus that over small runs: [R_S, n] and [R_L, n] bool."""
+    of_small, of_large = (runs[:, rows] - runs.mean(axis=1, keepdims=True) for runs in (small, large))
+    influence = ExampleInfluence(
+        of_large.mean(axis=0) - of_small, of_large - of_small.mean(axis=0), small.shape[1], clusters
+    )
+    return variance_of_pairs(large.mean(axis=1)[None, :] - small.mean(axis=1)[:, None], influence)
+
+
+def area_influence(deferral: DeferralOrder, gains: np.ndarray, area: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns the influence of some examples on the area of Table 3, with each of J large runs: [J, m] float64.
+
+    `gains` are d [J, n] int8, `area` [J] the areas, `rows` [m] int the examples asked for.
 
     With F the share of examples that are less uncertain (ties counting half) and area = Cov(d, F), the influence of an
     example with uncertainty s is (d − d̄)(F − ½) + E_j[(d_j − d̄) 1(s_j > s)] − 2 · area, ties again counting half: the
     first-order term of the U-statistic (van der Vaart 1998, section 12.1). Its mean over examples is 0.
     """
-    n, starts, ends = deferral.examples, deferral.knots[:-1], deferral.knots[1:]
-    centred = gains - gains.mean(axis=1, keepdims=True, dtype=np.float64)
-    sums = np.zeros((len(gains), n + 1))
-    np.cumsum(centred[:, deferral.order], axis=1, out=sums[:, 1:])
-    at_knots = sums[:, deferral.knots]
-    before = (at_knots[:, :-1] + at_knots[:, 1:]) / 2 / n  # [J, G]: over the more uncertain, half of the block's own
-    rank = 1 - (starts + ends) / 2 / n  # [G]: F of each tie block
-    lengths = ends - starts
-    influence: np.ndarray = np.empty_like(centred)
-    influence[:, deferral.order] = np.repeat(before, lengths, axis=1)
-    share = np.empty(n)
-    share[deferral.order] = np.repeat(rank, lengths)
-    influence += centred * (share - 0.5)
-    area = (centred * share).mean(axis=1, keepdims=True)
-    influence -= 2 * area
+    n = deferral.examples
+    rank = np.empty(n, dtype=np.int64)
+    rank[deferral.order] = np.arange(n)
+    block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
+    starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
+    ordered = gains.take(deferral.order, axis=1)
+    sums, total = np.split(sums_before(ordered, np.concatenate([starts, ends, [n]])), [2 * len(rows)], axis=1)
+    mean = total / n  # [J, 1], d̄
+    before_start, before_end = np.split(sums - mean * np.concatenate([starts, ends]), 2, axis=1)  # Σ (d_j − d̄)
+    influence: np.ndarray = (gains.take(rows, axis=1) - mean) * (0.5 - (starts + ends) / (2 * n))
+    influence += (before_start + before_end) / (2 * n)
+    influence -= 2 * area[:, None]
     return influence
 
 
@@ -273,16 +303,14 @@ def _bucket_influence(
     Flachaire 2015, section 4).
     """
     n, shares = deferral.examples, np.diff(CUT_PERCENT) / 100
-    positions = (100 - CUT_PERCENT[::-1]) * n / 100
-    at_cuts = sums_at(deferral, sums_at_knots(deferral, differing), positions)  # [P, 6], most uncertain first
-    lorenz = leaving @ (at_cuts[:, -1:] - at_cuts)[:, ::-1] / n  # [W, 6], L at 0, 50 … 100 %
     cuts = CUT_PERCENT[1:-1] / 100
-    window = max(25.0, 0.01 * n)
+    window = max(25.0, 0.01 * n)  # of ranks to either side of a cut: as many as tell a mean, few enough to be near it
+    from_cuts = (100 - CUT_PERCENT[::-1]) * n / 100
     ends = np.stack([(1 - cuts) * n - window, (1 - cuts) * n + window]).clip(0, n)
-    inside = (
-        np.diff([sums_at(deferral, sums_at_knots(deferral, differing), end) for end in ends], axis=0)[0]
-        / np.diff(ends, axis=0)[0]
-    )
+    sums = _sums_at_few(deferral, differing, np.concatenate([from_cuts, *ends]))  # [P, 6 + 4 + 4], most uncertain first
+    at_cuts, before, after = np.split(sums, [6, 10], axis=1)
+    lorenz = leaving @ (at_cuts[:, -1:] - at_cuts)[:, ::-1] / n  # [W, 6], L at 0, 50 … 100 %
+    inside = (after - before) / np.diff(ends, axis=0)[0]
     level = leaving @ inside  # [W, 4], D at each cut
     place = 1 - percentile_place(deferral)[rows]
     below = place[None, :] <= cuts[:, None]  # [4, m]
@@ -290,6 +318,16 @@ def _bucket_influence(
     whole = (of_rows - lorenz[:, -1:])[:, None]  # [W, 1, m]
     edges = np.concatenate([np.zeros_like(whole), moving, whole], axis=1)
     return np.diff(lorenz, axis=1) / shares, np.diff(edges, axis=1) / shares[:, None]
+
+
+def _sums_at_few(deferral: DeferralOrder, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Returns what `sums_at` does, [P, n] int8 and [F] -> [P, F] float64, without the sums at every other knot."""
+    right = np.searchsorted(deferral.knots, positions, side="left").clip(1)
+    left_knot, right_knot = deferral.knots[right - 1], deferral.knots[right]
+    sums = sums_before(values.take(deferral.order, axis=1), np.concatenate([left_knot, right_knot]))
+    low, high = np.split(sums, 2, axis=1)
+    expected: np.ndarray = low + (positions - left_knot) / (right_knot - left_knot) * (high - low)
+    return expected
 
 
 def percentile_place(deferral: DeferralOrder) -> np.ndarray:

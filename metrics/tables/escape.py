@@ -4,15 +4,15 @@ import re
 
 # A spreadsheet takes a cell that starts so for a formula (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_HARMLESS = re.compile(r"[+-]|[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")  # a sign by itself, a number
 
 
 def spreadsheet_text(text: str) -> str:
     """Returns a text cell of a CSV file with an apostrophe before it where a spreadsheet would take it for a formula.
 
-    Texts that are plain numbers, such as `-1`, stay. `text_of_spreadsheet` takes the apostrophe away again.
+    Plain numbers, such as `-1`, and a sign by itself stay. `text_of_spreadsheet` takes the apostrophe away again.
     """
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return f"'{text}" if _FORMULA.match(text) and not _HARMLESS.fullmatch(text) else text
 
 
 def text_of_spreadsheet(cell: str) -> str:

@@ -19,6 +19,8 @@ def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> 
         if config.resamples
         else "none"
     )
+    if config.resamples and set(tasks) != {"translation"}:  # of accuracy and churn; corpus BLEU is resampled throughout
+        interval = f"components-t-{100 * config.confidence:g}%+{interval}"
     return "|".join(
         (
             "edgewise:1",

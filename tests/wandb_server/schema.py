@@ -111,8 +111,24 @@ class Mutation(Node):
         only(
             input,
             "UpsertBucketInput",
-            *("id", "name", "groupName", "modelName", "entityName", "description", "displayName", "notes", "config"),
-            *("commit", "host", "debug", "jobProgram", "jobRepo", "jobType", "state", "sweep", "tags"),
+            "id",
+            "name",
+            "groupName",
+            "modelName",
+            "entityName",
+            "description",
+            "displayName",
+            "notes",
+            "config",
+            "commit",
+            "host",
+            "debug",
+            "jobProgram",
+            "jobRepo",
+            "jobType",
+            "state",
+            "sweep",
+            "tags",
             "summaryMetrics",
         )
         inserted = False
@@ -154,10 +170,27 @@ class Mutation(Node):
         only(
             input,
             "CreateArtifactInput",
-            *("aliases", "artifactCollectionName", "artifactCollectionNames", "artifactTypeName", "clientID"),
-            *("clientMutationId", "description", "digest", "digestAlgorithm", "distributedID"),
-            *("enableDigestDeduplication", "entityName", "historyStep", "labels", "metadata", "projectName"),
-            *("runName", "sequenceClientID", "storageRegion", "ttlDurationSeconds", "tags"),
+            "aliases",
+            "artifactCollectionName",
+            "artifactCollectionNames",
+            "artifactTypeName",
+            "clientID",
+            "clientMutationId",
+            "description",
+            "digest",
+            "digestAlgorithm",
+            "distributedID",
+            "enableDigestDeduplication",
+            "entityName",
+            "historyStep",
+            "labels",
+            "metadata",
+            "projectName",
+            "runName",
+            "sequenceClientID",
+            "storageRegion",
+            "ttlDurationSeconds",
+            "tags",
         )
         if input["digestAlgorithm"] != "MANIFEST_MD5" or not input["enableDigestDeduplication"]:
             raise Refused("createArtifact: expected MANIFEST_MD5 and deduplication")
@@ -181,7 +214,14 @@ class Mutation(Node):
         only(
             input,
             "CreateArtifactManifestInput",
-            *("artifactID", "baseArtifactID", "name", "digest", "entityName", "projectName", "runName", "type"),
+            "artifactID",
+            "baseArtifactID",
+            "name",
+            "digest",
+            "entityName",
+            "projectName",
+            "runName",
+            "type",
         )
         if input["name"] != "wandb_manifest.json" or input["type"] != "FULL":
             raise Refused(f"createArtifactManifest: {input['name']}, {input['type']}")
@@ -210,7 +250,12 @@ class Mutation(Node):
             only(
                 spec,
                 "CreateArtifactFileSpecInput",
-                *("artifactID", "artifactManifestID", "md5", "mimetype", "name", "uploadPartsInput"),
+                "artifactID",
+                "artifactManifestID",
+                "md5",
+                "mimetype",
+                "name",
+                "uploadPartsInput",
             )
             artifact = self._artifact(spec)
             artifact.files[spec["name"]] = spec["md5"]
@@ -246,8 +291,13 @@ class Mutation(Node):
         only(
             input,
             "UseArtifactInput",
-            *("artifactID", "entityName", "projectName", "runName", "usedAs"),
-            *("artifactEntityName", "artifactProjectName"),
+            "artifactID",
+            "entityName",
+            "projectName",
+            "runName",
+            "usedAs",
+            "artifactEntityName",
+            "artifactProjectName",
         )
         artifact = self._artifact(input)
         if artifact.state != "COMMITTED":
@@ -273,8 +323,15 @@ class Mutation(Node):
         only(
             input,
             "UpdateArtifactInput",
-            *("aliases", "artifactID", "clientMutationId", "description", "labels", "metadata", "tagsToAdd"),
-            *("tagsToDelete", "ttlDurationSeconds"),
+            "aliases",
+            "artifactID",
+            "clientMutationId",
+            "description",
+            "labels",
+            "metadata",
+            "tagsToAdd",
+            "tagsToDelete",
+            "ttlDurationSeconds",
         )
         artifact = self._artifact(input)
         if input.get("metadata") is not None:
@@ -294,7 +351,15 @@ class Mutation(Node):
         only(
             input,
             "UpsertViewInput",
-            *("id", "entityName", "projectName", "name", "displayName", "description", "type", "createdUsing", "spec"),
+            "id",
+            "entityName",
+            "projectName",
+            "name",
+            "displayName",
+            "description",
+            "type",
+            "createdUsing",
+            "spec",
         )
         json.loads(input["spec"])
         view = None

@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from conf.errors import first_line
-from tracking.redact import without_credentials
+from conf.secrets import without_credentials
 
 _OFFLINE_MODES = ("offline", "dryrun", "disabled")
 _STATUS = re.compile(r"(?:HTTP|error|status:?|returned)\s+(\d{3})\b", re.IGNORECASE)
@@ -68,7 +68,11 @@ def ask_plainly(base_url: str, seconds: float) -> str | None:
         return fault
     address = without_credentials(base_url)
     parts = urllib.parse.urlsplit(base_url)
-    key = api_key(base_url) or ""
+    key = api_key(base_url)
+    if key is None:
+        if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):  # which the SDK alone can use
+            return None
+        return f"there is no API key for {address}: set WANDB_API_KEY, or log in with `wandb login`"
     netloc = parts.netloc.rpartition("@")[2]
     request = urllib.request.Request(
         f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}/graphql",

@@ -92,7 +92,7 @@ class Courier:
         else:
             if self._process.returncode:
                 self.problems.setdefault("", self._death())
-        self._listener.join(5.0)  # its last words
+        self._close()
 
     def _death(self) -> str:
         try:
@@ -112,6 +112,15 @@ class Courier:
         """Kills the courier at once."""
         self._process.kill()
         self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        """Reads the courier's last answers and closes what leads to it."""
+        self._listener.join(5.0)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not self._listener.is_alive():
+                with suppress(OSError):
+                    pipe.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -205,7 +214,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(options: argparse.Namespace, project: WandbProject, commands: "queue.Queue[str | None]", out: IO[str]) -> None:
     store = Store(Path(options.root).absolute(), create=False)
     with working_directory(store) as folder:
-        deliverer = Deliverer(store, Server(project), folder, check_content=options.check_content)
+        deliverer = Deliverer(
+            store, Server(project, staging=store.blobs.scratch), folder, check_content=options.check_content
+        )
         schedule = _Schedule(deliverer, out)
         while True:
             try:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tracking.artifact import StoredArtifact
 from tracking.delivery import Ledger
@@ -19,7 +19,7 @@ from tracking.interface import TrackingError
 from tracking.store import Store
 from tracking.wandb.account import remember
 from tracking.wandb.causes import cause_of
-from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, restart_service, server_address, start_service
+from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, keep_files_in, restart_service, server_address, start_service
 from tracking.wandb.server import Server
 from tracking.wandb.session import Session, Undelivered
 
@@ -174,7 +174,7 @@ def _lock(store: Store, run_id: str, seconds: float) -> IO[str] | None:
     """Returns a lock on the sending of a run, released on closing or death; None if it is not free in time."""
     folder = store.root / "locks"
     folder.mkdir(exist_ok=True)
-    file = open(folder / run_id, "a")  # noqa: SIM115
+    file = open(folder / run_id, "a")  # noqa: SIM115  # open for as long as the lock is held
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -195,16 +195,32 @@ def working_directory(store: Store) -> Iterator[Path]:
     named relative to this directory, which has the store's `blobs` in it; the SDK's service process must be started
     here too.
     """
-    with tempfile.TemporaryDirectory(prefix="edgewise-wandb-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with (directory := store.temporary_directory()) as folder:
         (folder / "blobs").symlink_to(store.blobs.folder)
-        (folder / "staging").mkdir()
-        for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
-            os.environ[variable] = name
+        for name in ("staging", "tmp"):
+            (folder / name).mkdir()
+        for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
+            os.environ[variable] = str(folder)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")  # of the SDK's service process, too
         os.chdir(folder)
+        keep_files_in(directory)
         start_service()
-        import wandb.sdk.artifacts.artifact
-
-        # The SDK has no setting for it, and exports no such name.
-        wandb.sdk.artifacts.artifact.get_staging_dir = lambda: "staging"  # type: ignore[attr-defined]
+        _name_files_relatively()
         yield folder
+
+
+def _name_files_relatively() -> None:
+    """Has the SDK name an artifact's files relative to the current directory, as its manifest is uploaded with them."""
+    from wandb.sdk.artifacts import artifact as module
+
+    # The SDK has no setting for either, and exports no such names.
+    module.get_staging_dir = lambda: "staging"  # type: ignore[attr-defined]
+    add = module.Artifact._add_local_file
+
+    def add_relatively(*arguments: Any, **options: Any) -> Any:
+        entry = add(*arguments, **options)
+        if entry.local_path is not None:
+            entry.local_path = os.path.relpath(entry.local_path)
+        return entry
+
+    module.Artifact._add_local_file = add_relatively  # type: ignore[method-assign]

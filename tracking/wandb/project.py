@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from tracking.redact import without_credentials
+from conf.secrets import without_credentials
 
 DEFAULT_NAME = "edgewise"  # where neither the config nor WANDB_PROJECT names one
 

@@ -1,5 +1,6 @@
 """Reads a run at W&B as a record of the store's kind, with what W&B itself has no field for."""
 
+import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 OWN_KEY = "edgewise"  # the key of a run's config and summary under which what W&B itself has no field for is kept
 SUPERSEDED = "edgewise:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
 RELOGGED = "edgewise:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
+
+
+def split_attempt(remote: str) -> tuple[str, int]:
+    """Returns the id of a run's first attempt at W&B and the number of the attempt, given any attempt's id."""
+    again = re.fullmatch(r"(.+)-again(\d+)", remote)
+    return (again[1], int(again[2]) + 1) if again else (remote, 1)
 
 
 def attempt_id(run_id: str, number: int) -> str:

@@ -1,6 +1,7 @@
 """Sets the SDK up: nothing of the machine is sent, and nothing waits without an end."""
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from conf.errors import first_line
 from tracking.interface import TrackingError
+from tracking.staging import StagingDirectory
 from tracking.wandb.project import WandbProject
 
 if TYPE_CHECKING:
@@ -96,8 +98,32 @@ def server_address(project: WandbProject) -> str:
     return str(wandb.setup().settings.base_url)
 
 
-def open_api(project: WandbProject) -> "wandb.Api":
-    """Returns the public API of a project. Raises Unreachable without an API key."""
+_OWN_FILES: list[StagingDirectory] = []  # where the SDK keeps files of its own in this process
+
+
+def keep_files_in(directory: StagingDirectory) -> None:
+    """Has the SDK of this process keep its own files in a directory, which the process removes at its end.
+
+    Among them are a directory for each run that is read, and some for the time of the import.
+    """
+    _OWN_FILES[:] = [directory]
+    os.environ["WANDB_DIR"] = str(directory.path)
+    before, tempfile.tempdir = tempfile.tempdir, str(directory.path)
+    try:
+        import wandb  # noqa: F401  # for what it makes when it is imported
+    finally:
+        tempfile.tempdir = before
+
+
+def keep_files_below(staging: Path) -> None:
+    """Does what `keep_files_in` does with a directory below `staging`, unless this process has one already."""
+    if not _OWN_FILES or not _OWN_FILES[0].path.is_dir():
+        keep_files_in(StagingDirectory(staging))
+
+
+def open_api(project: WandbProject, staging: Path) -> "wandb.Api":
+    """Returns the public API of a project; the SDK's own files go below `staging`. Raises Unreachable."""
+    keep_files_below(staging)
     start_service()
     import wandb
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from conf.errors import first_line
+from conf.secrets import without_credentials
 from tracking.artifact import CheckedArtifact, StoredArtifact
 from tracking.digest import hash_file, manifest_digest
 from tracking.interface import (
@@ -21,6 +22,7 @@ from tracking.interface import (
     TrackingError,
     is_digest_prefix,
 )
+from tracking.staging import StagingDirectory
 from tracking.wandb.causes import address_fault, ask_plainly, offline_mode
 from tracking.wandb.project import WandbProject
 from tracking.wandb.records import (
@@ -37,6 +39,7 @@ from tracking.wandb.sdk import (
     Unreachable,
     call_with_timeout,
     json_value,
+    keep_files_below,
     open_api,
     server_address,
     start_service,
@@ -66,7 +69,8 @@ class ServerArtifact(CheckedArtifact):
         self.created = seconds_of(remote.created_at) or 0.0
         self.held: StoredArtifact | None = None  # the same version in a store, once it was brought there
         self._files: dict[str, ArtifactFile] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._references: dict[str, str] = {}  # of entries that are not files but addresses of such
+        self._folder: StagingDirectory | None = None
 
     @property
     def files(self) -> dict[str, ArtifactFile]:  # type: ignore[override]  # a property where the interface has a field
@@ -77,7 +81,18 @@ class ServerArtifact(CheckedArtifact):
                     2 * REQUEST_TIMEOUT, lambda: self.remote.manifest.entries, f"the manifest of {self.ref}"
                 )
             self._files = {name: ArtifactFile(entry.size or 0, entry.digest) for name, entry in sorted(entries.items())}
+            self._references = {name: entry.ref for name, entry in sorted(entries.items()) if entry.ref is not None}
         return self._files
+
+    def check_entries(self) -> None:
+        """Raises TrackingError as `CheckedArtifact` does, and for a manifest that refers to addresses elsewhere."""
+        if self.files and self._references:
+            name, address = next(iter(self._references.items()))
+            raise TrackingError(
+                f"{self.ref} at W&B: its entry {name!r} refers to {without_credentials(address)}, and references are "
+                "not followed: log the file itself (artifact.add_file)"
+            )
+        super().check_entries()
 
     def file(self, name: str) -> Path:
         """Returns the path of a file as `Artifact` says: of the store's own, or of a download."""
@@ -87,8 +102,8 @@ class ServerArtifact(CheckedArtifact):
         if name not in self.files:
             raise NotFound(f"{self.ref} holds no file {name!r}; it holds {', '.join(sorted(self.files)) or 'none'}")
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="edgewise-")
-        path = Path(self._folder.name) / name
+            self._folder = self._server.temporary_directory()
+        path = self._folder.path / name
         if not path.is_file():
             self._download(self.files[name].size, name)
         if hash_file(path) != self.files[name]:
@@ -102,13 +117,13 @@ class ServerArtifact(CheckedArtifact):
             return self.held.download(directory)
         self.check_entries()
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="edgewise-")
+            self._folder = self._server.temporary_directory()
             self._download(self.size)  # all at once
         return super().download(directory)
 
     def _download(self, size: int, prefix: str | None = None) -> None:
         assert self._folder is not None
-        folder = self._folder.name
+        folder = str(self._folder.path)
         with self._server.explained(f"content of {self.ref}"):
             call_with_timeout(
                 upload_seconds(size),
@@ -127,10 +142,14 @@ class ServerArtifact(CheckedArtifact):
 class Server(Reader):
     """Reads a W&B project. Each request is answered in time or raises Unreachable."""
 
-    def __init__(self, project: WandbProject, *, remember: bool = False) -> None:
-        """Prepares to read a project; with `remember` all runs are asked for once, which suits a short command."""
+    def __init__(self, project: WandbProject, *, remember: bool = False, staging: Path | None = None) -> None:
+        """Prepares to read a project; with `remember` all runs are asked for once, which suits a short command.
+
+        Temporary files go to directories below `staging`, a store's own; without one to the system's folder.
+        """
         self.project = project
         self._remember = remember
+        self._staging = Path(tempfile.gettempdir()) if staging is None else staging
         self._remembered: dict[str, ApiRun] | None = None
         self._relogging: list[ApiRun] | None = None
         self._api: Api | None = None
@@ -140,7 +159,7 @@ class Server(Reader):
     def api(self) -> "Api":
         """Returns the SDK's public API, opened at first use. Raises Unreachable."""
         if self._api is None:
-            self._api = open_api(self.project)
+            self._api = open_api(self.project, self._staging)
         return self._api
 
     @property
@@ -170,6 +189,10 @@ class Server(Reader):
             if _ABSENT.search(text):
                 raise NotFound(f"no {subject} in {self.project}: {text}") from error
             raise Unreachable(f"W&B, {self.project}: {subject}: {text}") from error
+
+    def temporary_directory(self) -> StagingDirectory:
+        """Returns a directory for temporary files. Raises TrackingError."""
+        return StagingDirectory(self._staging)
 
     def forget_answers(self) -> None:
         """Has the SDK ask anew for what it keeps of earlier answers."""
@@ -387,6 +410,7 @@ class Server(Reader):
             return mode
         if self.project.base_url is not None and (fault := address_fault(self.project.base_url)) is not None:
             return f"W&B, {self.project}: {fault}"
+        keep_files_below(self._staging)
         start_service()
         causes: list[str | None] = []  # of a request beside the SDK's, which says only that it has failed
 
@@ -398,7 +422,9 @@ class Server(Reader):
         subject = "the account of the API key"
         try:
             with self.explained(subject):
-                call_with_timeout(REQUEST_TIMEOUT + 1, lambda: open_api(self.project).default_entity, subject)
+                call_with_timeout(
+                    REQUEST_TIMEOUT + 1, lambda: open_api(self.project, self._staging).default_entity, subject
+                )
         except TrackingError as error:
             thread.join(1.0)
             return f"W&B, {self.project}: {causes[0]}" if causes and causes[0] is not None else str(error)

@@ -3,7 +3,6 @@
 Everything is read from the store, so that following a run as it goes and pushing it later are the same thing.
 """
 
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -11,13 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from conf.errors import last_line
 from tracking.artifact import StoredArtifact
-from tracking.database import decode, encode
-from tracking.delivery import Ledger
+from tracking.delivery import Accounts, Ledger
 from tracking.interface import Media, RunRecord, TrackingError
+from tracking.json_text import decode, encode
 from tracking.redact import redacted
 from tracking.store import Store
 from tracking.wandb.causes import is_taken_id
-from tracking.wandb.records import OWN_KEY, RELOGGED, SUPERSEDED, attempt_id, media_keys, own_summary, record_of
+from tracking.wandb.records import (
+    OWN_KEY,
+    RELOGGED,
+    SUPERSEDED,
+    attempt_id,
+    media_keys,
+    own_summary,
+    record_of,
+    split_attempt,
+)
 from tracking.wandb.sdk import (
     REQUEST_TIMEOUT,
     Unreachable,
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     import wandb
 
 _LONGEST_TAG = 64  # characters that W&B takes
+_LONGEST_ID = 110  # with room for the number of an attempt; W&B takes 128
 
 
 class Undelivered(TrackingError):
@@ -74,7 +83,7 @@ class Session:
             )
         except Exception as error:
             if is_taken_id(error):  # for good: the next try takes the next id
-                self._ledger.begin_run(self.run_id, attempt_id(self.run_id, self._number + 1))
+                self._ledger.begin_run(self.run_id, attempt_id(self._base, self._number + 1))
             raise
         self._update_config(record)
         if self._run.resumed and (there := self._server.fetch_run(self.remote)) is not None:
@@ -88,20 +97,30 @@ class Session:
 
     def _begin_attempt(self) -> str:
         known = self._ledger.remote(self.run_id)
-        number, remote = 1, self.run_id
-        if known is not None:
+        self._base, number = self._first_id(), 1
+        if known is None:
+            remote = self._base
+        else:
             remote, stale = known
-            while attempt_id(self.run_id, number) != remote:
-                number += 1
+            self._base, number = split_attempt(remote)
             if stale and (old := self._server.fetch_run(remote)) is not None:
                 old.tags = [*(tag for tag in old.tags if tag != SUPERSEDED), SUPERSEDED]  # type: ignore[attr-defined]
                 with self._server.explained(f"the tags of {remote}"):
                     old.update()
                 number += 1
-                remote = attempt_id(self.run_id, number)
+                remote = attempt_id(self._base, number)
         self._number = number
         self._ledger.begin_run(self.run_id, remote)
         return remote
+
+    def _first_id(self) -> str:
+        """Returns the id of the run's first attempt at W&B: the store's own, and a sweep's with the store's name.
+
+        Two machines may run one sweep. Each has a run of the same id in its store; at W&B they are two, in one group.
+        """
+        if self._record().job_type != "sweep":
+            return self.run_id
+        return f"{self.run_id[: _LONGEST_ID - 9]}-{Accounts(self._store).store_name()}"
 
     def _record(self) -> RunRecord:
         record = self._store.run(self.run_id)
@@ -109,7 +128,7 @@ class Session:
         return record
 
     def _update_config(self, record: RunRecord) -> None:
-        own = {"run": record.id, "code_version": record.code_version, "started": record.started}
+        own = {"run": self._base, "code_version": record.code_version, "started": record.started}
         values = {**redacted(record.config), OWN_KEY: own}
         self._open_run.config.update(values, allow_val_change=True)  # type: ignore[no-untyped-call]  # the SDK's
 
@@ -171,7 +190,7 @@ class Session:
         if found is None:
             return
         try:
-            with tempfile.TemporaryDirectory(prefix="check-", dir=self._folder) as folder:
+            with self._server.temporary_directory() as folder:
                 found.download(folder)
         except Unreachable:
             raise

@@ -8,7 +8,6 @@ import atexit
 import dataclasses
 import shlex
 import sys
-import tempfile
 import threading
 import time
 import traceback as tracebacks
@@ -22,6 +21,7 @@ from tracking.delivery import Ledger, Pending
 from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker
 from tracking.process import is_alive
 from tracking.run import StoredRun
+from tracking.staging import StagingDirectory
 from tracking.store import Store
 from tracking.wandb.account import resolved
 from tracking.wandb.courier import Courier
@@ -40,13 +40,20 @@ class WandbTracker(Tracker):
     def __init__(self, root: Path | str, project: WandbProject) -> None:
         self.store = Store(root)
         self.project = project
-        self.server = Server(project)
+        self.server = Server(project, staging=self.store.blobs.scratch)
+        self._ledger: Ledger | None = None
         self._offline_until = 0.0
 
     @property
     def ledger(self) -> Ledger:
         """Returns the delivery record, of the entity that W&B last named where the project names none."""
-        return Ledger(self.store, resolved(self.project, self.store).key)
+        if self._ledger is None:
+            project = resolved(self.project, self.store)
+            ledger = Ledger(self.store, project.key)
+            if project.entity is None:  # as long as W&B has not named it, it may yet
+                return ledger
+            self._ledger = ledger
+        return self._ledger
 
     # ---- writing
 
@@ -70,6 +77,10 @@ class WandbTracker(Tracker):
         _delivery(self).begin(run_id)
         return WandbRun(self, run)
 
+    def temporary_directory(self) -> StagingDirectory:
+        """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
+        return self.store.temporary_directory()
+
     def ended(self, run_id: str) -> None:
         """Has the courier send the rest of a run that has ended here."""
         _delivery(self).end(run_id)
@@ -79,8 +90,8 @@ class WandbTracker(Tracker):
         if not isinstance(artifact, ServerArtifact):
             return self.store.artifact(artifact.ref)
         if artifact.held is None:
-            with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
-                files = download_checked(artifact, Path(folder))
+            with self.store.temporary_directory() as folder:
+                files = download_checked(artifact, folder)
                 artifact.held = self.store.adopt_artifact(artifact, files, artifact.aliases)
             self.ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)
         return artifact.held
@@ -132,7 +143,10 @@ class WandbTracker(Tracker):
         nothing: list[RunRecord] = []
         there = self._ask(lambda server: server.runs(job_type=job_type, group=group), nothing)
         found = {record.id: record for record in self.store.runs(job_type=job_type, group=group)}
+        ledger = self.ledger
         for record in there:
+            if record.job_type == "sweep" and ledger.run_sent_as(record.id) not in (None, record.id):
+                continue  # this store's own, which has another id there
             here = found.get(record.id)
             if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
                 found[record.id] = record

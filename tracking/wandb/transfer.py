@@ -1,9 +1,7 @@
 """Pushes an embedded store into W&B and pulls it back, in the order of lineage; both may be cut off and repeated."""
 
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tracking.delivery import Ledger, Pending
 from tracking.interface import Reader, RunRecord, TrackingError
@@ -44,7 +42,7 @@ def push(
     for run_id in result.running:
         report(f"{run_id}: still running; it is sent by its own process")
     ended = [record.id for record in runs if record.id not in result.running]
-    result.problem = (server := Server(project)).problem()
+    result.problem = (server := Server(project, staging=store.blobs.scratch)).problem()
     if result.problem is not None:  # what is delivered is as the record knows it, for the entity that it knows
         report(f"nothing was sent: {result.problem}")
         result.pending = Ledger(store, resolved(project, store).key).pending(ended)
@@ -100,7 +98,7 @@ def pull(store: Store, project: WandbProject, refs: Iterable[str] = (), *, repor
     A run that is here as it is there, or newer, stays; content is checked against its digest. Tables, charts and
     figures that W&B shows are in the artifacts; they are not brought back from the run's page.
     """
-    server, result = Server(project), Pull()
+    server, result = Server(project, staging=store.blobs.scratch), Pull()
     ledger = Ledger(store, remember(project, store, server.entity).key)
     for record in _wanted(server, refs):
         if record.state == "running" and is_alive(record):
@@ -118,6 +116,8 @@ def pull(store: Store, project: WandbProject, refs: Iterable[str] = (), *, repor
 
 
 def _pull_run(store: Store, server: Server, ledger: Ledger, record: RunRecord, result: Pull, report: Report) -> None:
+    if ledger.run_sent_as(record.id) not in (None, record.id):
+        return  # this store's own, which has another id there
     here = store.run(record.id)
     if here is None or (record.state == "finished" and here.state != "finished" and not is_alive(here)):
         store.adopt_run(record, server.history(record.id))
@@ -145,8 +145,8 @@ def _pull_run(store: Store, server: Server, ledger: Ledger, record: RunRecord, r
 def _bring(store: Store, ledger: Ledger, artifact: ServerArtifact, kind: str, run_id: str, result: Pull) -> None:
     held = next((twin for twin in store.versions(artifact.name) if twin.digest == artifact.digest), None)
     if held is None:
-        with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
-            held = store.adopt_artifact(artifact, download_checked(artifact, Path(folder)), artifact.aliases)
+        with store.temporary_directory() as folder:
+            held = store.adopt_artifact(artifact, download_checked(artifact, folder), artifact.aliases)
         result.artifacts.append(held.ref)
     ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)
     store.adopt_edge(kind, run_id, held)

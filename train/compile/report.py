@@ -151,7 +151,7 @@ def print_reports(
         )
     for report in reports:
         if report.error is not None:
-            console.print(f"the {report.step} step does not fit: {report.error}")
+            console.print(f"the {report.step} step does not fit: {report.error}", markup=False)
 
 
 def report_lines(report: StepReport) -> Mapping[str, str]:

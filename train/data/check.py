@@ -1,9 +1,9 @@
 """Checks a dataset's config before anything is read."""
 
-import re
 from typing import Any
 
 from conf.errors import EdgewiseError
+from conf.names import checked_name
 from conf.schema import Dataset
 from metrics.rows import ENDINGS, listed
 from train.data.origins import is_generated
@@ -12,11 +12,7 @@ from train.data.template import template_fields
 
 def check_dataset(dataset: Dataset) -> None:
     """Raises EdgewiseError for a config that can't be used: a bad name, no place to read from, or bad classes."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset.name):
-        raise EdgewiseError(
-            f"dataset.name={dataset.name}: expected letters, digits, '_', '.' and '-' alone, "
-            "because the name becomes part of artifact names"
-        )
+    checked_name("dataset.name", dataset.name)
     if dataset.path is None and dataset.hub_id is None and not is_generated(dataset):
         columns = listed([*template_fields(dataset.template), dataset.label_column])
         raise EdgewiseError(

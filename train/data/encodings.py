@@ -21,8 +21,9 @@ _ENCODING = threading.Lock()  # of the threads of one process, the first encodes
 def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path, what: str = "inputs") -> Encoded:
     """Returns the ids of the split's inputs or targets (`what`), cut to `max_length` tokens.
 
-    They are read from `cache` where they have been encoded before. How many texts are cut is printed on stderr. Two
-    processes may encode at once: each writes a folder of its own, and the first to be done gives it the name.
+    They are read from `cache` where they have been encoded before. How many texts are cut, and how many targets hold
+    <unk>, is printed on stderr. Two processes may encode at once: each writes a folder of its own, and the first to be
+    done gives it the name.
     """
     texts = {"inputs": split.inputs, "targets": split.targets}[what]
     key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
@@ -38,6 +39,11 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
         print_once(
             f"{split.dataset} {split.name}: {encoded.truncated:,} of {len(split):,} {what} "
             f"({encoded.truncated / len(split):.1%}) are longer than {max_length} tokens and are cut"
+        )
+    if what == "targets" and (unknown := encoded.count_unknown()):
+        print_once(
+            f"{split.dataset} {split.name}: {unknown:,} of {len(split):,} targets ({unknown / len(split):.1%}) hold "
+            "characters for which the vocabulary has no piece: <unk> stands in their place, and no model can say them"
         )
     return encoded
 

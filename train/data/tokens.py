@@ -45,6 +45,11 @@ class Encoded:
         """Returns the texts' lengths in tokens, EOS included: [n] int64."""
         return np.diff(self.offsets)
 
+    def count_unknown(self) -> int:
+        """Counts the texts with an UNK among their tokens: the vocabulary has no piece for something in them."""
+        places = np.flatnonzero(self.flat == UNK)
+        return len(np.unique(np.searchsorted(self.offsets, places, side="right")))
+
     def padded(self, rows: np.ndarray, length: int, n_rows: int | None = None) -> np.ndarray:
         """Returns the texts `rows` as [n_rows, length] int32, padded with 0; rows of 0 fill up what they leave.
 

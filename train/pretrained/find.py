@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import EdgewiseError
+from conf.names import MOST_CHARACTERS
 from conf.schema import Config, Size, Tracking
 from tracking import open_tracker
 from tracking.digest import hash_file, manifest_digest
@@ -246,7 +247,7 @@ def _on_the_hub(reference: str, id: str, revision: str | None) -> Checkpoint:
 
 def _legal(name: str) -> str:
     """Returns a name as artifacts may have it."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "checkpoint"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:MOST_CHARACTERS].strip("-.") or "checkpoint"
 
 
 def _t5x_name(where: str) -> str:

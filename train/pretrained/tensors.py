@@ -61,7 +61,7 @@ def check_finite(part: np.ndarray, tensor: str, where: str) -> None:
     if not math.isfinite(part.sum(dtype=np.float64)):  # float32 can't overflow there: what is not finite stays so
         faulty = int((~np.isfinite(part)).sum())
         raise EdgewiseError(
-            f"{where}: {tensor} has {faulty:,} numbers that are NaN or infinite of the {part.size:,} read: expected a "
+            f"{where}: in {tensor}, {faulty:,} of {part.size:,} numbers read are NaN or infinite: expected a "
             "trained model's weights. Take an earlier checkpoint, or train or convert it again"
         )
 

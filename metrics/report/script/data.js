@@ -73,7 +73,7 @@ function saved(name, text) {
 }
 
 // As `spreadsheet_text` in metrics/tables/escape.py: a text that a spreadsheet would take for a formula gets an apostrophe.
-const csvText = (text) => (/^'*[=+\-@\t\r\n]/.test(text) && !/^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$/.test(text) ? `'${text}` : text);
+const csvText = (text) => (/^'*[=+\-@\t\r\n]/.test(text) && !/^([+-]|[+-]?\d+(\.\d*)?([eE][+-]?\d+)?)$/.test(text) ? `'${text}` : text);
 
 function csvField(value) {
   const text = typeof value === "string" ? csvText(value) : String(value);

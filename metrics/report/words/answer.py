@@ -7,6 +7,7 @@ from metrics.analysis.pairs import SizePair
 from metrics.report.measure import quality_of
 from metrics.report.words.phrases import negated, percent, points, within
 from metrics.report.words.savings import ALL_DEFERRED, flops_known, saving
+from metrics.report.words.weak import too_weak_to_conclude, weak_sentences, weak_sizes
 
 _BY_CONTEXT = {None: "", "gold": " in the gold answer's context", "self": ", by its own output"}
 
@@ -15,12 +16,21 @@ def answer(analysis: Analysis) -> str:
     """Writes one or two sentences that answer the report's question for a dataset's smallest and largest size.
 
     As everywhere in the report's sentences, sequences are ranked by the uncertainty that can be deployed, where it was
-    computed.
+    computed. Sizes that are not shown to be better than always answering the majority class are named; where both of
+    these are such, nothing else is answered.
     """
     analysis = analysis.deployable
     pair = analysis.widest
     if pair is None:
-        return f"One size only ({analysis.grid.sizes[0].name}): there is no larger model to compare it with."
+        alone = f"One size only ({analysis.grid.sizes[0].name}): there is no larger model to compare it with."
+        return f"{alone} {weak_sentences(analysis)}".rstrip()
+    if {pair.small, pair.large} <= set(weak_sizes(analysis)):
+        return too_weak_to_conclude(analysis)
+    return f"{_comparison(analysis, pair)} {weak_sentences(analysis)}".rstrip()
+
+
+def _comparison(analysis: Analysis, pair: SizePair) -> str:
+    """Writes how much better the larger model is, and which examples that comes from."""
     quality, gap = quality_of(analysis.grid), pair.gap
     n = f"{analysis.grid.examples:,} examples"
     if gap.below_zero:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
 from metrics.analysis.slices import SliceRow
+from metrics.analysis.subgroups import FEWEST, SubgroupGain
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import Quality, quality_of
 from metrics.report.words.phrases import example_count, negated, percent, points, slice_name, within
@@ -48,7 +49,8 @@ def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
         )
     for column in sorted({row.column for row in analysis.slices}):
         rows = [row for row in analysis.slices if row.column == column]
-        sentences += _slice_sentences(column, rows, pair, quality)
+        large_enough = analysis.subgroups.of_slices(column, pair.small, pair.large)
+        sentences += _slice_sentences(column, rows, large_enough, pair, quality)
     return sentences
 
 
@@ -86,13 +88,24 @@ def _difference(pair: SizePair, quality: Quality) -> str:
     return f"{text}, which can't be told from none."
 
 
-def _slice_sentences(column: str, rows: Sequence[SliceRow], pair: SizePair, quality: Quality) -> list[str]:
-    """Writes in which values of one slice column the larger model gains and loses; no sentence if there are none."""
-    gains = {row.value: row.gains[pair.small, pair.large] for row in rows}
+def _slice_sentences(
+    column: str, rows: Sequence[SliceRow], large_enough: dict[str, SubgroupGain], pair: SizePair, quality: Quality
+) -> list[str]:
+    """Writes in which values of one slice column the larger model gains and loses; no sentence if there are none.
+
+    `large_enough` has the gains of the values with enough examples; what is claimed holds for all subgroups together.
+    """
     examples = {row.value: row.examples for row in rows}
+    gains = {row.value: large_enough[row.value].simultaneous for row in rows if row.value in large_enough}
     gaining = sorted((value for value in gains if gains[value].above_zero), key=lambda value: -gains[value].value)
     losing = [value for value in gains if gains[value].below_zero]
-    undecided = [value for value in gains if value not in gaining and value not in losing]
+    # a gain that is the same in every resample has no interval; the two are alike there only if it is none
+    undecided = [
+        value
+        for value, gain in gains.items()
+        if value not in gaining and value not in losing and not (math.isnan(gain.low) and abs(gain.value) > 0)
+    ]
+    without_interval = [value for value in gains if value not in {*gaining, *losing, *undecided}]
 
     def amounts(values: Sequence[str], estimates: dict[str, Estimate]) -> str:
         return "; ".join(
@@ -101,29 +114,40 @@ def _slice_sentences(column: str, rows: Sequence[SliceRow], pair: SizePair, qual
             for value in values[:_MOST_NAMED]
         )
 
+    def named(values: Sequence[str]) -> str:
+        return ", ".join(f"{value} {example_count(examples[value])}" for value in values)
+
     parts = []
     if gaining:
         parts.append(f"{pair.large} gains on {amounts(gaining, gains)}")
     if losing:
         losses = {value: negated(gain) for value, gain in gains.items()}
         parts.append(f"{'it' if parts else pair.large} loses on {amounts(losing, losses)}")
-    if undecided and len(rows) <= _MOST_OPEN:
-        names = ", ".join(f"{value} {example_count(examples[value])}" for value in undecided)
-        parts.append(f"on {names} the two can't be told apart")
+    few_enough_to_list = len(rows) <= _MOST_OPEN
+    if undecided and few_enough_to_list:
+        parts.append(f"on {named(undecided)} the two can't be told apart")
+    if without_interval and few_enough_to_list:
+        parts.append(f"on {named(without_interval)} nothing is claimed without an interval")
+    small_groups = [value for value in examples if value not in gains]
+    if small_groups and few_enough_to_list:
+        parts.append(f"on {named(small_groups)} nothing is claimed from fewer than {FEWEST} examples")
     if not parts:
         return []
     # corpus BLEU is no sum over sentences, so no slice holds a share of its gain
-    most = "" if quality.graded else _most_of_the_gain(rows, pair)
+    most = "" if quality.graded else _most_of_the_gain(rows, gains, pair)
     return [f"By {slice_name(column)}: {', and '.join(parts)}. {most}".rstrip()]
 
 
-def _most_of_the_gain(rows: Sequence[SliceRow], pair: SizePair) -> str:
-    """Writes which value holds most of the additional right answers; "" where there are none or some value loses."""
+def _most_of_the_gain(rows: Sequence[SliceRow], gains: dict[str, Estimate], pair: SizePair) -> str:
+    """Writes which value holds most of the additional right answers; "" where there are none or some value loses.
+
+    `gains` are those of the values with enough examples; "" also where the most is not shown to be a gain by them.
+    """
     additional = {row.value: row.examples * row.gains[pair.small, pair.large].value for row in rows}
     if len(rows) < 2 or not pair.gap.above_zero or min(additional.values()) < 0:
         return ""
     most = max(rows, key=lambda row: additional[row.value])
-    if not most.gains[pair.small, pair.large].above_zero:
+    if most.value not in gains or not gains[most.value].above_zero:
         return ""
     share = additional[most.value] / sum(additional.values())
     return f"{most.value} holds {percent(share, 0)} of the additional right answers."

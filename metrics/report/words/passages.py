@@ -60,8 +60,14 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
         sentences.append(
             f"The {100 * confidence:g} % intervals resample seeds and examples together, so they say how far the "
             "numbers may move with other seeds and other examples of the same kind. Few seeds make them too narrow; "
-            "they hold one at a time, not all at once."
+            "they hold one at a time, not all at once; those by subgroup hold for all subgroups together."
         )
+        alone = [size.name for size in analysis.grid.sizes if len(size.seeds) == 1]
+        if alone:
+            sentences.append(
+                f"With one seed of {' and of '.join(alone)} they say nothing of other seeds, which may move the "
+                "numbers further."
+            )
     else:
         sentences.append("No intervals were computed.")
     return sentences

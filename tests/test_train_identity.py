@@ -1,0 +1,61 @@
+"""Names of cells, and of the runs and artifacts that belong to them."""
+
+import pytest
+
+from infer.identity import find_model, finished_scores, infer_run_id
+from metrics.stage import scores_artifacts
+from tests.training import config_in, train_here
+from tracking.store import Store
+from train.identity import cell_name, train_run_id
+
+CELLS = [("a", "b-c", "a-b--c-s0"), ("a-b", "c", "a--b-c-s0")]  # both once were a-b-c-s0
+
+
+@pytest.fixture
+def configs(compose, tmp_path):
+    """The two cells, in one store, each with the rows of its own dataset."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "test"):
+        rows = "".join(f"{'good' if i % 2 else 'bad'} thing {i},{i % 2}\n" for i in range(40))
+        (folder / f"{split}.csv").write_text(f"text,label\n{rows}")
+    return [
+        config_in(
+            compose,
+            tmp_path / "runs",
+            "dataset=text_classification",
+            f"dataset.path={folder}",
+            f"dataset.name={dataset}",
+            'dataset.classes={0: "no", 1: "yes"}',
+            f"size.name={size}",
+            "train.steps=1",
+            "train.eval_every=0",
+        )
+        for dataset, size, _ in CELLS
+    ]
+
+
+def test_cells_with_hyphens_are_told_apart(configs, tmp_path):
+    """From the model to the scores; where the names were one, the second cell replaced the first."""
+    from infer.scoring import score
+
+    store = Store(tmp_path / "runs")
+    assert [cell_name(config) for config in configs] == [name for *_, name in CELLS]
+    for config in configs:
+        train_here(config)
+    for config, (dataset, size, name) in zip(configs, CELLS):
+        source = find_model(config, store)
+        assert source.artifact.name == f"model-{name}" and source.artifact.version == 0
+        score(config, store, source)
+        scores = finished_scores(config, store, source.digest)
+        assert (scores.name, scores.version) == (f"scores-{name}-test", 0)
+        assert (scores.metadata["dataset"], scores.metadata["size"]) == (dataset, size)
+        assert [one.ref for one in scores_artifacts(store, dataset, "test")] == [scores.ref]
+    assert {artifact.name for artifact in store.artifacts("data-*")} == {"data-a", "data-a--b"}
+
+
+def test_names_without_hyphens_are_what_they_were(compose):
+    config = compose("dataset=demo", "size=nano", "seed=3")
+    assert cell_name(config) == "demo-nano-s3"
+    assert train_run_id(config).startswith("train-demo-nano-s3-")
+    assert infer_run_id(config, "0" * 32).startswith("infer-demo-nano-s3-test-")
