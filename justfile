@@ -110,6 +110,11 @@ bench-torch *OVERRIDES: setup
     bench/.venv/bin/pip install --quiet -r bench/requirements.txt
     {{ python }} -m bench "$@"
 
+# kills, full disks, damaged files: docs/reliability.md's figures again (20 minutes)
+[group('measure')]
+torture *CAMPAIGNS: setup
+    {{ python }} -m bench.torture --page docs/reliability.md "$@"
+
 # both ways of attention, side by side
 [group('measure')]
 bench-attention: setup

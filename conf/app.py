@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.errors import EdgewiseError, first_line
+from conf.errors import EdgewiseError, first_line, no_room
 from conf.file_source import register_file_source
 from conf.names import checked_seed
 from conf.schema import Config
@@ -49,7 +49,7 @@ def exit_with(error: Exception) -> NoReturn:
 def command(main: Callable[[Config], Any], config_name: str = "config") -> Callable[[], Any]:
     """Returns a Hydra app around `main`; `--version` prints the product's version instead.
 
-    An EdgewiseError ends the app with its message and status 1, without a traceback.
+    An EdgewiseError ends the app with its message and status 1, without a traceback, and so does a full disk.
     """
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)
@@ -59,6 +59,10 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
             return main(to_config(composed))
         except EdgewiseError as error:
             exit_with(error)
+        except OSError as error:
+            if (full := no_room(error)) is None:
+                raise
+            exit_with(full)
 
     @functools.wraps(main)
     def start() -> Any:

@@ -1,11 +1,23 @@
 """Defines the exception whose message is written for the person at the terminal; cuts others to one line."""
 
+import errno
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class EdgewiseError(Exception):
     """Reports something the user can put right: the message names what was given, what was expected and what to do.
 
     A command prints the message alone, without a traceback, and exits with status 1.
     """
+
+
+def no_room(error: OSError) -> EdgewiseError | None:
+    """Returns what to tell the person where a disk is full or a quota is used up; None for another error."""
+    if error.errno not in _NO_ROOM:
+        return None
+    where = f"{error.filename} can't be written: " if error.filename else ""
+    return EdgewiseError(f"{where}{error.strerror}; make room there and run the same command again, which goes on")
 
 
 def first_line(error: BaseException | str, most: int = 300) -> str:

@@ -25,7 +25,7 @@ def check_yaml(where: str, text: str) -> None:
     """
     try:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return
     for node, is_text in _nodes(document):
         if isinstance(node, yaml.MappingNode):

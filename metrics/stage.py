@@ -10,8 +10,9 @@ from pathlib import Path
 from conf.errors import EdgewiseError
 from conf.names import joined_name
 from conf.schema import Config
-from metrics.output.directory import Input, Progress, check_replaceable, replaced, silent, write_metrics
+from metrics.output.directory import Input, Progress, fill_directory, silent, write_metrics
 from metrics.output.previews import log_output
+from metrics.output.replace import check_replaceable, refusals_as_output_errors, replaced
 from metrics.output.summary import NUMBERS
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
@@ -78,27 +79,31 @@ def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silen
         _restore(done, out, progress)
         return out
     settings = {"dataset": {"name": dataset}, "metrics": numbers}
-    with tracker.start_run(
-        run_id,
-        job_type="metrics",
-        name=f"metrics {dataset} {split}",
-        group=config.tracking.group,
-        tags=[dataset],
-        config=settings,
-        restart=True,
-    ) as run:
+    # What is logged is read from the private directory: once it is at `out`, another run may replace it.
+    with (
+        replaced(out) as directory,
+        tracker.start_run(
+            run_id,
+            job_type="metrics",
+            name=f"metrics {dataset} {split}",
+            group=config.tracking.group,
+            tags=[dataset],
+            config=settings,
+            restart=True,
+        ) as run,
+    ):
         progress(f"reading {len(used)} scores artifacts of {dataset}")
         artifacts = [run.use_artifact(artifact) for artifact in used]
         paths = [artifact.file(SCORES_FILE) for artifact in artifacts]
         inputs = [Input(artifact.name, artifact.digest) for artifact in artifacts]
-        summary = write_metrics(paths, inputs, config.metrics, out, progress)
+        summary = fill_directory(directory, paths, inputs, config.metrics, out, progress)
         consumed = {artifact.name: artifact.digest for artifact in artifacts}
         metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
         draft = ArtifactDraft(name, "metrics", metadata)
-        for path in sorted(path for path in out.rglob("*") if path.is_file()):
-            draft.add_file(path, path.relative_to(out).as_posix())
+        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+            draft.add_file(path, path.relative_to(directory).as_posix())
         artifact = run.log_artifact(draft)
-        log_output(run, out)
+        log_output(run, directory)
         run.set_summary({"artifact": artifact.ref, "digest": artifact.digest})
         progress(f"logged {artifact.ref}")
     return out
@@ -150,7 +155,7 @@ def _restore(artifact: Artifact, out: Path, progress: Progress) -> None:
     """Makes `out` hold the artifact's files; writes nothing if it does."""
     if all((out / name).is_file() and _md5(out / name) == file.md5 for name, file in artifact.files.items()):
         return
-    with replaced(out) as directory:
+    with replaced(out) as directory, refusals_as_output_errors(out):
         artifact.download(directory)
     progress(f"restored {out} from {artifact.ref}")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from conf.errors import EdgewiseError
 from conf.names import joined_name
 from conf.schema import Config
-from metrics.output.directory import MARK
 from metrics.output.headline import findings
+from metrics.output.replace import MARK
 from metrics.tables.paper import TABLE1, TABLE2, TABLE3, PaperTable
 from tracking.interface import NotFound
 from tracking.wandb.project import WandbProject

@@ -19,7 +19,8 @@ from conf.schema import SCORES, Config, Metrics
 from metrics.analysis.dataset import analyse
 from metrics.beyond import BEYOND_TABLES
 from metrics.grid.collect import GridError, collect_grids
-from metrics.output.directory import Input, OutputError, write_metrics
+from metrics.output.directory import Input, write_metrics
+from metrics.output.replace import OutputError
 from metrics.scores import write_scores
 from metrics.stage import metrics_from_files
 from metrics.statistics.churn import BUCKETS

@@ -321,6 +321,16 @@ def test_an_index_that_names_no_files_is_refused(saved, index):
         load_folder(folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "config.json"])
+def test_json_that_is_nested_deeply_is_refused(saved, name):
+    folder, *_ = saved
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part.safetensors"}}')
+    (folder / name).write_text('{"weight_map": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(EdgewiseError, match=f"{name} can't be read as JSON"):
+        load_folder(folder)
+
+
 @pytest.mark.slow
 def test_no_flipped_bit_of_a_header_gives_other_weights(tmp_path):
     """3,000 flips of one bit: each is refused, or leaves the model what it was."""

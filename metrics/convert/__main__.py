@@ -47,9 +47,17 @@ def convert(run: Mapping[str, Any]) -> Path:
     """
     info = run_info(run)
     path = Path(run["file"])
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise ConvertError(f"{str(path)[:200]}: can't be read: {error.strerror}") from None
+    if not is_there:
         raise ConvertError(f"{path}: no such file")
-    return save(_scores(path, run, info), Path(run["out"]), print)
+    scores, out = _scores(path, run, info), Path(run["out"])
+    try:
+        return save(scores, out, print)
+    except OSError as error:
+        raise ConvertError(f"out={str(out)[:200]} can't be written: {error.strerror}") from None
 
 
 def _scores(path: Path, run: Mapping[str, Any], info: RunInfo) -> Scores:

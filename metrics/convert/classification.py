@@ -91,7 +91,7 @@ def _parsed(where: str, cell: Any, column: str) -> Any:
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConvertError(f"{where}: {column} holds {cell[:60]!r}, expected a JSON list or object") from error
     if not isinstance(cell, (list, dict)):
         raise ConvertError(f"{where}: {column} holds {cell!r}, expected a list or an object class -> value")

@@ -128,7 +128,7 @@ def _answers(where: str, cell: Any, column: str) -> list[str]:
     if isinstance(cell, str) and cell.startswith("["):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             cell = [cell]
     if isinstance(cell, str):
         cell = [cell]

@@ -41,7 +41,7 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
     merged = [{**shared, **flags, **run} for run in runs]
     names = set(vars(parser().parse_args([])))
     for run in merged:
-        if unknown := sorted(set(run) - names):
+        if unknown := sorted(map(str, set(run) - names)):
             raise ConvertError(f"{config}: {', '.join(unknown)}: no such setting; they are named as the flags are")
         if "file" not in run:
             raise ConvertError("no FILE given; give one, or `runs` in --config")
@@ -51,6 +51,8 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
         for name in ("slice", "reference"):
             if isinstance(run.get(name), str):
                 run[name] = [run[name]]
+            if not isinstance(run.get(name, []), list):
+                raise ConvertError(f"{config}: {name}={run[name]!r}, expected a column or a list of columns")
     return merged
 
 
@@ -143,7 +145,7 @@ def _config(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         check_yaml(f"--config {path}", text)
         content = yaml.safe_load(text)  # JSON is YAML
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConvertError(f"--config {path}: can't be read as YAML or JSON: {error}") from error
     if not isinstance(content, dict):
         raise ConvertError(f"--config {path}: expected a mapping of settings")

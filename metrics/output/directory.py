@@ -1,15 +1,10 @@
 """Writes everything that metrics has to say about some scores into one directory: whole, or not at all."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.errors import EdgewiseError
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse, other_context
 from metrics.analysis.pairs import near_gap
@@ -18,6 +13,7 @@ from metrics.figures import load_in_background, write_figures
 from metrics.grid.collect import collect_grids
 from metrics.grid.runs import Source
 from metrics.output.curve_file import write_curves
+from metrics.output.replace import MARK, refusals_as_output_errors, replaced
 from metrics.output.summary import dumped, summary
 from metrics.report import ReportContent, write_report
 from metrics.scores import ScoresMetadata, read_metadata
@@ -25,13 +21,7 @@ from metrics.tables.files import write_tables
 from metrics.tables.paper import table_rows, write_paper_tables
 from metrics.tables.table import Table
 
-MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
-
 Progress = Callable[[str], None]  # takes a line that says what is going on
-
-
-class OutputError(EdgewiseError):
-    """Says that the output directory can't be written, or holds something else."""
 
 
 @dataclass
@@ -57,10 +47,26 @@ def write_metrics(
 
     A source is a run's scores, or the file with them; `inputs` say where each came from. Files are read one at a time,
     and in part once more for each size. The same scores, inputs and config give the same bytes. Raises EdgewiseError
-    for scores that don't fit together or say nothing, and OutputError for an `out` that isn't to be replaced.
+    for scores that don't fit together or say nothing, and OutputError as `replaced` does.
+    """
+    with replaced(out) as directory:
+        return fill_directory(directory, sources, inputs, config, out, progress)
+
+
+def fill_directory(
+    directory: Path,
+    sources: Sequence[Source],
+    inputs: Sequence[Input],
+    config: Metrics,
+    out: Path,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Writes what `write_metrics` does into an empty directory, and returns the summary.
+
+    `out` is where the directory will be, for the messages. Raises what `write_metrics` does.
     """
     runs = _runs_in_order(sources, inputs)
-    with replaced(out) as directory:
+    with refusals_as_output_errors(out):
         load_in_background()
         analyses, further = _analysed(sources, config, progress)
         rows, notes, listed = table_rows(analyses), _notes(analyses), _listed(runs, analyses)
@@ -85,7 +91,7 @@ def write_metrics(
                 further=further,
             ),
         )
-    return content
+        return content
 
 
 def _runs_in_order(sources: Sequence[Source], inputs: Sequence[Input]) -> list[tuple[ScoresMetadata, Input]]:
@@ -145,52 +151,3 @@ def _write_curves(analyses: Sequence[Analysis], config: Metrics, directory: Path
     others = [analysis.other_context for analysis in analyses if analysis.other_context is not None]
     if others:
         write_curves(others, directory / f"switcher_{other_context(config)}.parquet")
-
-
-def check_replaceable(out: Path) -> None:
-    """Raises OutputError if `out` exists and is neither an empty directory nor an earlier metrics output."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise OutputError(f"metrics.out={out} is a file; expected a directory")
-    try:
-        something_else = any(out.iterdir()) and not (out / MARK).is_file()
-    except OSError as error:
-        raise OutputError(f"metrics.out={out} can't be read: {error.strerror}") from error
-    if something_else:
-        raise OutputError(
-            f"metrics.out={out} holds files but no {MARK}, so it is no metrics output and stays as it is; "
-            "give an empty directory or another name"
-        )
-
-
-@contextmanager
-def replaced(out: Path) -> Iterator[Path]:
-    """Yields a new directory beside `out` to write into, which takes the place of `out` if nothing is raised.
-
-    Raises OutputError as `check_replaceable` does, and where the file system refuses.
-    """
-    out = Path(os.path.abspath(out))
-    check_replaceable(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.new."))
-    except OSError as error:
-        raise OutputError(f"metrics.out={out} can't be written: {error.strerror}") from error
-    try:
-        whole = partial / "whole"
-        whole.mkdir()  # not `partial` itself, which mkdtemp closes to everyone else
-        yield whole
-        old = partial / "old"
-        if out.exists():
-            out.rename(old)
-        try:
-            whole.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    except OSError as error:
-        raise OutputError(f"metrics.out={out} can't be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -12,7 +12,7 @@ from metrics.analysis.majority import majority_class
 from metrics.bootstrap import quality_samples
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.collect import collect_grids
-from metrics.output.directory import MARK
+from metrics.output.replace import MARK
 
 Entry = Mapping[str, Any]  # of summary.json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from metrics.output.directory import MARK
+from metrics.output.replace import MARK
 from metrics.tables.escape import text_of_spreadsheet
 from tracking.interface import Run
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from conf.errors import EdgewiseError, first_line
+from metrics.parquet_file import opened_parquet
 from metrics.rows.start import check_is_parquet
 from metrics.rows.text import first_duplicate
 
@@ -15,11 +15,12 @@ from metrics.rows.text import first_duplicate
 def read_parquet(file: Path, wanted: Callable[[str], bool]) -> tuple[pa.Schema, pa.Table]:
     """Returns a file's schema, and the table of its wanted columns.
 
-    Raises EdgewiseError for what isn't Parquet or can't be read, and for two columns of one name.
+    Raises EdgewiseError for what isn't Parquet or can't be read, for two columns of one name, and as `opened_parquet`
+    does.
     """
     check_is_parquet(file)
     try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
+        with opened_parquet(file) as parquet:
             schema = parquet.schema_arrow
             if duplicated := first_duplicate(schema.names):
                 raise EdgewiseError(f"{file}: two columns are named {duplicated!r}; rename or drop one")

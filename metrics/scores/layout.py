@@ -3,6 +3,7 @@
 from metrics.scores.schema import TASK_FIELDS
 
 METADATA_KEY = b"edgewise"
+CHECKSUM_KEY = b"edgewise.crc32"  # CRC-32 of what stands under METADATA_KEY, in decimal digits
 FORMER_KEY = b"switchyard"  # what the product was called before 0.2.0
 
 STRINGS = ("example_id", "target", "prediction")

@@ -5,6 +5,7 @@ have, and columns of other tasks may be there, filled with nulls.
 """
 
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -15,12 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conf.errors import first_line
+from conf.errors import EdgewiseError, first_line
+from metrics.parquet_file import opened_parquet
 from metrics.scores.arrays import bleu_stats_of, correct_of, likelihoods_of, strings_of, tokens_of
 from metrics.scores.check import check, require_version, validate_metadata
 from metrics.scores.columns import Columns, encoded
-from metrics.scores.layout import FIELD_COLUMNS, FORMER_KEY, METADATA_KEY, STRINGS, TASK_COLUMNS
+from metrics.scores.layout import CHECKSUM_KEY, FIELD_COLUMNS, FORMER_KEY, METADATA_KEY, STRINGS, TASK_COLUMNS
 from metrics.scores.schema import SLICE_PREFIX, TASK_FIELDS, Scores, ScoresError, ScoresMetadata, TokenScores
+
+DEEPEST = 100  # levels that the JSON of the metadata may be nested: what reads deeper can't be written again
 
 
 def read_scores(path: Path | str) -> Scores:
@@ -76,11 +80,16 @@ def _opened(path: Path | str) -> Iterator[pq.ParquetFile]:
     if not Path(path).is_file():
         raise ScoresError(f"{path}: no such file; expected a scores file (Parquet)")
     try:
-        # ParquetFile, not read_table: that one turns `seed=0/` in a path into a column.
-        with pq.ParquetFile(path) as file:
+        with opened_parquet(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
-        raise ScoresError(f"{path}: not a Parquet file, or cut short ({first_line(error)}); score it again") from error
+    except ScoresError:
+        raise
+    except EdgewiseError as error:  # of the footer
+        raise ScoresError(str(error)) from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ScoresError(
+            f"{path}: not a Parquet file, or cut short or damaged ({first_line(error)}); score or copy it again"
+        ) from error
 
 
 def _fields(table: pa.Table, held: tuple[str, ...], metadata: ScoresMetadata, where: str) -> dict[str, Any]:
@@ -117,8 +126,19 @@ def _metadata(schema: pa.Schema, where: str) -> ScoresMetadata:
         )
     if raw is None:
         raise ScoresError(f"{where}: the file's metadata lacks the key {METADATA_KEY.decode()!r}; not a scores file")
+    if (checksum := of_file.get(CHECKSUM_KEY)) is not None and checksum != str(zlib.crc32(raw)).encode():
+        raise ScoresError(
+            f"{where}: the metadata under {METADATA_KEY.decode()!r} isn't what was written: its checksum differs from "
+            f"{CHECKSUM_KEY.decode()!r}. Copy or score the file again; who changed it on purpose leaves that key out"
+        )
     try:
         values = json.loads(raw)
+        if _depth(values) > DEEPEST:
+            raise RecursionError
+    except RecursionError:
+        raise ScoresError(
+            f"{where}: the metadata under {METADATA_KEY.decode()!r} is nested more than {DEEPEST} levels deep"
+        ) from None
     except ValueError as error:
         raise ScoresError(f"{where}: the metadata under {METADATA_KEY.decode()!r} isn't JSON: {error}") from error
     if not isinstance(values, dict):
@@ -131,6 +151,18 @@ def _metadata(schema: pa.Schema, where: str) -> ScoresMetadata:
     metadata = ScoresMetadata(**{f.name: values[f.name] for f in fields(ScoresMetadata) if f.name in values})
     validate_metadata(metadata, where)
     return metadata
+
+
+def _depth(value: Any) -> int:
+    """Returns how deep the lists and objects of parsed JSON are nested; 0 for a number or a text."""
+    levels, inside = 0, [value]
+    while inside := [child for one in inside if isinstance(one, dict | list) for child in _children(one)]:
+        levels += 1
+    return levels
+
+
+def _children(value: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value
 
 
 def _columns(schema: pa.Schema, task: str, where: str) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """Writes one run's scores as Parquet: a row an example, and the run's metadata as JSON in that of the file."""
 
 import json
+import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metrics.scores.check import validate
-from metrics.scores.layout import METADATA_KEY, STRINGS, TOKEN_PARTS
+from metrics.scores.layout import CHECKSUM_KEY, METADATA_KEY, STRINGS, TOKEN_PARTS
 from metrics.scores.schema import BLEU_STATISTICS, Scores, ScoresError, TokenScores
 from tracking.files import written_whole
 
@@ -17,8 +18,9 @@ from tracking.files import written_whole
 def write_scores(scores: Scores, path: Path | str) -> None:
     """Writes one run's scores, whole or not at all; the same scores give the same bytes.
 
-    A file holds the columns of its own task alone. Log-likelihoods and token scores are written as float32. Raises
-    ScoresError, before anything is written, for scores that `read_scores` would refuse.
+    A file holds the columns of its own task alone. Log-likelihoods and token scores are written as float32. Each page
+    has a checksum, and so has the metadata; `read_scores` compares them. Raises ScoresError, before anything is
+    written, for scores that `read_scores` would refuse.
     """
     path = Path(path)
     checked = _as_float32(scores, str(path))
@@ -43,9 +45,10 @@ def write_scores(scores: Scores, path: Path | str) -> None:
         metadata = json.dumps(asdict(scores.metadata), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ScoresError(f"{path}: the metadata can't be written as JSON: {error}") from error
-    table = pa.table(columns).replace_schema_metadata({METADATA_KEY: metadata.encode()})
+    described = {METADATA_KEY: metadata.encode(), CHECKSUM_KEY: str(zlib.crc32(metadata.encode())).encode()}
+    table = pa.table(columns).replace_schema_metadata(described)
     with written_whole(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
 def _as_float32(scores: Scores, where: str) -> Scores:

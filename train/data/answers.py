@@ -17,7 +17,7 @@ def gold_answers(value: str | None) -> list[str]:
         return [value]
     try:
         answers = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         answers = None
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise ValueError(f"{short(value)}, expected one answer, or a JSON list of answers")

@@ -129,6 +129,6 @@ def read_json(file: Path, expected: str) -> dict[str, Any]:
         described = json.loads(file.read_text())
         if not isinstance(described, dict):
             raise ValueError("it is not an object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EdgewiseError(f"{file} can't be read as JSON ({error}): expected {expected}") from None
     return described

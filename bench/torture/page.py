@@ -1,0 +1,54 @@
+"""Writes the campaigns' figures into docs/reliability.md, between its markers, so that no number is typed in."""
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.torture.outcome import Outcome, described
+from conf.machine import cores
+
+
+class Line(NamedTuple):
+    """Holds what came of one campaign."""
+
+    title: str
+    outcome: Outcome
+    seconds: float
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Returns the table's cells: title, attempts, what came of them, faults, seconds."""
+        tried, faults = f"{self.outcome.tried:,}", f"{len(self.outcome.faults):,}"
+        return self.title, tried, described(self.outcome.counts), faults, f"{self.seconds:,.0f}"
+
+
+def write_figures(page: Path, lines: list[Line], seconds: float) -> None:
+    """Replaces what stands between the page's markers; `seconds` is what it took altogether.
+
+    Raises ValueError for a page without markers.
+    """
+    table = ["| Done to it | Tried | What came of it | Faults | Seconds |", "| --- | --: | --- | --: | --: |"]
+    table += [f"| {' | '.join(line.cells())} |" for line in lines]
+    where = f"{platform.system()} on {platform.machine()}, {cores()} cores, Python {platform.python_version()}"
+    made = "\n".join(
+        [
+            *table,
+            "",
+            f"Made by `just torture` in {seconds / 60:.0f} minutes, two campaigns at a time: {where}, load {_load()}.",
+        ]
+    )
+    text, count = re.subn(
+        r"(<!-- torture -->\n).*?(\n<!-- end -->)",
+        lambda found: found[1] + made + found[2],
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    if not count:
+        raise ValueError(f"{page} lacks the markers <!-- torture --> and <!-- end -->")
+    page.write_text(text, encoding="utf-8")
+
+
+def _load() -> str:
+    """Returns how many processes wanted to run over the last 15 minutes: on an idle machine, about 2."""
+    return f"{os.getloadavg()[2]:.0f}"
