@@ -1,4 +1,4 @@
-"""`just calibrate`: how often the tables' intervals hold the truth, in populations where the truth is known.
+"""Measures how often the tables' intervals hold the truth, in populations where the truth is known: `just calibrate`.
 
 Draws datasets from bench/populations.py, three ways in which runs differ, and asks for each how often the 95 % interval
 of accuracy, gap, Table 3 and Table 2's most certain half holds the population's value, and how wide it is. Writes the

@@ -37,7 +37,7 @@ def dataset(area, gap=(0.1, 0.05, 0.15), over=((0.3, 0.2, 0.4), (0.4, 0.3, 0.5))
 @pytest.mark.parametrize(
     ("area", "sentence"),
     [
-        ((0.0475, 0.0390, 0.0542), "nano -> micro: deferral by margin beats random by 4.75 points (3.90 to 5.42)"),
+        ((0.0475, 0.0372, 0.0577), "nano -> micro: deferral by margin beats random by 4.75 points (3.72 to 5.77)"),
         ((0.0072, -0.0013, 0.0163), "deferral by margin can't be told from random: 0.72 points (-0.13 to 1.63)"),
         ((0.0, 0.0, 0.0), "deferral by margin can't be told from random: 0.00 points (0.00 to 0.00)"),
         ((0.003, 0.00001, 0.006), "deferral by margin can't be told from random: 0.30 points (0.00 to 0.60)"),
@@ -55,7 +55,7 @@ def test_a_gain_over_random_is_claimed_as_its_interval_allows(area, sentence):
 
 
 def test_the_readme_quotes_the_line():
-    (line,) = findings(dataset((0.0475, 0.0390, 0.0542)))
+    (line,) = findings(dataset((0.0475, 0.0372, 0.0577)))
     assert f"\n  {line}\n" in (REPO / "README.md").read_text(encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ class SizePair:
     scores: dict[str, PairStatistics]
     peak_gain: dict[str, Estimate]  # Table 1, by score
     area: dict[str, Estimate]  # Table 3
-    area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, resampled together
+    area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, of the same runs and examples
     curve: dict[str, np.ndarray]  # [101], mean curve
     band: dict[str, tuple[np.ndarray, np.ndarray]]  # [101] each, the ends of the curve's intervals
     matching: dict[str, Estimate]  # least fraction deferred that reaches the larger model's quality

@@ -171,7 +171,7 @@ def _size_notes(sizes: list[SizeRuns]) -> list[str]:
     for alone in sizes:
         if len(alone.seeds) == 1:
             notes.append(
-                f"One seed only of {alone.name}: no churn of it, and intervals resample its examples, not its seeds."
+                f"One seed only of {alone.name}: no churn of it, and intervals are of its examples, not of its seeds."
             )
     return notes
 

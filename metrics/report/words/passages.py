@@ -58,9 +58,10 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
     sentences = [f"These numbers rest on {analysis.grid.examples:,} examples and {seeds}."]
     if any(not math.isnan(estimate.low) for estimate in analysis.quality.values()):
         sentences.append(
-            f"The {100 * confidence:g} % intervals resample seeds and examples together, so they say how far the "
-            "numbers may move with other seeds and other examples of the same kind. Few seeds make them too narrow; "
-            "they hold one at a time, not all at once; those by subgroup hold for all subgroups together."
+            f"The {100 * confidence:g} % intervals take in both seeds and examples, so they say how far the numbers "
+            "may move with other seeds and other examples of the same kind. Those that are resampled, of curves, peaks and "
+            "deferral fractions, are too narrow with few seeds. All hold one at a time, not all at once; those by "
+            "subgroup hold for all subgroups together."
         )
         alone = [size.name for size in analysis.grid.sizes if len(size.seeds) == 1]
         if alone:
