@@ -22,11 +22,12 @@ class PrivateMultirun(Callback):
         """Makes the folder and the empty file before Hydra writes to it, with modes 700 and 600."""
         path = _record(config)
         with suppress(OSError):  # Hydra, which needs the same, says what is wrong
+            missing = [folder for folder in path.parents if not folder.exists()]
             path.parent.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             path.chmod(0o600)
-            atexit.register(_remove_empty, path, os.getpid())
+            atexit.register(_remove_empty, path, missing, os.getpid())
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Takes secrets out of the file, which Hydra has written by now."""
@@ -54,9 +55,13 @@ def _clean(path: Path) -> None:
         os.replace(partial, path)
 
 
-def _remove_empty(path: Path, pid: int) -> None:
-    """Removes what a multirun that never came to its first job left."""
+def _remove_empty(path: Path, made: list[Path], pid: int) -> None:
+    """Removes what a multirun that never came to its first job left: the file, and the folders `made`, innermost first.
+
+    A folder that holds something else by now stays.
+    """
     with suppress(OSError):
         if pid == os.getpid() and path.stat().st_size == 0:
             path.unlink()
-            path.parent.rmdir()
+            for folder in made:
+                folder.rmdir()
