@@ -86,7 +86,7 @@ ROWS = "id,label,a,b\n" + "".join(f"e{k},{k % 2},0.25,0.75\n" for k in range(8))
         ({"out": "x" * 5000 + ".parquet"}, "can't be written: File name too long"),
         ({"class": None}, "give either --class NAME=COLUMN for each class"),
         ({"class": 3}, "class=3: expected a mapping"),
-        ({"slice": 3}, "slice=3, expected a column or a list"),
+        ({"slice": 3}, "slice=3: expected a column or a list"),
         ({None: 3}, "None: no such setting"),
     ],
 )

@@ -294,7 +294,7 @@ def test_hyphens_do_not_collide(tmp_path):
         ),
         ("prediction: on", "prediction is the truth value true"),
         ("slice: [off]", "slice is the truth value false"),
-        ("slice: 3", "slice=3: expected a list"),
+        ("slice: 3", "slice=3: expected a column or a list of columns"),
         ("size: 1.50", 'Write it in quotes: in YAML size: "1.5"'),
         ("dataset: no", "dataset is the truth value false"),
         ("model: 2024-01-01", "model is datetime.date(2024, 1, 1), a date"),

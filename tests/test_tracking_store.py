@@ -394,8 +394,6 @@ def test_a_second_store_on_the_same_root_sees_it_all(store, draft):
     again.close()
 
 
-# Where another test of this process has started JAX: it warns of locks, and the child takes none of its.
-@pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")
 def test_a_forked_child_writes_through_a_connection_of_its_own(store):
     run = start(store)
     run.log({"loss": 0.0}, 0)

@@ -52,7 +52,7 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
             if isinstance(run.get(name), str):
                 run[name] = [run[name]]
             if not isinstance(run.get(name, []), list):
-                raise ConvertError(f"{config}: {name}={run[name]!r}, expected a column or a list of columns")
+                raise ConvertError(f"{config}: {name}={run[name]!r}: expected a column or a list of columns")
     return merged
 
 
