@@ -312,7 +312,10 @@ def test_a_tensor_in_two_shards_is_refused(saved):
         load_folder(folder)
 
 
-@pytest.mark.parametrize("index", [{"weight_map": {}}, {"weight_map": {"a": 3}}, {"weight_map": {"a": "../b"}}, {}])
+@pytest.mark.parametrize(
+    "index",
+    [{"weight_map": {}}, {"weight_map": {"a": 3}}, {"weight_map": {"a": "../b"}}, {"weight_map": {"a": "9" * 400}}, {}],
+)
 def test_an_index_that_names_no_files_is_refused(saved, index):
     folder, *_ = saved
     (folder / "model.safetensors").unlink()

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from bench.torture.outcome import Outcome, described
 from conf.machine import cores
 
+MARKED = r"(<!-- torture -->\n).*?(<!-- end -->)"
+
 
 class Line(NamedTuple):
     """Holds what came of one campaign."""
@@ -39,10 +41,7 @@ def write_figures(page: Path, lines: list[Line], seconds: float) -> None:
         ]
     )
     text, count = re.subn(
-        r"(<!-- torture -->\n).*?(\n<!-- end -->)",
-        lambda found: found[1] + made + found[2],
-        page.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
+        MARKED, lambda found: f"{found[1]}{made}\n{found[2]}", page.read_text(encoding="utf-8"), flags=re.DOTALL
     )
     if not count:
         raise ValueError(f"{page} lacks the markers <!-- torture --> and <!-- end -->")

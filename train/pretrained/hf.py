@@ -35,6 +35,7 @@ GENERATION = "generation_config.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 HEAD = "lm_head.weight"
+_LONGEST_NAME = 255  # bytes that file systems allow a file's name
 
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _SUBLAYERS = {
@@ -147,7 +148,9 @@ def index_shards(index: Path) -> list[str]:
 
 
 def _is_file_name(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
+    if not isinstance(value, str) or value in ("", ".", ".."):
+        return False
+    return "/" not in value and "\\" not in value and len(value.encode("utf-8", "replace")) <= _LONGEST_NAME
 
 
 def weight_files(folder: Path) -> list[Path]:
