@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from conf.schema import Metrics
+from conf.version import product_version
 from metrics.analysis.dataset import Analysis
 from metrics.grid.mismatch import OWN_TO_A_RUN
 from metrics.output.summary import NUMBERS
@@ -109,13 +109,12 @@ def provenance(
 @cache
 def code_version() -> tuple[str, str]:
     """Returns the project's version, and one SHA-256 over the paths and contents of the sources that make numbers."""
-    project = tomllib.loads((_PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     digest = hashlib.sha256()
     for room in _CODE:
         for path in sorted((_PROJECT / room).rglob("*.py")):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(_PROJECT).as_posix()} {len(content)}\n".encode() + content)
-    return project["version"], digest.hexdigest()
+    return product_version(), digest.hexdigest()
 
 
 def _inputs(inputs: Sequence[Mapping[str, Any]]) -> str:

@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from metrics.statistics.churn import CUT_PERCENT
-from metrics.statistics.switcher import DeferralOrder, sums_before
+from metrics.statistics.switcher import DeferralOrder, percentiles, sums_before
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def _bucket_influence(
     lorenz = leaving @ (at_cuts[:, -1:] - at_cuts)[:, ::-1] / n  # [W, 6], L at 0, 50 … 100 %
     inside = (after - before) / np.diff(ends, axis=0)[0]
     level = leaving @ inside  # [W, 4], D at each cut
-    place = 1 - percentile_place(deferral)[rows]
+    place = percentiles(deferral)[rows] / 100
     below = place[None, :] <= cuts[:, None]  # [4, m]
     moving = (of_rows[:, None] - level[..., None]) * below + (level * cuts - lorenz[:, 1:-1])[..., None]  # [W, 4, m]
     whole = (of_rows - lorenz[:, -1:])[:, None]  # [W, 1, m]
@@ -328,14 +328,6 @@ def _sums_at_few(deferral: DeferralOrder, values: np.ndarray, positions: np.ndar
     low, high = np.split(sums, 2, axis=1)
     expected: np.ndarray = low + (positions - left_knot) / (right_knot - left_knot) * (high - low)
     return expected
-
-
-def percentile_place(deferral: DeferralOrder) -> np.ndarray:
-    """Returns the share of examples deferred before each, half of its tie block included: [n] float64, 0-1."""
-    middle = (deferral.knots[:-1] + deferral.knots[1:]) / 2
-    place = np.empty(deferral.examples)
-    place[deferral.order] = np.repeat(middle / deferral.examples, np.diff(deferral.knots))
-    return place
 
 
 def _pseudo(
