@@ -480,10 +480,10 @@ class Config:
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.seed = checked_seed("seed", self.seed)
-        checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         for part in vars(self).values():
             if hasattr(part, "check"):
                 part.check()
+        checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         check_cell_names(self.dataset.name, self.size.name, self.infer.split)
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:

@@ -93,6 +93,7 @@ def hub(tmp_path_factory):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
+    server.server_close()
 
 
 def environment(hub, home, **more):
