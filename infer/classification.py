@@ -3,7 +3,7 @@
 import numpy as np
 
 from conf.schema import Size
-from infer.job import ScoringJob, slice_columns
+from infer.job import ScoringJob, carried_columns
 from infer.metadata import scores_metadata
 from metrics.scores import Scores
 from train import t5
@@ -47,7 +47,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         prediction=prediction,
         correct=correct,
         class_log_likelihoods=log_likelihoods,
-        slices=slice_columns(split),
+        **carried_columns(config, split),
     )
     return scores, {
         "accuracy": float(correct.mean()),

@@ -7,7 +7,7 @@ import numpy as np
 from conf.schema import Config, Infer, Size
 from infer.decode import as_encoded, decode_examples
 from infer.identity import decoding_settings
-from infer.job import ScoringJob, slice_columns
+from infer.job import ScoringJob, carried_columns
 from infer.metadata import scores_metadata
 from infer.sequences import TargetScores, score_sequences, sequence_batches
 from metrics.scores import Scores, TokenScores
@@ -42,7 +42,7 @@ def generate(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         target=np.array(split.targets, dtype=object),
         prediction=np.array([model.vocabulary.decode(ids) for ids in written], dtype=object),
         correct=None,
-        slices=slice_columns(split),
+        **carried_columns(config, split),
         gold_tokens=gold_tokens,
         self_tokens=self_tokens,
     )

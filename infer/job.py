@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from conf.schema import Config
+from infer.identity import keeps_text
 from train import hosts
 from train.data.encodings import encode_split
 from train.data.splits import Split
@@ -69,6 +70,14 @@ class ScoringJob:
         return Path(self.config.tracking.root) / "encodings"
 
 
-def slice_columns(split: Split) -> dict[str, np.ndarray]:
-    """Returns the split's subgroup columns by name, each [n] of strings or None, as `Scores` holds them."""
-    return {name: np.array(values, dtype=object) for name, values in split.slices.items()}
+def carried_columns(config: Config, split: Split) -> dict[str, Any]:
+    """Returns what scores carry from the split beside numbers: the fields `slices`, `text` and `cluster` of `Scores`.
+
+    Each column is [n] of strings or None. `text` is None where `infer.keep_text` says to keep none, and `cluster` where
+    the rows have none.
+    """
+    return {
+        "slices": {name: np.array(values, dtype=object) for name, values in split.slices.items()},
+        "text": np.array(split.texts(), dtype=object) if keeps_text(config) else None,
+        "cluster": None if split.cluster is None else np.array(split.cluster, dtype=object),
+    }
