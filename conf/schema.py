@@ -453,15 +453,19 @@ class Metrics:
 class Sweeps:
     """Sets the grid of a sweep. `list` prints the cells and runs nothing; `metrics` makes the tables at the end.
 
+    Before the first cell the data of the cells to do is checked, and said in a few lines. `check: true` says more, with
+    the time that the grid will take, and stops; `check: false` leaves the check out.
+
     `seeds_per_job`: up to so many consecutive seeds of a cell are one job, each on its own devices (`mesh.seed`).
     """
 
     name: Optional[str] = None
     list: bool = False
+    check: Optional[bool] = None
     metrics: bool = True
     seeds_per_job: int = 1
 
-    def check(self) -> None:
+    def check_values(self) -> None:  # `check` is a key
         """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("sweeps.seeds_per_job", self.seeds_per_job, 1)
 
@@ -513,7 +517,9 @@ class Config:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.seed = checked_seed("seed", self.seed)
         for part in vars(self).values():
-            if hasattr(part, "check"):
+            if isinstance(part, Sweeps):
+                part.check_values()
+            elif hasattr(part, "check"):
                 part.check()
         checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         check_cell_names(self.dataset.name, self.size.name, self.infer.split)

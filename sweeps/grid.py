@@ -22,6 +22,7 @@ from rich.table import Table
 from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError
 from conf.schema import Config
+from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
 from sweeps.runs import Cell, CellKey
 from sweeps.seeds import split_seed
@@ -61,6 +62,10 @@ class GridCell:
         """Returns the cell's config as it was composed."""
         return dataclasses.replace(self.combination.config, seed=self.seed)
 
+    def resolved_config(self) -> Config:
+        """Returns the cell's config as `resolved` fills it in; as it was composed where that fails."""
+        return dataclasses.replace(self.combination.resolved or self.combination.config, seed=self.seed)
+
     def cell(self) -> Cell:
         """Returns the cell as the grid's run keeps it: with its training run, where its config and data can say."""
         config, run_id = self.combination.resolved, None
@@ -95,7 +100,8 @@ class AroundSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Starts the sweep of the multirun's config.
 
-        Ends the process with status 0 where the cells are only to be listed, and with an error where one is wrong.
+        Ends the process with status 0 where the cells are only to be listed or checked, and with an error where one, or
+        the data of one, is wrong.
         """
         try:
             grid = compose_grid(config)
@@ -103,6 +109,13 @@ class AroundSweep(Callback):
             if grid[0].config.sweeps.list:
                 print_cells([cell.config for cell in grid])
                 sys.exit(0)
+            check = grid[0].config.sweeps.check
+            if check is not False:
+                checks = check_data([cell.resolved_config() for cell in grid])
+                if check:
+                    print_checks(checks)
+                    sys.exit(0)
+                print_check_lines(checks)
             _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
