@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from tests.support import REPO
+from tests.wandb_server import ENTITY
 from tracking.__main__ import main
 from tracking.delivery import Ledger
 from tracking.interface import ArtifactDraft, NotFound, TrackingError
@@ -18,6 +19,8 @@ from tracking.lineage import lineage
 from tracking.removal import remove, remove_unused
 from tracking.store import Store
 from tracking.upkeep import collect, verify
+from tracking.wandb.project import WandbProject
+from tracking.wandb.server import Server
 
 DAY = 86_400.0
 
@@ -336,3 +339,28 @@ def test_two_removals_and_a_writer_of_the_same_content_at_once(store, log, tmp_p
     for thread in threads:
         thread.join()
     assert errors == [] and not verify(store).problems
+
+
+def test_an_alias_is_moved_at_wandb_too_or_pushed_later(wandb_server, store, log, call):
+    first, second = log("x", "1"), log("x", "2")
+    place = ("--entity", ENTITY, "--project", "aliases")
+    assert call("push", *place)[0] == 0
+    there = Server(WandbProject.chosen(ENTITY, "aliases"))
+    assert there.artifact("x").digest == second.digest
+    status, output, _ = call("alias", "x:v0", "latest", "--backend", "wandb", *place)
+    assert (status, output) == (0, "x:latest is x:v0 now, which was x:v1\n")
+    assert there.artifact("x").digest == first.digest
+    wandb_server.fail("", status=500)
+    status, output, error = call("alias", "x:v1", "latest", "--backend", "wandb", *place)
+    assert status == 1 and "python -m tracking push" in error
+    assert store.artifact("x").digest == second.digest
+    wandb_server.revive()
+    assert there.artifact("x").digest == first.digest
+    assert call("alias", "x:v1", "best")[0] == 0  # in the store alone
+    assert Ledger(store, WandbProject.chosen(ENTITY, "aliases").key).pending().artifacts == ["x:v1"]
+    assert call("push", *place)[0] == 0
+    assert there.artifact("x").digest == there.artifact("x:best").digest == second.digest
+    assert call("rm", "x:v0", "--backend", "wandb")[0] == 1
+    assert call("rm", "x:v0")[0] == 0 and there.artifact("x:v0").digest == first.digest
+    assert call("pull", *place)[0] == 0 and store.artifact("x:v0").digest == first.digest
+    assert not verify(store).problems
