@@ -54,8 +54,8 @@ def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | 
         return checked_texts("dataset.columns", columns)
     if not isinstance(columns, list) or len(columns) < 2:
         raise EdgewiseError(
-            f"dataset.columns={columns}: expected a mapping, the file's names first: 'dataset.columns={{review: text}}', "
-            "or, of a file without a header row, the list of all its columns: 'dataset.columns=[text, label]'"
+            f"dataset.columns={columns}: expected a mapping, the file's names first: 'dataset.columns={{review: text}}'"
+            ", or, of a file without a header row, the list of all its columns: 'dataset.columns=[text, label]'"
         )
     names = [checked_text("dataset.columns", name, IN_CONFIG_LIST) for name in columns]
     if len(set(names)) < len(names):
