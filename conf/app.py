@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from conf.dataset_file import search_store, store_of, with_named_dataset
 from conf.errors import EdgewiseError, first_line, no_room
 from conf.file_source import register_file_source
 from conf.overrides import check_overrides
@@ -68,6 +69,8 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
             return None
         try:
             check_overrides(sys.argv[1:])
+            sys.argv[1:] = with_named_dataset(sys.argv[1:])
+            search_store(store_of(sys.argv[1:]))
         except EdgewiseError as error:
             exit_with(error)
         return app()

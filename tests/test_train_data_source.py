@@ -57,6 +57,7 @@ def test_training_and_scoring_two_cells_read_every_split_once(folder, reads, com
         train(config, store)
         score(config, store, find_model(config, store))
     assert reads == {"train.csv": 1, "validation.csv": 1, "test.csv": 1}
+    assert f'path: "{folder}"' in (store.root / "conf/dataset/own.yaml").read_text()  # for later commands by name
     [data] = store.artifacts(type="data")
     assert {run.group for run in store.logged_by(data)} == {"grid"}
 
