@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from conf.schema import SCORES
+from metrics.analysis.intervals import InfluentialExamples
 from metrics.bootstrap import RunSamples, ScoreSamples, SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Resampling
 from metrics.bootstrap.threads import ParallelMap
@@ -90,7 +91,7 @@ def analyse_size(
     resampling: Resampling,
     execution: Execution,
     computed: Mapping[str, ScoreResult],
-    influential: np.ndarray | None = None,
+    influential: InfluentialExamples | None = None,
 ) -> SizeResult:
     """Computes what follows from the orders in which a size's runs defer.
 
@@ -104,7 +105,7 @@ def analyse_size(
         resampling: the draws of the samples.
         execution: how to compute, and which orders to keep.
         computed: results by scores that no context changes, where another context has them already.
-        influential: [m] int, the examples whose influence on the area of Table 3 is wanted; None if none is.
+        influential: the examples whose influence on the area of Table 3 is wanted; None if none is.
 
     """
     size, larger = scored.size, scored.larger
@@ -137,7 +138,9 @@ def analyse_size(
             },
             samples=samples.score_samples(score) if samples is not None else None,
             influence={
-                large.name: ExampleInfluence.of_runs((run[place] for run in influence[score]), _examples(size))
+                large.name: ExampleInfluence.of_runs(
+                    (run[place] for run in influence[score]), _examples(size), influential.clusters
+                )
                 for place, large in enumerate(larger)
                 if influential is not None
             },
@@ -155,7 +158,7 @@ def _analyse_run(
     rows: np.ndarray | None,
     drawn: RunSamples | None,
     keep_orders: bool,
-    influential: np.ndarray | None,
+    influential: InfluentialExamples | None,
     score: str,
 ) -> _RunResult:
     """Sorts one run's examples by one score and computes what follows; adds to the samples of that score alone."""
@@ -168,7 +171,7 @@ def _analyse_run(
         percentiles=percentiles(order)[rows] if rows is not None else None,
         statistics=statistics,
         influence=[
-            area_influence(order, _gains(scored.size, run, large), of_large.area, influential)
+            area_influence(order, _gains(scored.size, run, large), of_large.area, influential.rows)
             for large, of_large in zip(scored.larger, statistics, strict=True)
             if influential is not None
         ],
