@@ -24,7 +24,7 @@ from metrics.analysis.churn import (
     overall_churn,
     ranked_churn,
 )
-from metrics.analysis.intervals import influential_rows, quality_estimate
+from metrics.analysis.intervals import influential_rows, quality_estimate, rows_on_curves
 from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
@@ -233,7 +233,7 @@ def _analyse_size(
     result, orders = found.result, found.result.margin_orders
     churning, parallel_map = dataset.churning, dataset.execution.parallel_map
     part = _SizePart(
-        pairs=_pairs(dataset, result, config.confidence),
+        pairs=_pairs(dataset, result, config),
         percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
         churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map, dataset.influential)
         if churning is not None
@@ -268,14 +268,20 @@ def _analyse_scores(
     rows = shown_rows(grid, margins) if rows is None else rows
     ranked = bool(larger) or place == 0  # the largest of several sizes defers to none, so its ranks are not shown
     result = analyse_size(
-        scored, rows if ranked else None, dataset.resampling, dataset.execution, computed, dataset.influential
+        scored,
+        rows if ranked else None,
+        dataset.resampling,
+        dataset.execution,
+        computed,
+        dataset.influential,
+        rows_on_curves(dataset.influential, config),
     )
     if dataset.watch is not None:
         dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
     return _FromScores(result, rows, shown, _missing_scores(scored))
 
 
-def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[SizePair]:
+def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizePair]:
     """Estimates what is said of the pairs of a size and each larger one; none of the largest."""
     samples = result.samples
     if samples is None:
@@ -287,7 +293,7 @@ def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[Siz
             result.scores,
             dataset.quality,
             dataset.influential,
-            confidence,
+            config,
         )
         for large in samples.larger
     ]
