@@ -22,6 +22,7 @@ else:  # what OmegaConf is not to convert: it would make "False" of no, "1.5" of
 
 TASKS = ("classification", "span_qa", "translation")
 CONTEXTS = ("gold", "self")
+AUTO = "auto"
 SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn", "committee_churn")
 
 
@@ -33,6 +34,13 @@ def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> None:
 def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
         raise EdgewiseError(f"{key}={value}: expected {least} or more")
+
+
+def _checked_switch(key: str, value: Any) -> bool | str:
+    """Returns true, false or `auto`; raises EdgewiseError for anything else."""
+    if value != AUTO and not isinstance(value, bool):
+        raise EdgewiseError(f"{key}={value}: expected true, false or {AUTO}")
+    return bool(value) if isinstance(value, bool) else AUTO
 
 
 @dataclass
@@ -60,6 +68,9 @@ class Dataset:
     file of all rows is split by `test_share` and `split_seed`. `expected_rows` is what the paper counts in each split.
     `splits` names the source's split for each of ours, where they differ.
 
+    `cluster` names the column of what rows share that are not independent, such as the user who wrote them. Scores
+    carry it. `auto` is SQuAD's article, the column `title` of span QA, where the rows have one.
+
     The other tasks have no classes: the target is the text of `label_column`. A column that is a field of an object has
     a dotted name in `columns`, such as `translation.de`. In `span_qa` a row may have several gold answers, the first of
     which is the target.
@@ -81,6 +92,7 @@ class Dataset:
     split_seed: Seed = 0
     expected_rows: Any = None
     label_column: Text = "label"
+    cluster: Optional[Text] = AUTO
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
     template: Text = "{text}"
     max_input_length: int = 512
@@ -96,7 +108,7 @@ class Dataset:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         for key in ("name", "file_prefix", "hub_revision", "label_column", "template"):
             setattr(self, key, checked_text(f"dataset.{key}", getattr(self, key)))
-        for key in ("path", "hub_id", "hub_config", "join_column"):
+        for key in ("path", "hub_id", "hub_config", "join_column", "cluster"):
             setattr(self, key, optional_text(f"dataset.{key}", getattr(self, key)))
         self.name = checked_name("dataset.name", self.name)
         self.split_seed = checked_seed("dataset.split_seed", self.split_seed)
@@ -351,6 +363,9 @@ class Infer:
     texts or few long ones, and one at least. By default they are 32,768, what 64 inputs of 512 tokens have, and 4,096
     where a CPU scores, whose caches hold no more. Texts are padded to as few lengths as keep the share of padding under
     `max_padding`, at most `length_buckets`.
+
+    `keep_text` says whether scores hold the inputs as they were given: `auto` keeps them in the local store, and keeps
+    none with `tracking.backend=wandb`. It changes no number.
     """
 
     split: Text = "test"
@@ -361,12 +376,14 @@ class Infer:
     beams: int = 1
     length_penalty: float = 0.6
     bleu_tokenizer: str = "intl"
+    keep_text: Any = AUTO
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.split = checked_name("infer.split", checked_text("infer.split", self.split))
         if self.batch_tokens is not None:
             _at_least("infer.batch_tokens", self.batch_tokens, 1)
+        self.keep_text = _checked_switch("infer.keep_text", self.keep_text)
         _at_least("infer.length_buckets", self.length_buckets, 1)
         _at_least("infer.beams", self.beams, 1)
         _at_least("infer.length_penalty", self.length_penalty, 0)

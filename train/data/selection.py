@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from conf.errors import EdgewiseError
-from conf.schema import Dataset
+from conf.schema import AUTO, Dataset
 from metrics.rows import Columns, Wanted, first_duplicate, invalid_unicode, is_carried, listed, short
 from train.data.answers import gold_answers, references
 from train.data.origins import ALL, Origin, Table
+
+SPAN_QA_CLUSTER = "title"  # SQuAD's column of the article, which its questions share
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Selected:
     rows: Sequence[int]  # [n], where each is in the source, from 0
     numbers: Sequence[int]  # [n], what `example_id` counts: the same, or the place in a drawn order
     skipped: dict[str, int]  # why rows were left out -> how many
+    cluster: list[str | None] | None = None  # [n], of the column that `dataset.cluster` names
 
 
 def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) -> Selected:
@@ -42,6 +45,8 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
         table, rows = _joined(dataset, table, _renamed(labels, aliases), skipped)
     _check_names(table, required, dataset.join_column)
     columns = {name: values for name, values in table.columns.items() if name in required or is_carried(name)}
+    named = _cluster_column(dataset, table)
+    cluster = None if named is None else table.columns[named]  # apart: how one file is split doesn't depend on it
     if not rows:
         raise EdgewiseError(
             f"{table.where}: no rows; expected at least one example under the columns {listed(table.names)}"
@@ -50,14 +55,16 @@ def select(dataset: Dataset, origin: Origin, split: str, fields: Sequence[str]) 
     if part == ALL:
         rows = _drawn(dataset, columns, split)
         columns = _rows_of(columns, rows)
+        cluster = None if cluster is None else [cluster[i] for i in rows]
         numbers = range(len(rows))
-    selected = Selected(table.where, columns, rows, numbers, {})
+    selected = Selected(table.where, columns, rows, numbers, {}, cluster)
     return _without(selected, _reasons(dataset, origin.lenient, columns, fields), skipped)
 
 
 def _wanted(dataset: Dataset, required: Sequence[str], aliases: dict[str, str]) -> Wanted:
     """Returns which columns to read of the source: the required ones, under whichever of their names it has them."""
-    names = frozenset([*required, *aliases, *([dataset.join_column] if dataset.join_column else [])])
+    further = [dataset.join_column, SPAN_QA_CLUSTER if dataset.cluster == AUTO else dataset.cluster]
+    names = frozenset([*required, *aliases, *(name for name in further if name)])
     if dataset.task == "classification":
         return Wanted(names)
     label = dataset.label_column
@@ -75,8 +82,27 @@ def _without(selected: Selected, reasons: Mapping[int, str], skipped: Counter[st
     kept = [i for i in range(len(selected.rows)) if i not in reasons]
     if not kept:
         raise EdgewiseError(f"{selected.where}: every row is left out ({counts(total)}); expected labelled rows")
-    rows, numbers = [selected.rows[i] for i in kept], [selected.numbers[i] for i in kept]
-    return Selected(selected.where, _rows_of(selected.columns, kept), rows, numbers, dict(total))
+    return Selected(
+        where=selected.where,
+        columns=_rows_of(selected.columns, kept),
+        rows=[selected.rows[i] for i in kept],
+        numbers=[selected.numbers[i] for i in kept],
+        skipped=dict(total),
+        cluster=None if selected.cluster is None else [selected.cluster[i] for i in kept],
+    )
+
+
+def _cluster_column(dataset: Dataset, table: Table) -> str | None:
+    """Returns the column that says what rows share, None for none; EdgewiseError for one that is named and missing."""
+    if dataset.cluster == AUTO:
+        there = dataset.task == "span_qa" and SPAN_QA_CLUSTER in table.columns
+        return SPAN_QA_CLUSTER if there else None
+    if dataset.cluster is not None and dataset.cluster not in table.columns:
+        raise EdgewiseError(
+            f"{table.where}: no column {short(repr(dataset.cluster))}, which dataset.cluster names; "
+            f"found {listed(table.names)}"
+        )
+    return dataset.cluster
 
 
 def selection_settings(dataset: Dataset) -> dict[str, Any]:
