@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -230,7 +231,7 @@ def finish_sweep() -> int:
 
 
 def conclude(sweep: Sweep) -> int:
-    """Prints the grid's state, makes each dataset's tables, and ends the grid's run.
+    """Prints the grid's state, makes each dataset's tables and the training page, and ends the grid's run.
 
     Each cell's own model and scores become the latest of their names. Returns the command's exit status: 1 where a
     cell or a table failed.
@@ -244,6 +245,7 @@ def conclude(sweep: Sweep) -> int:
         make_results_latest(results, sweep.tracker)
         if sweep.makes_tables:
             failed += _make_tables(sweep, results)
+            _make_training_page(sweep)
         sweep.run.set_summary({"cells": len(states), "not_done": failed})
         if failed:
             print(
@@ -253,6 +255,22 @@ def conclude(sweep: Sweep) -> int:
             )
         sweep.run.finish("failed" if failed else "finished", f"{failed} not done" if failed else None)
     return 1 if failed else 0
+
+
+def _make_training_page(sweep: Sweep) -> None:
+    """Writes the page of the cells' training: beside the report of the one dataset, or in a folder of the sweep's name.
+
+    Where it can't be written that is said, and nothing has failed: the store has all that it shows.
+    """
+    from sweeps.training.page import write_training_page
+
+    [first, *others] = sweep.config_of_dataset.values()
+    name = first.tracking.group or first.dataset.name
+    folder = first.metrics.out or f"out/{name if others else first.dataset.name}"
+    try:
+        print(write_training_page(sweep.tracker, sweep.cells, Path(folder), name), flush=True)
+    except EdgewiseError as error:
+        print(f"note: {error}", file=sys.stderr)
 
 
 def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:

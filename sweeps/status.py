@@ -1,4 +1,4 @@
-"""Prints the grid as a table: `python -m sweeps.status [--root DIR] [--json]`. Starts without JAX."""
+"""Prints the grid as a table: `python -m sweeps.status [--root DIR] [--json] [--training DIR]`. Starts without JAX."""
 
 import argparse
 import dataclasses
@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -124,10 +125,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.status", description="The grid as a table.")
     parser.add_argument("--root", default="runs", help="the store's folder (tracking.root); default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--training", metavar="DIR", type=Path, help="write the curves of all cells' training to DIR/training.html"
+    )
     options = parser.parse_args(arguments)
     try:
         tracker = Store(options.root, create=False)
-        states = cell_states(tracker, known_cells(tracker))
+        grid = known_cells(tracker)
+        states = cell_states(tracker, grid)
+        if options.training is not None:
+            from sweeps.training.page import write_training_page  # it reads the states from here
+
+            page = write_training_page(tracker, grid, options.training, options.root)
+            print(page, file=sys.stderr if options.json else sys.stdout)
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

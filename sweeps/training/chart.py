@@ -44,8 +44,9 @@ class Scale:
             for steps in ((1, 2, 5), (1, 3), (1,)):
                 ticks = [m * 10.0**e for e in decades for m in steps if self.low <= m * 10.0**e <= self.high]
                 if len(ticks) <= 5:
-                    return ticks
-            return ticks[:: -(-len(ticks) // 5)]
+                    break
+            if len(ticks) >= 3:
+                return ticks[:: -(-len(ticks) // 5)]
         span = (self.high - self.low) or 1.0
         size = 10 ** math.floor(math.log10(span / 3))
         step = next(size * m for m in (1, 2, 5, 10) if span / (size * m) <= 4)

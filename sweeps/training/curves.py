@@ -36,6 +36,7 @@ class CellTraining:
     loss: Curve = field(default_factory=Curve)
     evaluation_loss: Curve = field(default_factory=Curve)
     accuracy: Curve = field(default_factory=Curve)  # of the evaluations, 0-1
+    parameters: int | None = None  # of the model
     steps: int | None = None  # that it was to take
     last_step: int | None = None
     kept_step: int | None = None  # where the evaluations chose
@@ -78,6 +79,7 @@ def training_of(
         loss=thinned(loss, most),
         evaluation_loss=thinned(_curve(history, _first(evaluated, "_loss")), most),
         accuracy=thinned(_curve(history, _first(evaluated, "_accuracy")), most),
+        parameters=run.summary.get("parameters"),
         steps=settings.get("steps"),
         last_step=int(history[-1]["step"]) if history else None,
         kept_step=run.summary.get("kept_step"),

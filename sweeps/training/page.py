@@ -11,6 +11,7 @@ from pathlib import Path
 
 import metrics.report
 from conf.errors import EdgewiseError
+from metrics.output.replace import TRAINING_PAGE
 from sweeps.runs import Cell
 from sweeps.training.chart import COLOURS, Line, loss_scale, panel, share_scale
 from sweeps.training.curves import CellTraining, Curve, cell_trainings
@@ -18,7 +19,6 @@ from tracking.files import written_whole
 from tracking.interface import Tracker
 from tracking.printing import in_hours
 
-PAGE = "training.html"
 _STYLES = (Path(metrics.report.__file__).with_name("style.css"), Path(__file__).with_name("style.css"))
 
 Key = tuple[str, ...]
@@ -29,7 +29,7 @@ def write_training_page(tracker: Tracker, cells: Sequence[Cell], folder: Path, n
 
     Raises EdgewiseError where it can't be written.
     """
-    path = folder / PAGE
+    path = folder / TRAINING_PAGE
     text = training_page(cell_trainings(tracker, cells), name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,10 @@ def write_training_page(tracker: Tracker, cells: Sequence[Cell], folder: Path, n
 
 
 def training_page(trainings: Sequence[CellTraining], name: str) -> str:
-    """Returns the whole HTML file of some cells' training."""
+    """Returns the whole HTML file of some cells' training; of a dataset, the sizes come by their parameters."""
+    places = {dataset: i for i, dataset in enumerate(dict.fromkeys(one.cell.dataset for one in trainings))}
+    unknown = sum(one.parameters or 0 for one in trainings) + 1  # after all others
+    trainings = sorted(trainings, key=lambda one: (places[one.cell.dataset], one.parameters or unknown))
     datasets = _grouped(trainings, lambda one: (one.cell.dataset,))
     sections = [("outstanding", "Cells that stand out", _outstanding(trainings))]
     sections += [(f"d{i}", escape(key[0]), _panels(group)) for i, (key, group) in enumerate(datasets.items())]
@@ -73,8 +76,8 @@ def training_page(trainings: Sequence[CellTraining], name: str) -> str:
 _LEGEND = (
     "A panel a size, a line a seed, the same axes for all sizes of a dataset. Solid: the training loss, nats a target "
     "token; dashed: the loss of the evaluations. A ring marks the step that was kept. Thick lines that end in a cross "
-    "are cells that failed or whose loss diverged: it ends at twice its lowest value or more. Long curves are thinned, "
-    "their highest and lowest points kept. Rest the pointer on a line to see whose it is."
+    "are cells that failed or whose loss diverged: it ends at twice its lowest value and half a nat more. Long curves "
+    "are thinned, their highest and lowest points kept. Rest the pointer on a line to see whose it is."
 )
 
 
@@ -138,27 +141,27 @@ def _line(one: CellTraining, curve: Curve, colour: str, is_dashed: bool) -> Line
 
 def _values(trainings: Sequence[CellTraining]) -> str:
     """Returns the table of every cell's final values, time and speed."""
-    heads = ("size", "seed", "state", "steps", "kept", "loss", "eval. loss", "eval. accuracy", "examples/s", "time")
-    numeric = heads.index("steps")
-    head = "<th>dataset</th>" + "".join(
-        f"<th{' class=n' if i == 1 or i >= numeric else ''}>{text}</th>" for i, text in enumerate(heads)
+    columns: dict[str, list[str]] = {
+        "steps": [_steps(one) for one in trainings],
+        "kept": ["" if one.kept_step is None else f"{one.kept_step:,}" for one in trainings],
+        "loss": [_number(one.loss.last) for one in trainings],
+        "eval. loss": [_number(one.evaluation_loss.last) for one in trainings],
+        "eval. accuracy": [
+            "" if one.accuracy.last is None else f"{100 * one.accuracy.last:.1f} %" for one in trainings
+        ],
+        "examples/s": [
+            "" if one.examples_per_second is None else f"{one.examples_per_second:,.0f}" for one in trainings
+        ],
+        "time": ["" if one.seconds is None else in_hours(one.seconds) for one in trainings],
+    }
+    columns = {head: texts for head, texts in columns.items() if any(texts)}
+    head = "<th>dataset</th><th>size</th><th class=n>seed</th><th>state</th>" + "".join(
+        f"<th class=n>{text}</th>" for text in columns
     )
     rows = []
-    for one in trainings:
-        reached = one.last_step or 0
-        steps = f"{reached:,}" if one.steps in (None, reached) else f"{reached:,} of {one.steps:,}"
+    for i, one in enumerate(trainings):
         state = "diverged" if one.has_diverged and one.state.state == "done" else one.state.state
-        accuracy = one.accuracy.last
-        cells = (
-            steps,
-            "" if one.kept_step is None else f"{one.kept_step:,}",
-            _number(one.loss.last),
-            _number(one.evaluation_loss.last),
-            "" if accuracy is None else f"{100 * accuracy:.1f} %",
-            "" if one.examples_per_second is None else f"{one.examples_per_second:,.0f}",
-            "" if one.seconds is None else in_hours(one.seconds),
-        )
-        numbers = "".join(f"<td class=n>{text}</td>" for text in cells)
+        numbers = "".join(f"<td class=n>{texts[i]}</td>" for texts in columns.values())
         rows.append(
             f"<tr{' class=bad' if one.stands_out else ''}><th>{escape(one.cell.dataset)}</th>"
             f"<td>{escape(one.cell.size)}</td><td class=n>{one.cell.seed}</td><td>{state}</td>{numbers}</tr>"
@@ -173,6 +176,13 @@ def _values(trainings: Sequence[CellTraining]) -> str:
 
 def _name(one: CellTraining) -> str:
     return f"{one.cell.dataset} {one.cell.size} seed {one.cell.seed}"
+
+
+def _steps(one: CellTraining) -> str:
+    """Returns how many steps a cell has taken and, where they are fewer, of how many."""
+    if one.last_step is None:
+        return ""
+    return f"{one.last_step:,}" + ("" if one.steps in (None, one.last_step) else f" of {one.steps:,}")
 
 
 def _number(value: float | None) -> str:
