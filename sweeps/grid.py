@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, no_room
 from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
@@ -118,6 +118,7 @@ class AroundSweep(Callback):
                 sys.exit(0)
             check = grid[0].config.sweeps.check
             if check is not False:
+                open_tracker(grid[0].config.tracking)  # where it can't be, that is what to say
                 checks = check_data([cell.resolved or cell.config for cell in grid])
                 if check:
                     print_checks(checks)
@@ -126,6 +127,10 @@ class AroundSweep(Callback):
             _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
+        except OSError as error:
+            if (full := no_room(error)) is None:
+                raise
+            exit_with(full)
 
 
 def compose_grid(multirun: DictConfig) -> list[GridCell]:
@@ -231,7 +236,7 @@ def finish_sweep() -> int:
 
 
 def conclude(sweep: Sweep) -> int:
-    """Prints the grid's state, makes each dataset's tables and the training page, and ends the grid's run.
+    """Prints the grid's state, makes the training page and each dataset's tables, and ends the grid's run.
 
     Each cell's own model and scores become the latest of their names. Returns the command's exit status: 1 where a
     cell or a table failed.
@@ -244,8 +249,8 @@ def conclude(sweep: Sweep) -> int:
         failed = sum(state.state != "done" for state in states)
         make_results_latest(results, sweep.tracker)
         if sweep.makes_tables:
-            failed += _make_tables(sweep, results)
             _make_training_page(sweep)
+            failed += _make_tables(sweep, results)
         sweep.run.set_summary({"cells": len(states), "not_done": failed})
         if failed:
             print(

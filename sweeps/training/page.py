@@ -126,8 +126,10 @@ def _panels(group: Sequence[CellTraining]) -> str:
             name = next(one.accuracy.name for one in group if one.accuracy.name).replace("_", " ")
             drawn = panel(share_lines, steps, share_axis, f"{label}: {name} over steps", is_share=True)
             charts += f"<h4>{escape(name)}</h4>{drawn}"
-        bad = sum(one.stands_out for one in members)
-        count = f"{len(members)} seed{'s' * (len(members) != 1)}" + (f", {bad} failed or diverged" if bad else "")
+        diverged = sum(one.has_diverged for one in members)
+        failed = sum(one.stands_out for one in members) - diverged
+        count = f"{len(members)} seed{'s' * (len(members) != 1)}"
+        count += (f", {failed} failed" if failed else "") + (f", {diverged} diverged" if diverged else "")
         figures.append(f"<figure><figcaption><b>{escape(size)}</b> {count}</figcaption>{charts}</figure>")
     return f'<div class="panels">{"".join(figures)}</div>'
 
