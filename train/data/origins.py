@@ -160,6 +160,10 @@ class Folder(Origin):
         """Names the splits that have a file."""
         return list(self._files)
 
+    def files(self) -> dict[str, Path]:
+        """Returns the file of each part, without those of labels alone."""
+        return dict(self._files)
+
     def table(self, part: str, wanted: Wanted) -> Table:
         """Reads the part's file."""
         file = self._file(part)
