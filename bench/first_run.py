@@ -1,7 +1,7 @@
 """Records a newcomer's first terminal session into docs/first-run.md: `just first-run`.
 
-It clones the checkout into a temporary folder, writes a CSV of 5,000 reviews there, and types what README.md says, command
-by command. What the page shows is what the terminal showed, shortened where it says so.
+It clones the checkout into a temporary folder, writes a CSV of 5,000 reviews there, and types what README.md says,
+command by command. What the page shows is what the terminal showed, shortened where it says so.
 """
 
 import argparse
@@ -67,14 +67,15 @@ STEPS = (
     Step("Ask where the tables came from.", ".venv/bin/python -m tracking lineage metrics-reviews"),
     Step(
         "A slip of the pen is answered with the line to type.",
-        "just sweep -m dataset=text_classification dataset.name=mine dataset.path=../reviews.csv dataset.classes='{\"0\": neg}'",
+        "just sweep -m dataset=text_classification dataset.name=mine dataset.path=../reviews.csv "
+        "dataset.classes='{\"0\": neg}'",
         status=1,
     ),
 )
 
 
 def write_reviews(path: Path) -> None:
-    """Writes 5,000 made-up reviews: a CSV with semicolons, columns id, review and verdict, in the order of a shuffle."""
+    """Writes 5,000 made-up reviews as a CSV with semicolons: columns id, review and verdict, in shuffled order."""
     rows = demo.rows("train", Dataset(name="reviews", train_examples=ROWS))
     random.Random(0).shuffle(rows)
     with path.open("w", newline="", encoding="utf-8") as file:
