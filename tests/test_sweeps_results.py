@@ -135,14 +135,29 @@ def tabulated(monkeypatch):
     return made
 
 
-def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_cell, tabulated, capsys):
+def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_cell, tracker, tabulated, capsys):
     sweep = start_sweep(cells := grid(400))
     own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells[:3]}
     run_cell(cells[3], content=1, other_settings="-beams")
     assert conclude(sweep) == 1 and tabulated == [own]
     shown = capsys.readouterr()
     assert "demo micro seed 1: not scored with this sweep's settings" in shown.out
-    assert "1 of 4 cells are not done" in shown.err
+    assert "1 of 4 cells are not done; the same command does what is missing" in shown.err
+    assert f"`python -m tracking show RUN --root {tracker.root}` shows why a run failed" in shown.err
+
+
+def test_tables_that_can_not_be_made_are_no_cells_that_are_not_done(grid, run_cell, tracker, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("something else")
+    sweep = start_sweep(cells := grid(400))
+    for cell in cells:
+        run_cell(cell, content=1)
+    assert conclude(sweep) == 1
+    shown = capsys.readouterr()
+    assert "the tables of 1 of 1 datasets were not made: see the error above" in shown.err
+    assert "not done" not in shown.err and "holds files but no summary.json" in shown.err
+    record = tracker.run(sweep.run.id)
+    assert (record.state, record.summary) == ("failed", {"cells": 4, "not_done": 0, "without_tables": 1})
 
 
 def test_scores_of_another_split_than_the_default_make_the_tables(grid, run_cell, tabulated):
