@@ -11,32 +11,36 @@ class Undelivered(TrackingError):
     """Reports that the server does not show what it was sent."""
 
 
-def confirm_version(store: Store, ledger: Ledger, server: Server, artifact: StoredArtifact) -> ServerArtifact:
-    """Gives a version at W&B the aliases that it lacks there, confirms it, and returns it as W&B shows it.
+def confirm_version(ledger: Ledger, server: Server, artifact: StoredArtifact) -> ServerArtifact:
+    """Gives a version at W&B the aliases that it got here since W&B last showed them, and returns it as it is there.
 
-    Raises Undelivered where W&B does not show the version or its aliases, and Unreachable.
+    An alias that was confirmed before is W&B's: another machine may have moved it since. Raises Undelivered where W&B
+    does not show the version or the aliases, and Unreachable.
     """
     found = server.find_version(artifact)
     if found is None:
         raise Undelivered(f"{artifact.ref}: W&B shows no version with its digest")
-    if missing := set(artifact.aliases) - set(found.aliases):
+    moved = ledger.unconfirmed_aliases(artifact)
+    if missing := moved - set(found.aliases):
         # Of content that was there already: whether logging it again moves `latest` is the server's affair.
-        with server.explained(f"the aliases of {artifact.ref}"):
-            found.remote.aliases = [*found.aliases, *missing]
-            found.remote.save()
+        _add_aliases(server, found, missing)
         found = server.find_version(artifact)
-        if found is None or not set(artifact.aliases) <= set(found.aliases):
+        if found is None or not moved <= set(found.aliases):
             raise Undelivered(f"{artifact.ref}: W&B does not show its aliases {', '.join(sorted(missing))}")
     ledger.confirm_artifact(artifact, found.version, artifact.aliases)
-    if "latest" in found.aliases and "latest" not in artifact.aliases:
-        _give_latest_back(store, ledger, server, artifact.name)
     return found
 
 
-def _give_latest_back(store: Store, ledger: Ledger, server: Server, name: str) -> None:
-    """Gives `latest` back to the version that has it here, which the SDK takes from it for whatever is logged."""
-    rightful = store.artifact(f"{name}:latest")
+def give_latest_back(store: Store, ledger: Ledger, server: Server, logged: ServerArtifact) -> None:
+    """Gives `latest` back to the version that has it here, where the SDK took it from it for what was just logged."""
+    rightful = store.artifact(f"{logged.name}:latest")
+    if rightful.digest == logged.digest or "latest" not in logged.aliases:
+        return
     if ledger.version(rightful) is not None and (found := server.find_version(rightful)) is not None:
-        with server.explained(f"the aliases of {rightful.ref}"):
-            found.remote.aliases = [*found.aliases, "latest"]
-            found.remote.save()
+        _add_aliases(server, found, {"latest"})
+
+
+def _add_aliases(server: Server, found: ServerArtifact, aliases: set[str]) -> None:
+    with server.explained(f"the aliases of {found.ref}"):
+        found.remote.aliases = [*found.aliases, *sorted(aliases)]
+        found.remote.save()

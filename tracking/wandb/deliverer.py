@@ -123,7 +123,7 @@ class Deliverer:
         for kind, artifact in self.store.edges(run_id):
             is_there = kind == "logged" and self.ledger.version(artifact) is not None
             if is_there and self.ledger.unconfirmed_aliases(artifact):
-                confirm_version(self.store, self.ledger, self.server, artifact)
+                confirm_version(self.ledger, self.server, artifact)
 
     def _send(self, session: Session, above: set[str]) -> None:
         """Sends points, then edges in order; `above` are the runs that wait for this one."""

@@ -109,7 +109,7 @@ class WandbTracker(Tracker):
             return  # the run that logged it is still to be sent, and the version with it
         held = self.store.artifact(held.ref)
         try:
-            self._ask(lambda server: confirm_version(self.store, self.ledger, server, held), None)
+            self._ask(lambda server: confirm_version(self.ledger, server, held), None)
         except Undelivered as error:
             print(f"{error}: {alias} of {held.ref} is kept in {self.store.root}, and push sends it", file=sys.stderr)
 
