@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conf.errors import EdgewiseError
+from conf.pipes import run_command
 from metrics.audit.finding import as_json, as_text, violated
 
 
@@ -52,4 +53,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
