@@ -12,6 +12,7 @@ from pathlib import Path
 from conf.dataset_file import CONF, dataset_yaml
 from conf.errors import EdgewiseError, no_room
 from conf.overrides import shell_quoted
+from conf.pipes import run_command
 from tracking.files import written_whole
 from train.data.draft import Draft, draft
 
@@ -89,4 +90,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
