@@ -356,6 +356,10 @@ class Train:
 
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
+
+    Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
+    `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
+    ends the training after so many evaluations without a better one; 0: at `steps`.
     """
 
     steps: int = 1000
@@ -370,6 +374,8 @@ class Train:
     log_every: int = 50
     eval_every: int = 0
     eval_examples: int = 256
+    keep: str = "last"
+    patience: int = 0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -379,6 +385,15 @@ class Train:
         _at_least("train.keep_checkpoints", self.keep_checkpoints, 1)
         _at_least("train.log_every", self.log_every, 1)
         _at_least("train.eval_every", self.eval_every, 0)
+        _at_least("train.eval_examples", self.eval_examples, 1)
+        _one_of("train.keep", self.keep, ("last", "best"))
+        _at_least("train.patience", self.patience, 0)
+        if self.eval_every == 0 and (self.keep == "best" or self.patience > 0):
+            given = f"train.keep={self.keep}" if self.keep == "best" else f"train.patience={self.patience}"
+            raise EdgewiseError(
+                f"{given} train.eval_every=0: expected evaluations to choose by; give train.eval_every=N, the steps "
+                "between two of them"
+            )
         _one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         _one_of("train.remat", self.remat, ("none", "dots", "full"))
         if self.loss_normalizer not in ("none", "tokens"):
@@ -478,15 +493,19 @@ class Metrics:
 class Sweeps:
     """Sets the grid of a sweep. `list` prints the cells and runs nothing; `metrics` makes the tables at the end.
 
+    Before the first cell the data of the cells to do is checked, and said in a few lines. `check: true` says more, with
+    the time that the grid will take, and stops; `check: false` leaves the check out.
+
     `seeds_per_job`: up to so many consecutive seeds of a cell are one job, each on its own devices (`mesh.seed`).
     """
 
     name: Optional[str] = None
     list: bool = False
+    check: Optional[bool] = None
     metrics: bool = True
     seeds_per_job: int = 1
 
-    def check(self) -> None:
+    def check_values(self) -> None:  # `check` is a key
         """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("sweeps.seeds_per_job", self.seeds_per_job, 1)
 
@@ -538,7 +557,9 @@ class Config:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.seed = checked_seed("seed", self.seed)
         for part in vars(self).values():
-            if hasattr(part, "check"):
+            if isinstance(part, Sweeps):
+                part.check_values()
+            elif hasattr(part, "check"):
                 part.check()
         checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         check_cell_names(self.dataset.name, self.size.name, self.infer.split)
