@@ -28,7 +28,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
     scored = score_examples(model.params, inputs, labels, model.size, job.dtype, job.mesh, batches)
-    for rows, values in job.with_progress(scored):
+    for rows, values in job.with_progress(scored, batches):
         log_likelihoods[rows] = values
 
     prediction = np.array(classes, dtype=object)[log_likelihoods.argmax(axis=1)]

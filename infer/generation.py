@@ -71,7 +71,7 @@ def write_answers(job: ScoringJob, inputs: Encoded, batches: Sequence[ScoringBat
         beams=job.config.infer.beams,
         alpha=job.config.infer.length_penalty,
     )
-    for rows, outputs in job.with_progress(decoded, "writing"):
+    for rows, outputs in job.with_progress(decoded, batches, "writing"):
         for row, ids in zip(rows, outputs, strict=True):
             written[row] = ids
     return written
@@ -92,7 +92,7 @@ def score_texts(
     )
     scored = score_sequences(job.model.params, inputs, text_sets, job.model.size, job.dtype, job.mesh, plan)
     collectors = [_TokenScoreCollector(texts) for texts in text_sets]
-    for rows, values in job.with_progress(scored, "scoring"):
+    for rows, values in job.with_progress(scored, plan, "scoring"):
         for collector, set_values in zip(collectors, values, strict=True):
             collector.add(rows, set_values)
     return [collector.scores() for collector in collectors]

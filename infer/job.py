@@ -1,6 +1,6 @@
 """Describes one scoring job: which split is scored by which model, where, and what all ways of scoring do with it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,17 +48,20 @@ class ScoringJob:
         return encode_split(self.model.vocabulary, self.split, longest, self._encodings, "targets")
 
     def with_progress(
-        self, batches: Iterable[tuple[np.ndarray, T]], action: str = ""
+        self, batches: Iterable[tuple[np.ndarray, T]], plan: Sequence[tuple[Any, ...]], action: str = ""
     ) -> Iterator[tuple[np.ndarray, T]]:
         """Yields (rows, values) batch by batch and shows how many of the split's rows are done.
 
-        `action` is shown beside the cell's name. Raises Stopped between two batches where `stop` says so.
+        `plan` has an item for each batch: its rows, and the shape that is compiled for it. `action` is shown beside the
+        cell's name. Raises Stopped between two batches where `stop` says so.
         """
         title = f"{cell_name(self.config)} {self.split.name}" + (f": {action}" if action else "")
+        compiled = set()
         with progress(title, len(self.split), "examples", show=hosts.first()) as meter:
-            for rows, values in self.stop.between(batches):
+            for (rows, values), (_, *shape) in zip(self.stop.between(batches), plan, strict=True):
                 yield rows, values
-                meter.advance(len(rows))
+                meter.advance(len(rows), counted=tuple(shape) in compiled)
+                compiled.add(tuple(shape))
 
     @property
     def _encodings(self) -> Path:
