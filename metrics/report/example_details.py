@@ -1,7 +1,7 @@
 """Makes the second data block of the example browser: what each example says, and how sure each size is of it.
 
-Texts are most of it: they have what the numbers leave of a budget, and are cut where they don't fit; the page says after
-how many characters. Of probabilities there is a size's mean over its runs: of every class where there are few of them,
+Texts are most of it: they have what the numbers leave of a budget, and are cut where they do not fit; the page says
+after how many characters. Of probabilities there is a mean over the runs of a size: of every class where there are few,
 otherwise of the likeliest.
 """
 
