@@ -490,6 +490,21 @@ class Metrics:
 
 
 @dataclass
+class Report:
+    """Sets what the report shows.
+
+    `text` says whether it holds what examples say, where the scores do: `auto` shows it unless `tracking.backend=wandb`
+    would send the page away. Without it, answers that are text are left out too.
+    """
+
+    text: Any = AUTO
+
+    def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.text = _checked_switch("report.text", self.text)
+
+
+@dataclass
 class Sweeps:
     """Sets the grid of a sweep. `list` prints the cells and runs nothing; `metrics` makes the tables at the end.
 
@@ -547,11 +562,22 @@ class Config:
     train: Train = field(default_factory=Train)
     infer: Infer = field(default_factory=Infer)
     metrics: Metrics = field(default_factory=Metrics)
+    report: Report = field(default_factory=Report)
     sweeps: Sweeps = field(default_factory=Sweeps)
     compile: Compile = field(default_factory=Compile)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: Seed = 0
     force: bool = False
+
+    @property
+    def keeps_text(self) -> bool:
+        """Tells whether scores are to hold texts: as `infer.keep_text` says, with `auto` not where W&B gets them."""
+        return self.tracking.backend != "wandb" if self.infer.keep_text == AUTO else bool(self.infer.keep_text)
+
+    @property
+    def shows_text(self) -> bool:
+        """Tells whether the report may show the texts: as `report.text` says, with `auto` not where W&B gets it."""
+        return self.tracking.backend != "wandb" if self.report.text == AUTO else bool(self.report.text)
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""

@@ -27,7 +27,7 @@ from metrics.tables.paper import Rows
 from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "browser", "start")  # in this order
+_SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
 
 Section = tuple[str, str, str]  # id, title, HTML
 
@@ -45,12 +45,15 @@ class ReportContent:
     config: Metrics
     signature: str  # which choices the tables and figures rest on
     further: Sequence[Table] = ()  # tables past the paper's
+    with_text: bool = True  # whether the page may show what examples say
 
 
 def write_report(path: Path, content: ReportContent) -> None:
     """Writes the page to `path`, whose folder must not exist yet."""
     analyses, confidence = content.analyses, content.config.confidence
-    data = curve_blocks(analyses, confidence) + example_blocks(analyses, content.inputs)
+    data = curve_blocks(analyses, confidence) + example_blocks(
+        analyses, content.inputs, content.config, content.with_text
+    )
     path.parent.mkdir(parents=True)
     path.write_text(_page(analyses, _sections(content), data, confidence), encoding="utf-8")
 
@@ -64,7 +67,7 @@ def _sections(content: ReportContent) -> list[Section]:
     sections = [
         ("overview", "Overview", overview(analyses, confidence)),
         ("curves", "Curves", curve_section() if several_sizes else ""),
-        ("examples", "Examples", example_section()),
+        ("examples", "Examples", example_section(content.with_text)),
         ("figures", "Figures", f'<div class="figures">{figures}</div>'),
         ("tables", "Tables", result_tables(analyses, content.rows, content.further, confidence)),
         ("slices", "Slices", slice_tables(analyses, confidence)),
