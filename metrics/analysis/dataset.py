@@ -387,7 +387,9 @@ def _joined(
         outcomes=smallest.outcomes,
         rows=smallest.rows,
         percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
-        overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
+        overall_churn=overall_churn(churning, churn[churning.size.name], dataset.influential, confidence)
+        if churning is not None
+        else None,
         majority=majority_class(grid, dataset.quality, dataset.resampling, confidence),
         notes=notes,
     )

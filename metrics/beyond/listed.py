@@ -3,6 +3,7 @@
 from typing import Any
 
 from metrics.beyond.certified import CERTIFIED, CERTIFIED_RUNS
+from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
@@ -17,6 +18,7 @@ from metrics.beyond.tokens import TOKEN_QUANTILES
 BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     DEFERRAL_QUALITY,
     SCORE_COMPARISON,
+    CHANCE_PEAK,
     HELD_OUT_PEAK,
     CERTIFIED,
     CERTIFIED_RUNS,

@@ -51,6 +51,7 @@ class Resampling:
     Attributes:
         examples: n.
         resamples: B.
+        seed: what the resamples are drawn from.
         seeds: size -> [B, R] float64, how often each seed was drawn.
         ranking_seeds: the same of a second, independent draw, for the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
@@ -62,7 +63,7 @@ class Resampling:
     def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
         """Draws the resamples; `runs` says how many seeds each size has."""
         streams = np.random.SeedSequence(seed).spawn(3)
-        self.examples, self.resamples = examples, resamples
+        self.examples, self.resamples, self.seed = examples, resamples, seed
         self.seeds, self.ranking_seeds = (_draw_seeds(runs, resamples, stream) for stream in streams[:2])
         rng = np.random.default_rng(streams[2])
         self.unit: np.ndarray | None = None
