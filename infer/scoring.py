@@ -10,7 +10,7 @@ from conf.names import joined_name
 from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
-from infer.identity import ModelSource, infer_run_id, scoring_identity
+from infer.identity import ModelSource, infer_run_id, optional_columns, scoring_identity
 from infer.job import ScoringJob
 from metrics.scores import Scores, write_scores
 from metrics.scores.preview import most_uncertain
@@ -71,6 +71,7 @@ def score(
             file = folder / "scores.parquet"
             write_scores(scores, file)
             metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"} | summary
+            metadata["optional_columns"] = optional_columns(scores)
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files={file.name: file}))
 
 

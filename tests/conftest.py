@@ -31,12 +31,26 @@ def tracker(tmp_path):
     return Store(tmp_path / "runs")
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Metrics draw no figures, and their page is empty: both take seconds."""
+
+    def write_page(path, *given, **named):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<html></html>")
+
+    monkeypatch.setattr("metrics.output.directory.write_figures", lambda *given: {})
+    monkeypatch.setattr("metrics.output.directory.write_report", write_page)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compilation_cache():
-    """What one test compiled, the next and the processes it starts need not."""
+    """What one test compiled, the next and the processes that it starts need not."""
     from train.compilation_cache import keep_compiled
 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(keep_compiled())
+    # Python's own too: without kept bytecode each process compiles all that it imports again, for 2 s of train's 4.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,7 @@ def test_joblib(tmp_path):
 
 
 @needs("submitit_local")
+@pytest.mark.slow  # test_slurm has the same plugin
 def test_submitit_local(tmp_path):
     check_swept(tmp_path, sweep(tmp_path, "submitit_local"))
 

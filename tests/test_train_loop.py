@@ -76,7 +76,7 @@ def test_seed_and_settings_make_another_cell_and_logging_does_not(compose, tmp_p
         assert train_run_id(config_in(compose, tmp_path, override)) != base, override
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.15])
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(0.15, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted, tmp_path, seconds):
     root = tmp_path / "runs"
     overrides = ("train.steps=300", "train.checkpoint_every=20")

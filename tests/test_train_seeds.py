@@ -90,6 +90,7 @@ def train_id(config):
     return train_run_id(config)
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_seeds_and_the_same_commands_end_as_if_there_had_been_none(compose, tmp_path):
     root = tmp_path / "runs"
     given = (
@@ -119,6 +120,7 @@ def test_a_signal_stops_all_seeds_and_the_same_commands_end_as_if_there_had_been
         assert train_here(config).digest == Store(root).artifact(f"model-demo-nano-s{seed}").digest
 
 
+@pytest.mark.slow
 def test_three_seeds_that_write_answers_on_meshes_of_their_own(tmp_path):
     """Two devices each, parameters cut over both: what one seed's devices send each other reaches no other's."""
 

@@ -89,7 +89,7 @@ def test_a_mesh_that_does_not_fit_is_refused(mesh):
         make_mesh(mesh)
 
 
-@pytest.mark.parametrize("batch_size", [8, 2])
+@pytest.mark.parametrize("batch_size", [pytest.param(8, marks=pytest.mark.slow), 2])
 def test_a_batch_that_three_devices_can_t_share_equally_trains_what_one_trains(tmp_path, batch_size):
     """Rows are filled up with empty ones: eight examples, or fewer than there are devices."""
     given = f"train.batch_size={batch_size}"

@@ -24,7 +24,13 @@ from metrics.analysis.churn import (
     overall_churn,
     ranked_churn,
 )
-from metrics.analysis.intervals import ExampleChoice, InfluentialExamples, example_choice, quality_estimate
+from metrics.analysis.intervals import (
+    MOST_ON_CURVES,
+    ExampleChoice,
+    InfluentialExamples,
+    example_choice,
+    quality_estimate,
+)
 from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
@@ -170,6 +176,7 @@ class _Dataset:
     churning: ChurningRuns | None
     choice: ExampleChoice | None  # of the examples whose influence makes t intervals; None where there are none
     influential: InfluentialExamples | None  # the chosen of all examples
+    on_curves: InfluentialExamples | None  # fewer of them, for every point of the curves
     execution: Execution
     watch: Watch | None
 
@@ -203,8 +210,9 @@ def _analyse_in_contexts(
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     choice = example_choice(grid, configs[0])
     influential = choice.among(np.arange(grid.examples)) if choice is not None else None
+    on_curves = choice.among(np.arange(grid.examples), MOST_ON_CURVES) if choice is not None else None
     churning = churning_runs(grid, resampling)
-    dataset = _Dataset(grid, resampling, quality, churning, choice, influential, execution, watch)
+    dataset = _Dataset(grid, resampling, quality, churning, choice, influential, on_curves, execution, watch)
     parts: list[list[_SizePart]] = [[] for _ in configs]  # by context, by size
     rows = None
     for place in range(len(grid.sizes)):
@@ -237,7 +245,7 @@ def _analyse_size(
     result, orders = found.result, found.result.margin_orders
     churning, parallel_map = dataset.churning, dataset.execution.parallel_map
     part = _SizePart(
-        pairs=_pairs(dataset, result, config.confidence),
+        pairs=_pairs(dataset, result, config),
         percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
         churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map, dataset.influential)
         if churning is not None
@@ -272,14 +280,20 @@ def _analyse_scores(
     rows = shown_rows(grid, margins) if rows is None else rows
     ranked = bool(larger) or place == 0  # the largest of several sizes defers to none, so its ranks are not shown
     result = analyse_size(
-        scored, rows if ranked else None, dataset.resampling, dataset.execution, computed, dataset.influential
+        scored,
+        rows if ranked else None,
+        dataset.resampling,
+        dataset.execution,
+        computed,
+        dataset.influential,
+        dataset.on_curves,
     )
     if dataset.watch is not None:
         dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
     return _FromScores(result, rows, shown, _missing_scores(scored))
 
 
-def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[SizePair]:
+def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizePair]:
     """Estimates what is said of the pairs of a size and each larger one; none of the largest."""
     samples = result.samples
     if samples is None:
@@ -291,7 +305,7 @@ def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[Siz
             result.scores,
             dataset.quality,
             dataset.influential,
-            confidence,
+            config,
         )
         for large in samples.larger
     ]

@@ -7,6 +7,7 @@ from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
+from metrics.beyond.least_share import LEAST_SHARE
 from metrics.beyond.peak import HELD_OUT_PEAK
 from metrics.beyond.post_hoc import POST_HOC
 from metrics.beyond.quality import DEFERRAL_QUALITY
@@ -17,6 +18,7 @@ from metrics.beyond.tokens import TOKEN_QUANTILES
 
 BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     DEFERRAL_QUALITY,
+    LEAST_SHARE,
     SCORE_COMPARISON,
     CHANCE_PEAK,
     HELD_OUT_PEAK,

@@ -116,8 +116,9 @@ def keep_files_in(directory: StagingDirectory) -> None:
 
 
 def keep_files_below(staging: Path) -> None:
-    """Does what `keep_files_in` does with a directory below `staging`, unless this process has one already."""
-    if not _OWN_FILES or not _OWN_FILES[0].path.is_dir():
+    """Does what `keep_files_in` does with a directory below `staging`, unless this process has one that is in use."""
+    in_use = _OWN_FILES and _OWN_FILES[0].path.is_dir() and os.environ.get("WANDB_DIR") == str(_OWN_FILES[0].path)
+    if not in_use:
         keep_files_in(StagingDirectory(staging))
 
 

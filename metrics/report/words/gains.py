@@ -41,7 +41,7 @@ def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
             f"Only {pair.large} is right on {percent(only_large.value)}{within(only_large, 1)} of the examples, only "
             f"{pair.small} on {percent(only_small.value)}{within(only_small, 1)}."
         )
-    half = pair.half_gain["margin"]
+    half = pair.least_share["margin"].half
     if pair.gap.above_zero and not math.isnan(half.value):
         sentences.append(
             f"Half of the gain comes from the {percent(half.value)} of examples of which {pair.small} is least certain"
