@@ -6,19 +6,22 @@ import pytest
 from metrics.analysis.intervals import LEAST_CLUSTERS, MOST_INFLUENTIAL, ExampleChoice, reflected_estimate
 
 
-def test_of_one_run_the_interval_is_the_basic_one():
-    samples = np.random.default_rng(0).gamma(2.0, 1.0, 5000) + 3.0
-    found = reflected_estimate(np.array([[4.0]]), samples, 0.9)
+def test_of_one_run_the_interval_is_the_basic_one_and_lower_where_the_curve_may_be_flat():
+    samples = np.random.default_rng(0).gamma(2.0, 1.0, 5000)
     low, high = np.quantile(samples, [0.05, 0.95])
-    assert found.value == 4.0
+    value = samples.mean() - 0.5
+    found = reflected_estimate(np.array([[value]]), samples, 0.9)
+    assert found.value == value
     # t of 4,999 degrees of freedom is 0.02 % wider than the normal
-    np.testing.assert_allclose([found.low, found.high], [8 - high, 8 - low], atol=2e-3)
+    np.testing.assert_allclose([found.low, found.high], [2 * value - high - 0.5**0.5, 2 * value - low], atol=2e-3)
+    unbiased = reflected_estimate(np.array([[samples.mean() + 0.2]]), samples, 0.9)
+    assert unbiased.low == pytest.approx(2 * samples.mean() + 0.4 - high, abs=2e-3)
 
 
 def test_few_runs_stretch_the_interval_around_its_centre():
     rng = np.random.default_rng(1)
     cells = rng.normal(0, 1, (3, 1)) + rng.normal(0, 1, (1, 3))
-    samples = rng.normal(cells.mean() + 0.5, 0.8, 4000)
+    samples = rng.normal(cells.mean() - 0.5, 0.8, 4000)
     found = reflected_estimate(cells, samples, 0.95)
     assert (found.low + found.high) / 2 == pytest.approx(2 * cells.mean() - samples.mean(), abs=0.1)
     assert found.high - found.low > 1.2 * np.diff(np.quantile(samples, [0.025, 0.975]))[0]

@@ -63,12 +63,17 @@ def t_estimate(
 
 
 def reflected_estimate(cells: np.ndarray, samples: np.ndarray, confidence: float) -> Estimate:
-    """Returns the mean of `cells` [R_S, R_L] with the basic bootstrap interval, stretched for few runs.
+    """Returns the mean of `cells` [R_S, R_L], peaks of curves, with the basic bootstrap interval, made wider twice.
 
     The basic interval reflects the samples' quantiles in the mean, 2θ - q: what resampling adds to a peak, the noise of
-    the data had already added once (Davison and Hinkley 1997, section 5.2). Around its centre 2θ - mean(samples) it is
-    stretched by how much wider t is with the variance of `variance_of_resamples` than the samples' own is; with many
-    runs that is next to nothing. No interval without samples.
+    the data had already added once (Davison and Hinkley 1997, section 5.2). That is right of a sharp peak, whose bias
+    grows with the variance of the noise. Of a flat curve it grows with the standard deviation alone, so that
+    resampling, which doubles the variance, shows √2 - 1 of it; the lower end therefore takes out (1 + √2) times what it
+    adds.
+
+    Around its centre 2θ - mean(samples) the interval is stretched by how much wider t is with the variance of
+    `variance_of_resamples` than the samples' own is; with many runs that is next to nothing. No interval without
+    samples.
     """
     from scipy.stats import norm
 
@@ -81,7 +86,8 @@ def reflected_estimate(cells: np.ndarray, samples: np.ndarray, confidence: float
     half = variance_of_resamples(cells, usable).half_width(confidence)
     stretch = max(half / own, 1.0) if own > 0 and not np.isnan(half) else 1.0
     centre = 2 * value - mean
-    return Estimate(value, float(centre - stretch * (high - mean)), float(centre + stretch * (mean - low)))
+    flat = 2**0.5 * max(mean - value, 0.0)
+    return Estimate(value, float(centre - flat - stretch * (high - mean)), float(centre + stretch * (mean - low)))
 
 
 def quality_estimate(

@@ -265,7 +265,7 @@ TABLE1 = PaperTable(
         "biased upward: compare each cell with its own chance."
     ),
     hint="Above 0, interval included, and above chance: the mix beats both models.",
-    intervals="Intervals: the resamples' quantiles reflected in the mean, which takes the peak's bias out.",
+    intervals="Intervals: the resamples' quantiles reflected in the mean, to take out the peak's bias.",
     columns=_GAIN_COLUMNS,
     keys=_PAIR_KEYS,
     across="score",
