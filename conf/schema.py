@@ -455,7 +455,9 @@ class Metrics:
     label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
     whether two answers that SQuAD's normalisation makes equal are one prediction. `beyond` adds the tables past the
     paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
-    model, with probability 1 - `delta`.
+    model, with probability 1 - `delta`. `cluster` names the column (`cluster`, or a slice's) whose values are drawn
+    together by every interval, as examples that share one are not independent; `auto` takes `cluster` where the scores
+    have it, `none` draws each example by itself.
     """
 
     out: Optional[str] = None
@@ -472,11 +474,13 @@ class Metrics:
     beyond: bool = True
     epsilon: float = 0.01
     delta: float = 0.1
+    cluster: Text = "auto"
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
         self.seed = checked_seed("metrics.seed", self.seed)
+        self.cluster = checked_text("metrics.cluster", self.cluster)
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))

@@ -16,7 +16,7 @@ from metrics.statistics.uncertainty import (
     log_margin,
     log_probabilities,
     log_softmax,
-    to_twelve_digits,
+    to_thirteen_digits,
     uncertainties,
 )
 from tests.synthetic_scores import synthetic_grid
@@ -123,13 +123,13 @@ def test_ties_that_are_exact_stay_exact():
 
 
 @given(st.lists(st.floats(-700, 0), min_size=1, max_size=20))
-def test_rounding_to_twelve_digits(values):
+def test_rounding_to_thirteen_digits(values):
     logs = np.array([*values, -np.inf, 0.0, 1e-17, -3e-16])
-    rounded = to_twelve_digits(logs)
+    rounded = to_thirteen_digits(logs)
     assert np.isneginf(rounded[-4]) and (rounded[-3:] == 0).all()
-    np.testing.assert_allclose(rounded[:-4], logs[:-4], rtol=2.0**-40, atol=2.0**-40)
-    noisy = to_twelve_digits(rounded * (1 + 2.0**-50))  # a few roundings of a value that is one of the rounded
-    assert (noisy == rounded).all() and (to_twelve_digits(rounded) == rounded).all()
+    np.testing.assert_allclose(rounded[:-4], logs[:-4], rtol=2.0**-44, atol=2.0**-44)
+    noisy = to_thirteen_digits(rounded * (1 + 2.0**-50))  # a few roundings of a value that is one of the rounded
+    assert (noisy == rounded).all() and (to_thirteen_digits(rounded) == rounded).all()
 
 
 def test_the_mean_of_the_others_of_many_magnitudes():

@@ -68,6 +68,7 @@ class SizeView:
     orders: dict[str, list[DeferralOrder]]  # each of `distinct` -> a deferral order a run
     results: dict[str, ScoreResult]  # score -> what followed from its orders
     samples: SwitcherSamples | None  # of all scores; None of the largest size
+    influential: InfluentialExamples | None  # whose influence the results hold; None where they hold none
     quality: dict[str, np.ndarray]  # size -> [B]
     resampling: Resampling
     parallel_map: ParallelMap  # on a thread a core
@@ -205,7 +206,11 @@ def _analyse_in_contexts(
     in the first context are passed on to the others.
     """
     resampling = Resampling(
-        {size.name: len(size.seeds) for size in grid.sizes}, grid.examples, configs[0].resamples, configs[0].seed
+        {size.name: len(size.seeds) for size in grid.sizes},
+        grid.examples,
+        configs[0].resamples,
+        configs[0].seed,
+        grid.clusters,
     )
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     choice = example_choice(grid, configs[0])
@@ -345,6 +350,7 @@ def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: st
         orders={score: result.scores[score].orders for score in distinct},
         results=result.scores,
         samples=result.samples,
+        influential=dataset.influential,
         quality=dataset.quality,
         resampling=dataset.resampling,
         parallel_map=dataset.execution.parallel_map,
@@ -401,7 +407,9 @@ def _joined(
         outcomes=smallest.outcomes,
         rows=smallest.rows,
         percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
-        overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
+        overall_churn=overall_churn(churning, churn[churning.size.name], dataset.influential, confidence)
+        if churning is not None
+        else None,
         majority=majority_class(grid, dataset.quality, dataset.resampling, confidence),
         notes=notes,
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from metrics.beyond.certified import CERTIFIED, CERTIFIED_RUNS
+from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
@@ -19,6 +20,7 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     DEFERRAL_QUALITY,
     LEAST_SHARE,
     SCORE_COMPARISON,
+    CHANCE_PEAK,
     HELD_OUT_PEAK,
     CERTIFIED,
     CERTIFIED_RUNS,

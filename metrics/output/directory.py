@@ -108,7 +108,7 @@ def _runs_in_order(sources: Sequence[Source], inputs: Sequence[Input]) -> list[t
 def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) -> tuple[list[Analysis], list[Table]]:
     """Analyses each dataset; returns that, and the tables past the paper's if the config wants them."""
     analyses, collectors = [], []
-    for grid in collect_grids(sources, config.churn_normalization):
+    for grid in collect_grids(sources, config.churn_normalization, config.cluster):
         runs = sum(len(size.seeds) for size in grid.sizes)
         progress(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
         if config.beyond:

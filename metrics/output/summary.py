@@ -34,6 +34,7 @@ NUMBERS = (
     "beyond",
     "epsilon",
     "delta",
+    "cluster",
 )
 
 

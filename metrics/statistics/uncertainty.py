@@ -2,7 +2,7 @@
 
 Only the order of a score matters, ties included, so each score is returned as the number that keeps that order best:
 margins and entropies as natural logarithms in float64 (in float32 probability space most certain examples would tie
-at 0), rounded to 12 digits so that what is equal by definition ties, churn as integer counts (as ratios, rounding would
+at 0), rounded to 13 digits so that what is equal by definition ties, churn as integer counts (as ratios, rounding would
 break ties). Definitions: paper, sections 3.1 and 3.4.
 """
 
@@ -15,8 +15,8 @@ from metrics.scores import TokenScores
 
 _LOG_2 = float(np.log(2.0))
 _WHOLE = 2.0**44  # sums of up to 512 runs' terms, each at most this, are below 2⁵³ and so exact
-_HALF_OF_THE_LAST = np.int64(1 << 11)  # of 40 bits that are kept of a float64's 52, half of the last one's worth
-_SPACED = 1.5 * 2.0**12
+_HALF_OF_THE_LAST = np.int64(1 << 7)  # of 44 bits that are kept of a float64's 52, half of the last one's worth
+_SPACED = 1.5 * 2.0**8
 _EXAMPLES_AT_A_TIME = 16_384  # of all runs, so that intermediate results fit a core's cache
 
 
@@ -61,15 +61,15 @@ def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndar
     for start in range(0, n, _EXAMPLES_AT_A_TIME):
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
         log_p = log_softmax(_normalized(log_likelihoods[:, some], tokens))  # [R, m, K]
-        scores["margin"][:, some] = to_twelve_digits(log_margin(log_p))
-        scores["entropy"][:, some] = to_twelve_digits(log_entropy(log_p))
+        scores["margin"][:, some] = to_thirteen_digits(log_margin(log_p))
+        scores["entropy"][:, some] = to_thirteen_digits(log_entropy(log_p))
         if count >= 2 and config.committee == "mean_probability":
             averaged = _mean_of_others(log_p)
-            scores["committee_margin"][:, some] = to_twelve_digits(log_margin(averaged))
-            scores["committee_entropy"][:, some] = to_twelve_digits(log_entropy(averaged))
+            scores["committee_margin"][:, some] = to_thirteen_digits(log_margin(averaged))
+            scores["committee_entropy"][:, some] = to_thirteen_digits(log_entropy(averaged))
         elif count >= 2:
             for name in ("margin", "entropy"):
-                scores[f"committee_{name}"][:, some] = to_twelve_digits(_mean_of_others(scores[name][:, some]))
+                scores[f"committee_{name}"][:, some] = to_thirteen_digits(_mean_of_others(scores[name][:, some]))
     if classes == 2:
         # Of two classes entropy is an increasing function of the margin: rank it by the margin, which doesn't round.
         scores["entropy"] = scores["margin"]
@@ -85,12 +85,12 @@ def _sequence_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     """
     tokens = [runs.tokens(config.context, run) for run in range(len(runs.seeds))]
     scores = {
-        "margin": to_twelve_digits(np.stack([sequence_margin(t) for t in tokens])),
-        "entropy": to_twelve_digits(np.stack([sequence_entropy(t) for t in tokens])),
+        "margin": to_thirteen_digits(np.stack([sequence_margin(t) for t in tokens])),
+        "entropy": to_thirteen_digits(np.stack([sequence_entropy(t) for t in tokens])),
     }
     if len(tokens) >= 2:
         for name in ("margin", "entropy"):
-            scores[f"committee_{name}"] = to_twelve_digits(_mean_of_others(scores[name]))
+            scores[f"committee_{name}"] = to_thirteen_digits(_mean_of_others(scores[name]))
     return scores
 
 
@@ -240,15 +240,15 @@ def _log_of_whole_sum(logs: np.ndarray, top: np.ndarray, leave_out: bool) -> np.
     return sums
 
 
-def to_twelve_digits(logs: np.ndarray) -> np.ndarray:
-    """Rounds logarithms to 40 bits, about 12 significant digits, and those within ±1 to 12 decimals: [...] float64.
+def to_thirteen_digits(logs: np.ndarray) -> np.ndarray:
+    """Rounds logarithms to 44 bits, about 13 significant digits, and those within ±1 to 13 decimals: [...] float64.
 
     What is equal by definition but computed in another order then ties again, as the margins of examples with p₁ = p₂
     do, whose logarithms are 0 up to the rounding of 1; different values of float32 likelihoods stay apart.
     """
     bits = (np.ascontiguousarray(logs).view(np.int64) + _HALF_OF_THE_LAST) & ~(2 * _HALF_OF_THE_LAST - 1)
     rounded: np.ndarray = bits.view(np.float64)
-    rounded += _SPACED  # float64 near it are 2⁻⁴⁰ apart; a multiple of that is left as it is
+    rounded += _SPACED  # float64 near it are 2⁻⁴⁴ apart; a multiple of that is left as it is
     rounded -= _SPACED
     return rounded
 

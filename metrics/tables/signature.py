@@ -31,5 +31,6 @@ def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> 
             "grid:0.01-0.99",
             "se:published",
             f"ci:{interval}",
+            *([] if config.cluster == "auto" else [f"cluster:{config.cluster}"]),
         )
     )
