@@ -9,7 +9,6 @@ more than ε in the population. The other half says what it does there.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pair_entries, score_entries
 from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.certificates import examples_needed, least_epsilon, loses_no_more
 from metrics.statistics.switcher import FRACTIONS, sums_before
 from metrics.tables.table import Column, Row
 
@@ -32,6 +32,17 @@ class CertifiedThresholds(Observer):
         super().__init__(grid, config)
         # by (context, small, large, score): entries of the row over all runs, and of a row a small run
         self.entries: dict[tuple[Context, str, str, str], tuple[Row, list[Row]]] = {}
+
+    def warnings(self) -> list[str]:
+        """Returns that ε is too small to be certified by so many examples, with the least ε and the examples needed."""
+        if not any(self.applies_in(context) for context in (None, "self")):
+            return []
+        warning = epsilon_warning(self.grid.examples, self.config)
+        return [warning] if warning else []
+
+    def gaps(self) -> list[str]:
+        """Returns what the table lacks of the dataset."""
+        return [*super().gaps(), *self.warnings()]
 
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
@@ -148,6 +159,23 @@ def calibration_half(examples: int, seed: int) -> np.ndarray:
     return half
 
 
+def epsilon_warning(examples: int, config: Metrics) -> str:
+    """Says that `metrics.epsilon` can't be certified by half of so many examples, and what can; "" if it can."""
+    half, epsilon, delta = examples // 2, config.epsilon, config.delta
+    least = least_epsilon(half, delta)
+    if epsilon >= least:
+        return ""
+    least = math.ceil(least * 1e5 - 1e-9) / 1e5
+    text = (
+        f"metrics.epsilon={epsilon:g} is too small to certify anything: {half:,} examples to calibrate on, half of "
+        f"{examples:,}, certify {least:g} at best with metrics.delta={delta:g}. "
+    )
+    if epsilon <= 0:
+        return f"{text}No number of examples certifies a loss of 0: set metrics.epsilon={least:g} or more."
+    needed = 2 * examples_needed(epsilon, delta)
+    return f"{text}Set metrics.epsilon={least:g} or more, or score {needed:,} examples."
+
+
 def certified_entries(
     scores: Mapping[str, np.ndarray],
     score: str,
@@ -218,7 +246,7 @@ def certify(
     below = np.searchsorted(fit[order], np.append(thresholds, np.inf), side="left")  # [T + 1], not deferred
     gains = _gains(small, large, calibrates.take(order))
     wins, losses = (sums_before((gains == sign).view(np.int8), below) for sign in (1, -1))  # [J, T + 1]
-    passes = no_worse(wins, losses, len(fit), epsilon, delta)
+    passes = loses_no_more(wins, losses, len(fit), epsilon, delta)
     passed = np.logical_and.accumulate(passes, axis=1).sum(axis=1)  # how many before the first that fails
     candidates = np.concatenate([[-np.inf], thresholds, [np.inf]])
     threshold = candidates[passed]
@@ -234,25 +262,6 @@ def certify(
 def _gains(small: np.ndarray, large: np.ndarray, examples: np.ndarray) -> np.ndarray:
     """Returns d = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
     return large.take(examples, axis=1).view(np.int8) - small.take(examples).view(np.int8)
-
-
-def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np.ndarray:
-    """Tests whether "the loss is above ε" is rejected at level δ, from counts [...] of d = ±1 among m examples.
-
-    The loss is p₊ - p₋, the chances of d = 1 and of d = -1 where the small model answers. It is below the upper
-    Clopper-Pearson limit of p₊ minus the lower one of p₋, each at level δ/2, except with probability at most δ (union
-    bound): exact at any m, and no assumption on how p₊ and p₋ go together. A bound for any loss in [-1, 1], such as
-    Hoeffding-Bentkus, doesn't know that d is mostly 0 and needs several times the examples; a sign test knows, but
-    tests ε = 0 alone.
-    """
-    from scipy.special import betaincinv
-
-    wins, losses = np.asarray(wins, dtype=np.float64), np.asarray(losses, dtype=np.float64)
-    level = delta / 2
-    # Clopper & Pearson 1934: upper limit of k of m is the 1 - level quantile of Beta(k + 1, m - k)
-    upper = np.where(wins < m, betaincinv(wins + 1, np.maximum(m - wins, 1), 1 - level), 1.0)
-    lower = np.where(losses > 0, betaincinv(np.maximum(losses, 1), m - losses + 1, level), 0.0)
-    return upper - lower <= epsilon
 
 
 def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], config: Metrics) -> float:
