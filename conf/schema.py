@@ -54,6 +54,38 @@ class Recipe:
     warmup_steps: int = 0
 
 
+def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:
+    """Returns `dataset.columns` with all names as text; EdgewiseError for what is neither a mapping nor a list."""
+    if columns is None:
+        return None
+    if isinstance(columns, dict):
+        return checked_texts("dataset.columns", columns)
+    if not isinstance(columns, list) or len(columns) < 2:
+        raise EdgewiseError(
+            f"dataset.columns={columns}: expected a mapping, the file's names first: 'dataset.columns={{review: text}}'"
+            ", or, of a file without a header row, the list of all its columns: 'dataset.columns=[text, label]'"
+        )
+    names = [checked_text("dataset.columns", name, IN_CONFIG_LIST) for name in columns]
+    if len(set(names)) < len(names):
+        raise EdgewiseError(f"dataset.columns={names}: expected each name once; name the others, such as unused_1")
+    if join_column is not None:
+        raise EdgewiseError(
+            f"dataset.columns={names} dataset.join_column={join_column}: expected files with header rows to join; "
+            "give them header rows, or dataset.join_column=null"
+        )
+    return names
+
+
+def _checked_separator(separator: str) -> str:
+    """Returns the one character that `dataset.separator` means; EdgewiseError where it means none."""
+    character = "\t" if separator in ("tab", "\\t") else separator
+    if len(character) != 1 or character.isalnum() or character in '"\r\n ':
+        raise EdgewiseError(
+            f"dataset.separator={separator!r}: expected one character such as 'dataset.separator=\";\"', or tab"
+        )
+    return character
+
+
 @dataclass
 class Dataset:
     """Describes a labelled text dataset.
@@ -63,10 +95,14 @@ class Dataset:
 
     Without `path`, the rows come from the Hub's `hub_id` at `hub_revision` (a branch, a tag or a commit): as `datasets`
     reads the repository, or from the files that `hub_files` names (train, validation, test, or all in one; a file or a
-    glob). `columns` maps names that a column may have in the source to the name it has here. A column `join_column`
-    joins a split's file with SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. One
-    file of all rows is split by `test_share` and `split_seed`. `expected_rows` is what the paper counts in each split.
-    `splits` names the source's split for each of ours, where they differ.
+    glob). `columns` maps names that a column may have in the source to the name it has here; a list of names, in the
+    file's order, is of CSV or TSV files without a header row. `separator` is what separates the values of a CSV file
+    (`tab` for a tab), where its header row doesn't show it. A column `join_column` joins a split's file with
+    SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. `splits` names the source's
+    split for each of ours, where they differ. `expected_rows` is what the paper counts in each split.
+
+    One file of all rows is split by `test_share` and `split_seed`. With `split_by: text` rows of one text are on one
+    side, and rows that are added move none; with `row`, each row is drawn by itself, for a share that is met exactly.
 
     `cluster` names the column of what rows share that are not independent, such as the user who wrote them. Scores
     carry it. `auto` is SQuAD's article, the column `title` of span QA, where the rows have one.
@@ -84,12 +120,14 @@ class Dataset:
     hub_config: Optional[Text] = None
     hub_revision: Text = "main"
     hub_files: Any = None
-    columns: Any = None
+    columns: Any = None  # a mapping, or a list
+    separator: Optional[Text] = None
     join_column: Optional[Text] = None
     drop_labels: Any = None
     splits: Any = None
     test_share: Optional[float] = None
     split_seed: Seed = 0
+    split_by: str = "text"
     expected_rows: Any = None
     label_column: Text = "label"
     cluster: Optional[Text] = AUTO
@@ -124,13 +162,15 @@ class Dataset:
         _at_least("dataset.max_input_length", self.max_input_length, 2)
         _at_least("dataset.max_target_length", self.max_target_length, 2)
         _at_least("dataset.beams", self.beams, 1)
-        for key in ("hub_files", "columns", "expected_rows", "splits"):
+        _one_of("dataset.split_by", self.split_by, ("text", "row"))
+        for key in ("hub_files", "expected_rows", "splits"):
             if not isinstance(getattr(self, key), (dict, type(None))):
                 raise EdgewiseError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
         if not isinstance(self.drop_labels, (list, type(None))):
             raise EdgewiseError(f"dataset.drop_labels={self.drop_labels}: expected a list such as [-1], or null")
-        if self.columns is not None:
-            self.columns = checked_texts("dataset.columns", self.columns)
+        self.columns = _checked_columns(self.columns, self.join_column)
+        if self.separator is not None:
+            self.separator = _checked_separator(checked_text("dataset.separator", self.separator))
         if self.drop_labels is not None:
             self.drop_labels = [
                 checked_text("dataset.drop_labels", label, IN_CONFIG_LIST) for label in self.drop_labels

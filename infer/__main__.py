@@ -32,6 +32,7 @@ def main(config: Config) -> None:
         if scores is None:
             missing.append(cell)
         else:
+            tracker.make_latest(scores)
             print(f"{scores.ref} is there already; force=true scores again")
             if note := column_note(cell, scores):
                 print(f"note: {note}", file=sys.stderr)

@@ -21,6 +21,7 @@ from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches, plan_batches
 from train.data.packing import Batch, Packer
 from train.data.prefetch import ahead
+from train.data.remember import remember_dataset
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import accuracy, scoring_budget
 from train.model_artifact import model_artifact
@@ -67,6 +68,8 @@ def train(
         restart=config.force,
     ) as run:
         run.use_artifact(log_data(data.record, tracker, config.tracking.group))
+        if hosts.first():
+            remember_dataset(config.dataset, Path(config.tracking.root))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
         lost = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.intervals import t_estimate
+from metrics.analysis.intervals import InfluentialExamples, t_estimate
 from metrics.analysis.least_share import LeastShares, least_shares
 from metrics.analysis.size import ScoreResult
 from metrics.bootstrap import SwitcherSamples, disagreement_samples
@@ -47,7 +47,7 @@ def size_pair(
     large: SizeRuns,
     results: Mapping[str, ScoreResult],
     quality: Mapping[str, np.ndarray],
-    influential: np.ndarray | None,
+    influential: InfluentialExamples | None,
     config: Metrics,
 ) -> SizePair:
     """Estimates what is said of a pair of sizes, of which the small one is that of the samples.
@@ -57,7 +57,7 @@ def size_pair(
         large: the larger size.
         results: what follows from the small size's orders, by score.
         quality: samples of each size's quality, size -> [B].
-        influential: [m] int, the examples whose influence makes t intervals; None where resamples make all intervals.
+        influential: the examples whose influence makes t intervals; None where resamples make all intervals.
         config: with the confidence of every interval, and the ε that a switcher may lose.
 
     """
@@ -107,12 +107,14 @@ def size_pair(
 
 
 def _gap(
-    small: SizeRuns, large: SizeRuns, samples: np.ndarray, influential: np.ndarray | None, confidence: float
+    small: SizeRuns, large: SizeRuns, samples: np.ndarray, influential: InfluentialExamples | None, confidence: float
 ) -> Estimate:
     value = float(large.quality.mean() - small.quality.mean())
     if influential is None or small.correct is None or large.correct is None:
         return estimate(value, samples, confidence)
-    return t_estimate(value, variance_of_gap(small.correct, large.correct, influential), confidence)
+    return t_estimate(
+        value, variance_of_gap(small.correct, large.correct, influential.rows, influential.clusters), confidence
+    )
 
 
 def _area(result: ScoreResult, large: str, samples: np.ndarray, confidence: float) -> Estimate:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from conf.schema import SCORES
+from metrics.analysis.intervals import InfluentialExamples
 from metrics.bootstrap import RunSamples, ScoreSamples, SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Resampling
 from metrics.bootstrap.threads import ParallelMap
@@ -92,8 +93,8 @@ def analyse_size(
     resampling: Resampling,
     execution: Execution,
     computed: Mapping[str, ScoreResult],
-    influential: np.ndarray | None = None,
-    on_curves: np.ndarray | None = None,
+    influential: InfluentialExamples | None = None,
+    on_curves: InfluentialExamples | None = None,
 ) -> SizeResult:
     """Computes what follows from the orders in which a size's runs defer.
 
@@ -107,8 +108,8 @@ def analyse_size(
         resampling: the draws of the samples.
         execution: how to compute, and which orders to keep.
         computed: results by scores that no context changes, where another context has them already.
-        influential: [m] int, the examples whose influence on the area of Table 3 is wanted; None if none is.
-        on_curves: [m] int, those whose influence on the points of the curves is wanted; None if none is.
+        influential: the examples whose influence on the area of Table 3 is wanted; None if none is.
+        on_curves: those whose influence on the points of the curves is wanted; None if none is.
 
     """
     size, larger = scored.size, scored.larger
@@ -120,7 +121,9 @@ def analyse_size(
     statistics: dict[str, list[list[SwitcherStatistics]]] = {score: [] for score in missing}  # by run, by larger size
     influence: dict[str, list[list[np.ndarray]]] = {score: [] for score in missing}  # the same
     moments = {
-        score: {large.name: CurveMoments(_examples(size)) for large in larger if on_curves is not None}
+        score: {
+            large.name: CurveMoments(_examples(size), on_curves.clusters) for large in larger if on_curves is not None
+        }
         for score in missing
     }
     for run, seed in enumerate(size.seeds):
@@ -147,7 +150,9 @@ def analyse_size(
             },
             samples=samples.score_samples(score) if samples is not None else None,
             influence={
-                large.name: ExampleInfluence.of_runs((run[place] for run in influence[score]), _examples(size))
+                large.name: ExampleInfluence.of_runs(
+                    (run[place] for run in influence[score]), _examples(size), influential.clusters
+                )
                 for place, large in enumerate(larger)
                 if influential is not None
             },
@@ -166,8 +171,8 @@ def _analyse_run(
     rows: np.ndarray | None,
     drawn: RunSamples | None,
     keep_orders: bool,
-    influential: np.ndarray | None,
-    on_curves: np.ndarray | None,
+    influential: InfluentialExamples | None,
+    on_curves: InfluentialExamples | None,
     moments: Mapping[str, Mapping[str, CurveMoments]],
     score: str,
 ) -> _RunResult:
@@ -181,13 +186,13 @@ def _analyse_run(
     statistics = [statistics_of(order, scored.size, run, large) for large in scored.larger]
     if on_curves is not None:
         for large, of_large in zip(scored.larger, statistics, strict=True):
-            _add_moments(moments[score][large.name], order, scored.size, run, large, of_large.curve, on_curves)
+            _add_moments(moments[score][large.name], order, scored.size, run, large, of_large.curve, on_curves.rows)
     return _RunResult(
         order=order if keep_orders or score == "margin" else None,
         percentiles=percentiles(order)[rows] if rows is not None else None,
         statistics=statistics,
         influence=[
-            area_influence(order, _gains(scored.size, run, large), of_large.area, influential)
+            area_influence(order, _gains(scored.size, run, large), of_large.area, influential.rows)
             for large, of_large in zip(scored.larger, statistics, strict=True)
             if influential is not None
         ],

@@ -136,8 +136,11 @@ def _score_comparison(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float
     ]
     where = f"score_comparison, {len(rows)} rows"
     yield checked("Paired differences", "one score's cell minus another's", where, _largest_difference(differences))
-    yield checked("Holm", "p ≤ Holm's p", where, max(row["p"] - row["p_holm"] for row in rows))
-    smallest = {(*_pair_key(row), row["table"]): row for row in sorted(rows, key=lambda row: -row["p"])}
+    tested = [row for row in rows if row["p"] is not None and not math.isnan(row["p"])]  # none of one run
+    if not tested:
+        return
+    yield checked("Holm", "p ≤ Holm's p", where, max(row["p"] - row["p_holm"] for row in tested))
+    smallest = {(*_pair_key(row), row["table"]): row for row in sorted(tested, key=lambda row: -row["p"])}
     differences = [row["p_holm"] - min(1.0, row["p"] * row["comparisons"]) for row in smallest.values()]
     yield checked("Holm", "the smallest of m is multiplied by m", where, max(map(abs, differences)))
 
@@ -274,8 +277,8 @@ def _subgroups(rows: Sequence[Row]) -> Iterator[Finding]:
     ]
     yield checked("Simultaneous intervals", "hold the gain", where, _largest_excess(outside) / 100)
     contradicting = [
-        float((row["verdict"] == "helps") != (_or_nan(row["simultaneous_low"]) > 0))
-        + float((row["verdict"] == "hurts") != (_or_nan(row["simultaneous_high"]) < 0))
+        float(row["verdict"].startswith("helps") != (_or_nan(row["simultaneous_low"]) > 0))
+        + float(row["verdict"].startswith("hurts") != (_or_nan(row["simultaneous_high"]) < 0))
         for row in rows
     ]
     yield checked("Verdicts", "helps or hurts just where the simultaneous interval leaves 0", where, max(contradicting))

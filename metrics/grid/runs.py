@@ -114,6 +114,7 @@ class Grid:
     target: Strings  # [n]
     slices: dict[str, Strings]  # slice_* -> [n]
     signatures: list[str]
+    clusters: np.ndarray | None = None  # [n] int, which examples are drawn together, 0 … G - 1; None: each by itself
     notes: list[str] = field(default_factory=list)
     cluster: Strings | None = None  # [n], what examples share that are not independent; None where no run says it
 

@@ -125,13 +125,13 @@ class CurveMoments:
         """Returns the covariance of means over n examples from influences [F, 3, m]: [F, 3, 3] float64."""
         m = influence.shape[-1]
         centred = (influence - influence.mean(axis=-1, keepdims=True)).astype(np.float64)
-        units, scale = m, m * self._examples
+        units = m
         if self._clusters is not None:
-            units, scale = int(self._clusters.max()) + 1, m**2
+            units = int(self._clusters.max()) + 1
             belongs = np.zeros((m, units))
             belongs[np.arange(m), self._clusters] = 1
             centred = centred @ belongs  # sums within each cluster
-        covariance: np.ndarray = np.matmul(centred, centred.transpose(0, 2, 1)) / scale
+        covariance: np.ndarray = np.matmul(centred, centred.transpose(0, 2, 1)) / (m * self._examples)
         return covariance * (units / (units - 1) if units > 1 else 0.0)
 
 

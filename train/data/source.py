@@ -15,7 +15,7 @@ from typing import Any
 from conf.errors import EdgewiseError
 from conf.schema import AUTO, Dataset, Recipe
 from train.data.check import check_dataset
-from train.data.origins import ALL, Origin, origin_of
+from train.data.origins import ALL, SPLITS, Origin, origin_of
 from train.data.selection import selection_settings
 from train.data.splits import Split, expected_rows, load_split
 
@@ -50,8 +50,8 @@ class Source:
     @functools.cached_property
     def names(self) -> list[str]:
         """Names those of train, validation and test that there are, in this order."""
-        parts = self._origin.parts()
-        return ["train", "test"] if parts == [ALL] else parts
+        there = set(self._origin.parts())
+        return [name for name in SPLITS if name in there or (ALL in there and name != "validation")]
 
     @property
     def provenance(self) -> dict[str, Any]:
