@@ -7,12 +7,17 @@ import pytest
 
 from conf.schema import SCORES, Metrics
 from metrics.beyond import Collector
-from metrics.beyond.certified import certify, epsilon_warning, natural_units
+from metrics.beyond.certified import epsilon_warning, natural_units
 from metrics.grid.collect import collect_grids
 from metrics.statistics.certificates import loses_no_more
+from metrics.statistics.thresholds import Candidates
 from metrics.statistics.uncertainty import uncertainties
 from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
+
+
+def certify(score, small, large, calibration, epsilon, delta):
+    return Candidates.of_run(score, small, large, calibration).certified(epsilon, delta)
 
 
 def world(n, rng):

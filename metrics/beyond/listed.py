@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metrics.beyond.certified import CERTIFIED, CERTIFIED_RUNS
+from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
@@ -22,6 +22,8 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     HELD_OUT_PEAK,
     CERTIFIED,
     CERTIFIED_RUNS,
+    CERTIFIED_KEPT,
+    CERTIFIED_RETRAINED,
     COST,
     ENSEMBLES,
     POST_HOC,

@@ -88,13 +88,13 @@ def _cumulative(examples: int, epsilon: float, shares: np.ndarray) -> tuple[int,
     return least, chances
 
 
-def rejected_by_limits(wins: Any, losses: Any, examples: int, epsilon: float, delta: float) -> np.ndarray:
+def rejected_by_limits(wins: Any, losses: Any, examples: Any, epsilon: float, delta: float) -> np.ndarray:
     """Returns whether two Clopper-Pearson limits reject "the loss is above ε" at level δ: bool [...].
 
-    `wins` and `losses` [...] count d = 1 and d = −1 among `examples`. The loss is below the upper limit of p₊ minus the
-    lower one of p₋, each at level δ / 2, except with probability at most δ (union bound), and however p₊ and p₋ go
-    together. A bound for any loss in [-1, 1], such as Hoeffding-Bentkus, doesn't know that d is mostly 0 and needs
-    several times the examples; a sign test knows, but tests ε = 0 alone.
+    `wins` and `losses` [...] count d = 1 and d = −1 among `examples`, a number or one each. The loss is below the upper
+    limit of p₊ minus the lower one of p₋, each at level δ / 2, except with probability at most δ (union bound), and
+    however p₊ and p₋ go together. A bound for any loss in [-1, 1], such as Hoeffding-Bentkus, doesn't know that d is
+    mostly 0 and needs several times the examples; a sign test knows, but tests ε = 0 alone.
     """
     from scipy.special import betaincinv
 
@@ -104,7 +104,7 @@ def rejected_by_limits(wins: Any, losses: Any, examples: int, epsilon: float, de
     return np.asarray(upper_limit(wins, examples, level) - lower <= epsilon)
 
 
-def upper_limit(count: Any, examples: int, level: float) -> np.ndarray:
+def upper_limit(count: Any, examples: Any, level: float) -> np.ndarray:
     """Returns the upper Clopper-Pearson limit of a chance, from `count` [...] of `examples`: below it but for `level`.
 
     It is the 1 − level quantile of Beta(count + 1, examples − count).
