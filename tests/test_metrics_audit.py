@@ -376,6 +376,12 @@ CHANGES = [
     ("least_share", lambda row: row.update(share_80=row["share_50"] - 1), "Least shares"),
     ("least_share", lambda row: row.update(gap_ci_low=-1.0), "Least shares"),
     ("least_share", lambda row: row.update(share_within_epsilon=101.0), "Least shares"),
+    ("certified_kept", lambda row: row.update(deferred=row["deferred_least"] - 1), "Certified among those kept"),
+    (
+        "certified_retrained",
+        lambda row: row.update(thresholds=row["thresholds"] + 1, own_over=50.0),
+        "Reused thresholds",
+    ),
     ("cost", lambda row: row.update(cost_within_epsilon=row["cost_within_epsilon"] + 1), "Least costs"),
     ("cost", lambda row: row.update(cost_50=row["score_cost"] - 1), "Costs"),
     ("ensembles", lambda row: row.update(difference=row["difference"] + 1), "Ensembles"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metrics.beyond.certified import CERTIFIED, CERTIFIED_RUNS
+from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
 from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
@@ -24,6 +24,8 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     HELD_OUT_PEAK,
     CERTIFIED,
     CERTIFIED_RUNS,
+    CERTIFIED_KEPT,
+    CERTIFIED_RETRAINED,
     COST,
     ENSEMBLES,
     POST_HOC,

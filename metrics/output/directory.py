@@ -114,6 +114,8 @@ def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) ->
         if config.beyond:
             collector = Collector(grid, config)
             collectors.append(collector)
+            for warning in collector.warnings():
+                progress(f"{grid.dataset}: {warning}")
             analyses.append(analyse(grid, config, progress, collector.observe))
         else:
             analyses.append(analyse(grid, config, progress))
