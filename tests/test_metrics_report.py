@@ -25,11 +25,13 @@ from metrics.report import examples
 from metrics.report.curve_chart import curve_blocks, perfect_router
 from metrics.report.example_details import clipped, longest_that_fits, thresholds_of
 from metrics.report.examples import example_blocks, example_section
+from metrics.report.figures import figure
 from metrics.report.measure import ACCURACY, BLEU
+from metrics.report.overview import overview
 from metrics.report.packing import Pack, json_block
 from metrics.report.picture import picture, recommended_share
 from metrics.report.provenance import TRAILS, code_version
-from metrics.report.results import slice_tables
+from metrics.report.results import result_tables, slice_tables
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
@@ -701,3 +703,36 @@ def test_the_picture_without_a_second_size_intervals_or_flops():
 def test_names_in_the_picture_are_escaped():
     figure = picture(analysed(sizes={NASTY: (10, 1.5), "<large>": (20, 2.0)}, seeds=2), 0.95)
     assert "<script" not in figure and "<large>" not in figure and "&lt;large&gt;" in figure
+
+
+# ---- what is folded, and what is not there
+
+
+def test_tables_past_the_third_are_folded_and_empty_ones_are_named():
+    columns = (Column("a", "A", "", "d"),)
+    tables = [Table("full", "Full", "", columns, [{"a": 1}]), Table("empty", "Empty", "", columns, [], ["<why> not."])]
+    page = result_tables([], {}, tables, 0.95)
+    assert 'href="#full"' in page and 'href="#empty"' not in page and 'id="empty"' not in page
+    assert (
+        '<details class="folded"><summary>Full <span class="soft">(1 row)</span></summary><div class="table" id="full">'
+        in page
+    )
+    assert "nothing in them here: Empty (&lt;why&gt; not)." in page
+
+
+def test_figure_6_without_a_pair_in_its_range_is_a_sentence(analysis):
+    svg = '<svg width="10pt" height="10pt"></svg>'
+    pair = analysis.pairs[0]
+    far, near = (replace(analysis, pairs=[replace(pair, gaps=np.full_like(pair.gaps, g))]) for g in (0.2, 0.007))
+    assert "<svg" not in figure("fig6", svg, [far], 0.95) and "0.5 to 1 point apart" in figure("fig6", svg, [far], 0.95)
+    assert "<svg" in figure("fig6", svg, [near], 0.95) and "<svg" in figure("fig4", svg, [far], 0.95)
+    alone = analysed(sizes={"small": (10, 1.5)})
+    assert "one size only" in figure("fig4", svg, [alone], 0.95) and "<svg" in figure("fig1", svg, [alone], 0.95)
+
+
+def test_sizes_whose_flops_are_not_known_show_a_dash():
+    bare = analysed(Metrics(resamples=0), seeds=2)
+    for size in bare.grid.sizes:
+        size.flops_per_example = 0.0
+    page = overview([bare], 0.95)
+    assert page.count('<td class=n data-order="">–</td>') == 3

@@ -255,6 +255,30 @@ def test_the_first_screen_has_the_picture_and_the_answer(browser, small_page, wi
     tab.context.close()
 
 
+def test_an_address_opens_the_table_that_it_names(browser, small_page):
+    tab = opened(browser, small_page)
+    tab.goto(f"{url(small_page)}#certified")
+    tab.locator("#certified table").wait_for()
+    assert not tab.locator("#selective table").is_visible()
+    said = tab.locator("#empty-tables").inner_text()
+    assert "Token quantiles" in said and tab.locator("#token_quantiles").count() == 0
+    tab.context.close()
+
+
+def test_wide_tables_say_that_they_scroll_on_a_phone(browser, small_page):
+    for width, wide in ((390, True), (1280, False)):
+        tab = opened(browser, small_page, width=width, height=844)
+        tab.locator("#table3").scroll_into_view_if_needed()
+        hint = tab.locator("#table3 .hint")
+        assert hint.is_visible() is wide
+        box = tab.locator("#table3 .wide")
+        assert (box.evaluate("e => e.scrollWidth > e.clientWidth + 1")) is wide
+        if wide:
+            box.evaluate("e => { e.scrollLeft = 40 }")
+            expect(hint).to_have_text("← scroll sideways →")
+        tab.context.close()
+
+
 def test_the_theme_button_covers_nothing(browser, small_page):
     tab = opened(browser, small_page, width=390, height=844)
     button, links = tab.locator("#theme").bounding_box(), tab.locator("nav .links").bounding_box()
@@ -356,6 +380,14 @@ def test_tables_past_the_paper_are_listed_and_there(tab):
     assert links.count() > 8
     for link in links.all():
         assert tab.locator(f"{link.get_attribute('href')} table caption").count() == 1
+    assert all(tab.locator(f"#table{k} table").is_visible() for k in (1, 2, 3))
+    assert not tab.locator("#cost table").is_visible()
+    for _ in range(2):  # the second time from the same address
+        tab.locator("#tables .contents a[href='#cost']").click()
+        tab.locator("#cost table").wait_for()
+        tab.locator("details:has(#cost) > summary").first.click()
+        assert not tab.locator("#cost table").is_visible()
+    tab.locator("#tables .contents a[href='#cost']").click()
     column = tab.locator("#cost thead th").nth(4)
     column.get_by_role("button").click()
     assert column.get_attribute("aria-sort") is not None

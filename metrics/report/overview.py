@@ -22,7 +22,7 @@ from metrics.report.words import (
     saving,
 )
 from metrics.report.words.savings import flops_known
-from metrics.tables.cells import Cell, count_cell, estimate_cell
+from metrics.tables.cells import Cell, count_cell, estimate_cell, number_cell
 from metrics.tables.html import table
 from metrics.tables.table import Head
 
@@ -102,7 +102,7 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
             [
                 size.name,
                 count_cell(size.parameters),
-                Cell(f"{size.flops_per_example:.3g}", order=size.flops_per_example),
+                number_cell(size.flops_per_example or math.nan, ".3g"),
                 count_cell(len(size.seeds)),
                 estimate_cell(analysis.quality[size.name]),
                 Cell(f"{low:.2f}", order=low),

@@ -27,7 +27,7 @@ from metrics.tables.paper import Rows
 from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
+_SCRIPTS = ("data", "sorting", "tables", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
 
 Section = tuple[str, str, str]  # id, title, HTML
 
