@@ -25,10 +25,13 @@ from metrics.report import examples
 from metrics.report.curve_chart import curve_blocks, perfect_router
 from metrics.report.example_details import clipped, longest_that_fits, thresholds_of
 from metrics.report.examples import example_blocks, example_section
+from metrics.report.figures import figure
 from metrics.report.measure import ACCURACY, BLEU
+from metrics.report.overview import overview
 from metrics.report.packing import Pack, json_block
+from metrics.report.picture import picture, recommended_share
 from metrics.report.provenance import TRAILS, code_version
-from metrics.report.results import slice_tables
+from metrics.report.results import result_tables, slice_tables
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
@@ -629,3 +632,107 @@ def test_provenance_names_inputs_code_and_settings(tmp_path):
     assert version in page and digest in page and len(digest) == 64
     assert "metrics.resamples" in page and '"steps": 600' in page and '"steps": 500' in page
     assert "trained and scored, seed 1" in page and '"seed"' not in page.split("trained and scored, seed 1")[1][:300]
+
+
+# ---- the picture
+
+
+def drawn(figure, css):
+    """The numbers of the first element of that class in the wide drawing, by attribute."""
+    svg = re.search(r'<svg class="wide-screen".*?</svg>', figure, re.DOTALL)[0]
+    tag = re.search(rf'<(?:path|circle|line) class="{css}"[^>]*>', svg)[0]
+    return dict(re.findall(r'([a-z0-9]+)="([^"]*)"', tag))
+
+
+@pytest.fixture(scope="module")
+def cheap():
+    """An analysis whose smallest size costs little beside its largest."""
+    return analysed(sizes={"small": (1, 1.0), "large": (100, 2.2)}, examples=400)
+
+
+def test_the_picture_shows_the_curve_and_the_share_to_defer(cheap):
+    figure, pair = picture(cheap, 0.95), cheap.widest
+    share = recommended_share(cheap, pair)
+    assert 0 < share < 1 and pair.gap.above_zero
+    points_drawn = [tuple(map(float, one.split())) for one in drawn(figure, "curve")["d"][1:].split("L")]
+    assert len(points_drawn) == 101
+    x, y = np.array(points_drawn).T
+    np.testing.assert_allclose(x, 46 + FRACTIONS * (580 - 46 - 14), atol=0.051)  # a tenth of a pixel is kept
+    slope, offset = np.polyfit(pair.curve["margin"], y, 1)
+    np.testing.assert_allclose(y, offset + slope * pair.curve["margin"], atol=0.12)
+    assert slope < 0  # better is higher
+    advice = re.search(r'<circle class="advice" cx="([\d.]+)" cy="([\d.]+)"', figure)
+    assert float(advice[1]) == pytest.approx(46 + share * 520, abs=0.051)
+    assert float(advice[2]) == pytest.approx(
+        offset + slope * np.interp(share, FRACTIONS, pair.curve["margin"]), abs=0.12
+    )
+    assert f"defer {math.ceil(100 * share - 1e-4)}" in figure and "95 % interval" in figure
+    assert figure.count("<svg") == figure.count("</svg>") == 2 and "nan" not in figure
+    # from c_small / c_large = 1/100 upward
+    labels = re.findall(r'<text[^>]*text-anchor="middle">(\d+)</text>', figure)
+    assert labels[:11] == ["0", "20", "40", "60", "80", "100", "21", "41", "61", "81", "101"]
+
+
+def test_the_picture_recommends_nothing_that_is_not_shown(cheap):
+    pair, shares = cheap.widest, cheap.widest.least_share["margin"]
+
+    def shown_with(**changes):
+        other = replace(pair, **changes)
+        return picture(replace(cheap, pairs=[other]), 0.95)
+
+    assert "advice" in shown_with() and "recommend" not in shown_with()
+    for changes, reason in (
+        ({"gap": Estimate(0.02, -0.01, 0.05)}, "large isn't shown to be the better model"),
+        ({"least_share": {"margin": replace(shares, within_epsilon=1.0)}}, "No share short of all examples"),
+        ({"least_share": {"margin": replace(shares, within_epsilon=math.nan)}}, "No share short of all examples"),
+        ({"least_share": {"margin": replace(shares, within_epsilon=0.992)}}, "but costs more than large alone"),
+    ):
+        figure = unescape(shown_with(**changes))
+        assert "advice" not in figure and reason in figure
+
+
+def test_the_picture_without_a_second_size_intervals_or_flops():
+    assert picture(analysed(sizes={"small": (10, 1.5)}), 0.95) == ""
+    bare = analysed(Metrics(resamples=0))
+    for size in bare.grid.sizes:
+        size.flops_per_example = 0.0
+    figure = picture(bare, 0.95)
+    assert 'class="band"' not in figure and "FLOPs" not in figure and "nan" not in figure and "interval" not in figure
+
+
+def test_names_in_the_picture_are_escaped():
+    figure = picture(analysed(sizes={NASTY: (10, 1.5), "<large>": (20, 2.0)}, seeds=2), 0.95)
+    assert "<script" not in figure and "<large>" not in figure and "&lt;large&gt;" in figure
+
+
+# ---- what is folded, and what is not there
+
+
+def test_tables_past_the_third_are_folded_and_empty_ones_are_named():
+    columns = (Column("a", "A", "", "d"),)
+    tables = [Table("full", "Full", "", columns, [{"a": 1}]), Table("empty", "Empty", "", columns, [], ["<why> not."])]
+    page = result_tables([], {}, tables, 0.95)
+    assert 'href="#full"' in page and 'href="#empty"' not in page and 'id="empty"' not in page
+    assert (
+        '<details class="folded"><summary>Full <span class="soft">(1 row)</span></summary><div class="table" id="full">'
+        in page
+    )
+    assert "nothing in them here: Empty (&lt;why&gt; not)." in page
+
+
+def test_figure_6_without_a_pair_in_its_range_is_a_sentence(analysis):
+    svg = '<svg width="10pt" height="10pt"></svg>'
+    pair = analysis.pairs[0]
+    far, near = (replace(analysis, pairs=[replace(pair, gaps=np.full_like(pair.gaps, g))]) for g in (0.2, 0.007))
+    assert "<svg" not in figure("fig6", svg, [far], 0.95) and "0.5 to 1 point apart" in figure("fig6", svg, [far], 0.95)
+    assert "<svg" in figure("fig6", svg, [near], 0.95) and "<svg" in figure("fig4", svg, [far], 0.95)
+    alone = analysed(sizes={"small": (10, 1.5)})
+    assert "one size only" in figure("fig4", svg, [alone], 0.95) and "<svg" in figure("fig1", svg, [alone], 0.95)
+
+
+def test_sizes_whose_flops_are_not_known_show_a_dash():
+    bare = analysed(Metrics(resamples=0), seeds=2)
+    for size in bare.grid.sizes:
+        size.flops_per_example = 0.0
+    page = overview([bare], 0.95)
+    assert page.count('<td class=n data-order="">–</td>') == 3

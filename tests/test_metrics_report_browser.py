@@ -207,7 +207,7 @@ def test_readable_without_scripts(browser, page_file):
     tab = opened(browser, page_file, java_script_enabled=False)
     assert tab.locator("#overview .tile").count() == 3 * 4 and tab.locator(".answer").first.is_visible()
     assert tab.locator("#table1 tbody tr").count() == 3 + 1 + 1 and tab.locator("#table3").is_visible()
-    assert tab.locator("figure svg[role=img]").count() == 6 and tab.locator("#fig4 svg").is_visible()
+    assert tab.locator(".figures figure svg[role=img]").count() == 6 and tab.locator("#fig4 svg").is_visible()
     assert tab.get_by_text("The interactive curves need JavaScript").is_visible()
     assert not tab.locator("#curve-view").is_visible() and not tab.locator("#theme").is_visible()
     tab.context.close()
@@ -225,6 +225,68 @@ def test_every_name_is_text_and_never_markup(tab):
     assert NASTY in tab.locator("#overview").inner_text()
     assert tab.title().startswith("Edgewise: ") and tab.locator("main img, main b b, u").count() == 0
     assert tab.locator("script").count() == 2 + 3 + 2 * 3
+
+
+@pytest.fixture(scope="module")
+def small_page(tmp_path_factory):
+    """A page of one dataset, without its figures."""
+    out = tmp_path_factory.mktemp("small") / "out"
+    scores = synthetic_grid({"small": (1, 1.0), "large": (100, 2.2)}, seeds=3, examples=600)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metrics.output.directory.write_figures", no_figures)
+        write_metrics(scores, [Input(f"scores-{k}", "d") for k in range(6)], Metrics(resamples=40), out)
+    return out / "report" / "index.html"
+
+
+@pytest.mark.parametrize(("width", "height", "drawing"), [(1280, 800, "wide-screen"), (390, 844, "phone")])
+def test_the_first_screen_has_the_picture_and_the_answer(browser, small_page, width, height, drawing):
+    tab = opened(browser, small_page, width=width, height=height)
+    shown = tab.locator(f".picture svg.{drawing}")
+    other = tab.locator(".picture svg").evaluate_all("all => all.filter(e => e.getBoundingClientRect().width).length")
+    assert shown.is_visible() and other == 1
+    for part in (shown, tab.locator(".picture figcaption"), tab.locator(".answer")):
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= height
+    said = shown.text_content()
+    assert "defer " in said and "FLOPs" in said and "95\xa0% confidence" in said and "points lost" in said
+    right = "e => e.getBoundingClientRect().right"
+    texts = shown.locator("text").evaluate_all(f"all => Math.max(...all.map({right}))")
+    assert texts <= shown.evaluate(right) + 8  # nothing is cut off at the edge
+    tab.context.close()
+
+
+def test_an_address_opens_the_table_that_it_names(browser, small_page):
+    tab = opened(browser, small_page)
+    tab.goto(f"{url(small_page)}#certified")
+    tab.locator("#certified table").wait_for()
+    assert not tab.locator("#selective table").is_visible()
+    said = tab.locator("#empty-tables").inner_text()
+    assert "Token quantiles" in said and tab.locator("#token_quantiles").count() == 0
+    tab.context.close()
+
+
+def test_wide_tables_say_that_they_scroll_on_a_phone(browser, small_page):
+    for width, wide in ((390, True), (1280, False)):
+        tab = opened(browser, small_page, width=width, height=844)
+        tab.locator("#table3").scroll_into_view_if_needed()
+        hint = tab.locator("#table3 .hint")
+        assert hint.is_visible() is wide
+        box = tab.locator("#table3 .wide")
+        assert (box.evaluate("e => e.scrollWidth > e.clientWidth + 1")) is wide
+        if wide:
+            box.evaluate("e => { e.scrollLeft = 40 }")
+            expect(hint).to_have_text("← scroll sideways →")
+        tab.context.close()
+
+
+def test_the_theme_button_covers_nothing(browser, small_page):
+    tab = opened(browser, small_page, width=390, height=844)
+    button, links = tab.locator("#theme").bounding_box(), tab.locator("nav .links").bounding_box()
+    assert links["x"] + links["width"] <= button["x"] and button["x"] + button["width"] <= 390
+    tab.locator("nav .links").evaluate("e => { e.scrollLeft = e.scrollWidth }")
+    last = tab.locator("nav .links a").last.bounding_box()
+    assert last["x"] + last["width"] <= button["x"]
+    tab.context.close()
 
 
 def test_landmarks_names_and_heads(tab):
@@ -318,6 +380,14 @@ def test_tables_past_the_paper_are_listed_and_there(tab):
     assert links.count() > 8
     for link in links.all():
         assert tab.locator(f"{link.get_attribute('href')} table caption").count() == 1
+    assert all(tab.locator(f"#table{k} table").is_visible() for k in (1, 2, 3))
+    assert not tab.locator("#cost table").is_visible()
+    for _ in range(2):  # the second time from the same address
+        tab.locator("#tables .contents a[href='#cost']").click()
+        tab.locator("#cost table").wait_for()
+        tab.locator("details:has(#cost) > summary").first.click()
+        assert not tab.locator("#cost table").is_visible()
+    tab.locator("#tables .contents a[href='#cost']").click()
     column = tab.locator("#cost thead th").nth(4)
     column.get_by_role("button").click()
     assert column.get_attribute("aria-sort") is not None

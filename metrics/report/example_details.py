@@ -18,6 +18,7 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.grid.runs import SizeRuns
 from metrics.report.packing import Pack
+from metrics.report.picture import recommended_share
 from metrics.scores import indices
 from metrics.statistics.uncertainty import log_margin, log_probabilities, sequence_margin
 
@@ -66,8 +67,19 @@ def details_block(
         cut=longest is not None and any(len(text) > longest for text in texts or ()),
         classes=len(analysis.grid.classes),
         likeliest=_LIKELIEST if len(analysis.grid.classes) > FEW_CLASSES else None,
-        thresholds=[size.thresholds is not None for size in sureness],
+        thresholds=all(size.thresholds is not None for size in sureness),
+        recommended=_recommended(analysis),
     )
+
+
+def _recommended(analysis: Analysis) -> float | None:
+    """Returns the share of examples, 0-1, that the overview recommends to defer from the smallest to the largest size.
+
+    None where it recommends none.
+    """
+    analysis = analysis.deployable
+    share = math.nan if analysis.widest is None else recommended_share(analysis, analysis.widest)
+    return None if math.isnan(share) else share
 
 
 def shown_texts(analysis: Analysis, rows: np.ndarray) -> list[str] | None:

@@ -27,7 +27,7 @@ from metrics.tables.paper import Rows
 from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
+_SCRIPTS = ("data", "sorting", "tables", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
 
 Section = tuple[str, str, str]  # id, title, HTML
 
@@ -107,7 +107,7 @@ def _page(analyses: Sequence[Analysis], sections: Sequence[Section], data: Seque
         f"<title>Edgewise: {escape(names)}</title>"
         f"<style>{(_FOLDER / 'style.css').read_text(encoding='utf-8')}</style><script>{theme}</script></head><body>"
         '<a class="skip" href="#overview">Skip to the overview</a>'
-        f'<nav aria-label="Sections">{links}'
+        f'<nav aria-label="Sections"><div class="links">{links}</div>'
         '<button type="button" id="theme" hidden></button></nav>'
         "<main><header><h1>On which examples does the larger model do better?</h1>"
         f'<p class="soft">{escape(names)}: {examples:,} examples, {runs} runs. {brackets}</p></header>\n{body}</main>\n'

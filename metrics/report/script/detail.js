@@ -81,7 +81,12 @@ class Detail {
     const score = size.scores.find(({ name }) => name === "margin" || name === "margin.self");
     if (!score || s === data.sizes.length - 1) return "–";
     const share = 100 - data.columns[score.column][k] / 100;
-    return `thresholds from ${fixed(data.margin(s, k), 3)} up, which defer about ${fixed(share, share < 10 ? 1 : 0)} % of all examples or more`;
+    const crossed = `thresholds from ${fixed(data.margin(s, k), 3)} up, which defer about ${fixed(share, share < 10 ? 1 : 0)} % of all examples or more`;
+    const { recommended, thresholds } = data.details;
+    if (s > 0 || recommended === null) return crossed;
+    const percent = Math.ceil(100 * recommended - 1e-4);
+    const threshold = thresholds ? `, a threshold of ${fixed(data.detailColumns[`${s}.thresholds`][percent], 3)},` : "";
+    return `${crossed}. The recommended ${percent} %${threshold} ${share <= 100 * recommended ? "defer it" : "keep it"}.`;
   }
 
   /** Every run of every size, grouped by what it predicts. */
