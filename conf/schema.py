@@ -457,7 +457,8 @@ class Metrics:
     paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
     model, with probability 1 - `delta`. `cluster` names the column (`cluster`, or a slice's) whose values are drawn
     together by every interval, as examples that share one are not independent; `auto` takes `cluster` where the scores
-    have it, `none` draws each example by itself.
+    have it, `none` draws each example by itself. `committee_size` says of how many runs churn and committee scores are,
+    so that grids of different numbers of seeds compare; all of a size's by default.
     """
 
     out: Optional[str] = None
@@ -475,6 +476,7 @@ class Metrics:
     epsilon: float = 0.01
     delta: float = 0.1
     cluster: Text = "auto"
+    committee_size: Optional[int] = None
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -485,6 +487,8 @@ class Metrics:
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
+        if self.committee_size is not None:
+            _at_least("metrics.committee_size", self.committee_size, 2)
         if not 0 < self.confidence < 1:
             raise EdgewiseError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
         if not 0 <= self.epsilon < 1:

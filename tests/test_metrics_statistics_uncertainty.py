@@ -157,6 +157,26 @@ def test_churn_against_pairs():
             assert apart["committee_churn"][i, x] == sum(map(sum, without))
 
 
+def test_a_committee_of_a_size_is_the_run_and_those_after_it():
+    """Each run's scores are those that it has in a grid of its committee alone."""
+    whole = synthetic_grid(sizes={"small": (1, 1.0)}, seeds=5, examples=40, classes=3)
+    for choices in ({}, {"committee": "mean_probability"}, {"committee_churn_includes_self": False}):
+        config = Metrics(committee_size=3, **choices)
+        found = uncertainties(collect_grids(whole)[0].sizes[0], config)
+        for run in range(5):
+            members = sorted({run, (run + 1) % 5, (run + 2) % 5})
+            alone = uncertainties(collect_grids([whole[k] for k in members])[0].sizes[0], Metrics(**choices))
+            for score, values in alone.items():
+                np.testing.assert_array_equal(found[score][run], values[members.index(run)], err_msg=score)
+
+
+def test_a_committee_of_all_runs_is_the_usual_one_and_of_more_there_is_none():
+    runs = sizes(seeds=3)[0]
+    for score, values in uncertainties(runs, Metrics()).items():
+        np.testing.assert_array_equal(uncertainties(runs, Metrics(committee_size=3))[score], values)
+    assert list(uncertainties(runs, Metrics(committee_size=4))) == ["margin", "entropy"]
+
+
 @given(st.integers(2, 9), st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
 def test_binary_churn_is_r_minus_m(runs, seed):

@@ -295,7 +295,7 @@ def _analyse_scores(
     )
     if dataset.watch is not None:
         dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
-    return _FromScores(result, rows, shown, _missing_scores(scored))
+    return _FromScores(result, rows, shown, _missing_scores(scored, config))
 
 
 def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizePair]:
@@ -330,13 +330,14 @@ def _bucket_quality(
     )
 
 
-def _missing_scores(scored: SizeScores) -> list[str]:
+def _missing_scores(scored: SizeScores, config: Metrics) -> list[str]:
     """Notes which scores a size that could defer has too few seeds for."""
     missing = ", ".join(score for score in SCORES if score not in scored.scores)
     if not scored.larger or not missing:
         return []
     seeds = len(scored.size.seeds)
-    return [f"{scored.size.name} has {seeds} seed{'s' if seeds > 1 else ''}: no {missing} to defer by."]
+    fewer = f", fewer than metrics.committee_size={config.committee_size}" if config.committee_size else ""
+    return [f"{scored.size.name} has {seeds} seed{'s' if seeds > 1 else ''}{fewer}: no {missing} to defer by."]
 
 
 def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: str | None) -> SizeView:

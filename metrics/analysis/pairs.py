@@ -16,6 +16,7 @@ from metrics.statistics.bleu_switcher import bleu_bounds
 from metrics.statistics.chance import Chance
 from metrics.statistics.components import variance_of_gap, variance_of_pairs
 from metrics.statistics.switcher import Bounds, PairStatistics, bounds, disagreement
+from metrics.statistics.uncertainty import committee_size
 
 
 @dataclass
@@ -27,6 +28,7 @@ class SizePair:
 
     small: str
     large: str
+    committee: int  # how many runs of the small size its churn and committee scores are of; 0 without these scores
     gap: Estimate  # b - a
     disagreement: Estimate
     bounds: Bounds  # [R_small, R_large]
@@ -85,6 +87,7 @@ def size_pair(
     return SizePair(
         small=small.name,
         large=name,
+        committee=committee_size(len(small.seeds), config),
         gap=gap,
         disagreement=mean_over_pairs(disagreements, resampled_disagreements, np.ones_like(near)),
         bounds=_bounds_of_sizes(small, large),

@@ -5,7 +5,7 @@ analysed. Each other module is a topic: `quality.py` compares with random and th
 score with another; `chance.py` puts Table 1 beside chance; `peak.py` finds held-out peaks; `certified.py` thresholds
 with a guarantee; `cost.py` and `ensemble.py` count FLOPs; `post_hoc.py` learns whom to defer; `tokens.py` takes
 quantiles of sequences' tokens; `selective.py` gives risk and coverage of each run; `subgroups.py` says where the larger
-model helps.
+model helps; `interval_methods.py` how each interval is made.
 """
 
 from metrics.beyond.collect import Collector, beyond_tables

@@ -2,6 +2,7 @@
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
+from metrics.beyond.cost import passes
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Observer, interval_entries, pair_entries, score_entries
 from metrics.statistics.chance import DRAWS, HIGH, MOST_PERMUTED
 from metrics.tables.table import Column, Row
@@ -22,6 +23,7 @@ class ChancePeaks(Observer):
             {
                 **pair_entries(analysis, pair.small, pair.large),
                 **score_entries(score),
+                "runs_read": passes(score, pair.committee),
                 **interval_entries("table1", pair.peak_gain[score], 100),
                 "chance_mean": 100 * chance.mean,
                 "chance_high": 100 * chance.high,
@@ -50,6 +52,7 @@ CHANCE_PEAK = BeyondTable(
     columns=(
         *PAIR,
         *SCORE,
+        Column("runs_read", "of runs", "", "d"),
         Column("table1", "Table 1", "points", "+.2f", interval=True),
         Column("chance_mean", "Chance, mean", "points", "+.2f"),
         Column("chance_high", f"{100 * HIGH:g} % quantile", "points", "+.2f"),

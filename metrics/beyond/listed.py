@@ -7,6 +7,7 @@ from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
+from metrics.beyond.interval_methods import INTERVAL_METHODS
 from metrics.beyond.least_share import LEAST_SHARE
 from metrics.beyond.peak import HELD_OUT_PEAK
 from metrics.beyond.post_hoc import POST_HOC
@@ -33,4 +34,5 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     SELECTIVE,
     SELECTIVE_RUNS,
     SUBGROUPS,
+    INTERVAL_METHODS,
 )

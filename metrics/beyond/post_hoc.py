@@ -122,7 +122,7 @@ class LearnedScores(Observer):
                 **interval_entries("table1", table1, 100),
                 **interval_entries("table3", learned.table3[score], 100),
                 **interval_entries("over_margin", learned.over_margin[score], 100),
-                "passes": 1 if score == ALONE else len(pair.gaps),
+                "passes": 1 if score == ALONE else pair.committee,
             }
         cells["perfect"] = {
             **interval_entries("table1", Estimate(float(pair.bounds.perfect_hump.mean())), 100),
@@ -146,7 +146,7 @@ POST_HOC = BeyondTable(
         "they didn't see, by rank among that fifth. Over the margin, interval above 0: confidence leaves something "
         "on the table. Intervals take the fits as they are: they do not include fitting anew on other examples, which "
         "may move a learned score further. The perfect router knows every d and is out of reach of any score. The "
-        "committee's version needs every run of the small model."
+        "committee's version needs as many runs of the small model as a committee has."
     ),
     columns=(
         *PAIR,

@@ -35,6 +35,7 @@ NUMBERS = (
     "epsilon",
     "delta",
     "cluster",
+    "committee_size",
 )
 
 

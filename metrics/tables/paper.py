@@ -69,6 +69,25 @@ class PaperTable:
         """Returns what stands last in each cell, for the foot."""
         return f", chance {CHANCE}" if self.has_random_floor else ""
 
+    def _committees(self, analyses: Sequence[Analysis]) -> str:
+        """Returns of how many runs the churn and committee scores are, a sentence; "" where there are none."""
+        if self.across != "score":
+            return ""
+        sizes = {(a.grid.dataset, pair.small): pair.committee for a in analyses for pair in a.pairs if pair.committee}
+        if not sizes:
+            return ""
+        numbers = sorted(set(sizes.values()))
+        if len(numbers) == 1:
+            runs = f"{numbers[0]} runs"
+        else:
+            whole = len({dataset for dataset, _ in sizes}) > 1
+            of_sizes = (f"{n} runs of {f'{dataset} {size}' if whole else size}" for (dataset, size), n in sizes.items())
+            runs = ", ".join(of_sizes)
+        return (
+            f"Churn and committee scores compare {runs}, and tell more the more they are: metrics.committee_size=N "
+            "makes grids of different numbers of seeds comparable."
+        )
+
     def _chance(self, analyses: Sequence[Analysis]) -> dict[tuple[str, ...], str]:
         """Returns what chance would show in each cell, by the values of the keys and the score; {} but of Table 1."""
         if not self.has_random_floor:
@@ -99,7 +118,7 @@ class PaperTable:
             heads,
             [[*map(Cell, key), *cells] for key, cells in lines.items()],
             foot=f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval]"
-            f"{self.cells_end}. {self.intervals}",
+            f"{self.cells_end}. {self.intervals} {self._committees(analyses)}".rstrip(),
             caption=self.caption,
             signature=signature(config, {analysis.grid.task for analysis in analyses}),
             scores_signatures=sorted({text for analysis in analyses for text in analysis.grid.signatures}),
@@ -128,6 +147,7 @@ class PaperTable:
             remark,
             f"Cells: mean (standard error as published), [{100 * confidence:g} % interval]{self.cells_end}.",
             self.intervals,
+            self._committees(analyses),
             f"File: tables/{self.name}.csv.",
         )
         words = [key.words for key in self.keys]
