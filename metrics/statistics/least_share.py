@@ -56,7 +56,7 @@ def curve_influence(deferral: DeferralOrder, gains: np.ndarray, curve: np.ndarra
     2015, section 4). Inside a tie block S'(f) is the block's mean of d; elsewhere it is that of the examples within 1 %
     of the cut, or 25 examples.
     """
-    deferred = parts_deferred(deferral, rows, FRACTIONS[PLACES])  # [F, m]
+    deferred = parts_deferred(deferral, rows, FRACTIONS[PLACES]).astype(np.float32)  # [F, m]
     slope = _slopes(deferral, curve)  # [J, F]
     mean = curve[:, PLACES] - curve[:, :1] - slope * FRACTIONS[PLACES]
     influence: np.ndarray = (gains[:, None, :] - slope[:, :, None].astype(np.float32)) * deferred

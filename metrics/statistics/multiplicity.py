@@ -117,10 +117,10 @@ def _differing(small: np.ndarray, large: np.ndarray, parts: np.ndarray) -> tuple
             first_large, second_large = large[i] != small[k], small[i] != large[k]
             of_i, of_k = parts[i], parts[k]
             # what training i differs by where it defers, and where it doesn't; then the same of k
-            i_large = first_large + of_k * (both_large.astype(np.float32) - first_large)
-            i_small = both_small + of_k * (second_large.astype(np.float32) - both_small)
-            k_large = second_large + of_i * (both_large.astype(np.float32) - second_large)
-            k_small = both_small + of_i * (first_large.astype(np.float32) - both_small)
+            i_large = first_large + of_k * (both_large.astype(np.int8) - first_large)
+            i_small = both_small + of_k * (second_large.astype(np.int8) - both_small)
+            k_large = second_large + of_i * (both_large.astype(np.int8) - second_large)
+            k_small = both_small + of_i * (first_large.astype(np.int8) - both_small)
             differ = i_small + of_i * (i_large - i_small)
             counts[i] += differ
             counts[k] += differ
