@@ -382,6 +382,8 @@ CHANGES = [
         lambda row: row.update(thresholds=row["thresholds"] + 1, own_over=50.0),
         "Reused thresholds",
     ),
+    ("multiplicity", lambda row: row.update(churn=row["churn"] + 1), "Change of churn"),
+    ("multiplicity", lambda row: row.update(ambiguity=row["churn"] - 1), "Ambiguity"),
     ("cost", lambda row: row.update(cost_within_epsilon=row["cost_within_epsilon"] + 1), "Least costs"),
     ("cost", lambda row: row.update(cost_50=row["score_cost"] - 1), "Costs"),
     ("ensembles", lambda row: row.update(difference=row["difference"] + 1), "Ensembles"),

@@ -30,6 +30,7 @@ def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findin
     yield from _certified(tables["certified"], tables["certified_runs"])
     yield from _certified_elsewhere(tables["certified"], tables["certified_kept"], tables["certified_retrained"])
     yield from _costs(tables["cost"], tables["ensembles"])
+    yield from _multiplicity(tables["multiplicity"])
     yield from _learned(tables["post_hoc"], tables["token_quantiles"], tables["deferral_quality"], cells)
     yield from _selective(tables["selective"], tables["selective_runs"])
     yield from _subgroups(tables["subgroups"])
@@ -221,6 +222,19 @@ def _costs(rows: Sequence[Row], ensembles: Sequence[Row]) -> Iterator[Finding]:
             f"ensembles, {len(ensembles)} rows",
             _largest_difference(differences),
         )
+
+
+def _multiplicity(rows: Sequence[Row]) -> Iterator[Finding]:
+    if not rows:
+        return
+    alone = {_pair_key(row): row["churn"] for row in rows if row["deferred"] == 0}
+    differences = [row["churn"] - alone[_pair_key(row)] - row["change"] for row in rows]
+    where = f"multiplicity, {len(rows)} rows"
+    yield checked("Change of churn", "churn minus the smaller model's", where, _largest_difference(differences))
+    # two trainings differ where not all agree; of two there is no other pair
+    below = [row["churn"] - row["ambiguity"] for row in rows]
+    below += [row["ambiguity"] - row["churn"] for row in rows if row["trainings"] == 2]
+    yield checked("Ambiguity", "at least the churn, and the churn itself of two", where, max(below) / 100)
 
 
 def _learned(

@@ -9,6 +9,7 @@ from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
 from metrics.beyond.interval_methods import INTERVAL_METHODS
 from metrics.beyond.least_share import LEAST_SHARE
+from metrics.beyond.multiplicity import MULTIPLICITY
 from metrics.beyond.peak import HELD_OUT_PEAK
 from metrics.beyond.post_hoc import POST_HOC
 from metrics.beyond.quality import DEFERRAL_QUALITY
@@ -28,6 +29,7 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     CERTIFIED_KEPT,
     CERTIFIED_RETRAINED,
     COST,
+    MULTIPLICITY,
     ENSEMBLES,
     POST_HOC,
     TOKEN_QUANTILES,
