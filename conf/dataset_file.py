@@ -16,6 +16,8 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from conf.errors import EdgewiseError
+from conf.names import checked_name
 from conf.schema import Dataset, Recipe
 
 CONF = Path(__file__).parent
@@ -51,6 +53,10 @@ def configs_of_store(root: str | Path) -> Path:
 
 def file_of_dataset(name: str, root: str | Path) -> Path | None:
     """Returns the file that describes the dataset of this name, the project's before the store's; None for neither."""
+    try:
+        checked_name("dataset.name", name)
+    except EdgewiseError:
+        return None  # a path, say: whoever checks the config says so
     files = [folder / "dataset" / f"{name}.yaml" for folder in (CONF, configs_of_store(root))]
     return next((file for file in files if file.is_file()), None)
 
