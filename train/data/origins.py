@@ -194,8 +194,8 @@ class Folder(Origin):
             if splits_itself:
                 return {ALL: folder}, {}
             raise EdgewiseError(
-                f"dataset.path={dataset.path} is a file; expected a folder with train and test files, or with the one "
-                "file the share of its rows to hold out for test: dataset.test_share=0.2"
+                f"dataset.path={dataset.path} is a file; expected a folder with train and test files. To hold out a "
+                "fifth of this one file's rows for test, add dataset.test_share=0.2"
             )
         if not folder.is_dir():
             what = f"is a file, but not one of {endings}" if folder.exists() else "does not exist"
