@@ -173,7 +173,7 @@ class Session:
         self._open_run.log_artifact(draft, aliases=[alias for alias in artifact.aliases if alias != "latest"])
         seconds = upload_seconds(artifact.size)
         call_with_timeout(seconds, lambda: draft.wait(timeout=int(seconds)), f"the upload of {artifact.ref}")
-        found = confirm_version(self._ledger, self._server, artifact)
+        found = confirm_version(self._ledger, self._server, artifact, artifact.aliases)
         give_latest_back(self._store, self._ledger, self._server, found)
         with self._server.explained(f"what logged {artifact.ref}"):
             creator = found.remote.logged_by()
