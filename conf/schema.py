@@ -455,7 +455,10 @@ class Metrics:
     label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
     whether two answers that SQuAD's normalisation makes equal are one prediction. `beyond` adds the tables past the
     paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
-    model, with probability 1 - `delta`.
+    model, with probability 1 - `delta`. `cluster` names the column (`cluster`, or a slice's) whose values are drawn
+    together by every interval, as examples that share one are not independent; `auto` takes `cluster` where the scores
+    have it, `none` draws each example by itself. `committee_size` says of how many runs churn and committee scores are,
+    so that grids of different numbers of seeds compare; all of a size's by default.
     """
 
     out: Optional[str] = None
@@ -472,21 +475,41 @@ class Metrics:
     beyond: bool = True
     epsilon: float = 0.01
     delta: float = 0.1
+    cluster: Text = "auto"
+    committee_size: Optional[int] = None
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
         self.seed = checked_seed("metrics.seed", self.seed)
+        self.cluster = checked_text("metrics.cluster", self.cluster)
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
+        if self.committee_size is not None:
+            _at_least("metrics.committee_size", self.committee_size, 2)
         if not 0 < self.confidence < 1:
             raise EdgewiseError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
         if not 0 <= self.epsilon < 1:
             raise EdgewiseError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
         if not 0 < self.delta < 1:
             raise EdgewiseError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
+
+
+@dataclass
+class Report:
+    """Sets what the report shows.
+
+    `text` says whether it holds what examples say, where the scores do: `auto` shows it unless `tracking.backend=wandb`
+    would send the page away. Without it, answers that are text are left out too.
+    """
+
+    text: Any = AUTO
+
+    def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.text = _checked_switch("report.text", self.text)
 
 
 @dataclass
@@ -547,11 +570,22 @@ class Config:
     train: Train = field(default_factory=Train)
     infer: Infer = field(default_factory=Infer)
     metrics: Metrics = field(default_factory=Metrics)
+    report: Report = field(default_factory=Report)
     sweeps: Sweeps = field(default_factory=Sweeps)
     compile: Compile = field(default_factory=Compile)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: Seed = 0
     force: bool = False
+
+    @property
+    def keeps_text(self) -> bool:
+        """Tells whether scores are to hold texts: as `infer.keep_text` says, with `auto` not where W&B gets them."""
+        return self.tracking.backend != "wandb" if self.infer.keep_text == AUTO else bool(self.infer.keep_text)
+
+    @property
+    def shows_text(self) -> bool:
+        """Tells whether the report may show the texts: as `report.text` says, with `auto` not where W&B gets it."""
+        return self.tracking.backend != "wandb" if self.report.text == AUTO else bool(self.report.text)
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""

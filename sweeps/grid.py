@@ -246,20 +246,24 @@ def conclude(sweep: Sweep) -> int:
         results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
         states = [result.state for result in results]
         print_grid(states)
-        failed = sum(state.state != "done" for state in states)
+        not_done = sum(state.state != "done" for state in states)
         make_results_latest(results, sweep.tracker)
+        without_tables = 0
         if sweep.makes_tables:
             _make_training_page(sweep)
-            failed += _make_tables(sweep, results)
-        sweep.run.set_summary({"cells": len(states), "not_done": failed})
-        if failed:
-            print(
-                f"{failed} of {len(states)} cells are not done; the same command does what is missing. "
-                "`python -m sweeps.status` says why each failed",
-                file=sys.stderr,
-            )
-        sweep.run.finish("failed" if failed else "finished", f"{failed} not done" if failed else None)
-    return 1 if failed else 0
+            without_tables = _make_tables(sweep, results)
+        sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
+        failures = []
+        if not_done:
+            failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
+            root = sweep.grid[0].config.tracking.root
+            flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
+            print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
+        if without_tables:
+            failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
+            print(f"{failures[-1]}: see the error above", file=sys.stderr)
+        sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
+    return 1 if failures else 0
 
 
 def _make_training_page(sweep: Sweep) -> None:
