@@ -22,6 +22,7 @@ from rich.table import Table
 from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError
 from conf.schema import Config
+from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
 from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
@@ -105,7 +106,8 @@ class AroundSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Starts the sweep of the multirun's config.
 
-        Ends the process with status 0 where the cells are only to be listed, and with an error where one is wrong.
+        Ends the process with status 0 where the cells are only to be listed or checked, and with an error where one, or
+        the data of one, is wrong.
         """
         try:
             grid = compose_grid(config)
@@ -113,6 +115,13 @@ class AroundSweep(Callback):
             if grid[0].config.sweeps.list:
                 print_cells([cell.config for cell in grid])
                 sys.exit(0)
+            check = grid[0].config.sweeps.check
+            if check is not False:
+                checks = check_data([cell.resolved or cell.config for cell in grid])
+                if check:
+                    print_checks(checks)
+                    sys.exit(0)
+                print_check_lines(checks)
             _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conf.errors import EdgewiseError, last_line
+from conf.pipes import run_command
 from sweeps.runs import Cell, CellRuns, known_cells
 from tracking import is_alive
 from tracking.interface import RunRecord, Tracker
@@ -123,11 +124,17 @@ def counts_of(states: Iterable[CellState]) -> dict[str, int]:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the grid of a store and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.status", description="The grid as a table.")
-    parser.add_argument("--root", default="runs", help="the store's folder (tracking.root); default: %(default)s")
+    parser.add_argument("--root", metavar="DIR", help="the store's folder (tracking.root); default: runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="tracking.root=DIR",
+        help="the same as --root DIR, as the other commands take it",
+    )
     options = parser.parse_args(arguments)
     try:
-        tracker = Store(options.root, create=False)
+        tracker = Store(_root(options.root, options.overrides), create=False)
         states = cell_states(tracker, known_cells(tracker))
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -149,5 +156,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _root(root: str | None, overrides: Sequence[str]) -> str:
+    """Returns the store's folder; EdgewiseError for an override that the command doesn't take."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key != "tracking.root" or not value:
+            raise EdgewiseError(
+                f"{override}: sweeps.status shows the whole grid of a store and takes no other key than "
+                "tracking.root=DIR (or --root DIR)"
+            )
+        root = value
+    return root or "runs"
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

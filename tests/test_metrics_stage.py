@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Dataset, Metrics, Tracking
+from conf.schema import Config, Dataset, Metrics, Report, Tracking
 from metrics.misfits import advice_on_misfits
 from metrics.stage import compute_metrics, metrics_of_scores, scores_artifacts
 from tests.metrics_runs import log_scores
@@ -94,6 +96,19 @@ def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_p
     compute_metrics(config(tmp_path / "elsewhere"), store)
     assert len(store.runs(job_type="metrics")) == 3
     assert files(tmp_path / "elsewhere") == files(out)
+
+
+def test_a_page_with_texts_never_stands_in_for_one_without(store, out, tmp_path):
+    grid = synthetic_grid(seeds=1, examples=40, dataset="imdb", slices=False)
+    text = np.array([f"private {k}" for k in range(40)], dtype=object)
+    log_scores(store, [replace(one, text=text) for one in grid], tmp_path / "scores")
+    quick = Metrics(out=str(out), resamples=0, beyond=False)
+    pages = []
+    for shown in ("auto", False):
+        compute_metrics(Config(dataset=Dataset(name="imdb"), metrics=quick, report=Report(text=shown)), store)
+        pages.append((out / "report" / "index.html").read_text(encoding="utf-8"))
+    assert ['id="no-text"' in page for page in pages] == [False, True]
+    assert len(store.runs(job_type="metrics")) == 2
 
 
 def test_names_with_hyphens_are_told_apart(store, tmp_path):

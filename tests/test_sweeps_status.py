@@ -1,5 +1,6 @@
 """The state of a cell, and the run that keeps its failure, are found by what the runs' configs say."""
 
+import json
 import os
 import socket
 import time
@@ -9,7 +10,7 @@ import pytest
 from conf.errors import EdgewiseError
 from sweeps.cell import keep_failure
 from sweeps.runs import Cell, known_cells
-from sweeps.status import CellState, cell_states, print_grid
+from sweeps.status import CellState, cell_states, main, print_grid
 from tracking.interface import ArtifactDraft
 from tracking.removal import remove
 
@@ -141,3 +142,13 @@ def test_names_are_shown_as_they_are_whatever_markup_they_hold(capsys):
     print_grid(states)
     shown = capsys.readouterr().out
     assert "[red]data" in shown and "[/b]" in shown and "[bold]no" in shown
+
+
+def test_the_store_is_named_as_by_the_other_commands_or_by_a_flag(tracker, log_run, capsys):
+    log_run("train-any", "train", training())
+    for arguments in (["--root", str(tracker.root)], [f"tracking.root={tracker.root}"]):
+        assert main([*arguments, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["counts"]["missing"] == 1
+    for override in ("dataset=demo", "tracking.root="):
+        assert main([override]) == 1
+        assert f"{override}: sweeps.status shows the whole grid" in capsys.readouterr().err

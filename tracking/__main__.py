@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
+from conf.pipes import run_command
 from conf.version import version_line
 from tracking.commands import look, runs, transfer, upkeep
 from tracking.interface import Reader
@@ -199,4 +200,4 @@ def _age(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
