@@ -52,7 +52,8 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     training = runs.training(cell)
     scoring = runs.scoring(cell, training) if training is not None and training.state == "finished" else None
     last = scoring or training
-    is_done = scoring is not None and scoring.state == "finished"
+    scored = scoring.id if scoring is not None and scoring.state == "finished" else None
+    is_done = scored is not None and any(artifact.type == "scores" for artifact in tracker.outputs(scored))
     failure = runs.unprepared(cell)
     if is_done and cell.train_run:
         failure = None  # it is of other settings than the run that the cell names
@@ -63,7 +64,7 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     if is_done:
         return CellState(cell, "done", last.id)
     if last.state == "finished":
-        return CellState(cell, "missing", last.id, error="trained, not scored")
+        return CellState(cell, "missing", last.id, error="its scores were removed" if scored else "trained, not scored")
     return _unfinished(cell, last, tracker)
 
 
