@@ -3,9 +3,11 @@
 from typing import Any
 
 from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
+from metrics.beyond.chains import CHAINS
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
+from metrics.beyond.hull import AIQ
 from metrics.beyond.least_share import LEAST_SHARE
 from metrics.beyond.multiplicity import MULTIPLICITY
 from metrics.beyond.peak import HELD_OUT_PEAK
@@ -26,6 +28,8 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     CERTIFIED_KEPT,
     CERTIFIED_RETRAINED,
     COST,
+    AIQ,
+    CHAINS,
     MULTIPLICITY,
     ENSEMBLES,
     POST_HOC,
