@@ -4,10 +4,12 @@ from typing import Any
 
 from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
 from metrics.beyond.chains import CHAINS
+from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
 from metrics.beyond.hull import AIQ
+from metrics.beyond.interval_methods import INTERVAL_METHODS
 from metrics.beyond.least_share import LEAST_SHARE
 from metrics.beyond.multiplicity import MULTIPLICITY
 from metrics.beyond.peak import HELD_OUT_PEAK
@@ -22,6 +24,7 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     DEFERRAL_QUALITY,
     LEAST_SHARE,
     SCORE_COMPARISON,
+    CHANCE_PEAK,
     HELD_OUT_PEAK,
     CERTIFIED,
     CERTIFIED_RUNS,
@@ -37,4 +40,5 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     SELECTIVE,
     SELECTIVE_RUNS,
     SUBGROUPS,
+    INTERVAL_METHODS,
 )
