@@ -9,8 +9,9 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
-from metrics.analysis.intervals import t_estimate
+from metrics.analysis.intervals import ExampleChoice, t_estimate
 from metrics.beyond.cost import BUDGETS, unknown_flops
+from metrics.beyond.peak import halves_of
 from metrics.beyond.table import BeyondTable, Context, Observer, dataset_entries, interval_entries
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import Grid
@@ -22,7 +23,7 @@ from metrics.statistics.chains import (
     cheapest_correct,
     score_thresholds,
 )
-from metrics.statistics.components import Component, combined, example_variance, run_component
+from metrics.statistics.components import Component, combined, example_variance, run_component, units
 from metrics.tables.table import Column, Row
 
 MOST_EXAMPLES = 50_000  # of as many, a difference is known to a quarter of a point
@@ -53,10 +54,9 @@ class ChainsBesidePairs(Observer):
 
     def __init__(self, grid: Grid, config: Metrics):
         super().__init__(grid, config)
-        rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(41,)))
-        shuffled = rng.permutation(grid.examples)[:MOST_EXAMPLES]
-        self.half = np.arange(len(shuffled)) < len(shuffled) // 2  # [m] bool
-        self.examples = shuffled
+        chosen = ExampleChoice(config.seed, grid.clusters).among(np.arange(grid.examples), MOST_EXAMPLES)
+        self.examples, self.clusters = chosen.rows, chosen.clusters
+        self.half = halves_of(len(self.examples), config.seed, self.clusters)[0]  # [m] bool
         self.margins: dict[Context, dict[str, np.ndarray]] = {}  # size -> [R, m]
 
     def observe(self, view: SizeView) -> None:
@@ -99,7 +99,9 @@ class ChainsBesidePairs(Observer):
                 row[f"{key}_cost"] = 100 * found.cost if found is not None else float("nan")
             difference = Estimate(float("nan"))
             if pair is not None and chain is not None:
-                difference = paired_difference(chain.correct, pair.correct, self.grid.examples, self.config.confidence)
+                difference = paired_difference(
+                    chain.correct, pair.correct, self.grid.examples, self.config.confidence, self.clusters
+                )
             row |= interval_entries("difference", difference, 100)
             row["largest_quality"] = 100 * float(correct[:, -1].mean())
             row["oracle_quality"], row["oracle_cost"] = 100 * float(oracle[0]), 100 * float(oracle[1])
@@ -201,14 +203,19 @@ def route(
     ]
 
 
-def paired_difference(ours: np.ndarray, theirs: np.ndarray, examples: int, confidence: float) -> Estimate:
-    """Returns the mean difference of two routes [R, m] bool of the same runs and examples, with its t interval."""
+def paired_difference(
+    ours: np.ndarray, theirs: np.ndarray, examples: int, confidence: float, clusters: np.ndarray | None = None
+) -> Estimate:
+    """Returns the mean difference of two routes [R, m] bool of the same runs and examples, with its t interval.
+
+    The m are some of n `examples`; those of one of the `clusters` [m] int are drawn together.
+    """
     difference = ours.astype(np.float64) - theirs
     mean, of_runs = difference.mean(axis=0), difference.mean(axis=1)
     variance = combined(
         [run_component(of_runs)],
         None,
-        Component(example_variance(mean, examples), len(mean) - 1),
-        [float(np.mean([example_variance(row, examples) for row in difference]))],
+        Component(example_variance(mean, examples, clusters), units(mean, clusters) - 1),
+        [float(np.mean([example_variance(row, examples, clusters) for row in difference]))],
     )
     return t_estimate(float(difference.mean()), variance, confidence)
