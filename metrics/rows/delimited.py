@@ -23,8 +23,12 @@ class Delimited:
     rows: Iterator[tuple[int, list[str]]]  # the line, from 1, on which a row starts, and its values of `kept`
 
 
-def read_delimited(file: Path, delimiter: str, quoted: bool, wanted: Callable[[str], bool]) -> Delimited:
+def read_delimited(
+    file: Path, delimiter: str, quoted: bool, wanted: Callable[[str], bool], unnamed: bool = False
+) -> Delimited:
     """Reads the header, and the rows below it when they are asked for; empty lines are left out.
+
+    Columns without a name are read only where `unnamed` says so.
 
     CSV is `quoted`: values may stand in double quotes, with delimiters, line ends and doubled quotes inside. TSV is
     not: a quote is a character like others.
@@ -46,7 +50,7 @@ def read_delimited(file: Path, delimiter: str, quoted: bool, wanted: Callable[[s
     # pandas writes its index under an empty name, which nobody can ask for
     if duplicated := first_duplicate([name for name in names if name]):
         raise EdgewiseError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
-    places = [place for place, name in enumerate(names) if name and wanted(name)]
+    places = [place for place, name in enumerate(names) if (name or unnamed) and wanted(name)]
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         count, whole = len(names), _is_utf8(file)

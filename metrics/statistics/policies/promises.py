@@ -21,7 +21,8 @@ def loss_limit(worse: np.ndarray, better: np.ndarray, examples: float, delta: fl
     """
     upper = _upper(np.asarray(worse, np.float64), examples, delta / 2)
     lower = _lower(np.asarray(better, np.float64), examples, delta / 2)
-    return upper - lower
+    limit: np.ndarray = upper - lower
+    return limit
 
 
 def share_limit(count: np.ndarray | int, examples: int, delta: float) -> np.ndarray:

@@ -25,7 +25,7 @@ class Member:
     @property
     def right_or_wrong(self) -> bool:
         """Tells whether each answer is right or wrong, which a certificate of the loss needs."""
-        return self.quality.shape[1] == 1
+        return bool(self.quality.shape[1] == 1)
 
 
 @dataclass(frozen=True)
