@@ -20,11 +20,11 @@ from rich.console import Console
 from bench.populations import REGIMES, Draw, Regime, draw
 from conf.machine import cores
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.churn_variance import churn_variance
 from metrics.statistics.components import (
     ExampleInfluence,
     Variance,
     area_influence,
-    churn_variance,
     variance_of_gap,
     variance_of_pairs,
     variance_of_quality,

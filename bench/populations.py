@@ -23,11 +23,16 @@ class Regime:
 
 @dataclass
 class Draw:
-    """Holds the runs of each size: correctness [R, n] bool, uncertainty [R, n] float64 and answers [R, n] int."""
+    """Holds the runs of each size: correctness [R, n] bool, uncertainty [R, n] float64 and answers [R, n] int.
+
+    `value` [R, n] is what a run gets right where it is above 0; `cluster` [n] int says which examples belong together.
+    """
 
     correct: dict[str, np.ndarray]
     uncertainty: dict[str, np.ndarray]
     answer: dict[str, np.ndarray]
+    value: dict[str, np.ndarray]
+    cluster: np.ndarray
 
 
 # The spread of skill gives standard deviations of a run's accuracy of 0, about 1.1 and about 2 points.
@@ -54,7 +59,7 @@ def draw(
         rng.normal(0, 1.2, examples) + np.repeat(rng.normal(0, 1, clusters) * cluster_sd, per_cluster)[:examples]
     )
     common = rng.normal(0, regime.shared, examples)
-    correct, uncertainty, answer = {}, {}, {}
+    correct, uncertainty, answer, values = {}, {}, {}, {}
     for size, skill in skills.items():
         count = runs if isinstance(runs, int) else runs[size]
         of_size = rng.normal(0, regime.shared, examples)
@@ -66,7 +71,22 @@ def draw(
             + of_size
             + rng.normal(0, regime.own, (count, examples))
         )
+        values[size] = value
         correct[size] = value > 0
         uncertainty[size] = -np.abs(value + rng.normal(0, 0.3, (count, examples)))
         answer[size] = np.where(correct[size], 0, 1)
-    return Draw(correct, uncertainty, answer)
+    return Draw(correct, uncertainty, answer, values, np.arange(examples) // per_cluster)
+
+
+def two_like_scores(value: np.ndarray, regime: Regime, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two scores of the same quality for the runs of a size, from their `value` [R, n]: [R, n] float64 each.
+
+    Each is how near the value is to 0, with noise. Where whole runs differ, so do their scores: the noise of each run
+    and score has a scale of its own. The two are exchangeable, so that in the population no difference is to be found.
+    """
+    spread = 10 * regime.skill_sd  # of the scale's logarithm
+    one, other = (
+        -np.abs(value + np.exp(rng.normal(-0.5, spread, (len(value), 1))) * rng.normal(0, 1, value.shape))
+        for _ in range(2)
+    )
+    return one, other

@@ -2,22 +2,20 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from conf.dataset_file import search_store, store_of, with_named_dataset
 from conf.errors import EdgewiseError, first_line, no_room
 from conf.file_source import register_file_source
-from conf.names import checked_seed
+from conf.overrides import check_overrides
 from conf.schema import Config
-from conf.text import check_key
 from conf.version import version_line
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -71,31 +69,10 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
             return None
         try:
             check_overrides(sys.argv[1:])
+            sys.argv[1:] = with_named_dataset(sys.argv[1:])
+            search_store(store_of(sys.argv[1:]))
         except EdgewiseError as error:
             exit_with(error)
         return app()
 
     return start
-
-
-def check_overrides(arguments: Sequence[str]) -> None:
-    """Raises EdgewiseError, naming it, for an override that Hydra can't read or whose keys are no text."""
-    parser = OverridesParser.create()
-    for before, argument in zip(["", *arguments], arguments):
-        is_flag_value = before.startswith("-") and before not in ("-m", "--multirun")
-        if "=" not in argument or argument.startswith("-") or is_flag_value:
-            continue
-        try:
-            override = parser.parse_override(argument)
-        except HydraException as error:
-            key, _, written = argument.partition("=")
-            if key == "seed":
-                checked_seed(key, written)
-            raise EdgewiseError(
-                f"{argument}: Hydra can't read it ({first_line(error)}); a value with other characters than letters, "
-                f"digits and /-\\+.$%*@?| goes in quotes: '{key}=\"VALUE\"'"
-            ) from None
-        value = override.value()
-        if isinstance(value, dict):  # Python takes true and 1.0 for the key 1, which may be in the config already
-            for name, one in value.items():
-                check_key(override.key_or_group, name, one)

@@ -22,6 +22,7 @@ else:  # what OmegaConf is not to convert: it would make "False" of no, "1.5" of
 
 TASKS = ("classification", "span_qa", "translation")
 CONTEXTS = ("gold", "self")
+AUTO = "auto"
 SCORES = ("margin", "committee_margin", "entropy", "committee_entropy", "churn", "committee_churn")
 
 
@@ -41,6 +42,13 @@ def _checked_list(key: str, value: Any, example: str) -> list[Any]:
     return value
 
 
+def _checked_switch(key: str, value: Any) -> bool | str:
+    """Returns true, false or `auto`; raises EdgewiseError for anything else."""
+    if value != AUTO and not isinstance(value, bool):
+        raise EdgewiseError(f"{key}={value}: expected true, false or {AUTO}")
+    return bool(value) if isinstance(value, bool) else AUTO
+
+
 @dataclass
 class Recipe:
     """Holds the training values that go with a dataset: the defaults of `train.*` and `optimizer.*`."""
@@ -52,6 +60,38 @@ class Recipe:
     warmup_steps: int = 0
 
 
+def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:
+    """Returns `dataset.columns` with all names as text; EdgewiseError for what is neither a mapping nor a list."""
+    if columns is None:
+        return None
+    if isinstance(columns, dict):
+        return checked_texts("dataset.columns", columns)
+    if not isinstance(columns, list) or len(columns) < 2:
+        raise EdgewiseError(
+            f"dataset.columns={columns}: expected a mapping, the file's names first: 'dataset.columns={{review: text}}'"
+            ", or, of a file without a header row, the list of all its columns: 'dataset.columns=[text, label]'"
+        )
+    names = [checked_text("dataset.columns", name, IN_CONFIG_LIST) for name in columns]
+    if len(set(names)) < len(names):
+        raise EdgewiseError(f"dataset.columns={names}: expected each name once; name the others, such as unused_1")
+    if join_column is not None:
+        raise EdgewiseError(
+            f"dataset.columns={names} dataset.join_column={join_column}: expected files with header rows to join; "
+            "give them header rows, or dataset.join_column=null"
+        )
+    return names
+
+
+def _checked_separator(separator: str) -> str:
+    """Returns the one character that `dataset.separator` means; EdgewiseError where it means none."""
+    character = "\t" if separator in ("tab", "\\t") else separator
+    if len(character) != 1 or character.isalnum() or character in '"\r\n ':
+        raise EdgewiseError(
+            f"dataset.separator={separator!r}: expected one character such as 'dataset.separator=\";\"', or tab"
+        )
+    return character
+
+
 @dataclass
 class Dataset:
     """Describes a labelled text dataset.
@@ -61,10 +101,17 @@ class Dataset:
 
     Without `path`, the rows come from the Hub's `hub_id` at `hub_revision` (a branch, a tag or a commit): as `datasets`
     reads the repository, or from the files that `hub_files` names (train, validation, test, or all in one; a file or a
-    glob). `columns` maps names that a column may have in the source to the name it has here. A column `join_column`
-    joins a split's file with SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. One
-    file of all rows is split by `test_share` and `split_seed`. `expected_rows` is what the paper counts in each split.
-    `splits` names the source's split for each of ours, where they differ.
+    glob). `columns` maps names that a column may have in the source to the name it has here; a list of names, in the
+    file's order, is of CSV or TSV files without a header row. `separator` is what separates the values of a CSV file
+    (`tab` for a tab), where its header row doesn't show it. A column `join_column` joins a split's file with
+    SPLIT_labels beside it. Rows labelled as in `drop_labels` are left out and counted. `splits` names the source's
+    split for each of ours, where they differ. `expected_rows` is what the paper counts in each split.
+
+    One file of all rows is split by `test_share` and `split_seed`. With `split_by: text` rows of one text are on one
+    side, and rows that are added move none; with `row`, each row is drawn by itself, for a share that is met exactly.
+
+    `cluster` names the column of what rows share that are not independent, such as the user who wrote them. Scores
+    carry it. `auto` is SQuAD's article, the column `title` of span QA, where the rows have one.
 
     The other tasks have no classes: the target is the text of `label_column`. A column that is a field of an object has
     a dotted name in `columns`, such as `translation.de`. In `span_qa` a row may have several gold answers, the first of
@@ -79,14 +126,17 @@ class Dataset:
     hub_config: Optional[Text] = None
     hub_revision: Text = "main"
     hub_files: Any = None
-    columns: Any = None
+    columns: Any = None  # a mapping, or a list
+    separator: Optional[Text] = None
     join_column: Optional[Text] = None
     drop_labels: Any = None
     splits: Any = None
     test_share: Optional[float] = None
     split_seed: Seed = 0
+    split_by: str = "text"
     expected_rows: Any = None
     label_column: Text = "label"
+    cluster: Optional[Text] = AUTO
     classes: Any = None  # a mapping; Any, so that one given on the command line replaces `???` whole
     template: Text = "{text}"
     max_input_length: int = 512
@@ -102,7 +152,7 @@ class Dataset:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         for key in ("name", "file_prefix", "hub_revision", "label_column", "template"):
             setattr(self, key, checked_text(f"dataset.{key}", getattr(self, key)))
-        for key in ("path", "hub_id", "hub_config", "join_column"):
+        for key in ("path", "hub_id", "hub_config", "join_column", "cluster"):
             setattr(self, key, optional_text(f"dataset.{key}", getattr(self, key)))
         self.name = checked_name("dataset.name", self.name)
         self.split_seed = checked_seed("dataset.split_seed", self.split_seed)
@@ -118,13 +168,15 @@ class Dataset:
         _at_least("dataset.max_input_length", self.max_input_length, 2)
         _at_least("dataset.max_target_length", self.max_target_length, 2)
         _at_least("dataset.beams", self.beams, 1)
-        for key in ("hub_files", "columns", "expected_rows", "splits"):
+        _one_of("dataset.split_by", self.split_by, ("text", "row"))
+        for key in ("hub_files", "expected_rows", "splits"):
             if not isinstance(getattr(self, key), (dict, type(None))):
                 raise EdgewiseError(f"dataset.{key}={getattr(self, key)}: expected a mapping, or null")
         if not isinstance(self.drop_labels, (list, type(None))):
             raise EdgewiseError(f"dataset.drop_labels={self.drop_labels}: expected a list such as [-1], or null")
-        if self.columns is not None:
-            self.columns = checked_texts("dataset.columns", self.columns)
+        self.columns = _checked_columns(self.columns, self.join_column)
+        if self.separator is not None:
+            self.separator = _checked_separator(checked_text("dataset.separator", self.separator))
         if self.drop_labels is not None:
             self.drop_labels = [
                 checked_text("dataset.drop_labels", label, IN_CONFIG_LIST) for label in self.drop_labels
@@ -357,6 +409,9 @@ class Infer:
     texts or few long ones, and one at least. By default they are 32,768, what 64 inputs of 512 tokens have, and 4,096
     where a CPU scores, whose caches hold no more. Texts are padded to as few lengths as keep the share of padding under
     `max_padding`, at most `length_buckets`.
+
+    `keep_text` says whether scores hold the inputs as they were given: `auto` keeps them in the local store, and keeps
+    none with `tracking.backend=wandb`. It changes no number.
     """
 
     split: Text = "test"
@@ -367,12 +422,14 @@ class Infer:
     beams: int = 1
     length_penalty: float = 0.6
     bleu_tokenizer: str = "intl"
+    keep_text: Any = AUTO
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.split = checked_name("infer.split", checked_text("infer.split", self.split))
         if self.batch_tokens is not None:
             _at_least("infer.batch_tokens", self.batch_tokens, 1)
+        self.keep_text = _checked_switch("infer.keep_text", self.keep_text)
         _at_least("infer.length_buckets", self.length_buckets, 1)
         _at_least("infer.beams", self.beams, 1)
         _at_least("infer.length_penalty", self.length_penalty, 0)

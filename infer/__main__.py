@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from conf.app import command
 from conf.schema import Config
-from infer.identity import find_model, finished_scores, quality
+from infer.identity import column_note, find_model, finished_scores, quality
 from tracking import open_tracker
 from train.pretrained.find import resolved
 from train.seeds import seeds_of, side_by_side
@@ -32,7 +32,10 @@ def main(config: Config) -> None:
         if scores is None:
             missing.append(cell)
         else:
+            tracker.make_latest(scores)
             print(f"{scores.ref} is there already; force=true scores again")
+            if note := column_note(cell, scores):
+                print(f"note: {note}", file=sys.stderr)
     if not missing:
         return
     from infer.scoring import score  # JAX starts here

@@ -3,7 +3,7 @@
 import numpy as np
 
 from conf.schema import Size
-from infer.job import ScoringJob, slice_columns
+from infer.job import ScoringJob, carried_columns
 from infer.metadata import scores_metadata
 from metrics.scores import Scores
 from train import t5
@@ -28,7 +28,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
     scored = score_examples(model.params, inputs, labels, model.size, job.dtype, job.mesh, batches)
-    for rows, values in job.with_progress(scored):
+    for rows, values in job.with_progress(scored, batches):
         log_likelihoods[rows] = values
 
     prediction = np.array(classes, dtype=object)[log_likelihoods.argmax(axis=1)]
@@ -47,7 +47,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         prediction=prediction,
         correct=correct,
         class_log_likelihoods=log_likelihoods,
-        slices=slice_columns(split),
+        **carried_columns(config, split),
     )
     return scores, {
         "accuracy": float(correct.mean()),

@@ -7,7 +7,7 @@ import numpy as np
 from conf.schema import Config, Infer, Size
 from infer.decode import as_encoded, decode_examples
 from infer.identity import decoding_settings
-from infer.job import ScoringJob, slice_columns
+from infer.job import ScoringJob, carried_columns
 from infer.metadata import scores_metadata
 from infer.sequences import TargetScores, score_sequences, sequence_batches
 from metrics.scores import Scores, TokenScores
@@ -42,7 +42,7 @@ def generate(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         target=np.array(split.targets, dtype=object),
         prediction=np.array([model.vocabulary.decode(ids) for ids in written], dtype=object),
         correct=None,
-        slices=slice_columns(split),
+        **carried_columns(config, split),
         gold_tokens=gold_tokens,
         self_tokens=self_tokens,
     )
@@ -71,7 +71,7 @@ def write_answers(job: ScoringJob, inputs: Encoded, batches: Sequence[ScoringBat
         beams=job.config.infer.beams,
         alpha=job.config.infer.length_penalty,
     )
-    for rows, outputs in job.with_progress(decoded, "writing"):
+    for rows, outputs in job.with_progress(decoded, batches, "writing"):
         for row, ids in zip(rows, outputs, strict=True):
             written[row] = ids
     return written
@@ -92,7 +92,7 @@ def score_texts(
     )
     scored = score_sequences(job.model.params, inputs, text_sets, job.model.size, job.dtype, job.mesh, plan)
     collectors = [_TokenScoreCollector(texts) for texts in text_sets]
-    for rows, values in job.with_progress(scored, "scoring"):
+    for rows, values in job.with_progress(scored, plan, "scoring"):
         for collector, set_values in zip(collectors, values, strict=True):
             collector.add(rows, set_values)
     return [collector.scores() for collector in collectors]

@@ -7,7 +7,8 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
-from conf.schema import Config
+from conf.schema import AUTO, Config
+from metrics.scores import OPTIONAL_STRINGS, Scores
 from tracking.interface import Artifact, NotFound, Tracker
 from train.identity import cell_name, dataset_identity, file_sha256, identity_hash, trained_model
 from train.pretrained.find import Checkpoint, find
@@ -97,6 +98,36 @@ def infer_run_id(config: Config, model_digest: str) -> str:
     """Returns the id of the run that scores this split by this model."""
     identity = identity_hash(scoring_identity(config, model_digest))
     return f"infer-{cell_name(config)}-{joined_name(config.infer.split)}-{identity}"
+
+
+def keeps_text(config: Config) -> bool:
+    """Tells whether scores are to hold the input texts: as `infer.keep_text` says, `auto` not where W&B gets them."""
+    kept = config.infer.keep_text
+    return config.tracking.backend != "wandb" if kept == AUTO else bool(kept)
+
+
+def optional_columns(scores: Scores) -> list[str]:
+    """Names the optional columns that scores hold, as the metadata of their artifact lists them."""
+    return [name for name in OPTIONAL_STRINGS if getattr(scores, name) is not None]
+
+
+def column_note(config: Config, scores: Artifact) -> str | None:
+    """Returns in which optional columns finished scores differ from what the config asks for; None where in none.
+
+    These columns change no number, so scores that are there already count as done.
+    """
+    there = scores.metadata.get("optional_columns", [])
+    keep, cluster = config.infer.keep_text, config.dataset.cluster
+    differing = []
+    if keeps_text(config) and "text" not in there:
+        differing.append(f"no text (infer.keep_text={str(keep).lower()})")
+    if keep is False and "text" in there:
+        differing.append("text (infer.keep_text=false)")
+    if cluster not in (None, AUTO) and "cluster" not in there:
+        differing.append(f"no cluster (dataset.cluster={cluster})")
+    if not differing:
+        return None
+    return f"{scores.ref} holds {' and '.join(differing)}; `python -m infer … force=true` scores the cell again"
 
 
 def finished_scores(config: Config, tracker: Tracker, model_digest: str) -> Artifact | None:

@@ -1,14 +1,15 @@
 """Describes one scoring job: which split is scored by which model, where, and what all ways of scoring do with it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from conf.schema import Config
+from infer.identity import keeps_text
 from train import hosts
 from train.data.encodings import encode_split
 from train.data.splits import Split
@@ -48,17 +49,20 @@ class ScoringJob:
         return encode_split(self.model.vocabulary, self.split, longest, self._encodings, "targets")
 
     def with_progress(
-        self, batches: Iterable[tuple[np.ndarray, T]], action: str = ""
+        self, batches: Iterable[tuple[np.ndarray, T]], plan: Sequence[tuple[Any, ...]], action: str = ""
     ) -> Iterator[tuple[np.ndarray, T]]:
         """Yields (rows, values) batch by batch and shows how many of the split's rows are done.
 
-        `action` is shown beside the cell's name. Raises Stopped between two batches where `stop` says so.
+        `plan` has an item for each batch: its rows, and the shape that is compiled for it. `action` is shown beside the
+        cell's name. Raises Stopped between two batches where `stop` says so.
         """
         title = f"{cell_name(self.config)} {self.split.name}" + (f": {action}" if action else "")
+        compiled = set()
         with progress(title, len(self.split), "examples", show=hosts.first()) as meter:
-            for rows, values in self.stop.between(batches):
+            for (rows, values), (_, *shape) in zip(self.stop.between(batches), plan, strict=True):
                 yield rows, values
-                meter.advance(len(rows))
+                meter.advance(len(rows), counted=tuple(shape) in compiled)
+                compiled.add(tuple(shape))
 
     @property
     def _encodings(self) -> Path:
@@ -66,6 +70,14 @@ class ScoringJob:
         return Path(self.config.tracking.root) / "encodings"
 
 
-def slice_columns(split: Split) -> dict[str, np.ndarray]:
-    """Returns the split's subgroup columns by name, each [n] of strings or None, as `Scores` holds them."""
-    return {name: np.array(values, dtype=object) for name, values in split.slices.items()}
+def carried_columns(config: Config, split: Split) -> dict[str, Any]:
+    """Returns what scores carry from the split beside numbers: the fields `slices`, `text` and `cluster` of `Scores`.
+
+    Each column is [n] of strings or None. `text` is None where `infer.keep_text` says to keep none, and `cluster` where
+    the rows have none.
+    """
+    return {
+        "slices": {name: np.array(values, dtype=object) for name, values in split.slices.items()},
+        "text": np.array(split.texts(), dtype=object) if keeps_text(config) else None,
+        "cluster": None if split.cluster is None else np.array(split.cluster, dtype=object),
+    }

@@ -11,7 +11,7 @@ from conf.names import joined_name
 from conf.schema import Config
 from infer.classification import classify
 from infer.generation import generate
-from infer.identity import ModelSource, infer_run_id, scoring_identity
+from infer.identity import ModelSource, infer_run_id, optional_columns, scoring_identity
 from infer.job import ScoringJob
 from infer.model_check import job_self_check
 from infer.self_check import FILE as SELF_CHECK
@@ -78,6 +78,7 @@ def score(
             check_file = folder / SELF_CHECK
             check_file.write_text(json.dumps(self_check, indent=1, sort_keys=True) + "\n")
             metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"} | summary
+            metadata["optional_columns"] = optional_columns(scores)
             files = {file.name: file, check_file.name: check_file}
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files=files))
 

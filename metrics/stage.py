@@ -4,12 +4,15 @@ import base64
 import glob
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
 from conf.schema import Config
+from metrics.grid.collect import GridError
+from metrics.misfits import advice_on_misfits
 from metrics.output.directory import Input, Progress, fill_directory, silent, write_metrics
 from metrics.output.previews import log_output
 from metrics.output.replace import check_replaceable, refusals_as_output_errors, replaced
@@ -51,20 +54,38 @@ def metrics_from_files(config: Config, progress: Progress = silent) -> Path:
 def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silent) -> Path:
     """Makes the tables of a dataset's latest scores artifacts, logs them as `metrics-D`, and returns `metrics.out`.
 
-    The run's id follows from its inputs' digests and the config that can change a number. A run that finished is not
-    done again unless `force`: files missing from `metrics.out` are restored from its artifact. Raises EdgewiseError
-    if the dataset has no scores artifacts, and as `read_scores` and `write_metrics` do.
+    Raises EdgewiseError if the dataset has no scores artifacts, GridError with the command that mends it if the latest
+    ones do not fit together, and as `metrics_of_scores` does.
     """
     dataset, split = config.dataset.name, config.metrics.split
-    out = Path(config.metrics.out or f"out/{dataset}")
-    check_replaceable(out)
-    name = joined_name("metrics", dataset)
     used = scores_artifacts(tracker, dataset, split)
     if not used:
         raise EdgewiseError(
             f"no scores artifact of dataset {dataset} and split {split} (its metadata says both) to make tables of; "
             f"score a cell first: python -m infer dataset={dataset} size=SIZE seed=SEED infer.split={split}"
         )
+    try:
+        return metrics_of_scores(config, tracker, used, progress)
+    except GridError as error:
+        if advice := advice_on_misfits(used, tracker, config.tracking):
+            raise GridError(f"{error}\n{advice}") from error
+        raise
+
+
+def metrics_of_scores(
+    config: Config, tracker: Tracker, scores: Sequence[Artifact], progress: Progress = silent
+) -> Path:
+    """Makes the tables of these scores artifacts, logs them as `metrics-D`, and returns `metrics.out`.
+
+    `scores` are of one split of the config's dataset. The run's id follows from their digests and the config that can
+    change a number. A run that finished is not done again unless `force`: files missing from `metrics.out` are
+    restored from its artifact, which becomes the latest again. Raises as `read_scores` and `write_metrics` do.
+    """
+    dataset, split = config.dataset.name, scores[0].metadata["split"]
+    out = Path(config.metrics.out or f"out/{dataset}")
+    check_replaceable(out)
+    name = joined_name("metrics", dataset)
+    used = sorted(scores, key=lambda artifact: artifact.name)
     numbers = {key: value for key, value in asdict(config.metrics).items() if key in NUMBERS}
     identity = {
         "version": OUTPUT_VERSION,
@@ -76,6 +97,7 @@ def compute_metrics(config: Config, tracker: Tracker, progress: Progress = silen
     done = _finished(tracker, run_id, name)
     if done is not None and not config.force:
         progress(f"{run_id} is done already: {done.ref} (force=true makes it again)")
+        tracker.make_latest(done)
         _restore(done, out, progress)
         return out
     settings = {"dataset": {"name": dataset}, "metrics": numbers}

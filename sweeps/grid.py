@@ -23,9 +23,10 @@ from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from sweeps.overrides import overrides_of_cells
+from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
 from sweeps.seeds import split_seed
-from sweeps.status import CellState, cell_states, print_grid
+from sweeps.status import cell_states, print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
@@ -61,11 +62,16 @@ class GridCell:
         """Returns the cell's config as it was composed."""
         return dataclasses.replace(self.combination.config, seed=self.seed)
 
+    @property
+    def resolved(self) -> Config | None:
+        """Returns the cell's config as `resolved` fills it in; None where that fails."""
+        config = self.combination.resolved
+        return None if config is None else dataclasses.replace(config, seed=self.seed)
+
     def cell(self) -> Cell:
         """Returns the cell as the grid's run keeps it: with its training run, where its config and data can say."""
-        config, run_id = self.combination.resolved, None
+        config, run_id = self.resolved, None
         if config is not None:
-            config = dataclasses.replace(config, seed=self.seed)
             with suppress(EdgewiseError):  # its data is not there: the cell will fail and say so
                 run_id = train_run_id(config)
         config = config or self.config
@@ -74,8 +80,12 @@ class GridCell:
 
 @dataclasses.dataclass
 class Sweep:
-    """Holds a multirun that has started: its cells, the config of each dataset, and the run that keeps the grid."""
+    """Holds a multirun that has started: its cells, the config of each dataset, and the run that keeps the grid.
 
+    `grid` has the configs of `cells`, in the same order.
+    """
+
+    grid: list[GridCell]
     cells: list[Cell]
     config_of_dataset: dict[str, Config]
     tracker: Tracker
@@ -195,7 +205,7 @@ def start_sweep(grid: Sequence[GridCell]) -> Sweep:
     record = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
     run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=record)
     config_of_dataset = {config.dataset.name: config for config in configs}
-    return Sweep(cells, config_of_dataset, tracker, run, first.sweeps.seeds_per_job, first.sweeps.metrics)
+    return Sweep([*grid], cells, config_of_dataset, tracker, run, first.sweeps.seeds_per_job, first.sweeps.metrics)
 
 
 def abandon_sweep(reason: str) -> None:
@@ -206,19 +216,25 @@ def abandon_sweep(reason: str) -> None:
 
 
 def finish_sweep() -> int:
+    """Concludes the sweep of this process, where one was started, and returns the command's exit status."""
+    return conclude(_STARTED.pop()) if _STARTED else 0
+
+
+def conclude(sweep: Sweep) -> int:
     """Prints the grid's state, makes each dataset's tables, and ends the grid's run.
 
-    Returns the command's exit status: 1 where a cell or a table failed.
+    Each cell's own model and scores become the latest of their names. Returns the command's exit status: 1 where a
+    cell or a table failed.
     """
-    if not _STARTED:
-        return 0
-    sweep = _STARTED.pop()
     with sweep.run:
-        states = cell_states(sweep.tracker, sweep.cells)
+        found = zip(sweep.grid, cell_states(sweep.tracker, sweep.cells), strict=True)
+        results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
+        states = [result.state for result in results]
         print_grid(states)
         failed = sum(state.state != "done" for state in states)
+        make_results_latest(results, sweep.tracker)
         if sweep.makes_tables:
-            failed += _make_tables(sweep, states)
+            failed += _make_tables(sweep, results)
         sweep.run.set_summary({"cells": len(states), "not_done": failed})
         if failed:
             print(
@@ -230,25 +246,27 @@ def finish_sweep() -> int:
     return 1 if failed else 0
 
 
-def _make_tables(sweep: Sweep, states: Sequence[CellState]) -> int:
-    """Makes the tables of each dataset that has a finished cell; returns for how many that failed."""
+def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:
+    """Makes the tables of each dataset that has a finished cell; returns for how many that failed.
+
+    They are of exactly the scores of the sweep's own cells, whichever versions are the latest.
+    """
     from metrics.output.headline import one_run_lines, print_headline
-    from metrics.stage import SCORES_FILE, compute_metrics, scores_artifacts
+    from metrics.stage import SCORES_FILE, metrics_of_scores
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    with_scores = {state.cell.dataset for state in states if state.state == "done"}
     failed = 0
     for dataset, config in sweep.config_of_dataset.items():
-        if dataset not in with_scores:
+        scores = [result.scores for result in results if result.scores and result.state.cell.dataset == dataset]
+        if not scores:
             print(f"{dataset}: no cell is done, so there are no tables", file=sys.stderr)
             continue
         try:
-            scores = scores_artifacts(sweep.tracker, dataset, config.metrics.split)
             if len(scores) == 1:  # nothing failed, but one run makes no tables
                 for line in one_run_lines(scores[0].file(SCORES_FILE), config.metrics):
                     console.print(line)
                 continue
-            print_headline(compute_metrics(config, sweep.tracker, console.print), console)
+            print_headline(metrics_of_scores(config, sweep.tracker, scores, console.print), console)
         except EdgewiseError as error:
             failed += 1
             print(f"error: metrics of {dataset}: {error}", file=sys.stderr)

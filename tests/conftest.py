@@ -31,6 +31,18 @@ def tracker(tmp_path):
     return Store(tmp_path / "runs")
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Metrics draw no figures, and their page is empty: both take seconds."""
+
+    def write_page(path, *given, **named):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<html></html>")
+
+    monkeypatch.setattr("metrics.output.directory.write_figures", lambda *given: {})
+    monkeypatch.setattr("metrics.output.directory.write_report", write_page)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compilation_cache():
     """What one test compiled, the next and the processes that it starts need not."""

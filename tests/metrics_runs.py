@@ -24,7 +24,7 @@ def log_scores(store: Store, grid: list[Scores], directory: Path) -> dict[str, s
     for one, path in zip(grid, write_grid(grid, directory)):
         m = one.metadata
         name = joined_name("scores", m.dataset, m.size, f"s{m.seed}", m.split)
-        metadata = {"dataset": m.dataset, "size": m.size, "seed": m.seed, "split": m.split}
+        metadata = {key: value for key, value in vars(m).items() if key != "config"} | {"examples": len(one.example_id)}
         draft = ArtifactDraft(name, "scores", metadata)
         draft.add_file(path, "scores.parquet")
         with store.start_run(f"infer-{name}", job_type="infer", config={}, restart=True) as run:

@@ -131,6 +131,15 @@ def test_a_column_without_a_name_is_kept_and_another_s_name_is_read(settings, tm
     assert output.read_text().splitlines()[2].startswith("1,bad one,BAD ONE,base-s0,")
 
 
+def test_what_separates_the_values_of_a_file_goes_on_separating_them(settings, tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text('id;text\n1;a, b\n2;"c; d"\n')
+    apply(settings(source, output), start_echo)
+    lines = output.read_text().splitlines()
+    assert lines[0] == "id;text;prediction;model;score;deferred"
+    assert lines[1].startswith("1;a, b;A, B;") and lines[2].startswith('2;"c; d";"C; D";')
+
+
 def test_the_run_uses_the_switcher_and_holds_no_text(settings, tmp_path, root):
     source = write_rows(tmp_path / "in.csv", ["a secret text", "another one"])
     config = settings(source, tmp_path / "out.csv")
@@ -308,12 +317,12 @@ class SlowEngine(EchoEngine):
     """Takes its time, so that a kill comes in the midst of it."""
 
     def answer(self, columns):
-        time.sleep(0.003)
+        time.sleep(0.01)
         return super().answer(columns)
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(settings, tmp_path):
-    source = write_rows(tmp_path / "in.csv", [f"text {'x' * (i % 7)}" for i in range(400)])
+    source = write_rows(tmp_path / "in.csv", [f"text {'x' * (i % 7)}" for i in range(300)])
     whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
     apply(settings(source, whole, chunk_rows=10), start_echo)
     rng = random.Random(0)
@@ -328,6 +337,9 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(settings
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         killed += child.exitcode == -signal.SIGKILL
+        if child.exitcode == 0:
+            assert output.read_bytes() == whole.read_bytes()
+            output.unlink()
     assert killed > 5
     apply(settings(source, output, chunk_rows=10), start_echo)
     assert output.read_bytes() == whole.read_bytes()

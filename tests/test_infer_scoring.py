@@ -8,12 +8,13 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Size
-from infer.identity import find_model, finished_scores, infer_run_id
+from infer.identity import column_note, find_model, finished_scores, infer_run_id, keeps_text
 from metrics.scores import read_scores
 from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train import t5
 from train.data.batches import padding_share, plan_batches, scoring_batches
+from train.data.splits import load_split
 from train.data.tokens import Encoded
 from train.label_tree import Labels
 from train.labels import label_budget, label_log_likelihoods, score_examples
@@ -146,6 +147,34 @@ def test_scoring_again_gives_the_same_digest_whatever_the_batching(trained, comp
     assert score(other, store, find_model(other, store)).digest == first.digest
 
 
+def test_text_is_kept_where_the_config_says_so_and_changes_no_number(trained, compose):
+    from infer.scoring import score
+
+    config, store = trained
+    source = find_model(config, store)
+    with_text = score(dataclasses.replace(config, force=True), store, source)
+    scores = read_scores(with_text.file("scores.parquet"))
+    assert scores.text.tolist() == load_split(config.dataset, "test").texts() and scores.cluster is None
+    assert with_text.metadata["optional_columns"] == ["text"]
+    without = config_in(compose, config.tracking.root, "infer.keep_text=false", "force=true")
+    assert infer_run_id(without, source.digest) == infer_run_id(config, source.digest)
+    note = column_note(without, with_text)
+    assert "holds text (infer.keep_text=false)" in note and "force=true" in note
+    logged = score(without, store, source)
+    read = read_scores(logged.file("scores.parquet"))
+    assert read.text is None
+    np.testing.assert_array_equal(read.class_log_likelihoods, scores.class_log_likelihoods)
+    assert column_note(without, logged) is None
+    assert "holds no text (infer.keep_text=auto)" in column_note(config, logged)
+
+
+def test_w_and_b_gets_no_text_unless_told(compose, tmp_path):
+    local = config_in(compose, tmp_path / "runs")
+    remote = config_in(compose, tmp_path / "runs", "tracking=wandb")
+    told = config_in(compose, tmp_path / "runs", "tracking=wandb", "infer.keep_text=true")
+    assert [keeps_text(config) for config in (local, remote, told)] == [True, False, True]
+
+
 def test_a_stop_ends_the_scoring_between_two_batches_and_the_next_time_it_goes_through(trained):
     from infer.scoring import score
 
@@ -230,7 +259,6 @@ def config_in_copy(config, folder):
 
 
 def test_padding_stays_under_15_percent_on_the_demo(compose, tmp_path):
-    from train.data.splits import load_split
     from train.data.tokens import get_vocabulary
 
     config = compose()

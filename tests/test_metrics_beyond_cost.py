@@ -53,9 +53,11 @@ def test_costs(analysis):
             else:
                 assert accuracy == pytest.approx(100 * np.interp(left, np.arange(101) / 100, curve))
                 assert row[f"at_{100 * share:g}_ci_low"] <= row[f"at_{100 * share:g}_ci_high"]
-        matching = pair.matching[row["score"]].value
-        assert row["matching_cost"] == pytest.approx(100 * (k * ratio + matching), nan_ok=True)
-        assert row["half_cost"] <= row["matching_cost"] or np.isnan(row["matching_cost"])
+        shares = pair.least_share[row["score"]]
+        for part, share in shares.reaching.items():
+            assert row[f"cost_{100 * part:g}"] == pytest.approx(100 * (k * ratio + share.value), nan_ok=True)
+        assert row["cost_50"] <= row["cost_99"] or np.isnan(row["cost_99"])
+        assert row["cost_within_epsilon"] == pytest.approx(100 * (k * ratio + shares.within_epsilon))
     margin = next(r for r in rows if (r["small"], r["large"], r["score"]) == ("small", "large", "margin"))
     # a budget of 25 % is one small pass and 15 % deferred
     assert margin["at_25"] == pytest.approx(100 * analysis.widest.curve["margin"][15])

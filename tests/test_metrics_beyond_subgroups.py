@@ -4,11 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from conf.schema import Metrics
 from metrics.analysis.slices import quartiles, slice_groups
 from metrics.analysis.subgroups import partitions_of, simultaneous, uncertainty_buckets
 from metrics.scores import Strings
+from metrics.statistics.components import Variance
 from metrics.statistics.switcher import deferral_order
 from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
@@ -54,6 +56,29 @@ def test_rows():
 def test_without_resamples_there_is_no_verdict():
     _, rows, _ = rows_of(synthetic_grid(seeds=2, examples=90), 0)
     assert {row["verdict"] for row in rows} == {"no interval"} and all(np.isnan(row["p"]) for row in rows)
+
+
+def test_of_one_run_nothing_is_said_of_others():
+    _, rows, _ = rows_of(synthetic_grid(seeds={"small": [0, 1], "base": [0]}, examples=400), 60)
+    assert all(np.isnan(row["p"]) and not np.isnan(row["simultaneous_low"]) for row in rows)
+    assert {row["verdict"] for row in rows} == {"helps, of these runs", "-"}
+
+
+def test_with_variances_the_resamples_give_the_dependence_alone():
+    """Known variances give the max-T of the samples' own; t with few degrees of freedom reaches further."""
+    rng = np.random.default_rng(3)
+    values = np.array([0.1, 0.5, 1.0])
+    samples = values[:, None] + rng.normal(0, [[0.2], [0.3], [0.4]], (3, 4000))
+    sd = np.sqrt(np.square(samples - values[:, None]).sum(axis=1) / 3999)
+    alone = simultaneous(values, samples, 0.9)
+    known = simultaneous(values, samples, 0.9, [Variance(one**2, 1e9) for one in sd])
+    np.testing.assert_allclose(known, alone, rtol=1e-6)
+    few = simultaneous(values, samples, 0.9, [Variance(one**2, 4.0) for one in sd])
+    assert (few[0] < alone[0]).all() and (few[1] > alone[1]).all() and (few[2] > alone[2]).all()
+    level = 2 * norm.sf((alone[1] - values)[0] / sd[0])  # of one subgroup, so that all three hold together
+    np.testing.assert_allclose(few[1], values + t.isf(level / 2, 4.0) * sd)
+    of_these = simultaneous(values, samples, 0.9, [Variance(one**2, 4.0, runs=False) for one in sd])
+    assert np.isnan(of_these[2]).all() and (of_these[1] == few[1]).all()
 
 
 def test_buckets_of_uncertainty():

@@ -6,7 +6,6 @@ import pytest
 from conf.schema import Metrics
 from metrics.analysis.churn import churning_runs, ranked_churn
 from metrics.analysis.dataset import analyse
-from metrics.analysis.pairs import first_reaching
 from metrics.bootstrap import (
     DrawnPairs,
     GroupSamples,
@@ -20,7 +19,7 @@ from metrics.bootstrap.resampling import Resampling, interval, micro_blocks
 from metrics.grid.collect import collect_grids
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
 from metrics.statistics.outcomes import OutcomeCodes
-from metrics.statistics.switcher import FRACTIONS, deferral_order, sums_at, sums_at_knots, switcher_statistics
+from metrics.statistics.switcher import deferral_order, sums_at, sums_at_knots, switcher_statistics
 from metrics.statistics.uncertainty import uncertainties
 from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
@@ -280,13 +279,3 @@ def test_outcomes_of_figure_2():
         if counts.sum():
             np.testing.assert_allclose(result.fraction[t], counts / counts.sum(), atol=1e-12)
         assert result.examples[t] * 2 * 2 == pytest.approx(counts.sum())
-
-
-def test_the_deferral_that_matches():
-    """The first crossing, between grid points; none where the larger model isn't better."""
-    rise = np.interp(FRACTIONS, [0, 0.3, 1], [0.5, 0.8, 0.705])
-    fall = np.interp(FRACTIONS, [0, 1], [0.7, 0.6])
-    flat_end = np.interp(FRACTIONS, [0, 0.5, 1], [0.5, 0.7, 0.7])
-    curves = np.stack([rise, fall, flat_end], axis=1)
-    np.testing.assert_allclose(first_reaching(curves, 1.0), [0.205, np.nan, 0.5], atol=1e-9)
-    np.testing.assert_allclose(first_reaching(curves, 0.5), [0.1025, np.nan, 0.25], atol=1e-9)

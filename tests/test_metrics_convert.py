@@ -91,6 +91,19 @@ def test_round_trip(one, tmp_path, capsys, kind, scale):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["scores-reviews-small-s0-test.parquet"]
 
 
+def test_text_and_cluster_are_taken_over(one, tmp_path):
+    rows = [{**row, "review": f"so, {k}" if k else "", "user": f"u{k // 2}"} for k, row in enumerate(rows_of(one))]
+    path = write_csv(tmp_path / "run.csv", rows)
+    flags = [*NAMED, "--text", "review", "--cluster", "user"]
+    assert main([path, *RUN, *flags, "--out", str(tmp_path / "a.parquet")]) == 0
+    read = agrees(tmp_path / "a.parquet", one)
+    assert read.text.tolist() == [None, *(f"so, {k}" for k in range(1, 30))]
+    assert read.cluster.tolist() == [f"u{k // 2}" for k in range(30)]
+    assert main([path, *RUN, *NAMED, "--out", str(tmp_path / "b.parquet")]) == 0
+    plain = read_scores(tmp_path / "b.parquet")
+    assert plain.text is None and plain.cluster is None and plain.metadata.data == read.metadata.data
+
+
 @pytest.mark.parametrize("shape", ["object", "list", "text"])
 def test_one_column_of_values(one, tmp_path, shape):
     rows = []
@@ -362,6 +375,9 @@ def test_harness_samples(tmp_path, capsys):
     np.testing.assert_array_equal(read.class_log_likelihoods, np.array([[-4, -1], [-3.5, -2.25], [-0.5, -6]], "f4"))
     assert list(read.slices["slice_subject"]) == [None, "law", None]
     assert read.metadata.signature == "scores:converted|from:lm-eval" and "don't sum to about 1" in said
+    assert list(read.text) == ["Q: ?\nA:"] * 3 and read.cluster is None
+    read, _ = converted(tmp_path, capsys, samples, "--text", "question", "--cluster", "subject")
+    assert list(read.text) == ["?"] * 3 and list(read.cluster) == [None, "law", None]
 
 
 def test_harness_samples_of_older_versions(tmp_path, capsys):

@@ -115,8 +115,7 @@ def numbers():
         "table3_se": three["se"],
         "table3_relative": three["mean_relative"],
         "pairs": one["pairs"],
-        "matching": pair.matching["margin"].value,
-        "half_gain": pair.half_gain["margin"].value,
+        **{f"share({part})": pair.least_share["margin"].reaching[part].value for part in (0.5, 0.95)},
         **{f"churn({q})": buckets["small", q]["churn"] for q in ("Q1", "Q2", "Q5")},
         "examples(Q1)": buckets["small", "Q1"]["examples"],
         "pairs(Q1)": buckets["small", "Q1"]["pairs"],
@@ -192,7 +191,7 @@ def test_default_signature():
 
 
 def test_nothing_is_left_undefined():
-    for name in (*SCORES, "random_hump", "deferral_that_matches_large", "deferral_for_half_the_gain"):
+    for name in (*SCORES, "random_hump", "least_share", "within_epsilon"):
         assert f"`{name}`" in TEXT
     numbers = {"mean", "se", "ci_low", "ci_high", "pairs", "mean_relative", "churn", "examples"}
     for table in PAPER_TABLES:

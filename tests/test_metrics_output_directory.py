@@ -316,6 +316,30 @@ def broken(change, match):
     return str(caught.value)
 
 
+def test_clusters_and_text_are_those_of_the_first_run_that_has_them():
+    grid = synthetic_grid(seeds=2, examples=30)
+    assert collect_grids(grid)[0].cluster is None and collect_grids(grid)[0].text() is None
+    cluster = np.array([f"c{k // 3}" if k else None for k in range(30)], dtype=object)
+    text = np.array([f"text {k}" for k in range(30)], dtype=object)
+    order = np.random.default_rng(0).permutation(30)
+    mixed = [
+        grid[0],
+        replace(grid[1], cluster=cluster, text=text).take(order),
+        replace(grid[2], cluster=cluster),
+        grid[3],
+    ]
+    collected = collect_grids(mixed)[0]
+    assert collected.cluster.decoded().tolist() == cluster.tolist()
+    assert collected.text().to_pylist() == text.tolist()
+
+    def change(runs):
+        other = cluster.copy()
+        other[4] = "another"
+        return [replace(runs[0], cluster=cluster), replace(runs[1], cluster=other), *runs[2:]]
+
+    broken(change, r"differ in cluster of example 'test-4': 'c1' and 'another' \(1 such examples\)")
+
+
 def test_two_files_of_one_run():
     broken(lambda grid: [*grid, grid[1]], "two scores files of synthetic small seed 1")
 

@@ -19,13 +19,18 @@ def entry(value, low=None, high=None):
     return {"value": value, "ci_low": low, "ci_high": high}
 
 
-def dataset(area, gap=(0.1, 0.05, 0.15), over=((0.3, 0.2, 0.4), (0.4, 0.3, 0.5)), seeds=(0, 1), measure="accuracy"):
+def dataset(
+    area, gap=(0.1, 0.05, 0.15), over=((0.3, 0.2, 0.4), (0.4, 0.3, 0.5)), seeds=(0, 1), measure="accuracy", share=0.335
+):
     """A dataset's entry in summary.json, as far as the headline reads it."""
     sizes = [
         {"name": name, "seeds": list(seeds), "over_majority": None if one is None else entry(*one)}
         for name, one in zip(("nano", "micro"), over, strict=True)
     ]
-    pair = {"small": "nano", "large": "micro", "gap": entry(*gap), "scores": {"margin": {"area": entry(*area)}}}
+    margin = {"area": entry(*area)}
+    if share is not None:
+        margin["least_share"] = {"within_epsilon": share, "epsilon": 0.01, "confidence": 0.95}
+    pair = {"small": "nano", "large": "micro", "gap": entry(*gap), "scores": {"margin": margin}}
     return {
         "measure": measure,
         "majority": {"class": "positive", "share": 0.5033},
@@ -48,7 +53,7 @@ def dataset(area, gap=(0.1, 0.05, 0.15), over=((0.3, 0.2, 0.4), (0.4, 0.3, 0.5))
     ],
 )
 def test_a_gain_over_random_is_claimed_as_its_interval_allows(area, sentence):
-    (line,) = findings(dataset(area))
+    (line,) = findings(dataset(area, share=None))
     assert line.endswith(sentence)
     if area[0] > 0.01 and len(area) == 3:
         assert "can't" not in line
@@ -59,8 +64,28 @@ def test_the_readme_quotes_the_line():
     assert f"\n  {line}\n" in (REPO / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("share", "sentence"),
+    [
+        (0.335, "; deferring 34 % loses at most 1.00 points against micro (95 % confidence)"),
+        (0.34, "; deferring 34 % loses at most 1.00 points against micro (95 % confidence)"),
+        (0.0, "; deferring 0 % loses at most 1.00 points against micro (95 % confidence)"),
+        (0.998, "; only deferring all is shown to lose at most 1.00 points against micro (95 % confidence)"),
+    ],
+)
+def test_the_share_to_defer_is_said_where_it_is_shown(share, sentence):
+    (line,) = findings(dataset((0.02, 0.01, 0.03), share=share))
+    assert line.endswith(f"(1.00 to 3.00){sentence}")
+    for gap in ((0.001, -0.01, 0.012), (-0.02, -0.03, -0.01), (0.1,)):  # no gain is shown, so none is to be had
+        (line,) = findings(dataset((0.02, 0.01, 0.03), gap=gap, share=share))
+        assert "deferring" not in line
+    result = dataset((0.02, 0.01, 0.03))
+    result["pairs"][0]["scores"]["margin"]["least_share"]["within_epsilon"] = None  # without resamples
+    assert findings(result)[0].endswith("(1.00 to 3.00)")
+
+
 def test_bleu_is_in_its_own_points():
-    (line,) = findings(dataset((4.75, 3.9, 5.42), over=(None, None), measure="bleu") | {"majority": None})
+    (line,) = findings(dataset((4.75, 3.9, 5.42), over=(None, None), measure="bleu", share=None) | {"majority": None})
     assert line.endswith("beats random by 4.75 points (3.90 to 5.42)")
 
 

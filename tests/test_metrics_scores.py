@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metrics.scores import METADATA_KEY, ScoresError, read_metadata, read_scores, write_scores
+from metrics.scores import METADATA_KEY, ScoresError, read_columns, read_metadata, read_scores, read_text, write_scores
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -458,3 +458,49 @@ def test_offsets_that_do_not_fit_their_values(sequences, tmp_path):
     ):
         with pytest.raises(ScoresError, match=match):
             write_scores(replace(sequences, gold_tokens=replace(tokens, **change)), tmp_path / "a.parquet")
+
+
+def with_text_and_clusters(scores):
+    text = [f"<b>text {i}</b> ‮é" for i in range(len(scores.example_id))]
+    cluster = [f"article {i // 4}" for i in range(len(scores.example_id))]
+    text[2], cluster[3] = None, None
+    return replace(scores, text=np.array(text, dtype=object), cluster=np.array(cluster, dtype=object))
+
+
+def test_text_and_cluster_go_through_a_file(scores, tmp_path):
+    given = with_text_and_clusters(scores)
+    write_scores(given, tmp_path / "a.parquet")
+    read = read_scores(tmp_path / "a.parquet")
+    same(read, given)
+    assert list(read.text) == list(given.text) and list(read.cluster) == list(given.cluster)
+    columns = read_columns(tmp_path / "a.parquet")
+    assert columns.text is None and columns.cluster.values == [f"article {k}" for k in range(10)]
+    assert read_text(tmp_path / "a.parquet").to_pylist() == list(given.text)
+    schema = pq.read_schema(tmp_path / "a.parquet")
+    assert schema.field("text").type == schema.field("cluster").type == pa.string()
+    taken = read.take(np.array([5, 2]))
+    assert list(taken.text) == [given.text[5], None] and list(taken.cluster) == ["article 1", "article 0"]
+
+
+def test_files_without_text_and_cluster_are_read(scores, path):
+    read = read_scores(path)
+    assert read.text is None and read.cluster is None and read_text(path) is None
+    assert pq.read_schema(path).names[-1] == "slice_kind"
+
+
+@pytest.mark.parametrize("name", ["text", "cluster"])
+def test_text_and_cluster_of_another_type_or_not_utf_8_are_refused(path, name):
+    n = pq.read_metadata(path).num_rows
+    rewritten(path, {name: pa.array(range(n))})
+    with pytest.raises(ScoresError, match=f"column {name} has type int64, expected string"):
+        read_columns(path)  # `text` too, whose values it doesn't read
+    broken = pa.array([b"\xff\xfe"] * n, pa.binary()).view(pa.string())
+    rewritten(path, {name: broken})
+    with pytest.raises(ScoresError, match=f"column {name} isn't UTF-8"):
+        read_scores(path)
+
+
+@pytest.mark.parametrize("name", ["text", "cluster"])
+def test_text_and_cluster_of_another_length_are_not_written(scores, tmp_path, name):
+    with pytest.raises(ScoresError, match=rf"column {name} has shape \(3,\), expected \(40,\)"):
+        write_scores(replace(scores, **{name: np.array(["a"] * 3, dtype=object)}), tmp_path / "a.parquet")

@@ -239,7 +239,13 @@ def test_samples_of_outcomes(translations):
 def test_intervals_of_bleu_hold_their_estimates():
     grid = collect_grids(synthetic_grid(seeds=3, examples=250, task="translation"))[0]
     (pair,) = analyse(grid, Metrics(resamples=100)).pairs
-    for estimate in (pair.gap, pair.disagreement, pair.area["margin"], pair.area["churn"], pair.matching["margin"]):
+    for estimate in (
+        pair.gap,
+        pair.disagreement,
+        pair.area["margin"],
+        pair.area["churn"],
+        pair.least_share["margin"].half,
+    ):
         assert estimate.low < estimate.value < estimate.high
     low, high = pair.band["margin"]
     assert ((low <= pair.curve["margin"]) & (pair.curve["margin"] <= high)).all()

@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Dataset, Metrics
-from metrics.stage import compute_metrics, scores_artifacts
+from conf.schema import Config, Dataset, Metrics, Tracking
+from metrics.misfits import advice_on_misfits
+from metrics.stage import compute_metrics, metrics_of_scores, scores_artifacts
 from tests.metrics_runs import log_scores
 from tests.synthetic_scores import synthetic_grid, write_grid
 from tracking.interface import ArtifactDraft
@@ -149,3 +150,66 @@ def test_out_that_is_no_metrics_output_is_left_alone(store, digests, out):
     with pytest.raises(EdgewiseError, match="holds files but no"):
         compute_metrics(config(out), store)
     assert files(out) == {"notes.txt": b"mine"} and store.runs(job_type="metrics") == []
+
+
+def test_tables_of_given_scores_are_of_those_whatever_the_latest_are(store, digests, out, tmp_path, without_pictures):
+    given = [store.artifact(name) for name in digests]
+    log_scores(store, synthetic_grid(seeds=2, examples=40, dataset="imdb", seed=5), tmp_path / "a")
+    assert metrics_of_scores(config(out, split="dev"), store, given[::-1]) == out
+    artifact = store.artifact("metrics-imdb")
+    assert artifact.metadata["inputs"] == digests and artifact.metadata["split"] == "test"
+    (run,) = store.runs(job_type="metrics")
+    assert {a.name: a.digest for a in store.inputs(run.id)} == digests
+    compute_metrics(config(out), store)
+    assert store.artifact("metrics-imdb").metadata["inputs"] != digests
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"examples": 30}, "number of examples 30, not 40; fingerprint of the data synthetic-imdb-30"),
+        ({"classes": 3}, 'classes ["class 0", "class 1", "class 2"], not ["class 0", "class 1"]'),
+        ({"sizes": {"small": (77, 1.5)}}, "number of parameters 77, not 60000000"),
+    ],
+)
+def test_latest_scores_that_do_not_fit_are_named_with_what_mends_it(
+    store, digests, out, tmp_path, without_pictures, other, why
+):
+    log_scores(
+        store,
+        synthetic_grid(
+            **{"sizes": {"small": (60_000_000, 1.5)}, "seeds": 1, "examples": 40, "dataset": "imdb", **other}
+        ),
+        tmp_path / "a",
+    )
+    with pytest.raises(EdgewiseError, match="scores-imdb-small-s0-test:v1 does not fit the others since 20") as caught:
+        compute_metrics(config(out), store)
+    command = "python -m tracking alias scores-imdb-small-s0-test:v0 latest"
+    assert why in str(caught.value) and str(caught.value).count("does not fit") == 1
+    assert command in str(caught.value)
+    store.move_alias(store.artifact("scores-imdb-small-s0-test:v0"), "latest")
+    compute_metrics(config(out), store)
+    assert store.artifact("metrics-imdb").metadata["inputs"] == digests
+
+
+def test_of_scores_that_are_as_frequent_the_first_count(store, tmp_path):
+    sizes = {name: {name: (10, 1.5)} for name in ("s", "t")}
+    for number, examples in enumerate((40, 30)):
+        for of_size in sizes.values():
+            log_scores(
+                store, synthetic_grid(of_size, seeds=1, examples=examples, dataset="imdb"), tmp_path / str(number)
+            )
+            if number:
+                break
+    tracking = Tracking(backend="wandb", root="else where", entity="me", project="p")
+    advice = advice_on_misfits(scores_artifacts(store, "imdb", "test"), store, tracking)
+    assert advice.startswith("scores-imdb-s-s0-test:v1 does not fit the others since 20")
+    assert "--root 'else where' --backend wandb --entity me --project p" in advice
+    only = [store.artifact("scores-imdb-s-s0-test:v1")]
+    assert advice_on_misfits(only, store, tracking) == ""
+
+
+def test_scores_without_a_version_that_fits_are_to_be_made_again(store, digests, tmp_path):
+    log_scores(store, synthetic_grid({"large": (9, 1.5)}, seeds=1, examples=30, dataset="imdb"), tmp_path / "b")
+    advice = advice_on_misfits(scores_artifacts(store, "imdb", "test"), store, Tracking())
+    assert "scores-imdb-large-s0-test:v0 does not fit" in advice and "None of its other versions fits" in advice

@@ -8,16 +8,18 @@ import pytest
 from bench.calibrate import coverage
 from bench.populations import REGIMES, draw
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
+from metrics.statistics.churn_variance import churn_variance
 from metrics.statistics.components import (
     Component,
     ExampleInfluence,
+    Variance,
     area_influence,
-    churn_variance,
     combined,
     example_variance,
     variance_of_gap,
     variance_of_pairs,
     variance_of_quality,
+    variance_of_resamples,
 )
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 
@@ -83,12 +85,38 @@ def test_one_run_tells_nothing_of_how_runs_differ():
     assert variance_of_quality(runs.correct["large"], rows).runs
 
 
+def test_p_is_that_of_the_t_interval_which_just_holds_zero():
+    variance = Variance(0.04, 7.0)
+    p = variance.p_value(0.5)
+    assert variance.half_width(1 - p) == pytest.approx(0.5) and variance.p_value(-0.5) == p
+    assert np.isnan(Variance(0.04, 7.0, runs=False).p_value(0.5))  # of other runs nothing is known
+    assert Variance(0.0, 7.0).p_value(0.0) == 1 and np.isnan(Variance(0.0, 7.0).p_value(0.1))
+
+
+def test_resamples_lack_a_part_of_the_spread_of_runs():
+    """With cells that are a run of each size and no noise of examples, the sum is the variance of their mean."""
+    rng = np.random.default_rng(2)
+    small, large = rng.normal(size=4), rng.normal(size=3)
+    cells = large[None, :] - small[:, None]
+    drawn = [rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), 40_000) for runs in (small, large)]
+    samples = drawn[1] @ large / 3 - drawn[0] @ small / 4
+    found = variance_of_resamples(cells, np.append(samples, np.nan))
+    assert found.variance == pytest.approx(small.var(ddof=1) / 4 + large.var(ddof=1) / 3, rel=0.03)
+    assert found.runs and 2 < found.freedom < 6
+    assert not variance_of_resamples(cells[:1], samples).runs
+    assert np.isnan(variance_of_resamples(cells, np.zeros(0)).half_width(0.95))
+
+
 def test_examples_of_one_cluster_count_as_one_draw():
     rng = np.random.default_rng(7)
     cluster = np.repeat(np.arange(40), 25)
     alike = np.repeat(rng.normal(size=40), 25)
     assert example_variance(alike, 1000, cluster) == pytest.approx(alike[::25].var(ddof=1) / 40)
     assert example_variance(alike, 1000) < example_variance(alike, 1000, cluster) / 20
+    # half of the clusters, of a mean over all: as much as half of single examples tell of that
+    half = np.arange(1000) < 500
+    of_half = example_variance(alike[half], 1000, cluster[half])
+    assert of_half == pytest.approx(alike[half][::25].var(ddof=1) / 40)
 
 
 @pytest.mark.parametrize("ranks_itself", [True, False])

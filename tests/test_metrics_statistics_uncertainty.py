@@ -16,6 +16,7 @@ from metrics.statistics.uncertainty import (
     log_margin,
     log_probabilities,
     log_softmax,
+    to_twelve_digits,
     uncertainties,
 )
 from tests.synthetic_scores import synthetic_grid
@@ -96,6 +97,50 @@ def test_committee_is_the_mean_of_the_others():
                 expected = float((sum(function(run[x]) for run in others) / 2).ln())
                 assert scores[name][i, x] == pytest.approx(expected, rel=1e-12, abs=1e-12)
                 assert averaged[name][i, x] == pytest.approx(float(function(mean_logs).ln()), rel=1e-11, abs=1e-11)
+
+
+def test_ties_that_are_exact_stay_exact():
+    """Where p₁ = p₂ the margin is 1; committees of the same values in another order have the same mean."""
+    grid = synthetic_grid(seeds=4, classes=4, examples=400)
+    rng = np.random.default_rng(0)
+    for one in grid:
+        values = rng.normal(-2, 2, (400, 4)).astype(np.float32)
+        values[:, 1] = values[:, 0] = values.max(axis=1)
+        one.class_log_likelihoods = values
+    assert (uncertainties(collect_grids(grid)[0].sizes[0], Metrics())["margin"] == 0).sum() == 4 * 400
+
+    alike = np.array([[-1.0, -1.7, -2.9], [-0.3, -2.1, -4.0], [-1.2, -1.3, -9.0], [-30.0, -0.1, -31.0]], np.float32)
+    permuted = np.stack([alike[rng.permutation(4)] for _ in range(300)], axis=1)  # [R, n, K], each a permutation
+    few = synthetic_grid(sizes={"small": (1, 1.0), "base": (2, 2.0)}, seeds=4, classes=3, examples=300)
+    for one, values in zip(few, [*permuted, *permuted]):
+        one.class_log_likelihoods = values[:, rng.permutation(3)]  # the order of the classes is of no matter either
+    for committee in ("mean_score", "mean_probability"):
+        scores = uncertainties(collect_grids(few)[0].sizes[0], Metrics(committee=committee))
+        if committee == "mean_score":
+            for name in ("committee_margin", "committee_entropy"):
+                assert all(len(np.unique(run)) == 4 for run in scores[name])  # one mean for each run left out
+        assert len(np.unique(scores["margin"])) == 4
+
+
+@given(st.lists(st.floats(-700, 0), min_size=1, max_size=20))
+def test_rounding_to_twelve_digits(values):
+    logs = np.array([*values, -np.inf, 0.0, 1e-17, -3e-16])
+    rounded = to_twelve_digits(logs)
+    assert np.isneginf(rounded[-4]) and (rounded[-3:] == 0).all()
+    np.testing.assert_allclose(rounded[:-4], logs[:-4], rtol=2.0**-40, atol=2.0**-40)
+    noisy = to_twelve_digits(rounded * (1 + 2.0**-50))  # a few roundings of a value that is one of the rounded
+    assert (noisy == rounded).all() and (to_twelve_digits(rounded) == rounded).all()
+
+
+def test_the_mean_of_the_others_of_many_magnitudes():
+    runs = sizes(seeds=5, examples=3)[0]
+    for k, run in enumerate(runs.runs):
+        run.source.class_log_likelihoods[:] = np.float32([-400.0 if k == 2 else -3.0 * k - 1, -0.5, -np.inf])
+    scores = uncertainties(runs, Metrics())
+    margins = [slow_margin(np.float64(likelihoods[0])) for likelihoods in runs.log_likelihoods]
+    for i in range(5):
+        expected = sum(margin for k, margin in enumerate(margins) if k != i) / 4
+        assert scores["committee_margin"][i, 0] == pytest.approx(float(expected.ln()), rel=1e-12)
 
 
 def test_churn_against_pairs():

@@ -332,3 +332,38 @@ def test_two_processes_at_once(backend):
         assert seen.history(f"process-{me}") == [{"step": n, "loss": n} for n in range(4)]
         assert len(seen.artifacts(f"p-own-{me}")) == 4 and len(seen.outputs(f"process-{me}")) == 8
     assert sum("latest" in artifact.aliases for artifact in seen.artifacts("p-shared")) == 1
+
+
+def test_an_alias_is_moved_and_moved_back(backend):
+    with backend.writer.start_run("aliases", job_type="train", config={}) as run:
+        first = run.log_artifact(backend.draft("aliases", content="first"))
+        second = run.log_artifact(backend.draft("aliases", content="second"))
+    backend.seen()
+    assert backend.writer.make_latest(first)
+    backend.writer.move_alias(second, "best")
+    for reader in (backend.writer, backend.seen()):
+        assert {a.ref: a.aliases for a in reader.artifacts("aliases")} == {
+            "aliases:v0": ["latest"],
+            "aliases:v1": ["best"],
+        }
+        assert reader.artifact("aliases").digest == first.digest
+        assert reader.artifact("aliases:best").digest == second.digest
+    assert not backend.writer.make_latest(first)
+    assert backend.writer.make_latest(second) and backend.seen().artifact("aliases").digest == second.digest
+    for bad in ("v1", "a b", ""):
+        with pytest.raises(TrackingError, match="alias"):
+            backend.writer.move_alias(first, bad)
+
+
+def test_latest_that_another_machine_took_is_taken_back(backend):
+    with backend.writer.start_run("taken-1", job_type="train", config={}) as run:
+        first = run.log_artifact(backend.draft("taken", content="first"))
+    elsewhere = backend.seen()
+    with elsewhere.start_run("taken-2", job_type="train", config={}) as run:
+        second = run.log_artifact(backend.draft("taken", content="second"))
+    if backend.server is not None:
+        assert not elsewhere.flush()
+    assert backend.writer.artifact("taken").digest == second.digest
+    assert backend.writer.make_latest(first)
+    for reader in (backend.writer, elsewhere):
+        assert reader.artifact("taken").digest == first.digest

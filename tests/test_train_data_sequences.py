@@ -65,6 +65,17 @@ def test_squad_rows(tmp_path: Path, ending: str) -> None:
     assert load_split(dataset("squad", reference), "test").fingerprint == split.fingerprint
 
 
+def test_squad_s_articles_are_clusters_where_the_rows_have_them(tmp_path: Path) -> None:
+    write(tmp_path / "test.jsonl", QUESTIONS)
+    assert load_split(dataset("squad", tmp_path), "test").cluster is None
+    titled = [{**row, "title": f"article {i // 2}"} for i, row in enumerate(QUESTIONS)]
+    write(tmp_path / "test.jsonl", titled)
+    split = load_split(dataset("squad", tmp_path), "test")
+    assert split.cluster == ["article 0", "article 1"]  # of the rows that are left
+    assert split.texts()[0] == "question: who?\ncontext: Ann, or Bo."
+    assert load_split(dataset("squad", tmp_path, cluster=None), "test").cluster is None
+
+
 def test_a_second_gold_answer_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     def fingerprint(answers: list[str]) -> str:
         write(tmp_path / "test.jsonl", [{**QUESTIONS[0], "answers": {"text": answers}}])

@@ -10,7 +10,7 @@ import pytest
 from conf.errors import EdgewiseError
 from conf.schema import Dataset, Recipe
 from tracking.store import Store
-from train.data import origins
+from train.data import files
 from train.data.source import KEPT_BYTES, KEPT_SOURCES, KeptSplits, Source, source_of, text_bytes
 
 ROWS = "text,label\n" + "".join(f"some words number {i},{i % 2}\n" for i in range(40))
@@ -20,13 +20,13 @@ ROWS = "text,label\n" + "".join(f"some words number {i},{i % 2}\n" for i in rang
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts how often the rows of each file are read."""
     counted: Counter[str] = Counter()
-    read_columns = origins.read_columns
+    read_columns = files.read_columns
 
-    def counting(file, wanted):
+    def counting(file, *how):
         counted[file.name] += 1
-        return read_columns(file, wanted)
+        return read_columns(file, *how)
 
-    monkeypatch.setattr(origins, "read_columns", counting)
+    monkeypatch.setattr(files, "read_columns", counting)
     return counted
 
 
@@ -57,6 +57,7 @@ def test_training_and_scoring_two_cells_read_every_split_once(folder, reads, com
         train(config, store)
         score(config, store, find_model(config, store))
     assert reads == {"train.csv": 1, "validation.csv": 1, "test.csv": 1}
+    assert f'path: "{folder}"' in (store.root / "conf/dataset/own.yaml").read_text()  # for later commands by name
     [data] = store.artifacts(type="data")
     assert {run.group for run in store.logged_by(data)} == {"grid"}
 

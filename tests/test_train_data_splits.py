@@ -265,3 +265,38 @@ def test_long_names_and_values_are_cut_short(tmp_path: Path) -> None:
     with pytest.raises(EdgewiseError, match="is there a header row") as raised:
         load_split(dataset(tmp_path), "train")
     assert len(str(raised.value)) < 300 + len(os.fspath(tmp_path))
+
+
+def test_texts_are_the_inputs_as_given_before_the_template(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("title,text,label\nOn {text},a: b,1\n,c,0\n")
+    for template, expected in {
+        "{text}": ["a: b", "c"],
+        "review: {text} (kind?)": ["a: b", "c"],
+    }.items():
+        assert load_split(dataset(tmp_path, template=template), "train").texts() == expected
+    (tmp_path / "train.csv").write_text("title,text,label\nOn {text},a: b,1\nt,c,0\n")
+    several = load_split(dataset(tmp_path, template="{title} | {text} | {title}"), "train")
+    assert several.texts() == ["title: On {text}\ntext: a: b", "title: t\ntext: c"]
+
+
+def test_a_cluster_column_comes_along_and_decides_nothing(tmp_path: Path) -> None:
+    rows = [{**row, "user": user} for row, user in zip(ROWS, ["Ann", "", "Ann"], strict=True)]
+    write(tmp_path, "csv", rows=rows)
+    plain, by_user = dataset(tmp_path), dataset(tmp_path, cluster="user")
+    split = load_split(by_user, "train")
+    assert split.cluster == ["Ann", None, "Ann"] and load_split(plain, "train").cluster is None
+    assert split.fingerprint == load_split(plain, "train").fingerprint
+    assert Source(by_user).digest == Source(plain).digest
+    assert Source(by_user).record()["cluster"] == "user" and "cluster" not in Source(plain).record()
+    with pytest.raises(EdgewiseError, match=r"no column 'reader', which dataset\.cluster names; found text, label"):
+        load_split(dataset(tmp_path, cluster="reader"), "train")
+
+
+def test_a_cluster_column_changes_no_draw(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": str(i % 2), "user": f"u{i // 3}"} for i in range(20)]
+    write(tmp_path, "jsonl", split="rows", rows=rows)
+    plain, by_user = (
+        load_split(dataset(tmp_path, test_share=0.3, **more), "test") for more in ({}, {"cluster": "user"})
+    )
+    assert plain.inputs == by_user.inputs
+    assert by_user.cluster == [f"u{int(text.split()[1]) // 3}" for text in by_user.inputs]

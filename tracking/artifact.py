@@ -19,7 +19,6 @@ class CheckedArtifact(Artifact):
     """Represents an artifact whose files are checked on their way out, wherever they are kept."""
 
     record: ClassVar[str]  # where the list of its files is kept
-    created: float  # seconds since the epoch
 
     @property
     def size(self) -> int:

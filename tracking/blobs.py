@@ -98,15 +98,16 @@ class Blobs:
                     path.unlink(missing_ok=True)
             return
 
-    def collect_strays(self, grace: float) -> list[int]:
+    def collect_strays(self, grace: float, *, dry_run: bool = False) -> list[int]:
         """Removes the temporary files that no living process holds, and returns their sizes in bytes.
 
-        Where files cannot be locked, a temporary file is a stray when nothing was written to it for `grace` seconds.
+        With `dry_run` it removes nothing. Where files cannot be locked, a temporary file is a stray when nothing was
+        written to it for `grace` seconds.
         """
         sizes = []
         for path in self.scratch.iterdir() if self.scratch.is_dir() else ():
             if is_staging_directory(path):
-                sizes += collect_directory(path, grace) or []
+                sizes += collect_directory(path, grace, dry_run=dry_run) or []
                 continue
             try:
                 with open(path, "rb") as file:
@@ -118,7 +119,8 @@ class Blobs:
                         if age(path) <= grace:
                             continue
                     size = path.stat().st_size
-                    path.unlink()  # still under the lock, so that no writer takes it up in between
+                    if not dry_run:
+                        path.unlink()  # still under the lock, so that no writer takes it up in between
                     sizes.append(size)
             except (FileNotFoundError, IsADirectoryError):  # renamed to its place meanwhile; none of ours
                 continue

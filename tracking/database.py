@@ -75,7 +75,11 @@ CREATE TABLE IF NOT EXISTS delivered_edges (
     place TEXT NOT NULL, kind TEXT NOT NULL, run TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (place, kind, run, name, digest)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, entity TEXT NOT NULL) WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, entity TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS removed_versions (
+    name TEXT NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL, removed REAL NOT NULL,
+    PRIMARY KEY (name, version)
+) WITHOUT ROWID
 """
 _ADDED = re.findall(r"EXISTS (\w+)", _ADDITIONS)
 

@@ -65,6 +65,7 @@ class Artifact(ABC):
     aliases: list[str]
     metadata: dict[str, Any]
     files: dict[str, ArtifactFile]
+    created: float  # seconds since the epoch
 
     @property
     def ref(self) -> str:
@@ -236,6 +237,23 @@ class Tracker(Reader):
         restart: bool = False,
     ) -> Run:
         """Starts a run, or resumes the one with this id; `restart` forgets what was logged and its edges first."""
+
+    @abstractmethod
+    def move_alias(self, artifact: Artifact, alias: str) -> None:
+        """Gives an alias to a version; another version of the same name that had it loses it.
+
+        Raises TrackingError for what can be no alias, and NotFound where the version is gone.
+        """
+
+    def make_latest(self, artifact: Artifact) -> bool:
+        """Gives `latest` to a version that counts again; returns whether another version of the name had it."""
+        try:
+            if self.artifact(f"{artifact.name}:latest").digest == artifact.digest:
+                return False
+        except NotFound:
+            pass
+        self.move_alias(artifact, "latest")
+        return True
 
     @abstractmethod
     def temporary_directory(self) -> AbstractContextManager[Path]:

@@ -63,28 +63,29 @@ def is_staging_directory(path: Path) -> bool:
     return path.name.startswith(_PREFIX) and path.is_dir() and not path.is_symlink()
 
 
-def collect_directory(outer: Path, grace: float) -> list[int] | None:
+def collect_directory(outer: Path, grace: float, *, dry_run: bool = False) -> list[int] | None:
     """Removes a `StagingDirectory` whose process is dead, and returns its files' sizes in bytes; None if it lives.
 
-    Where files cannot be locked, and before the lock is there, a directory counts as dead `grace` seconds after its
-    last change.
+    With `dry_run` it removes nothing. Where files cannot be locked, and before the lock is there, a directory counts as
+    dead `grace` seconds after its last change.
     """
     try:
         with open(outer / _LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return _collect(outer)
+            return _collect(outer, dry_run)
     except BlockingIOError:
         return None
     except OSError:
         try:
-            return _collect(outer) if time.time() - outer.stat().st_mtime > max(grace, 60.0) else None
+            return _collect(outer, dry_run) if time.time() - outer.stat().st_mtime > max(grace, 60.0) else None
         except FileNotFoundError:  # removed meanwhile
             return None
 
 
-def _collect(outer: Path) -> list[int]:
+def _collect(outer: Path, dry_run: bool) -> list[int]:
     sizes = [path.lstat().st_size for path in outer.rglob("*") if path.is_file() and path.name != _LOCK]
-    shutil.rmtree(outer, ignore_errors=True)
+    if not dry_run:
+        shutil.rmtree(outer, ignore_errors=True)
     return sizes
 
 

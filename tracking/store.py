@@ -20,6 +20,7 @@ from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
 from tracking.database import Connection, Database, Row
 from tracking.digest import manifest_digest
+from tracking.drafts import check_aliases
 from tracking.interface import (
     Artifact,
     ArtifactDraft,
@@ -254,6 +255,15 @@ class Store(Tracker):
                 move_aliases(connection, draft.name, aliases, id)
                 return self._versions.load(connection, [id])[id]
 
+    def move_alias(self, artifact: Artifact, alias: str) -> None:
+        """Moves an alias as `Tracker` says: `latest` too, and never to what could be a version's own name.
+
+        Raises TrackingError for what can be no alias, and NotFound where the version is not in this store.
+        """
+        check_aliases([alias])
+        with self.database.write() as connection:
+            move_aliases(connection, artifact.name, [alias], row_id(connection, artifact))
+
     def adopt_edge(self, kind: str, run_id: str, artifact: StoredArtifact) -> None:
         """Records that a run `logged` or `used` a version, as another store did."""
         with self.database.write() as connection:
@@ -277,6 +287,10 @@ class Store(Tracker):
     def versions(self, name: str = "*", *, type: str | None = None) -> list[StoredArtifact]:
         """Returns what `artifacts` does, as this backend's class: with the size and the time of creation."""
         return self._versions.matching(name, type=type)
+
+    def load_versions(self, connection: Connection, ids: list[int]) -> dict[int, StoredArtifact]:
+        """Returns the versions with these row ids, by id, in a transaction; damaged ones are left out."""
+        return self._versions.load(connection, ids)
 
     def version_rows(self) -> list[tuple[int, str, int]]:
         """Returns the row id, name and number of every version, damaged or not."""

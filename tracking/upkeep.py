@@ -1,15 +1,17 @@
 """Checks a store against its digests, and collects the files that no version names."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tracking.artifact import StoredArtifact
 from tracking.blobs import age
 from tracking.digest import hash_file
 from tracking.interface import ArtifactFile, TrackingError
+from tracking.json_text import encode
 from tracking.store import Store
 
 
@@ -131,27 +133,40 @@ def _read(artifact: StoredArtifact, expected: ArtifactFile) -> ArtifactFile | st
         return str(error)
 
 
-def collect(store: Store, grace: float = 3600.0) -> Collection:
+def collect(store: Store, grace: float = 3600.0, *, dry_run: bool = False) -> Collection:
     """Removes what dead writers left: temporary files, and blobs older than `grace` seconds that no version names.
 
-    Safe beside living writers: a blob is removed under the lock under which a writer checks its blobs and commits.
+    With `dry_run` it only counts them. Safe beside living writers: see `remove_unnamed`.
     """
-    strays = store.blobs.collect_strays(grace)
-    result = Collection(temporary=len(strays), bytes=sum(strays))
-    candidates = [path for path in store.blobs.all() if age(path) >= grace]
-    with store.database.write() as connection:
-        query = "SELECT md5 FROM files"
+    strays = store.blobs.collect_strays(grace, dry_run=dry_run)
+    old = [path for path in store.blobs.all() if age(path) >= grace]
+    blobs, size = remove_unnamed(store, old, grace, dry_run=dry_run)
+    return Collection(temporary=len(strays), blobs=blobs, bytes=sum(strays) + size)
+
+
+def remove_unnamed(
+    store: Store, blobs: Iterable[Path], grace: float = 0.0, *, without: Sequence[int] = (), dry_run: bool = False
+) -> tuple[int, int]:
+    """Removes those of some blobs that no version names and that are older than `grace` seconds.
+
+    Returns how many and their bytes. With `dry_run` it only counts, as if the versions with the row ids `without` were
+    gone. Safe beside living writers: a blob is removed under the lock under which a writer checks its blobs and
+    commits.
+    """
+    count, size = 0, 0
+    with store.database.read() if dry_run else store.database.write() as connection:
+        query = "SELECT md5 FROM files WHERE artifact NOT IN (SELECT value FROM json_each(?))"
         if store.database.has("media"):
             query += " UNION SELECT md5 FROM media WHERE md5 IS NOT NULL"
-        rows = connection.execute(query)
+        rows = connection.execute(query, (encode(list(without), "row ids"),))
         named = {os.fspath(store.blobs.path(row["md5"])) for row in rows}
-        for path in candidates:
+        for path in blobs:
             # Asked again under the lock: a writer may have put the same content a moment ago.
-            if os.fspath(path) in named or age(path) < grace:
+            if os.fspath(path) in named or (grace and age(path) < grace):
                 continue
-            with suppress(FileNotFoundError):  # another `collect` may be at it
-                size = path.stat().st_size
-                path.unlink()
-                result.blobs += 1
-                result.bytes += size
-    return result
+            with suppress(FileNotFoundError):  # another process may be at it
+                of_blob = path.stat().st_size
+                if not dry_run:
+                    path.unlink()
+                count, size = count + 1, size + of_blob
+    return count, size

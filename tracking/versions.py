@@ -24,6 +24,7 @@ from tracking.interface import (
     is_digest_prefix,
 )
 from tracking.json_text import decode, encode
+from tracking.printing import at_time
 from tracking.row_checksums import checksum_sql
 
 
@@ -168,7 +169,8 @@ def insert_version(
 ) -> int:
     """Returns the row id of the version with this content, which is inserted unless it is there.
 
-    A new version gets the number `wanted` where that is free, else the next one.
+    A new version gets the number `wanted` where that is free, else the next one. The number of a version that was
+    removed is free for the same content alone.
     """
     digest = manifest_digest(files)
     query = "SELECT id FROM versions WHERE name = ? AND digest = ?"
@@ -178,11 +180,16 @@ def insert_version(
     connection.execute(
         "INSERT INTO collections (name, type) VALUES (?, ?) ON CONFLICT DO NOTHING", (draft.name, draft.type)
     )
-    query = "SELECT coalesce(max(version) + 1, 0) FROM versions WHERE name = ?"
+    taken = (
+        "SELECT version, digest FROM versions WHERE name = ?1 "
+        "UNION SELECT version, digest FROM removed_versions WHERE name = ?1"
+    )
+    query = f"SELECT coalesce(max(version) + 1, 0) FROM ({taken})"
     version = connection.execute(query, (draft.name,)).fetchone()[0]
     if wanted is not None:
-        query = "SELECT 1 FROM versions WHERE name = ? AND version = ?"
-        version = version if connection.execute(query, (draft.name, wanted)).fetchone() else wanted
+        query = f"SELECT 1 FROM ({taken}) WHERE version = ?2 AND digest != ?3"
+        version = version if connection.execute(query, (draft.name, wanted, digest)).fetchone() else wanted
+        connection.execute("DELETE FROM removed_versions WHERE name = ? AND version = ?", (draft.name, version))
     id = connection.execute(
         "INSERT INTO versions (name, version, digest, metadata, created) VALUES (?, ?, ?, ?, ?)",
         (draft.name, version, digest, metadata, time.time()),
@@ -223,7 +230,16 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def move_aliases(connection: Connection, name: str, aliases: Iterable[str], artifact: int) -> None:
-    """Gives aliases of the artifact `name` to the version with this row id; another version that had one loses it."""
+    """Gives aliases of the artifact `name` to the version with this row id; another version that had one loses it.
+
+    What W&B showed of these aliases is no longer what counts, whichever version had them there: it is to be sent again.
+    """
+    aliases = [*aliases]
+    connection.executemany(
+        "UPDATE delivered_artifacts SET aliases = (SELECT json_group_array(value) FROM json_each(aliases) "
+        "WHERE value != ?2) WHERE name = ?1 AND EXISTS (SELECT 1 FROM json_each(aliases) WHERE value = ?2)",
+        [(name, alias) for alias in aliases],
+    )
     connection.executemany(
         "INSERT INTO aliases (name, alias, artifact) VALUES (?, ?, ?) "
         "ON CONFLICT (name, alias) DO UPDATE SET artifact = excluded.artifact",
@@ -232,9 +248,27 @@ def move_aliases(connection: Connection, name: str, aliases: Iterable[str], arti
 
 
 def row_id(connection: Connection, artifact: Artifact) -> int:
-    """Returns the row id of a version that the store holds."""
+    """Returns the row id of a version. Raises NotFound where the store has no version of that name and content."""
     query = "SELECT id FROM versions WHERE name = ? AND digest = ?"
-    return int(connection.execute(query, (artifact.name, artifact.digest)).fetchone()[0])
+    row = connection.execute(query, (artifact.name, artifact.digest)).fetchone()
+    if row is None:
+        raise NotFound(f"{artifact.ref} ({artifact.digest}) is not in this store, or was removed from it just now")
+    return int(row[0])
+
+
+def delete_version(connection: Connection, id: int) -> None:
+    """Deletes the version with this row id, its files' rows, aliases and edges; no other content gets its number."""
+    query = "SELECT name, version, digest FROM versions WHERE id = ?"
+    name, version, digest = connection.execute(query, (id,)).fetchone()
+    values = (name, version, digest, time.time())
+    connection.execute("INSERT OR REPLACE INTO removed_versions VALUES (?, ?, ?, ?)", values)
+    for table in ("delivered_artifacts", "delivered_edges"):  # what W&B has of it is no longer this store's
+        connection.execute(f"DELETE FROM {table} WHERE name = ? AND digest = ?", (name, digest))
+    for table in ("aliases", "edges", "files"):  # edges before their version, which is part of their run's sum
+        connection.execute(f"DELETE FROM {table} WHERE artifact = ?", (id,))
+    connection.execute("DELETE FROM versions WHERE id = ?", (id,))
+    if not connection.execute("SELECT 1 FROM versions WHERE name = ?", (name,)).fetchone():
+        connection.execute("DELETE FROM collections WHERE name = ?", (name,))
 
 
 def add_edge(connection: Connection, kind: str, run_id: str, artifact: int, *, heartbeat: bool = True) -> None:
@@ -248,18 +282,31 @@ def add_edge(connection: Connection, kind: str, run_id: str, artifact: int, *, h
 # ---- what to say where there is none
 
 
+def _removed(connection: Connection, name: str) -> str:
+    """Returns which versions of a name were removed, as the end of a sentence; "" where none were."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'removed_versions'").fetchone():
+        return ""  # a store that is only read, of before there were removals
+    query = "SELECT version, removed FROM removed_versions WHERE name = ? ORDER BY version"
+    removed = [f"v{version} ({at_time(seconds)})" for version, seconds in connection.execute(query, (name,))]
+    return f"; removed were {', '.join(removed)}" if removed else ""
+
+
 def _unknown_name(connection: Connection, ref: str, name: str) -> NotFound:
     names = [row[0] for row in connection.execute("SELECT name FROM collections")]
     close = get_close_matches(name, names)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return NotFound(
         f"no artifact {ref!r}: {hint}expected name:alias, name:vN, or at least {MIN_PREFIX} hex digits of a digest; "
-        "see `python -m tracking ls`"
+        f"see `python -m tracking ls`{_removed(connection, name)}"
     )
 
 
 def _unknown_alias(connection: Connection, ref: str, name: str) -> NotFound:
     aliases = [row[0] for row in connection.execute("SELECT alias FROM aliases WHERE name = ? ORDER BY alias", (name,))]
-    last = connection.execute("SELECT max(version) FROM versions WHERE name = ?", (name,)).fetchone()[0]
-    versions = "v0" if not last else f"v0 to v{last}"
-    return NotFound(f"no artifact {ref!r}: {name} has versions {versions} and aliases {', '.join(aliases)}")
+    query = "SELECT version FROM versions WHERE name = ? ORDER BY version"
+    versions = [row[0] for row in connection.execute(query, (name,))]
+    is_gapless = len(versions) > 2 and versions == list(range(versions[0], versions[-1] + 1))
+    named = f"v{versions[0]} to v{versions[-1]}" if is_gapless else ", ".join(f"v{version}" for version in versions)
+    return NotFound(
+        f"no artifact {ref!r}: {name} has versions {named} and aliases {', '.join(aliases)}{_removed(connection, name)}"
+    )

@@ -28,6 +28,7 @@ def main(config: Config) -> None:
         if model is None:
             missing.append(cell)
         else:
+            tracker.make_latest(model)
             print(f"{model.ref} is trained already; force=true trains it again")
     if not missing:
         return

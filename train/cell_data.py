@@ -16,7 +16,9 @@ from conf.schema import Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
 from train.data.encodings import encode_split
+from train.data.notices import print_once
 from train.data.source import Source, source_of
+from train.data.survey import survey
 from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
 from train.label_tree import Labels
@@ -66,6 +68,10 @@ def _encoded(
     dataset = source.dataset
     splits = {name: source.split(name) for name in dict.fromkeys([*source.names, "train", scored_split])}
     train = splits["train"]
+    found = survey(source, dataset)
+    found.check()
+    for line in found.notices():
+        print_once(line)
     free_text = dataset.task != "classification"
     vocabulary = get_vocabulary(tokenizer, train, cache / "tokenizers", free_text=free_text)
     held_out = "validation" if "validation" in splits else scored_split

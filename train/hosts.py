@@ -171,6 +171,10 @@ class _SharedTracker(Tracker):
     def outputs(self, run_id: str) -> list[Artifact]:
         return self._read(lambda: self._tracker.outputs(run_id))
 
+    def move_alias(self, artifact: Artifact, alias: str) -> None:
+        if first():
+            self._tracker.move_alias(artifact, alias)
+
     def temporary_directory(self) -> AbstractContextManager[Path]:
         return self._tracker.temporary_directory()
 

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,15 @@ from train.checkpoint import Checkpoints
 from train.data.batches import TrainBatches, plan_batches
 from train.data.packing import Batch, Packer
 from train.data.prefetch import ahead
+from train.data.remember import remember_dataset
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import accuracy, scoring_budget
 from train.model_artifact import model_artifact
 from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
-from train.progress import progress
+from train.progress import Meter, progress
 from train.sharding import BATCH, make_mesh, whole_rows
-from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
+from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
 
 
@@ -67,6 +68,8 @@ def train(
         restart=config.force,
     ) as run:
         run.use_artifact(log_data(data.record, tracker, config.tracking.group))
+        if hosts.first():
+            remember_dataset(config.dataset, Path(config.tracking.root))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
         lost = {
@@ -117,16 +120,14 @@ class Training:
             state = self.start_state(checkpoints, checkpoint, seed_key)
             start, steps = int(state.step), train.steps
             window = Window(train.batch_size, run)
+            has_evaluated = False
             with (
                 progress(cell_name(self.config), steps, "steps", start, hosts.first()) as meter,
                 closing(ahead(self.batch_maker(), range(start, steps))) as batches,
             ):
+                take_step = Stepper(compiled.step, seed_key, batches, window, meter)
                 for step in range(start + 1, steps + 1):
-                    begun = time.monotonic()
-                    batch, padding = next(batches)
-                    window.add_input(padding, time.monotonic() - begun)
-                    state, metrics = compiled.step(state, batch, seed_key)
-                    window.add(metrics, step)
+                    state = take_step(state, step)
                     save = due(step, train.checkpoint_every, steps)
                     evaluate = due(step, train.eval_every, steps)
                     log = due(step, train.log_every, steps)
@@ -135,10 +136,12 @@ class Training:
                     signalled = hosts.agreed(stop.received) if save or log or hosts.alone() else 0
                     if save or evaluate or log or signalled:
                         window.check()
+                        meter.advance(0)
                         window.log(self.evaluate(state) if evaluate else {})
+                        meter.advance(0, counted=has_evaluated or not evaluate)  # the first one is compiled
+                        has_evaluated |= evaluate
                     if save or signalled:
                         checkpoints.save(state, step)  # after window.check: it has looked at every loss up to here
-                    meter.advance(note=f"loss {window.loss:.4f}" if np.isfinite(window.loss) else None)
                     if signalled:
                         stop.received = signalled
                         checkpoints.close()
@@ -225,6 +228,41 @@ def row_cost(size: Size) -> Callable[[int, int], float]:
     return lambda input_length, target_length: float(
         t5.forward_flops(size, np.array(input_length), np.array(target_length))
     )
+
+
+class Stepper:
+    """Takes one step after the other, and tells the meter which ones were compiled first."""
+
+    def __init__(
+        self,
+        step_function: Callable[..., tuple[TrainState, Metrics]],
+        seed_key: jax.Array,
+        batches: Iterator[tuple[dict[str, jax.Array], float]],
+        window: "Window",
+        meter: Meter,
+    ) -> None:
+        """Takes the compiled step and its seed's key, and what `Training.batch_maker` makes, in the order of steps."""
+        self._step_function, self._seed_key, self._batches = step_function, seed_key, batches
+        self._window, self._meter = window, meter
+        self._compiled_shapes: set[tuple[tuple[int, ...], ...]] = set()
+
+    def __call__(self, state: TrainState, step: int) -> TrainState:
+        """Returns the state after the `step`-th step, counted from 1."""
+        begun = time.monotonic()
+        batch, padding = next(self._batches)
+        self._window.add_input(padding, time.monotonic() - begun)
+        shapes = tuple(array.shape for array in batch.values())
+        if is_new := shapes not in self._compiled_shapes:
+            self._compiled_shapes.add(shapes)
+            jax.block_until_ready(state)
+            self._meter.advance(0)  # what was waited for is the time of earlier steps
+        state, metrics = self._step_function(state, batch, self._seed_key)
+        if is_new:
+            jax.block_until_ready(metrics)
+        self._window.add(metrics, step)
+        loss = self._window.loss
+        self._meter.advance(note=f"loss {loss:.4f}" if np.isfinite(loss) else None, counted=not is_new)
+        return state
 
 
 class Window:

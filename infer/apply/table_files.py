@@ -19,6 +19,7 @@ from conf.errors import EdgewiseError, first_line
 from metrics.parquet_file import opened_parquet
 from metrics.rows import first_duplicate, invalid_unicode, json_lines, listed, text_or_none
 from metrics.rows.delimited import read_delimited
+from metrics.rows.layout import Layout, separator_of
 from metrics.rows.start import check_is_parquet
 
 COLUMNS = ("prediction", "model", "score", "deferred")
@@ -125,12 +126,14 @@ class DelimitedFile(TableFile):
 
     def __init__(self, path: Path, fields: Mapping[str, str], quoted: bool):
         super().__init__(path, fields)
-        self._quoted, self._delimiter = quoted, "," if quoted else "\t"
+        self._kind, self._quoted = "csv" if quoted else "tsv", quoted
         self._names: list[str] = []
+        self._separator = "\t"
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         """Yields the rows as `TableFile` says; each is the list of its values."""
-        table = read_delimited(self.path, self._delimiter, self._quoted, lambda _: True, unnamed=True)
+        self._separator = separator_of(self.path, self._kind, Layout())
+        table = read_delimited(self.path, self._kind, Layout(), lambda _: True, unnamed=True)
         self._names = table.names
         self._check_names(table.names)
         places = {field: table.names.index(column) for field, column in self.fields.items()}
@@ -153,8 +156,9 @@ class DelimitedFile(TableFile):
     def _line(self, values: Sequence[str]) -> str:
         """Returns a line; of CSV, with quotes around what would be read in another way without."""
         if self._quoted:
-            values = [f'"{v.replace(chr(34), chr(34) * 2)}"' if any(c in v for c in ',"\r\n') else v for v in values]
-        return self._delimiter.join(values) + "\n"
+            special = f'{self._separator}"\r\n'
+            values = [f'"{v.replace(chr(34), chr(34) * 2)}"' if any(c in v for c in special) else v for v in values]
+        return self._separator.join(values) + "\n"
 
     def _written(self, value: str | float | bool | None) -> str:
         """Writes one added value; a TSV can't hold tabs and line ends, which become spaces."""

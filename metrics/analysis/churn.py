@@ -6,13 +6,14 @@ from math import comb
 
 import numpy as np
 
-from metrics.analysis.intervals import t_estimate
+from metrics.analysis.intervals import InfluentialExamples, t_estimate
 from metrics.bootstrap import DrawnPairs, churn_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interval
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
-from metrics.statistics.components import Variance, churn_variance
+from metrics.statistics.churn_variance import churn_variance
+from metrics.statistics.components import Variance
 from metrics.statistics.switcher import DeferralOrder
 
 
@@ -76,11 +77,11 @@ def ranked_churn(
     uncertainty_size: SizeRuns,
     orders: Sequence[DeferralOrder],
     parallel_map: ParallelMap,
-    influential: np.ndarray | None = None,
+    influential: InfluentialExamples | None = None,
 ) -> RankedChurn:
     """Estimates the churn in buckets of one size's margins.
 
-    `orders` are those in which its runs' margins defer; `influential` [m] are the examples whose influence makes the
+    `orders` are those in which its runs' margins defer; `influential` are the examples whose influence makes the
     intervals, None where resamples do.
     """
     runs, examples = churning.size.prediction.shape
@@ -90,7 +91,13 @@ def ranked_churn(
         samples=churn_samples(churning.pairs, uncertainty_size, orders, parallel_map),
         variances=None
         if influential is None
-        else churn_variance(churning.size.prediction, orders, uncertainty_size.name == churning.size.name, influential),
+        else churn_variance(
+            churning.size.prediction,
+            orders,
+            uncertainty_size.name == churning.size.name,
+            influential.rows,
+            influential.clusters,
+        ),
     )
 
 

@@ -24,7 +24,13 @@ from metrics.analysis.churn import (
     overall_churn,
     ranked_churn,
 )
-from metrics.analysis.intervals import influential_rows, quality_estimate
+from metrics.analysis.intervals import (
+    MOST_ON_CURVES,
+    ExampleChoice,
+    InfluentialExamples,
+    example_choice,
+    quality_estimate,
+)
 from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
 from metrics.analysis.shown_examples import shown_rows
@@ -60,6 +66,7 @@ class SizeView:
     scores: dict[str, np.ndarray]  # [R, n] each
     distinct: dict[str, list[str]]  # score -> the scores that order the examples as it does, itself first
     orders: dict[str, list[DeferralOrder]]  # each of `distinct` -> a deferral order a run
+    results: dict[str, ScoreResult]  # score -> what followed from its orders
     samples: SwitcherSamples | None  # of all scores; None of the largest size
     quality: dict[str, np.ndarray]  # size -> [B]
     resampling: Resampling
@@ -167,7 +174,9 @@ class _Dataset:
     resampling: Resampling
     quality: dict[str, np.ndarray]  # size -> [B]
     churning: ChurningRuns | None
-    influential: np.ndarray | None  # [m], the examples whose influence makes t intervals; None where there are none
+    choice: ExampleChoice | None  # of the examples whose influence makes t intervals; None where there are none
+    influential: InfluentialExamples | None  # the chosen of all examples
+    on_curves: InfluentialExamples | None  # fewer of them, for every point of the curves
     execution: Execution
     watch: Watch | None
 
@@ -199,8 +208,11 @@ def _analyse_in_contexts(
         {size.name: len(size.seeds) for size in grid.sizes}, grid.examples, configs[0].resamples, configs[0].seed
     )
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
-    influential = influential_rows(grid, configs[0])
-    dataset = _Dataset(grid, resampling, quality, churning_runs(grid, resampling), influential, execution, watch)
+    choice = example_choice(grid, configs[0])
+    influential = choice.among(np.arange(grid.examples)) if choice is not None else None
+    on_curves = choice.among(np.arange(grid.examples), MOST_ON_CURVES) if choice is not None else None
+    churning = churning_runs(grid, resampling)
+    dataset = _Dataset(grid, resampling, quality, churning, choice, influential, on_curves, execution, watch)
     parts: list[list[_SizePart]] = [[] for _ in configs]  # by context, by size
     rows = None
     for place in range(len(grid.sizes)):
@@ -214,7 +226,7 @@ def _analyse_in_contexts(
     assert uncertainty is not None
     subgroups = Subgroups()  # of no use without their table or slices to write of
     if configs[0].beyond or grid.slices:
-        subgroups = subgroup_gains(grid, uncertainty, resampling, configs[0].confidence)
+        subgroups = subgroup_gains(grid, uncertainty, resampling, choice, configs[0].confidence)
     return [
         _joined(dataset, config, of_context, slices, slice_notes, subgroups)
         for config, of_context in zip(configs, parts, strict=True)
@@ -233,7 +245,7 @@ def _analyse_size(
     result, orders = found.result, found.result.margin_orders
     churning, parallel_map = dataset.churning, dataset.execution.parallel_map
     part = _SizePart(
-        pairs=_pairs(dataset, result, config.confidence),
+        pairs=_pairs(dataset, result, config),
         percentiles={score: one.percentiles for score, one in result.scores.items() if one.percentiles is not None},
         churn=ranked_churn(churning, dataset.grid.sizes[place], orders, parallel_map, dataset.influential)
         if churning is not None
@@ -268,14 +280,20 @@ def _analyse_scores(
     rows = shown_rows(grid, margins) if rows is None else rows
     ranked = bool(larger) or place == 0  # the largest of several sizes defers to none, so its ranks are not shown
     result = analyse_size(
-        scored, rows if ranked else None, dataset.resampling, dataset.execution, computed, dataset.influential
+        scored,
+        rows if ranked else None,
+        dataset.resampling,
+        dataset.execution,
+        computed,
+        dataset.influential,
+        dataset.on_curves,
     )
     if dataset.watch is not None:
         dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
     return _FromScores(result, rows, shown, _missing_scores(scored))
 
 
-def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[SizePair]:
+def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizePair]:
     """Estimates what is said of the pairs of a size and each larger one; none of the largest."""
     samples = result.samples
     if samples is None:
@@ -287,7 +305,7 @@ def _pairs(dataset: _Dataset, result: SizeResult, confidence: float) -> list[Siz
             result.scores,
             dataset.quality,
             dataset.influential,
-            confidence,
+            config,
         )
         for large in samples.larger
     ]
@@ -325,6 +343,7 @@ def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: st
         scores=scored.scores,
         distinct=distinct,
         orders={score: result.scores[score].orders for score in distinct},
+        results=result.scores,
         samples=result.samples,
         quality=dataset.quality,
         resampling=dataset.resampling,
@@ -337,7 +356,7 @@ def _slices(dataset: _Dataset, confidence: float) -> tuple[list[SliceRow], list[
     rows: list[SliceRow] = []
     notes: list[str] = []
     for name in sorted(dataset.grid.slices):
-        rows += slice_rows(dataset.grid, name, dataset.resampling, confidence, notes)
+        rows += slice_rows(dataset.grid, name, dataset.resampling, dataset.choice, confidence, notes)
     return rows, notes
 
 

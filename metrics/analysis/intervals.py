@@ -1,5 +1,7 @@
 """Makes the intervals that need no resampling: Student's t around a mean, from its variance components."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from conf.schema import Metrics
@@ -8,20 +10,48 @@ from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.components import Variance, variance_of_quality
 
 MOST_INFLUENTIAL = 20_000  # examples: of as many, a variance over examples has a relative error of √(2 / 20,000), 1 %
+LEAST_CLUSTERS = 512  # where there are as many: of fewer, a variance over clusters would be known to worse than 6 %
+MOST_ON_CURVES = 5_000  # the same of each point of a curve: √(2 / 5,000), 2 %, of the variance is 1 % of a width
 
 
-def influential_rows(grid: Grid, config: Metrics) -> np.ndarray | None:
-    """Returns the examples whose influence on the tables' numbers is taken: all, or 20,000 drawn from `metrics.seed`.
+@dataclass(frozen=True)
+class InfluentialExamples:
+    """Names the examples whose influence on a number is taken, and which of them are drawn together."""
 
-    [m] int, ascending; None of translations, whose corpus BLEU has no example that is right or wrong, and where
-    `metrics.resamples=0` asks for no intervals.
+    rows: np.ndarray  # [m] int, ascending
+    clusters: np.ndarray | None = None  # [m] int, 0 … G - 1; None where each example is drawn by itself
+
+
+@dataclass(frozen=True)
+class ExampleChoice:
+    """Chooses the examples whose influence on the tables' numbers is taken: all, or some 20,000 drawn from a seed."""
+
+    seed: int
+    clusters: np.ndarray | None = None  # [n] int, the cluster of each of the grid's examples
+
+    def among(self, rows: np.ndarray, most: int = MOST_INFLUENTIAL) -> InfluentialExamples:
+        """Returns up to `most` of the examples `rows` [k] int; of clusters, whole ones, and 512 of them or more."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(29,)))
+        if self.clusters is None:
+            return InfluentialExamples(rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False)))
+        _, cluster, sizes = np.unique(self.clusters[rows], return_inverse=True, return_counts=True)
+        if len(rows) > most and len(sizes) > LEAST_CLUSTERS:
+            order = rng.permutation(len(sizes))
+            enough = max(LEAST_CLUSTERS, int(np.searchsorted(np.cumsum(sizes[order]), most)) + 1)
+            kept = np.isin(cluster, order[:enough])
+            rows, cluster = rows[kept], np.unique(cluster[kept], return_inverse=True)[1]
+        return InfluentialExamples(rows, cluster)
+
+
+def example_choice(grid: Grid, config: Metrics) -> ExampleChoice | None:
+    """Returns how to choose the examples whose influence makes the t intervals of a grid.
+
+    None of translations, whose corpus BLEU has no example that is right or wrong, and where `metrics.resamples=0` asks
+    for no intervals.
     """
     if grid.task == "translation" or not config.resamples:
         return None
-    if grid.examples <= MOST_INFLUENTIAL:
-        return np.arange(grid.examples)
-    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(29,)))
-    return np.sort(rng.choice(grid.examples, MOST_INFLUENTIAL, replace=False))
+    return ExampleChoice(config.seed, grid.clusters)
 
 
 def t_estimate(
@@ -33,10 +63,12 @@ def t_estimate(
 
 
 def quality_estimate(
-    size: SizeRuns, samples: np.ndarray, influential: np.ndarray | None, confidence: float
+    size: SizeRuns, samples: np.ndarray, influential: InfluentialExamples | None, confidence: float
 ) -> Estimate:
     """Returns a size's mean quality, 0-1: of accuracy with a t interval, of BLEU with that of its `samples` [B]."""
     value = float(size.quality.mean())
     if influential is None or size.correct is None:
         return estimate(value, samples, confidence)
-    return t_estimate(value, variance_of_quality(size.correct, influential), confidence, 0.0, 1.0)
+    return t_estimate(
+        value, variance_of_quality(size.correct, influential.rows, influential.clusters), confidence, 0.0, 1.0
+    )

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.analysis.intervals import t_estimate
+from conf.schema import Metrics
+from metrics.analysis.intervals import InfluentialExamples, t_estimate
+from metrics.analysis.least_share import LeastShares, least_shares
 from metrics.analysis.size import ScoreResult
 from metrics.bootstrap import SwitcherSamples, disagreement_samples
 from metrics.bootstrap.resampling import Estimate, estimate, interval
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_bounds
 from metrics.statistics.components import variance_of_gap, variance_of_pairs
-from metrics.statistics.switcher import FRACTIONS, Bounds, PairStatistics, bounds, disagreement
+from metrics.statistics.switcher import Bounds, PairStatistics, bounds, disagreement
 
 
 @dataclass
@@ -33,8 +35,7 @@ class SizePair:
     area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, of the same runs and examples
     curve: dict[str, np.ndarray]  # [101], mean curve
     band: dict[str, tuple[np.ndarray, np.ndarray]]  # [101] each, the ends of the curve's intervals
-    matching: dict[str, Estimate]  # least fraction deferred that reaches the larger model's quality
-    half_gain: dict[str, Estimate]  # least fraction deferred that reaches half of b - a
+    least_share: dict[str, LeastShares]  # by score: the least fractions deferred that reach a goal
     disagreements: np.ndarray  # [R_small, R_large]
     gaps: np.ndarray  # [R_small, R_large]
     near_hump: Estimate  # Figure 6: hump and disagreement, means over the pairs of runs that `near_gap` chooses
@@ -46,8 +47,8 @@ def size_pair(
     large: SizeRuns,
     results: Mapping[str, ScoreResult],
     quality: Mapping[str, np.ndarray],
-    influential: np.ndarray | None,
-    confidence: float,
+    influential: InfluentialExamples | None,
+    config: Metrics,
 ) -> SizePair:
     """Estimates what is said of a pair of sizes, of which the small one is that of the samples.
 
@@ -56,10 +57,11 @@ def size_pair(
         large: the larger size.
         results: what follows from the small size's orders, by score.
         quality: samples of each size's quality, size -> [B].
-        influential: [m] int, the examples whose influence makes t intervals; None where resamples make all intervals.
-        confidence: of every interval, 0-1.
+        influential: the examples whose influence makes t intervals; None where resamples make all intervals.
+        config: with the confidence of every interval, and the ε that a switcher may lose.
 
     """
+    confidence = config.confidence
     small, name, resampling = samples.small, large.name, samples.resampling
     scores = {score: result.switchers[name] for score, result in results.items()}
     curve = {score: statistics.curve.mean(axis=(0, 1)) for score, statistics in scores.items()}
@@ -77,10 +79,11 @@ def size_pair(
         means = resampling.mean_over_pairs(small.name, name, values_resampled, kept)
         return estimate(values[kept].mean(), means, confidence)
 
+    gap = _gap(small, large, quality[name] - quality[small.name], influential, confidence)
     return SizePair(
         small=small.name,
         large=name,
-        gap=_gap(small, large, quality[name] - quality[small.name], influential, confidence),
+        gap=gap,
         disagreement=mean_over_pairs(disagreements, resampled_disagreements, np.ones_like(near)),
         bounds=_bounds_of_sizes(small, large),
         scores=scores,
@@ -92,8 +95,10 @@ def size_pair(
         },
         curve=curve,
         band={s: interval(curves[s], confidence) for s in scores},
-        matching={s: _reaching(curve[s], curves[s], 1.0, confidence) for s in scores},
-        half_gain={s: _reaching(curve[s], curves[s], 0.5, confidence) for s in scores},
+        least_share={
+            s: least_shares(scores[s].curve, curves[s], result.curve_moments.get(name), gap, config)
+            for s, result in results.items()
+        },
         disagreements=disagreements,
         gaps=gaps,
         near_hump=mean_over_pairs(scores["margin"].hump, samples.hump[name], near),
@@ -102,12 +107,14 @@ def size_pair(
 
 
 def _gap(
-    small: SizeRuns, large: SizeRuns, samples: np.ndarray, influential: np.ndarray | None, confidence: float
+    small: SizeRuns, large: SizeRuns, samples: np.ndarray, influential: InfluentialExamples | None, confidence: float
 ) -> Estimate:
     value = float(large.quality.mean() - small.quality.mean())
     if influential is None or small.correct is None or large.correct is None:
         return estimate(value, samples, confidence)
-    return t_estimate(value, variance_of_gap(small.correct, large.correct, influential), confidence)
+    return t_estimate(
+        value, variance_of_gap(small.correct, large.correct, influential.rows, influential.clusters), confidence
+    )
 
 
 def _area(result: ScoreResult, large: str, samples: np.ndarray, confidence: float) -> Estimate:
@@ -140,31 +147,3 @@ def near_gap(gaps: np.ndarray) -> np.ndarray:
     """
     near: np.ndarray = (gaps >= 0.005 - 1e-12) & (gaps <= 0.01 + 1e-12)
     return near
-
-
-def _reaching(curve: np.ndarray, curves: np.ndarray, part: float, confidence: float) -> Estimate:
-    """Estimates where a mean curve [101] reaches a part of the gain, with the interval of resampled curves [101, B].
-
-    NaN unless S(1) > S(0); the interval is over the resampled curves with S(1) > S(0).
-    """
-    point = first_reaching(curve[:, None], part)[0]
-    if np.isnan(point) or not curves.shape[1]:
-        return Estimate(float(point))
-    return estimate(point, first_reaching(curves, part), confidence)
-
-
-def first_reaching(curves: np.ndarray, part: float) -> np.ndarray:
-    """Finds the least fraction deferred at which each curve reaches S(0) + part · (S(1) - S(0)), linear between points.
-
-    From curves at FRACTIONS [101, B] to fractions [B], 0-1; NaN unless S(1) > S(0).
-    """
-    goal = curves[0] + part * (curves[-1] - curves[0])
-    # a curve may touch the goal from below by its rounding alone
-    reached = curves >= goal - 1e-12
-    right = reached.argmax(axis=0)
-    left = np.maximum(right - 1, 0)
-    columns = np.arange(curves.shape[1])
-    step = curves[right, columns] - curves[left, columns]
-    inside = np.where(step > 0, (goal - curves[left, columns]) / np.where(step > 0, step, 1), 1.0)
-    fraction = FRACTIONS[left] + (FRACTIONS[right] - FRACTIONS[left]) * np.clip(inside, 0, 1)
-    return np.where(curves[-1] > curves[0], fraction, np.nan)

@@ -1,18 +1,20 @@
 """Analyses the runs of one size: what follows from the orders in which they defer, by each score."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from conf.schema import SCORES
+from metrics.analysis.intervals import InfluentialExamples
 from metrics.bootstrap import RunSamples, ScoreSamples, SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
 from metrics.statistics.components import ExampleInfluence, area_influence
+from metrics.statistics.least_share import CurveMoments, curve_influence
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
@@ -59,6 +61,7 @@ class ScoreResult:
     switchers: dict[str, PairStatistics]  # larger size -> statistics of each pair of runs
     samples: ScoreSamples | None  # None of the largest size
     influence: dict[str, ExampleInfluence]  # larger size -> on the area of Table 3; {} where none is asked for
+    curve_moments: dict[str, CurveMoments]  # larger size -> of the switcher curves; {} where none is asked for
 
 
 @dataclass
@@ -90,7 +93,8 @@ def analyse_size(
     resampling: Resampling,
     execution: Execution,
     computed: Mapping[str, ScoreResult],
-    influential: np.ndarray | None = None,
+    influential: InfluentialExamples | None = None,
+    on_curves: InfluentialExamples | None = None,
 ) -> SizeResult:
     """Computes what follows from the orders in which a size's runs defer.
 
@@ -104,7 +108,8 @@ def analyse_size(
         resampling: the draws of the samples.
         execution: how to compute, and which orders to keep.
         computed: results by scores that no context changes, where another context has them already.
-        influential: [m] int, the examples whose influence on the area of Table 3 is wanted; None if none is.
+        influential: the examples whose influence on the area of Table 3 is wanted; None if none is.
+        on_curves: those whose influence on the points of the curves is wanted; None if none is.
 
     """
     size, larger = scored.size, scored.larger
@@ -115,9 +120,17 @@ def analyse_size(
     sums = {score: np.zeros(len(rows)) for score in missing} if rows is not None else {}
     statistics: dict[str, list[list[SwitcherStatistics]]] = {score: [] for score in missing}  # by run, by larger size
     influence: dict[str, list[list[np.ndarray]]] = {score: [] for score in missing}  # the same
+    moments = {
+        score: {
+            large.name: CurveMoments(_examples(size), on_curves.clusters) for large in larger if on_curves is not None
+        }
+        for score in missing
+    }
     for run, seed in enumerate(size.seeds):
         drawn = samples.run(run) if samples is not None else None
-        analyse_score = partial(_analyse_run, scored, run, rows, drawn, execution.keep_orders, influential)
+        analyse_score = partial(
+            _analyse_run, scored, run, rows, drawn, execution.keep_orders, influential, on_curves, moments
+        )
         for score, result in zip(missing, execution.parallel_map(analyse_score, missing), strict=True):
             if result.order is not None:
                 orders[score].append(result.order)
@@ -137,10 +150,13 @@ def analyse_size(
             },
             samples=samples.score_samples(score) if samples is not None else None,
             influence={
-                large.name: ExampleInfluence.of_runs((run[place] for run in influence[score]), _examples(size))
+                large.name: ExampleInfluence.of_runs(
+                    (run[place] for run in influence[score]), _examples(size), influential.clusters
+                )
                 for place, large in enumerate(larger)
                 if influential is not None
             },
+            curve_moments=moments[score],
         )
     return SizeResult(_of_every_score(found, distinct, samples), samples)
 
@@ -155,20 +171,28 @@ def _analyse_run(
     rows: np.ndarray | None,
     drawn: RunSamples | None,
     keep_orders: bool,
-    influential: np.ndarray | None,
+    influential: InfluentialExamples | None,
+    on_curves: InfluentialExamples | None,
+    moments: Mapping[str, Mapping[str, CurveMoments]],
     score: str,
 ) -> _RunResult:
-    """Sorts one run's examples by one score and computes what follows; adds to the samples of that score alone."""
+    """Sorts one run's examples by one score and computes what follows.
+
+    Adds to the samples and to the `moments`, score -> larger size, of that score alone.
+    """
     order = deferral_order(scored.scores[score][run])
     if drawn is not None:
         drawn.add(score, order)
     statistics = [statistics_of(order, scored.size, run, large) for large in scored.larger]
+    if on_curves is not None:
+        for large, of_large in zip(scored.larger, statistics, strict=True):
+            _add_moments(moments[score][large.name], order, scored.size, run, large, of_large.curve, on_curves.rows)
     return _RunResult(
         order=order if keep_orders or score == "margin" else None,
         percentiles=percentiles(order)[rows] if rows is not None else None,
         statistics=statistics,
         influence=[
-            area_influence(order, _gains(scored.size, run, large), of_large.area, influential)
+            area_influence(order, _gains(scored.size, run, large), of_large.area, influential.rows)
             for large, of_large in zip(scored.larger, statistics, strict=True)
             if influential is not None
         ],
@@ -180,6 +204,25 @@ def _gains(small: SizeRuns, run: int, large: SizeRuns) -> np.ndarray:
     assert small.correct is not None and large.correct is not None
     gains: np.ndarray = large.correct.view(np.int8) - small.correct[run].view(np.int8)
     return gains
+
+
+def _add_moments(
+    moments: CurveMoments,
+    order: DeferralOrder,
+    small: SizeRuns,
+    run: int,
+    large: SizeRuns,
+    curve: np.ndarray,
+    rows: np.ndarray,
+) -> None:
+    """Adds one small run's influences on its curves [R_large, 101] and on both sizes' quality."""
+    assert small.correct is not None and large.correct is not None
+    own, theirs = (correct.astype(np.float32) for correct in (small.correct[run, rows], large.correct[:, rows]))
+    moments.add(
+        curve_influence(order, theirs - own, curve, rows),
+        own - np.float32(small.quality[run]),
+        theirs - large.quality[:, None].astype(np.float32),
+    )
 
 
 def _mean_percentiles(sums: np.ndarray, runs: int) -> np.ndarray:
@@ -196,7 +239,7 @@ def _of_every_score(
         result = found[first]
         for score in alike:
             switchers = {large: statistics.renamed(score) for large, statistics in result.switchers.items()}
-            results[score] = ScoreResult(result.orders, result.percentiles, switchers, result.samples, result.influence)
+            results[score] = replace(result, switchers=switchers)
             if samples is not None and result.samples is not None:
                 samples.set_score_samples(score, result.samples)
     return {score: results[score] for score in SCORES if score in results}

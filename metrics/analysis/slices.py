@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metrics.analysis.example_group import ExampleGroup
+from metrics.analysis.intervals import ExampleChoice
 from metrics.bootstrap import GroupSamples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate
-from metrics.grid.runs import Grid, SizeRuns
+from metrics.bootstrap.resampling import Estimate, Resampling
+from metrics.grid.runs import Grid
 from metrics.scores import Strings
-from metrics.statistics.text import corpus_bleu
 
 MOST_SLICES = 40  # values shown of one column; rarer values are left out, with a note
 
@@ -24,30 +25,28 @@ class SliceRow:
     gains: dict[tuple[str, str], Estimate]  # (small, large) -> the larger size's quality minus the smaller one's
 
 
-def slice_rows(grid: Grid, name: str, resampling: Resampling, confidence: float, notes: list[str]) -> list[SliceRow]:
+def slice_rows(
+    grid: Grid, name: str, resampling: Resampling, choice: ExampleChoice | None, confidence: float, notes: list[str]
+) -> list[SliceRow]:
     """Estimates the quality in each subgroup of a slice column: one row a value, sorted; appends to `notes`.
 
-    What is noted is what `slice_groups` notes. Intervals have the given confidence, 0-1.
+    What is noted is what `slice_groups` notes. Intervals have the given confidence, 0-1; they are t intervals where
+    there is a `choice` of influential examples, else those of the resamples.
     """
     values, group = slice_groups(grid.slices[name], name, notes)
     samples = GroupSamples(grid.sizes, group, len(values), resampling).quality
     rows = []
     for row, value in enumerate(values):
         inside = group == row
-        point = {size.name: quality_inside(size, inside) for size in grid.sizes}
-        sampled = {size.name: samples[size.name][row] for size in grid.sizes}
+        group_samples = {size.name: samples[size.name][row] for size in grid.sizes}
+        found = ExampleGroup.inside(grid.sizes, inside, group_samples, choice)
         rows.append(
             SliceRow(
                 column=name,
                 value=value,
                 examples=int(inside.sum()),
-                quality={size: estimate(point[size], sampled[size], confidence) for size in point},
-                gains={
-                    (a.name, b.name): estimate(
-                        point[b.name] - point[a.name], sampled[b.name] - sampled[a.name], confidence
-                    )
-                    for a, b in grid.pairs
-                },
+                quality={size.name: found.quality_estimate(size.name, confidence) for size in grid.sizes},
+                gains={(a.name, b.name): found.gain_estimate(a.name, b.name, confidence) for a, b in grid.pairs},
             )
         )
     return rows
@@ -92,11 +91,3 @@ def quartiles(column: Strings) -> Strings:
     within = [of_examples[codes[has_value] == k] for k in range(4)]
     values = [f"{k + 1} ({some.min():g} to {some.max():g})" if len(some) else "" for k, some in enumerate(within)]
     return Strings(values, codes)
-
-
-def quality_inside(size: SizeRuns, inside: np.ndarray) -> float:
-    """Computes the mean over runs of a size's quality on the examples `inside` [n] bool: 0-1."""
-    if size.correct is not None:
-        return float(size.correct[:, inside].mean())
-    assert size.bleu_stats is not None
-    return float(corpus_bleu(size.bleu_stats[:, inside].sum(axis=1)).mean() / 100)

@@ -4,16 +4,20 @@ The subgroups are the dataset's own slices, the targets, and how uncertain the s
 the report's sentences both claim what is found here, so neither says more than the other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from metrics.analysis.slices import quality_inside, quartiles, slice_groups
+from metrics.analysis.example_group import ExampleGroup
+from metrics.analysis.intervals import ExampleChoice, t_estimate
+from metrics.analysis.slices import quartiles, slice_groups
 from metrics.bootstrap import GroupSamples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.bootstrap.resampling import Estimate, Resampling
 from metrics.grid.runs import Grid
 from metrics.scores import Strings
 from metrics.statistics.churn import BUCKETS
+from metrics.statistics.components import Variance
 from metrics.statistics.switcher import DeferralOrder
 
 _MOST_LENGTHS = 8  # each by itself; of more, quartiles
@@ -35,7 +39,8 @@ class SubgroupGain:
     large_quality: float
     gain: Estimate  # with the interval of this subgroup alone
     simultaneous: Estimate  # the same gain; its interval holds for all subgroups of the pair of sizes together
-    p: float  # adjusted for all subgroups; NaN without an interval
+    p: float  # adjusted for all subgroups; NaN without an interval, and where a size has one run
+    of_other_runs: bool  # whether the intervals hold the spread of runs, so that they speak of other runs too
 
 
 @dataclass
@@ -107,8 +112,13 @@ def uncertainty_buckets(margins: list[DeferralOrder]) -> np.ndarray:
     return np.searchsorted([high * n for _, _, high in BUCKETS[:-1]], place, side="right").astype(np.int8)
 
 
-def subgroup_gains(grid: Grid, uncertainty: np.ndarray, resampling: Resampling, confidence: float) -> Subgroups:
-    """Estimates every pair's gain in every subgroup of ten examples or more; `uncertainty` as in `partitions_of`."""
+def subgroup_gains(
+    grid: Grid, uncertainty: np.ndarray, resampling: Resampling, choice: ExampleChoice | None, confidence: float
+) -> Subgroups:
+    """Estimates every pair's gain in every subgroup of ten examples or more; `uncertainty` as in `partitions_of`.
+
+    `choice` chooses the examples whose influence makes the intervals; None where resamples make them.
+    """
     result = Subgroups()
     if not grid.pairs:
         return result
@@ -117,25 +127,17 @@ def subgroup_gains(grid: Grid, uncertainty: np.ndarray, resampling: Resampling, 
     left_out = int(((counts > 0) & (counts < FEWEST)).sum())
     if left_out:
         result.notes.append(f"{left_out} subgroups have fewer than {FEWEST} examples and are left out.")
-    kept = [
-        (partition, code) for partition in partitions for code in np.flatnonzero(partition.counts >= FEWEST).tolist()
-    ]
-    resampled = {
-        partition.column: GroupSamples(grid.sizes, partition.group, len(partition.values), resampling).quality
-        for partition in partitions
-    }
-    quality = {
-        (partition.column, code, size.name): quality_inside(size, partition.group == code)
-        for partition, code in kept
-        for size in grid.sizes
-    }
+    kept: list[tuple[Partition, int, ExampleGroup]] = []
+    for partition in partitions:
+        samples = GroupSamples(grid.sizes, partition.group, len(partition.values), resampling).quality
+        for code in np.flatnonzero(partition.counts >= FEWEST).tolist():
+            of_group = {size.name: samples[size.name][code] for size in grid.sizes}
+            kept.append((partition, code, ExampleGroup.inside(grid.sizes, partition.group == code, of_group, choice)))
     for small, large in grid.pairs:
-        values, samples = np.zeros(len(kept)), np.zeros((len(kept), resampling.resamples))
-        for k, (partition, code) in enumerate(kept):
-            of_groups = resampled[partition.column]
-            values[k] = quality[partition.column, code, large.name] - quality[partition.column, code, small.name]
-            samples[k] = of_groups[large.name][code] - of_groups[small.name][code]
-        low, high, p = simultaneous(values, samples, confidence)
+        values = np.array([group.gain(small.name, large.name) for _, _, group in kept])
+        gain_samples = [group.gain_samples(small.name, large.name) for _, _, group in kept]
+        variances = [group.gain_variance(small.name, large.name) for _, _, group in kept]
+        low, high, p = simultaneous(values, np.array(gain_samples), confidence, variances)
         result.gains += [
             SubgroupGain(
                 column=partition.column,
@@ -143,24 +145,32 @@ def subgroup_gains(grid: Grid, uncertainty: np.ndarray, resampling: Resampling, 
                 examples=int(partition.counts[code]),
                 small=small.name,
                 large=large.name,
-                small_quality=quality[partition.column, code, small.name],
-                large_quality=quality[partition.column, code, large.name],
-                gain=estimate(values[k], samples[k], confidence),
+                small_quality=float(group.quality[small.name].mean()),
+                large_quality=float(group.quality[large.name].mean()),
+                gain=t_estimate(values[k], variances[k], confidence),
                 simultaneous=Estimate(float(values[k]), float(low[k]), float(high[k])),
                 p=float(p[k]),
+                of_other_runs=variances[k].runs,
             )
-            for k, (partition, code) in enumerate(kept)
+            for k, (partition, code, group) in enumerate(kept)
         ]
     return result
 
 
-def simultaneous(values: np.ndarray, samples: np.ndarray, confidence: float) -> tuple[np.ndarray, ...]:
+def simultaneous(
+    values: np.ndarray, samples: np.ndarray, confidence: float, variances: Sequence[Variance] | None = None
+) -> tuple[np.ndarray, ...]:
     """Returns simultaneous intervals and adjusted p by the single-step max-T: [V], [V, B] -> low, high, p, each [V].
 
     With sd the samples' standard deviation and M_b = max over v of |sample - value| / sd, the intervals are
     value ± (confidence quantile of M) sd, and p = (1 + #{M_b ≥ |value| / sd}) / (1 + B) (Westfall & Young 1993, ch. 2).
     It takes the subgroups' dependence from the resamples, unlike Bonferroni. Without samples, or where they don't
     vary, NaN; a sample in which a subgroup was not drawn is left out of that subgroup.
+
+    With `variances` the samples give the dependence alone, and Student's t how sure each subgroup is by itself: the
+    quantile of M is the normal one of some confidence, and the intervals are t's of that confidence; a subgroup's own
+    p is made the normal deviate of that p, to be compared with M (the single-step minP of the same authors). Where a
+    variance holds no spread of runs, p is NaN: nothing is said of other runs.
     """
     low, high, p = (np.full(len(values), np.nan) for _ in range(3))
     if not samples.size:
@@ -174,9 +184,18 @@ def simultaneous(values: np.ndarray, samples: np.ndarray, confidence: float) -> 
     if not usable.any():
         return low, high, p
     scaled = np.where(drawn[usable], np.abs(deviations[usable]), 0.0) / sd[usable, None]
-    largest = scaled.max(axis=0)  # [B]
-    reach = np.quantile(largest, confidence) * sd[usable]
+    largest = np.sort(scaled.max(axis=0))  # [B]
+    critical = np.quantile(largest, confidence)
+    if variances is None:
+        reach, deviate = critical * sd[usable], np.abs(values[usable]) / sd[usable]
+    else:
+        from scipy.stats import norm
+
+        by_usable = [variance for variance, kept in zip(variances, usable, strict=True) if kept]
+        reach = np.array([variance.half_width(1 - 2 * float(norm.sf(critical))) for variance in by_usable])
+        own = [variance.p_value(value) for variance, value in zip(by_usable, values[usable], strict=True)]
+        deviate = norm.isf(np.array(own) / 2)
     low[usable], high[usable] = values[usable] - reach, values[usable] + reach
-    at_least = (largest[None, :] >= (np.abs(values[usable]) / sd[usable])[:, None]).sum(axis=1)
-    p[usable] = (1 + at_least) / (1 + samples.shape[1])
+    at_least = len(largest) - np.searchsorted(largest, deviate, side="left")
+    p[usable] = np.where(np.isnan(deviate), np.nan, (1 + at_least) / (1 + samples.shape[1]))
     return low, high, p

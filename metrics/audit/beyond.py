@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from metrics.audit.finding import Finding, checked, same_rows
 
 Row = Mapping[str, Any]
+
+LEAST_SHARE_PARTS = (50, 80, 95, 99)  # percent of the gain, as the columns of both tables name them
 
 
 def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Finding]:
@@ -20,6 +23,7 @@ def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findin
         return
     cells = _cells(summary)
     yield from _deferral_quality(tables["deferral_quality"], cells)
+    yield from _least_shares(tables["least_share"], tables["cost"])
     yield from _score_comparison(tables["score_comparison"], cells)
     yield from _held_out(tables["held_out_peak"], cells)
     yield from _certified(tables["certified"], tables["certified_runs"])
@@ -95,6 +99,32 @@ def _deferral_quality(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float
     yield checked("APGR", "1/2 + Table 3 / (b - a)", where, _largest_difference(apgr))
 
 
+def _least_shares(rows: Sequence[Row], costs: Sequence[Row]) -> Iterator[Finding]:
+    if not rows:
+        return
+    falling, outside, unreadable = [], [], []
+    for row in rows:
+        shares = [_or_nan(row[f"share_{part}"]) for part in LEAST_SHARE_PARTS]
+        falling += [less - more for less, more in pairwise(shares)]
+        outside += [max(-share, share - 100) for share in [*shares, _or_nan(row["share_within_epsilon"])]]
+        no_gap = row["gap"] <= 0 or _or_nan(row["gap_ci_low"]) <= 0
+        unreadable.append(float(no_gap and not all(math.isnan(share) for share in shares)))
+    where = f"least_share, {len(rows)} rows"
+    yield checked("Least shares", "a larger part of the gain takes no smaller share", where, _largest_excess(falling))
+    yield checked("Least shares", "within 0-100 %", where, _largest_excess(outside))
+    yield checked("Least shares", "none where the gap's interval is not above 0", where, max(unreadable))
+    by_pair = {(*_pair_key(row), row["score"]): row for row in rows}
+    keys = [*(f"{part}" for part in LEAST_SHARE_PARTS), "within_epsilon"]
+    differences = [
+        _or_nan(cost[f"cost_{key}"])
+        - cost["score_cost"]
+        - _or_nan(by_pair[*_pair_key(cost), cost["score"]][f"share_{key}"])
+        for cost in costs
+        for key in keys
+    ]
+    yield checked("Least costs", "the score's cost plus the least share", where, _largest_difference(differences))
+
+
 def _score_comparison(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
     if not rows:
         return
@@ -106,8 +136,11 @@ def _score_comparison(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float
     ]
     where = f"score_comparison, {len(rows)} rows"
     yield checked("Paired differences", "one score's cell minus another's", where, _largest_difference(differences))
-    yield checked("Holm", "p ≤ Holm's p", where, max(row["p"] - row["p_holm"] for row in rows))
-    smallest = {(*_pair_key(row), row["table"]): row for row in sorted(rows, key=lambda row: -row["p"])}
+    tested = [row for row in rows if row["p"] is not None and not math.isnan(row["p"])]  # none of one run
+    if not tested:
+        return
+    yield checked("Holm", "p ≤ Holm's p", where, max(row["p"] - row["p_holm"] for row in tested))
+    smallest = {(*_pair_key(row), row["table"]): row for row in sorted(tested, key=lambda row: -row["p"])}
     differences = [row["p_holm"] - min(1.0, row["p"] * row["comparisons"]) for row in smallest.values()]
     yield checked("Holm", "the smallest of m is multiplied by m", where, max(map(abs, differences)))
 
@@ -149,7 +182,10 @@ def _certified(rows: Sequence[Row], runs: Sequence[Row]) -> Iterator[Finding]:
 def _costs(rows: Sequence[Row], ensembles: Sequence[Row]) -> Iterator[Finding]:
     if rows:
         below = [
-            row["score_cost"] - _or_nan(row[key]) for row in rows for key in ("half_cost", "matching_cost") if row[key]
+            row["score_cost"] - _or_nan(row[key])
+            for row in rows
+            for key in (*(f"cost_{share}" for share in LEAST_SHARE_PARTS), "cost_within_epsilon")
+            if row[key]
         ]
         where = f"cost, {len(rows)} rows"
         yield checked("Costs", "nothing costs less than the score it needs", where, _largest_excess(below) / 100)
@@ -241,8 +277,8 @@ def _subgroups(rows: Sequence[Row]) -> Iterator[Finding]:
     ]
     yield checked("Simultaneous intervals", "hold the gain", where, _largest_excess(outside) / 100)
     contradicting = [
-        float((row["verdict"] == "helps") != (_or_nan(row["simultaneous_low"]) > 0))
-        + float((row["verdict"] == "hurts") != (_or_nan(row["simultaneous_high"]) < 0))
+        float(row["verdict"].startswith("helps") != (_or_nan(row["simultaneous_low"]) > 0))
+        + float(row["verdict"].startswith("hurts") != (_or_nan(row["simultaneous_high"]) < 0))
         for row in rows
     ]
     yield checked("Verdicts", "helps or hurts just where the simultaneous interval leaves 0", where, max(contradicting))

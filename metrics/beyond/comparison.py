@@ -1,5 +1,6 @@
 """Tests scores in pairs: whether one's cell of Table 1 or 3 is above another's, on the same runs and examples."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.intervals import t_estimate
 from metrics.beyond.table import (
     PAIR,
     SCORE,
@@ -17,28 +19,41 @@ from metrics.beyond.table import (
     pair_entries,
     score_entries,
 )
-from metrics.bootstrap.resampling import estimate
 from metrics.grid.runs import Grid
+from metrics.statistics.components import Variance, variance_of_pairs, variance_of_resamples
 from metrics.tables.table import Column, Row
 
 STATISTICS = (("table1", "peak_gain"), ("table3", "area"))
 
 
 class ScoreComparison(Observer):
-    """Keeps which scores of each size order its examples differently."""
+    """Keeps of each pair of scores how sure the difference of their cells is."""
 
     def __init__(self, grid: Grid, config: Metrics):
         super().__init__(grid, config)
-        self.distinct: dict[tuple[Context, str], set[str]] = {}  # by context and small size
+        # (context, small, large, table) -> (one score, other score) -> the variance of the difference, fractions
+        self.variances: dict[tuple[Context, str, str, str], dict[tuple[str, str], Variance]] = {}
 
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
         super().observe(view)
-        self.distinct[view.context, view.size.name] = set(view.distinct)
+        if view.samples is None or not self.config.resamples:
+            return
+        for large in view.larger:
+            for table, statistic in STATISTICS:
+                self.variances[view.context, view.size.name, large.name, table] = {
+                    (one, other): _variance_of_difference(view, large.name, statistic, one, other)
+                    for one, other in combinations(view.distinct, 2)
+                }
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
-        return [*super().gaps(), *([] if self.config.resamples else ["metrics.resamples=0: no tests."])]
+        alone = [size.name for size in self.grid.sizes if len(size.seeds) == 1]
+        return [
+            *super().gaps(),
+            *([] if self.config.resamples else ["metrics.resamples=0: no tests."]),
+            *(f"{name} has one seed: no tests of it, and intervals are of its examples alone." for name in alone),
+        ]
 
     def rows(self, analysis: Analysis) -> list[Row]:
         """Returns a row for each (small, large, table, score, other score); none without resamples.
@@ -47,17 +62,12 @@ class ScoreComparison(Observer):
         """
         rows: list[Row] = []
         for pair in analysis.pairs:
-            scores = [score for score in pair.scores if score in self.distinct[analysis.context, pair.small]]
             for table, statistic in STATISTICS:
-                samples = getattr(self.samples[analysis.context, pair.small], statistic)
                 cells = getattr(pair, statistic)
-                if not samples[pair.large, scores[0]].size:
-                    return []
                 compared: list[Row] = []
-                for one, other in combinations(scores, 2):
-                    differences = samples[pair.large, one] - samples[pair.large, other]
+                variances = self.variances.get((analysis.context, pair.small, pair.large, table), {})
+                for (one, other), variance in variances.items():
                     value = cells[one].value - cells[other].value
-                    difference = estimate(value, differences, self.config.confidence)
                     compared.append(
                         {
                             **pair_entries(analysis, pair.small, pair.large),
@@ -65,23 +75,35 @@ class ScoreComparison(Observer):
                             **score_entries(one),
                             "other_title": score_entries(other)["score_title"],
                             "other": other,
-                            **interval_entries("difference", difference, 100),
-                            "p": two_sided_p(differences),
+                            **interval_entries("difference", t_estimate(value, variance, self.config.confidence), 100),
+                            "p": variance.p_value(value),
                         }
                     )
-                adjusted = holm([row["p"] for row in compared])
-                rows += [{**row, "p_holm": p, "comparisons": len(compared)} for row, p in zip(compared, adjusted)]
+                tests = [row["p"] for row in compared]
+                made = sum(not math.isnan(p) for p in tests)
+                rows += [{**row, "p_holm": p, "comparisons": made} for row, p in zip(compared, holm(tests))]
         return rows
+
+
+def _variance_of_difference(view: SizeView, large: str, statistic: str, one: str, other: str) -> Variance:
+    """Returns the variance of one score's mean cell minus another's, of the same runs and examples."""
+    assert view.samples is not None
+    of_one, of_other = view.results[one], view.results[other]
+    cells = getattr(of_one.switchers[large], statistic) - getattr(of_other.switchers[large], statistic)
+    if statistic == "area" and large in of_one.influence:
+        return variance_of_pairs(cells, of_one.influence[large].minus(of_other.influence[large]))
+    samples = getattr(view.samples, statistic)
+    return variance_of_resamples(cells, samples[large, one] - samples[large, other])
 
 
 SCORE_COMPARISON = BeyondTable(
     name="score_comparison",
     title="Paired tests between scores",
     reading=(
-        "The first score's cell minus the second's, both taken from the same resampled runs and examples: above 0, "
-        "the first defers better. p is two-sided, from the resamples; Holm's holds for all comparisons of one "
-        "table and one pair of sizes together, and it is the one to go by. It can't be smaller than the number "
-        "of comparisons times 2/(resamples + 1): raise metrics.resamples to tell smaller ones apart."
+        "The first score's cell minus the second's, both of the same runs and examples: above 0, the first defers "
+        "better. The interval and the two-sided p are Student's t, from how the difference varies between the runs of "
+        "either size and between examples; Holm's p holds for all comparisons of one table and one pair of sizes "
+        "together, and it is the one to go by. With one run of a size nothing is known of other runs: there is no p."
     ),
     columns=(
         *PAIR,
@@ -97,20 +119,6 @@ SCORE_COMPARISON = BeyondTable(
     observer=ScoreComparison,
     rows=ScoreComparison.rows,
 )
-
-
-def two_sided_p(samples: np.ndarray) -> float:
-    """Returns the two-sided p of resampled differences [B]: 2 min(P(sample ≤ 0), P(sample ≥ 0)), at most 1.
-
-    It is the level at which the percentile interval just holds 0 (Efron & Tibshirani 1993, ch. 15.4, by inversion).
-    NaN samples are left out; without any other, p is NaN. One is added to each count and to B (Davison & Hinkley 1997,
-    eq. 4.11), so that no p is 0.
-    """
-    usable = samples[~np.isnan(samples)]
-    if not len(usable):
-        return float("nan")
-    least = min(np.count_nonzero(usable <= 0), np.count_nonzero(usable >= 0))
-    return float(min(1.0, 2 * (1 + least) / (1 + len(usable))))
 
 
 def holm(p: Sequence[float]) -> list[float]:

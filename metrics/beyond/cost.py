@@ -7,6 +7,7 @@ need all runs of the small size, and ten passes of a small model may cost more t
 import numpy as np
 
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.least_share import PARTS
 from metrics.beyond.table import (
     PAIR,
     QUALITY,
@@ -40,7 +41,7 @@ class Costs(Observer):
 
         cost(f) = k c_small + f c_large with k passes, so a budget B (in units of c_large) buys
         f = min(1, B - k c_small / c_large), and accuracy S(f) of the mean curve; the least costs are those of the
-        fractions at which it reaches b and (a + b)/2.
+        least shares to defer (`LeastShares`).
         """
         runs = {size.name: len(size.seeds) for size in self.grid.sizes}
         rows: list[Row] = []
@@ -61,21 +62,23 @@ class Costs(Observer):
                     quality = at_cost(budget, score_cost, curve, curves, self.config.confidence)
                     row |= interval_entries(f"at_{100 * budget:g}", quality, 100)
                 row |= interval_entries("large_quality", analysis.quality[pair.large], 100)
-                for key, fraction in (("matching_cost", pair.matching[score]), ("half_cost", pair.half_gain[score])):
-                    row |= interval_entries(key, _shifted(fraction, score_cost), 100)
+                shares = pair.least_share[score]
+                for part, fraction in shares.reaching.items():
+                    row |= interval_entries(f"cost_{100 * part:g}", _shifted(fraction, score_cost), 100)
+                row["cost_within_epsilon"] = 100 * (score_cost + shares.within_epsilon)
                 rows.append(row)
         return rows
 
 
 COST = BeyondTable(
     name="cost",
-    title="Quality at equal cost, and the least cost of the larger model's accuracy",
+    title="Quality at equal cost, and the least cost of the larger model's gain",
     reading=(
         "Costs are FLOPs an example in units of one pass of the larger model (100 %). A score's own cost is the "
         "small model's passes that it needs: one, or all runs of the size for churn and committee scores. The "
         "switcher's accuracy (translation: BLEU) is given at four budgets (-: the score alone costs more); at "
-        "100 % it costs what the larger model does, so compare with that model's. A least cost above 100 % saves "
-        "nothing."
+        "100 % it costs what the larger model does, so compare with that model's. A least cost is that of a "
+        "share in the table of least shares; above 100 % it saves nothing."
     ),
     columns=(
         *PAIR,
@@ -87,8 +90,11 @@ COST = BeyondTable(
             for budget in BUDGETS
         ),
         Column("large_quality", "Larger model's", QUALITY, ".2f", interval=True),
-        Column("matching_cost", "Least cost of matching it", "%", ".1f", interval=True),
-        Column("half_cost", "of half the gap", "%", ".1f", interval=True),
+        *(
+            Column(f"cost_{100 * part:g}", f"Least cost of {100 * part:g} % of the gap", "%", ".1f", interval=True)
+            for part in PARTS
+        ),
+        Column("cost_within_epsilon", "of at most ε below it", "%", ".1f"),
     ),
     observer=Costs,
     rows=Costs.rows,

@@ -37,10 +37,11 @@ SUBGROUPS = BeyondTable(
     title="Where the larger model helps and where it hurts, corrected for many subgroups",
     reading=(
         "The larger model's accuracy (translation: BLEU) minus the smaller's in each subgroup. The interval is of "
-        "that subgroup alone; the simultaneous one holds for all subgroups of a pair of sizes together (max-T over "
-        "the same resamples), and so do p and the verdict. Subgroups overlap: they are the dataset's own, the "
-        "target, and how uncertain the smallest model is (rank of its margin, mean over runs, in Table 2's "
-        "buckets)."
+        "that subgroup alone, by Student's t (translation: with the variance of its resamples); the simultaneous one "
+        "holds for all subgroups of a pair of sizes together (max-T, with their dependence from the resamples), and "
+        "so do p and the verdict. With one run of a size nothing is known of other runs: there is no p, and the "
+        "verdict is of these runs. Subgroups overlap: they are the dataset's own, the target, and how uncertain the "
+        "smallest model is (rank of its margin, mean over runs, in Table 2's buckets)."
     ),
     columns=(
         *PAIR,
@@ -83,4 +84,7 @@ def _verdict(found: SubgroupGain) -> str:
     """Returns what the larger model does, from the simultaneous interval of its gain."""
     if math.isnan(found.simultaneous.low):
         return "no interval"
-    return "helps" if found.simultaneous.above_zero else "hurts" if found.simultaneous.below_zero else "-"
+    if not found.simultaneous.above_zero and not found.simultaneous.below_zero:
+        return "-"
+    whose = "" if found.of_other_runs else ", of these runs"
+    return f"{'helps' if found.simultaneous.above_zero else 'hurts'}{whose}"

@@ -24,7 +24,7 @@ from metrics.convert.settings import (
     sequence_columns,
     task_of,
 )
-from metrics.rows import read_records
+from metrics.rows import Layout, read_records, separator_name, separator_of
 from metrics.scores import Scores
 
 
@@ -65,6 +65,8 @@ def _scores(path: Path, run: Mapping[str, Any], info: RunInfo) -> Scores:
         print(f"{path.name}: {text}")
 
     kind, task = file_format(path, run), task_of(run)
+    if kind == "csv" and (separator := separator_of(path, kind, Layout())) != ",":
+        report(f"a {separator_name(separator)} separates its values")
     if task != "classification":
         columns = sequence_columns(run, task)
         return sequence_scores(read_records(path, kind, columns.read), columns, task, info, report)

@@ -28,14 +28,16 @@ class ClassColumns:
     prediction: str | None = None
     example_id: str | None = None
     slices: list[str] = field(default_factory=list)
+    text: str | None = None
+    cluster: str | None = None
     scale: str = "auto"
     labels: str = "name"  # name | index: labels and predictions name classes, or count them from 0
 
     @property
     def read(self) -> list[str]:
         """Returns the names of all columns to read."""
-        names = [self.target, self.prediction, self.example_id, self.values, *self.classes.values(), *self.slices]
-        return list(dict.fromkeys(name for name in names if name is not None))
+        names = [self.target, self.prediction, self.example_id, self.values, self.text, self.cluster]
+        return list(dict.fromkeys(name for name in [*names, *self.classes.values(), *self.slices] if name is not None))
 
 
 def examples_of(rows: Iterator[Record], columns: ClassColumns, report: Report) -> tuple[list[Example], list[str]]:
@@ -71,6 +73,8 @@ def examples_of(rows: Iterator[Record], columns: ClassColumns, report: Report) -
                 values=numbers,
                 prediction=prediction,
                 slices={name: optional_text(where, row, name) for name in columns.slices},
+                text=None if columns.text is None else optional_text(where, row, columns.text),
+                cluster=None if columns.cluster is None else optional_text(where, row, columns.cluster),
             )
         )
     if columns.example_id is None:

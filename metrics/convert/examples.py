@@ -69,6 +69,8 @@ class Example:
     values: Sequence[float]
     prediction: str | None = None  # None: the likeliest class
     slices: dict[str, str | None] = field(default_factory=dict)  # column, without the prefix slice_, -> value
+    text: str | None = None  # the input, where the file has it
+    cluster: str | None = None  # what the example shares with others that it isn't independent of
 
 
 def build_scores(
@@ -94,7 +96,7 @@ def build_scores(
             raise ConvertError(f"{one.where}: id {one.example_id!r} is that of {place_of_id[one.example_id]} already")
         place_of_id[one.example_id] = one.where
         checked_unicode(one.where, "id", one.example_id)
-        for column, value in one.slices.items():
+        for column, value in {**one.slices, "text": one.text, "cluster": one.cluster}.items():
             checked_unicode(one.where, column, value or "")
         for what, label in (("label", one.target), ("prediction", one.prediction)):
             if label is not None and label not in class_index:
@@ -116,7 +118,22 @@ def build_scores(
     rows = [[one.example_id, one.target, [one.slices[name] for name in columns]] for one in examples]
     metadata = info.metadata("classification", classes, [columns, rows], f"from:{origin}")
     ids = np.array([one.example_id for one in examples], dtype=object)
-    return Scores(metadata, ids, target, prediction, prediction == target, values.astype(np.float32), slices)
+    return Scores(
+        metadata=metadata,
+        example_id=ids,
+        target=target,
+        prediction=prediction,
+        correct=prediction == target,
+        class_log_likelihoods=values.astype(np.float32),
+        slices=slices,
+        text=optional_column([one.text for one in examples]),
+        cluster=optional_column([one.cluster for one in examples]),
+    )
+
+
+def optional_column(values: Sequence[str | None]) -> np.ndarray | None:
+    """Returns an optional column of the scores schema, [n] object (str or None); None where no example has a value."""
+    return None if all(value is None for value in values) else np.array(values, dtype=object)
 
 
 def slices_of(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> dict[str, np.ndarray]:

@@ -85,5 +85,9 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
         sequences.add_argument(flag, metavar="COLUMN", help=f"JSON lists (default: {name})")
     sequences.add_argument("--tokenize", metavar="T", help="translation: sacreBLEU's tokenizer (default: intl)")
     flags.add_argument("--slice", metavar="COLUMN", action="append", help="a subgroup column (lm-eval: of doc); repeat")
+    flags.add_argument("--text", metavar="COLUMN", help="the input text (lm-eval: of doc; default: the context)")
+    flags.add_argument(
+        "--cluster", metavar="COLUMN", help="what examples share that aren't independent (lm-eval: of doc)"
+    )
     flags.add_argument("--filter", metavar="NAME", help="lm-eval: which filter's samples, where there are several")
     return flags

@@ -19,10 +19,12 @@ from metrics.rows import Record, short
 
 @dataclass
 class HarnessOptions:
-    """Holds how a sample log is to be read: the filter, fields of `doc` to carry as slices, and what targets are."""
+    """Holds how a sample log is to be read: the filter, which fields of `doc` to carry along, and what targets are."""
 
     filter_name: str | None = None  # None: the only one there is
     slices: Sequence[str] = ()
+    text: str | None = None  # a field of `doc`; None: the context that all choices continue
+    cluster: str | None = None  # a field of `doc`
     labels: str | None = None  # targets are a choice's text (`name`) or its `index` from 0; None: the one that fits
 
 
@@ -35,6 +37,8 @@ class _Document:
     choices: list[str] | None  # continuations, stripped
     right: bool | None  # what the harness says of its likeliest choice
     slices: dict[str, str | None]
+    text: str | None
+    cluster: str | None
 
 
 def is_harness_row(row: Mapping[str, Any]) -> bool:
@@ -61,9 +65,7 @@ def harness_examples(
     if chosen is not None and read and chosen not in filters:
         raise ConvertError(f"no samples have the filter {chosen!r}; they have {', '.join(filters)}")
     documents = [
-        _document(where, row, options.slices)
-        for where, row in read
-        if chosen is None or row.get("filter", "none") == chosen
+        _document(where, row, options) for where, row in read if chosen is None or row.get("filter", "none") == chosen
     ]
     documents.sort(key=lambda one: (isinstance(one.doc_id, str), one.doc_id))
     most = max((len(one.values) for one in documents), default=0)
@@ -82,19 +84,22 @@ def harness_examples(
             target=classes[k],
             values=one.values + [-math.inf] * (most - len(one.values)),
             slices=one.slices,
+            text=one.text,
+            cluster=one.cluster,
         )
         for one, k in zip(documents, right, strict=True)
     ]
     return examples, classes
 
 
-def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Document:
+def _document(where: str, row: Mapping[str, Any], options: HarnessOptions) -> _Document:
     if not is_harness_row(row):
         raise ConvertError(f"{where}: lacks doc_id, target or filtered_resps; not a sample of the harness")
     values = [
         _log_likelihood(where, response) for response in _responses(where, row["filtered_resps"], row.get("resps"))
     ]
-    choices = _continuations(row.get("arguments"))
+    calls = _calls(row.get("arguments"))
+    choices = _continuations(calls)
     if "acc_mutual_info" in row and len(values) % 2 == 0:
         # the second half scores the choices without their context
         values = values[: len(values) // 2]
@@ -102,9 +107,13 @@ def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Doc
     if len(values) < 2:
         raise ConvertError(f"{where}: has {len(values)} choice; expected the log-likelihoods of two or more")
     doc = row.get("doc")
-    missing = [name for name in slices if not isinstance(doc, Mapping) or name not in doc]
+    wanted = [name for name in (*options.slices, options.text, options.cluster) if name is not None]
+    missing = [name for name in wanted if not isinstance(doc, Mapping) or name not in doc]
     if missing:
         raise ConvertError(f"{where}: doc lacks {', '.join(missing)}")
+    fields = {name: None if doc[name] is None else str(doc[name]) for name in wanted} if doc else {}
+    contexts = {context for context, _ in (calls or [])[: len(values)] if isinstance(context, str)}
+    context = contexts.pop() if len(contexts) == 1 else None
     doc_id = row["doc_id"]
     if not isinstance(doc_id, (int, str)) or isinstance(doc_id, bool):
         raise ConvertError(f"{where}: doc_id is {doc_id!r}, expected a whole number or a text")
@@ -116,7 +125,9 @@ def _document(where: str, row: Mapping[str, Any], slices: Sequence[str]) -> _Doc
         values=values,
         choices=choices if choices is not None and len(choices) == len(values) else None,
         right=bool(accuracy) if isinstance(accuracy, (int, float)) else None,
-        slices={name: None if doc[name] is None else str(doc[name]) for name in slices} if doc else {},
+        slices={name: fields[name] for name in options.slices},
+        text=context if options.text is None else fields[options.text],
+        cluster=None if options.cluster is None else fields[options.cluster],
     )
 
 
@@ -144,18 +155,23 @@ def _log_likelihood(where: str, response: Any) -> float:
     return value
 
 
-def _continuations(arguments: Any) -> list[str] | None:
+def _calls(arguments: Any) -> list[tuple[Any, Any]] | None:
+    """Returns the (context, continuation) of each choice; None for arguments that aren't laid out so."""
     if isinstance(arguments, Mapping):
         if not all(re.fullmatch(r".*_\d+", name) for name in arguments):
             return None
         numbered = sorted(arguments.items(), key=lambda item: int(item[0].rpartition("_")[2]))
-        pairs = [[call.get("arg_0"), call.get("arg_1")] for _, call in numbered if isinstance(call, Mapping)]
-    elif isinstance(arguments, list):
-        pairs = [call for call in arguments if isinstance(call, list) and len(call) >= 2]
-    else:
+        return [(call.get("arg_0"), call.get("arg_1")) for _, call in numbered if isinstance(call, Mapping)]
+    if isinstance(arguments, list):
+        return [(call[0], call[1]) for call in arguments if isinstance(call, list) and len(call) >= 2]
+    return None
+
+
+def _continuations(calls: Sequence[tuple[Any, Any]] | None) -> list[str] | None:
+    if calls is None:
         return None
-    texts = [pair[1].strip() for pair in pairs if isinstance(pair[1], str)]
-    return texts if len(texts) == len(pairs) else None
+    texts = [continuation.strip() for _, continuation in calls if isinstance(continuation, str)]
+    return texts if len(texts) == len(calls) else None
 
 
 def _right_choices(documents: Sequence[_Document], labels: str | None) -> list[int]:

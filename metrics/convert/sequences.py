@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metrics.convert.cells import cell_of, optional_text, text_of
-from metrics.convert.examples import ConvertError, Report, RunInfo, checked_unicode, slices_of
+from metrics.convert.examples import ConvertError, Report, RunInfo, checked_unicode, optional_column, slices_of
 from metrics.rows import Record
 from metrics.scores import Scores, TokenScores
 from metrics.statistics.text import bleu_signature, bleu_statistics, exact_match
@@ -33,6 +33,8 @@ class SequenceColumns:
     correct: str | None = None  # of span QA; None: exact match after SQuAD's normalisation with any gold
     example_id: str | None = None
     slices: list[str] = field(default_factory=list)
+    text: str | None = None
+    cluster: str | None = None
     tokens: Mapping[str, str] = field(default_factory=dict)  # name in the schema -> column, where it differs
     tokenize: str = "intl"  # sacreBLEU's tokenizer
 
@@ -40,7 +42,8 @@ class SequenceColumns:
     def read(self) -> list[str]:
         """Returns the names of all columns to read."""
         tokens = [self.tokens.get(name, name) for name in TOKENS]
-        names = [self.target, *self.references, self.prediction, self.correct, self.example_id, *self.slices, *tokens]
+        optional = [self.correct, self.example_id, self.text, self.cluster]
+        names = [self.target, *self.references, self.prediction, *optional, *self.slices, *tokens]
         return list(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -56,6 +59,7 @@ def sequence_scores(
     ids: dict[str, str] = {}
     predictions, golds, right, slices = [], [], [], []
     tokens: dict[str, list[np.ndarray]] = {name: [] for name in TOKENS}
+    carried: dict[str, list[str | None]] = {"text": [], "cluster": []}
     for where, row in rows:
         own = str(len(ids)) if columns.example_id is None else text_of(where, row, columns.example_id)
         if own in ids:
@@ -70,9 +74,11 @@ def sequence_scores(
         if columns.correct is not None:
             right.append(_truth(where, cell_of(where, row, columns.correct), columns.correct))
         slices.append({name: optional_text(where, row, name) for name in columns.slices})
+        for name, column in (("text", columns.text), ("cluster", columns.cluster)):
+            carried[name].append(None if column is None else optional_text(where, row, column))
         for name in TOKENS:
-            column = columns.tokens.get(name, name)
-            tokens[name].append(_numbers(where, cell_of(where, row, column), column))
+            token_column = columns.tokens.get(name, name)
+            tokens[name].append(_numbers(where, cell_of(where, row, token_column), token_column))
     if not ids:
         raise ConvertError("the file holds no examples")
     if columns.example_id is None:
@@ -103,6 +109,8 @@ def sequence_scores(
         gold_tokens=_token_scores(tokens, "", list(ids.values())),
         self_tokens=_token_scores(tokens, "self_", list(ids.values())),
         bleu_stats=bleu_stats,
+        text=optional_column(carried["text"]),
+        cluster=optional_column(carried["cluster"]),
     )
 
 

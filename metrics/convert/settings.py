@@ -104,6 +104,8 @@ def columns_of_classes(path: Path, run: Mapping[str, Any]) -> ClassColumns:
         prediction=_optional(run, "prediction"),
         example_id=_optional(run, "id"),
         slices=_list(run, "slice"),
+        text=_optional(run, "text"),
+        cluster=_optional(run, "cluster"),
         scale=_one_of("scale", run.get("scale", "auto"), SCALES),
         labels=_one_of("labels", run.get("labels", "name"), LABELS),
     )
@@ -118,6 +120,8 @@ def harness_options(run: Mapping[str, Any]) -> HarnessOptions:
     return HarnessOptions(
         filter_name=_optional(run, "filter"),
         slices=_list(run, "slice"),
+        text=_optional(run, "text"),
+        cluster=_optional(run, "cluster"),
         labels=None if labels is None else _one_of("labels", labels, LABELS),
     )
 
@@ -135,6 +139,8 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
         correct=_optional(run, "correct"),
         example_id=_optional(run, "id"),
         slices=_list(run, "slice"),
+        text=_optional(run, "text"),
+        cluster=_optional(run, "cluster"),
         tokens={name: _text(name, run[name]) for name in TOKENS if name in run},
         tokenize=_text("tokenize", run.get("tokenize", "intl")),
     )

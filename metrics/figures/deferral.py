@@ -26,7 +26,6 @@ from metrics.figures.style import (
     panels,
     plain,
     quality_label,
-    quality_name,
     text_figure,
 )
 from metrics.statistics.switcher import FRACTIONS
@@ -75,7 +74,7 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         band(ax, _PERCENT, 100 * low, 100 * high, BLUE)
         ax.plot(_PERCENT, 100 * curve, color=BLUE, label="most uncertain first")
         ax.plot(_PERCENT, 100 * chord, color=GREY, linestyle="--", linewidth=1.2, label="at random")
-        _mark_match(ax, analysis, pair)
+        _mark_least_share(ax, analysis, pair)
         _label_curve_axes(ax, analysis, pair, f"{plain(pair.small)} → {plain(pair.large)}")
         if curve[-1] > 0:
             _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {plain(pair.large)} = 1")
@@ -103,15 +102,17 @@ def _widest_pairs(analyses: Sequence[Analysis]) -> list[tuple[Analysis, SizePair
     return [(analysis, pair) for analysis in analyses if (pair := analysis.widest) is not None]
 
 
-def _mark_match(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
-    """Marks where the curve first reaches the larger model's quality, unless nearly all examples are deferred there."""
-    fraction, quality = pair.matching["margin"].value, pair.curve["margin"][-1]
-    if fraction >= 0.9:
+def _mark_least_share(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
+    """Marks the least share that is shown to be at most ε below the larger model, unless it is nearly all examples."""
+    shares = pair.least_share["margin"]
+    fraction = shares.within_epsilon
+    if not fraction < 0.9:
         return
+    quality = np.interp(fraction, FRACTIONS, pair.curve["margin"])
     ax.plot([100 * fraction], [100 * quality], "o", color=ORANGE, markersize=5)
     far_left = fraction < 0.35
     ax.annotate(
-        f"{plain(pair.large)}'s {quality_name(analysis.grid)}\nat {100 * fraction:.0f} %",
+        f"at most {100 * shares.epsilon:g} below\n{plain(pair.large)} at {100 * fraction:.0f} %",
         (100 * fraction, 100 * quality),
         # on the far left the text stands to the right, below the curve; elsewhere to the left, above it
         xytext=(6, -24) if far_left else (-6, 5),

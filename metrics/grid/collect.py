@@ -23,9 +23,10 @@ def collect_grids(sources: Sequence[Source], churn_normalization: str = "normali
     """Collects runs into one grid a dataset, by name; the order of `sources` makes no difference.
 
     Files are read one after the other, and rows are matched by example id. `churn_normalization` (normalized or raw)
-    says which answers of span QA count as the same prediction. Raises GridError, naming both runs and the first
-    difference, for runs of a dataset that don't share their task, examples, targets, classes, slices or split; for two
-    files of one run; and for a size with two parameter counts. Raises ScoresError as `read_scores` does.
+    says which answers of span QA count as the same prediction. Clusters are those of the first run that has any. Raises
+    GridError, naming both runs and the first difference, for runs of a dataset that don't share their task, examples,
+    targets, classes, slices or split, or that name different clusters; for two files of one run; and for a size with
+    two parameter counts. Raises ScoresError as `read_scores` does.
     """
     if not sources:
         raise GridError("no scores given; expected at least one scores file")
@@ -74,7 +75,12 @@ def _collect(runs: list[Run], churn_normalization: str) -> Grid:
     task = first.metadata.task
     codes = _PredictionCodes(first.metadata.classes, task == "span_qa" and churn_normalization == "normalized")
     kept = [_kept(runs[0], first, first, codes)]
-    kept += [_kept(run, run.columns(first.example_id), first, codes) for run in runs[1:]]
+    for run in runs[1:]:
+        columns = run.columns(first.example_id)
+        kept.append(_kept(run, columns, first, codes))
+        if first.cluster is None and columns.cluster is not None:  # of scores from before and after it was carried
+            order = kept[-1].run.order
+            first.cluster = columns.cluster if order is None else columns.cluster.take(order)
     notes = settings_notes(metadata)
     if len({one.data for one in metadata}) > 1:
         notes.insert(0, "The runs name different fingerprints of their data, though ids, targets and slices agree.")
@@ -93,6 +99,7 @@ def _collect(runs: list[Run], churn_normalization: str) -> Grid:
         example_id=first.example_id,
         target=first.target,
         slices=dict(first.slices),
+        cluster=first.cluster,
         signatures=sorted({one.signature for one in metadata}),
         notes=notes + _size_notes(sizes),
     )
@@ -221,14 +228,18 @@ def _order(run: Columns, first: Columns) -> np.ndarray | None:
 
 
 def _check_alike(run: Columns, first: Columns, order: np.ndarray | None) -> None:
-    """Raises GridError unless the two runs have the same targets and slices; `order` is what `_order` finds."""
+    """Raises GridError unless the two runs have the same targets and slices, and clusters where both have any.
+
+    `order` is what `_order` finds.
+    """
     names = f"{first.metadata.run_name} and {run.metadata.run_name}"
     if set(first.slices) != set(run.slices):
         raise GridError(f"{names} differ in their slice columns: {sorted(first.slices)} and {sorted(run.slices)}")
-    for name, one, other in (
-        ("target", first.target, run.target),
-        *((name, first.slices[name], run.slices[name]) for name in sorted(first.slices)),
-    ):
+    compared = [("target", first.target, run.target)]
+    if first.cluster is not None and run.cluster is not None:
+        compared.append(("cluster", first.cluster, run.cluster))
+    compared += [(name, first.slices[name], run.slices[name]) for name in sorted(first.slices)]
+    for name, one, other in compared:
         aligned = other if order is None else other.take(order)
         place = {value: code for code, value in enumerate(one.values)}
         # -1 is no value, in both; -2 a value that the first run doesn't have

@@ -17,8 +17,10 @@ from metrics.scores import (
     ScoresMetadata,
     Strings,
     TokenScores,
+    indices,
     read_columns,
     read_field,
+    read_text,
 )
 from metrics.statistics.text import corpus_bleu
 
@@ -46,6 +48,14 @@ class Run:
         if self.order is None:
             return value
         return value.take(self.order) if isinstance(value, TokenScores) else value[self.order]
+
+    def text(self) -> pa.Array | None:
+        """Reads the input texts in the grid's order: [n] large_string; None where the scores hold none."""
+        if isinstance(self.source, Path):
+            column = read_text(self.source)
+        else:
+            column = Columns.of(self.source, self.metadata.run_name).text
+        return column if column is None or self.order is None else column.take(indices(self.order))
 
     def predictions(self) -> Strings:
         """Reads the predicted strings as the run gave them, not normalised, in the grid's order."""
@@ -104,7 +114,14 @@ class Grid:
     target: Strings  # [n]
     slices: dict[str, Strings]  # slice_* -> [n]
     signatures: list[str]
+    clusters: np.ndarray | None = None  # [n] int, which examples are drawn together, 0 … G - 1; None: each by itself
     notes: list[str] = field(default_factory=list)
+    cluster: Strings | None = None  # [n], what examples share that are not independent; None where no run says it
+
+    def text(self) -> pa.Array | None:
+        """Reads the input texts from the first run that holds them: [n] large_string; None where none does."""
+        texts = (run.text() for size in self.sizes for run in size.runs)
+        return next((column for column in texts if column is not None), None)
 
     @property
     def measure(self) -> str:

@@ -1,6 +1,7 @@
 """Prints what a metrics output says first, in sentences that its intervals allow, and where the report is."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from conf.schema import Metrics
+from metrics.analysis.least_share import ALL_DEFERRED
 from metrics.analysis.majority import majority_class
 from metrics.bootstrap import quality_samples
 from metrics.bootstrap.resampling import Resampling
@@ -112,7 +114,24 @@ def _pair(pair: Entry, unit: int, weak: Mapping[str, Entry]) -> str:
         finding += f"; {large} is the worse model: {_amount(gap, unit)}"
     elif _is_interval(gap) and not _above(gap, unit):
         finding += f"; {large} isn't shown to be the better model: {_amount(gap, unit)}"
-    return f"{small} -> {large}: {finding}"
+    return f"{small} -> {large}: {finding}{_share_to_defer(pair)}"
+
+
+def _share_to_defer(pair: Entry) -> str:
+    """Writes what share of the examples to defer so as to lose at most ε; "" where the gap or the share isn't shown.
+
+    Summaries of before 0.2.0 have no such shares.
+    """
+    shares, gap = pair["scores"]["margin"].get("least_share"), pair["gap"]
+    if not shares or shares["within_epsilon"] is None or not _is_interval(gap) or not gap["ci_low"] > 0:
+        return ""
+    loss = (
+        f"at most {_shown(shares['epsilon'], 100)} points against {pair['large']} "
+        f"({100 * shares['confidence']:g} % confidence)"
+    )
+    if shares["within_epsilon"] >= ALL_DEFERRED:
+        return f"; only deferring all is shown to lose {loss}"
+    return f"; deferring {math.ceil(100 * shares['within_epsilon'] - 1e-9)} % loses {loss}"
 
 
 def _amount(entry: Entry, unit: int) -> str:

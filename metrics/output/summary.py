@@ -10,6 +10,7 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.least_share import LeastShares
 from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import Grid
@@ -132,14 +133,22 @@ def _pair(grid: Grid, pair: SizePair) -> dict[str, Any]:
                 "area": _estimate(pair.area[score], unit),
                 "area_over_margin": _estimate(pair.area_over_margin[score], unit),
                 "hump": unit * statistics.hump.mean(),
-                "deferral_that_matches_large": _estimate(pair.matching[score]),
-                "deferral_for_half_the_gain": _estimate(pair.half_gain[score]),
+                "least_share": _least_share(pair.least_share[score]),
                 "curve": unit * pair.curve[score],
                 "curve_low": unit * pair.band[score][0],
                 "curve_high": unit * pair.band[score][1],
             }
             for score, statistics in pair.scores.items()
         },
+    }
+
+
+def _least_share(shares: LeastShares) -> dict[str, Any]:
+    return {
+        "part_of_gain": {f"{part:g}": _estimate(estimate) for part, estimate in shares.reaching.items()},
+        "within_epsilon": shares.within_epsilon,
+        "epsilon": shares.epsilon,
+        "confidence": shares.confidence,
     }
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from html import escape
 
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.least_share import LeastShares
 from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.words import ALL_DEFERRED, answer, context_note, passages, percent, points
+from metrics.report.words import answer, context_note, loss_allowed, passages, percent, percent_rounded_up, points
 from metrics.tables.cells import Cell, count_cell, estimate_cell
 from metrics.tables.html import table
 from metrics.tables.table import Head
@@ -40,16 +41,19 @@ def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
 
 
 def _tiles(analysis: Analysis, pair: SizePair) -> str:
-    quality, area, matching = quality_of(analysis.grid), pair.area["margin"], pair.matching["margin"]
+    quality, area, shares = quality_of(analysis.grid), pair.area["margin"], pair.least_share["margin"]
     tiles = [
         (f"{points(pair.gap.value, sign=True)} {quality.points}", f"{pair.large} over {pair.small}", pair.gap),
         (f"{points(area.value, sign=True)} {quality.points}", f"deferral by {_margin(analysis)} over random", area),
     ]
-    if not pair.gap.above_zero:
-        tiles.append(("none", f"deferral that matches {pair.large}: it isn't shown to be better", Estimate(math.nan)))
+    loss, by = loss_allowed(analysis, pair), _margin(analysis)
+    if shares.saves:
+        share = percent_rounded_up(shares.within_epsilon, 0)
+        tiles.append((share, f"deferred by {by} lose at most {loss}", Estimate(math.nan)))
     else:
-        share = f"{percent(matching.value, 0)} of examples" if matching.value < ALL_DEFERRED else "all examples"
-        tiles.append((share, f"deferred by {_margin(analysis)} match {pair.large}", matching))
+        tiles.append(
+            ("all examples", f"have to be deferred by {by} to be shown to lose at most {loss}", Estimate(math.nan))
+        )
     tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
@@ -90,10 +94,15 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
     return table(f"sizes-{k}", caption, reading, columns, rows)
 
 
+def _share_cell(shares: LeastShares) -> Cell:
+    share = 100 * shares.within_epsilon
+    return Cell("–" if math.isnan(share) else f"{share:.1f}", order=share)
+
+
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
     columns = [Head("Dataset", text=True), Head("Examples"), Head("Sizes", text=True)]
     columns += [Head("Smaller"), Head("Larger"), Head("Difference", "points"), Head("Over random", "points")]
-    columns += [Head("Match", "% deferred"), Head("Disagree", "%")]
+    columns += [Head("Half the gain", "% deferred"), Head("Within ε", "% deferred"), Head("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
         name = analysis.grid.dataset
@@ -104,7 +113,7 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
         pair = analysis.deployable.widest
         if pair is None:
             cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
-            cells += [Cell("–", order=math.nan)] * 5
+            cells += [Cell("–", order=math.nan)] * 6
         else:
             cells += [
                 f"{pair.small} → {pair.large}",
@@ -112,13 +121,15 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
                 estimate_cell(analysis.quality[pair.large]),
                 estimate_cell(pair.gap, sign=True),
                 estimate_cell(pair.area["margin"], sign=True),
-                estimate_cell(pair.matching["margin"], 1) if pair.gap.above_zero else Cell("–", order=math.nan),
+                estimate_cell(pair.least_share["margin"].half, 1) if pair.gap.above_zero else Cell("–", order=math.nan),
+                _share_cell(pair.least_share["margin"]),
                 estimate_cell(pair.disagreement, 1),
             ]
         rows.append(cells)
     reading = (
         f"Smallest against largest size, ranked by margin, with {100 * confidence:g} % intervals. Over random: "
-        "Table 3. Match: the least share deferred that reaches the larger model, where it is shown to be better."
+        "Table 3. Half the gain: the least share deferred that has half of the difference, where there is one. "
+        "Within ε: the least that is shown to be at most metrics.epsilon below the larger model."
     )
     if any(analysis.context for analysis in analyses):
         reading += f" {context_note([analysis.deployable for analysis in analyses])}"

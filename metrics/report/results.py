@@ -84,10 +84,11 @@ def _verdict(found: SubgroupGain | None, large: str) -> str:
     """Returns what the larger model does in a subgroup, None being one of too few examples, with the correction."""
     if found is None:
         return f"fewer than {FEWEST} examples"
+    whose = "" if found.of_other_runs else ", of these runs"
     if found.simultaneous.above_zero:
-        return f"{large} gains"
+        return f"{large} gains{whose}"
     if found.simultaneous.below_zero:
-        return f"{large} loses"
+        return f"{large} loses{whose}"
     return "no interval" if math.isnan(found.simultaneous.low) else "can't be told apart"
 
 

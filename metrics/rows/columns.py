@@ -12,12 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from conf.errors import EdgewiseError
 from metrics.rows.delimited import read_delimited
+from metrics.rows.layout import Layout
 from metrics.rows.objects import Row, json_lines, json_objects
 from metrics.rows.parquet import arrow_values, read_parquet
-from metrics.rows.text import text_or_none
+from metrics.rows.text import listed, text_or_none
 
 Columns = dict[str, list[str | None]]  # name -> [n]; None is a missing value
+USUAL = Layout()  # a header row, and the separator that the header shows
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,20 @@ def is_carried(name: str) -> bool:
     return name == "example_id" or name.startswith("slice_")
 
 
-def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
+def read_columns(file: Path, wanted: Wanted, layout: Layout = USUAL) -> tuple[list[str], Columns]:
     """Returns the names of all columns and the values of the wanted ones, read as the file's ending says.
 
-    Raises EdgewiseError for a file that can't be read so, as the readers of the formats do.
+    `layout` is of CSV and TSV. Raises EdgewiseError for a file that can't be read so, as the readers of the formats do,
+    and for a layout with names where the format has its own.
     """
     ending = file.suffix[1:]
     if ending in ("csv", "tsv"):
-        return _from_delimited(file, wanted, "," if ending == "csv" else "\t", quoted=ending == "csv")
+        return _from_delimited(file, ending, wanted, layout)
+    if layout.names is not None:
+        raise EdgewiseError(
+            f"{file}: a list of columns ({listed(layout.names)}) is for CSV and TSV files without a header row, and "
+            f".{ending} files have names of their own; give a mapping of those to yours"
+        )
     if ending == "json":
         return _from_objects(file, json_objects(file), wanted)
     if ending == "jsonl":
@@ -56,8 +65,8 @@ def read_columns(file: Path, wanted: Wanted) -> tuple[list[str], Columns]:
     return from_arrow(file, *read_parquet(file, lambda name: wanted(name) or wanted.inside(name)), wanted)
 
 
-def _from_delimited(file: Path, wanted: Wanted, delimiter: str, quoted: bool) -> tuple[list[str], Columns]:
-    table = read_delimited(file, delimiter, quoted, wanted)
+def _from_delimited(file: Path, kind: str, wanted: Wanted, layout: Layout) -> tuple[list[str], Columns]:
+    table = read_delimited(file, kind, layout, wanted)
     columns: Columns = {name: [] for name in table.kept}
     kept = list(columns.values())
     for _, values in table.rows:

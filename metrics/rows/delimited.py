@@ -4,11 +4,13 @@ import codecs
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from conf.errors import EdgewiseError
+from metrics.rows.layout import Layout, separator_name, separator_of
 from metrics.rows.start import check_is_text
-from metrics.rows.text import first_duplicate, short
+from metrics.rows.text import first_duplicate, listed, short
 
 _CHUNK = 1 << 20  # bytes
 _LONGEST_VALUE = 2**31 - 1  # the most that csv takes on every platform
@@ -16,7 +18,7 @@ _LONGEST_VALUE = 2**31 - 1  # the most that csv takes on every platform
 
 @dataclass
 class Delimited:
-    """Holds the header of a CSV or TSV file, and an iterator over the rows below it."""
+    """Holds the columns' names of a CSV or TSV file, and an iterator over its rows."""
 
     names: list[str]  # of all columns
     kept: list[str]  # of the wanted ones, in the file's order
@@ -24,25 +26,34 @@ class Delimited:
 
 
 def read_delimited(
-    file: Path, delimiter: str, quoted: bool, wanted: Callable[[str], bool], unnamed: bool = False
+    file: Path, kind: str, layout: Layout, wanted: Callable[[str], bool], unnamed: bool = False
 ) -> Delimited:
     """Reads the header, and the rows below it when they are asked for; empty lines are left out.
 
-    Columns without a name are read only where `unnamed` says so.
-
-    CSV is `quoted`: values may stand in double quotes, with delimiters, line ends and doubled quotes inside. TSV is
-    not: a quote is a character like others.
+    `kind` is `csv` or `tsv`. In CSV values may stand in double quotes, with separators, line ends and doubled quotes
+    inside. In TSV a quote is a character like others. `layout` says what separates the values, as `separator_of` reads
+    it, and the columns' names where there is no header row. Columns without a name are read only where `unnamed` says
+    so.
 
     Raises EdgewiseError, here or while the rows are read, for binary files, a header that is missing, isn't UTF-8 or
-    repeats a name, a row with more or fewer values than the header, a quote that is never closed, text after a closing
-    quote, and wanted text that isn't UTF-8.
+    repeats a name, a first row that holds the layout's names, a row with more or fewer values than there are columns,
+    a quote that is never closed, text after a closing quote, and wanted text that isn't UTF-8.
     """
     check_is_text(file)
-    lines = _lines(file, delimiter, quoted)
+    separator, quoted = separator_of(file, kind, layout), kind == "csv"
+    lines = _lines(file, separator, quoted, has_header=layout.names is None)
     try:
-        _, names = next(lines)
+        line, first = next(lines)
     except StopIteration:
         raise EdgewiseError(f"{file}: the file is empty; expected a header row and examples") from None
+    names = first if layout.names is None else list(layout.names)
+    if layout.names is not None:
+        if first == names:
+            raise EdgewiseError(
+                f"{file}: its first row is the header {listed(names)}, and it was to have none; leave out the list of "
+                "columns (dataset.columns)"
+            )
+        lines = chain([(line, first)], lines)
     try:
         "".join(names).encode()
     except UnicodeEncodeError:
@@ -53,13 +64,14 @@ def read_delimited(
     places = [place for place, name in enumerate(names) if (name or unnamed) and wanted(name)]
 
     def rows() -> Iterator[tuple[int, list[str]]]:
-        count, whole = len(names), _is_utf8(file)
+        count, whole, mark = len(names), _is_utf8(file), separator_name(separator)
+        columns = f"the header has {count} columns" if layout.names is None else f"{count} columns are named"
         for number, (line, values) in enumerate(lines, 1):
             if len(values) != count:
                 raise EdgewiseError(
-                    f"{file}: row {number} has {len(values)} values, but the header has {count} columns: "
-                    f"{short(delimiter.join(values))}. The row starts on line {line}."
-                    + (" Is a quote left open before it, or a comma in unquoted text?" if quoted else "")
+                    f"{file}: row {number} has {len(values)} values, but {columns}: "
+                    f"{short(separator.join(values))}. The row starts on line {line}."
+                    + (f" Is a quote left open before it, or a {mark} in unquoted text?" if quoted else "")
                 )
             if not whole:
                 for place in places:
@@ -69,13 +81,13 @@ def read_delimited(
     return Delimited(names, [names[place] for place in places], rows())
 
 
-def _lines(file: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+def _lines(file: Path, separator: str, quoted: bool, has_header: bool) -> Iterator[tuple[int, list[str]]]:
     """Yields all rows, the header's too, each with its first line; what isn't UTF-8 becomes lone surrogates."""
     csv.field_size_limit(_LONGEST_VALUE)  # it holds for all of the process; 131,072 by default
-    number = 0  # of the row that is read next; the header is row 0
+    number = 0 if has_header else 1  # of the row that is read next; the header is row 0
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.reader(
-            stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+            stream, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
         )
         start = 1
         try:

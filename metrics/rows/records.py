@@ -6,6 +6,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from metrics.rows.delimited import read_delimited
+from metrics.rows.layout import Layout
 from metrics.rows.objects import json_lines, json_objects
 from metrics.rows.parquet import arrow_values, read_parquet
 from metrics.rows.text import listed
@@ -24,7 +25,7 @@ def read_records(file: Path, kind: str, columns: Collection[str] | None = None) 
     """
     try:
         if kind in ("csv", "tsv"):
-            yield from _delimited_records(file, "," if kind == "csv" else "\t", kind == "csv", columns)
+            yield from _delimited_records(file, kind, columns)
         elif kind == "json":
             yield from ((f"{file} row {number}", row) for number, row in enumerate(json_objects(file), 1))
         elif kind == "jsonl":
@@ -37,8 +38,8 @@ def read_records(file: Path, kind: str, columns: Collection[str] | None = None) 
         raise EdgewiseError(f"{file}: can't be read: {error.strerror}") from error
 
 
-def _delimited_records(file: Path, delimiter: str, quoted: bool, columns: Collection[str] | None) -> Iterator[Record]:
-    table = read_delimited(file, delimiter, quoted, _wanted(columns))
+def _delimited_records(file: Path, kind: str, columns: Collection[str] | None) -> Iterator[Record]:
+    table = read_delimited(file, kind, Layout(), _wanted(columns))
     _check_present(file, table.names, columns)
     for line, values in table.rows:
         yield f"{file} line {line}", dict(zip(table.kept, values, strict=True))

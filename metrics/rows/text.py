@@ -65,8 +65,11 @@ def first_duplicate(names: Sequence[str]) -> str | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Writes at most 20 names, each cut short: a file without a header row has whole texts for names."""
-    shown = ", ".join(short(name, 40) if name else "''" for name in names[:20])
+    """Writes at most 20 names, each cut short: a file without a header row has whole texts for names.
+
+    A name that is empty, or has white space at an end, stands in quotes.
+    """
+    shown = ", ".join(short(name if name and name == name.strip() else repr(name), 40) for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 

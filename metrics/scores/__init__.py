@@ -7,13 +7,14 @@ column, and `arrays.py` makes arrays of a file's columns.
 
 from metrics.scores.check import validate
 from metrics.scores.columns import Columns, Strings, indices
-from metrics.scores.layout import METADATA_KEY
-from metrics.scores.read import read_columns, read_field, read_metadata, read_scores
+from metrics.scores.layout import METADATA_KEY, OPTIONAL_STRINGS
+from metrics.scores.read import read_columns, read_field, read_metadata, read_scores, read_text
 from metrics.scores.schema import SCHEMA_VERSION, SLICE_PREFIX, Scores, ScoresError, ScoresMetadata, TokenScores
 from metrics.scores.write import write_scores
 
 __all__ = [
     "METADATA_KEY",
+    "OPTIONAL_STRINGS",
     "SCHEMA_VERSION",
     "SLICE_PREFIX",
     "Columns",
@@ -27,6 +28,7 @@ __all__ = [
     "read_field",
     "read_metadata",
     "read_scores",
+    "read_text",
     "validate",
     "write_scores",
 ]

@@ -14,15 +14,20 @@ from metrics.scores.schema import BLEU_STATISTICS, ScoresError, TokenScores
 
 def strings_of(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     """Returns a column of strings, checked to be UTF-8: [n] large_string."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise ScoresError(f"{where}: column {name} has type {column.type}, expected string")
+    check_string_type(column.type, name, where)
     try:
         strings = pa.concat_arrays(column.cast(pa.large_string()).chunks)
         strings.validate(full=True)
     except pa.ArrowInvalid as error:
         raise ScoresError(f"{where}: column {name} isn't UTF-8: {error}") from error
     return strings
+
+
+def check_string_type(column_type: pa.DataType, name: str, where: str) -> None:
+    """Raises ScoresError unless a column of this type holds strings."""
+    kind = column_type.value_type if pa.types.is_dictionary(column_type) else column_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise ScoresError(f"{where}: column {name} has type {column_type}, expected string")
 
 
 def correct_of(column: pa.ChunkedArray, task: str, where: str) -> np.ndarray | None:

@@ -50,6 +50,8 @@ class Columns:
     gold_tokens: TokenScores | None = None
     self_tokens: TokenScores | None = None
     bleu_stats: np.ndarray | None = None  # [n, 10] int32
+    text: pa.Array | None = None  # [n] large_string
+    cluster: Strings | None = None
 
     def __len__(self) -> int:
         return len(self.example_id)
@@ -63,7 +65,9 @@ class Columns:
         """
         n = len(scores.example_id)
         text = {"target": scores.target, "prediction": scores.prediction}
-        for name, column in {**text, **scores.slices}.items():
+        optional = {"text": scores.text, "cluster": scores.cluster}
+        given = {name: column for name, column in optional.items() if column is not None}
+        for name, column in {**text, **given, **scores.slices}.items():
             if np.shape(column) != (n,):
                 raise ScoresError(
                     f"{where}: column {name} has shape {np.shape(column)}, expected ({n},) like example_id"
@@ -79,6 +83,8 @@ class Columns:
             gold_tokens=scores.gold_tokens,
             self_tokens=scores.self_tokens,
             bleu_stats=scores.bleu_stats,
+            text=_arrow(scores.text, "text", where) if scores.text is not None else None,
+            cluster=encoded(_arrow(scores.cluster, "cluster", where)) if scores.cluster is not None else None,
         )
 
     def scores(self) -> Scores:
@@ -94,6 +100,8 @@ class Columns:
             gold_tokens=self.gold_tokens,
             self_tokens=self.self_tokens,
             bleu_stats=self.bleu_stats,
+            text=np.array(self.text.to_pylist(), dtype=object) if self.text is not None else None,
+            cluster=self.cluster.decoded() if self.cluster is not None else None,
         )
 
 

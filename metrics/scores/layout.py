@@ -7,6 +7,7 @@ CHECKSUM_KEY = b"edgewise.crc32"  # CRC-32 of what stands under METADATA_KEY, in
 FORMER_KEY = b"switchyard"  # what the product was called before 0.2.0
 
 STRINGS = ("example_id", "target", "prediction")
+OPTIONAL_STRINGS = ("text", "cluster")  # of any task; a file may lack them, and rows of theirs may be null
 # field of TokenScores -> its column, which of the self context has `self_` before it
 TOKEN_PARTS = {"log_probs": "token_log_probs", "margins": "token_margins", "entropies": "token_entropies"}
 # field of Scores -> its columns

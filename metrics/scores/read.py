@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,18 @@ import pyarrow.parquet as pq
 
 from conf.errors import EdgewiseError, first_line
 from metrics.parquet_file import opened_parquet
-from metrics.scores.arrays import bleu_stats_of, correct_of, likelihoods_of, strings_of, tokens_of
+from metrics.scores.arrays import bleu_stats_of, check_string_type, correct_of, likelihoods_of, strings_of, tokens_of
 from metrics.scores.check import check, require_version, validate_metadata
 from metrics.scores.columns import Columns, encoded
-from metrics.scores.layout import CHECKSUM_KEY, FIELD_COLUMNS, FORMER_KEY, METADATA_KEY, STRINGS, TASK_COLUMNS
+from metrics.scores.layout import (
+    CHECKSUM_KEY,
+    FIELD_COLUMNS,
+    FORMER_KEY,
+    METADATA_KEY,
+    OPTIONAL_STRINGS,
+    STRINGS,
+    TASK_COLUMNS,
+)
 from metrics.scores.schema import SLICE_PREFIX, TASK_FIELDS, Scores, ScoresError, ScoresMetadata, TokenScores
 
 DEEPEST = 100  # levels that the JSON of the metadata may be nested: what reads deeper can't be written again
@@ -34,13 +42,14 @@ def read_scores(path: Path | str) -> Scores:
     cut short; for missing or mistyped columns and metadata, another schema version or an unknown task; for values in
     another task's columns; and for everything that `validate` refuses.
     """
-    return read_columns(path).scores()
+    return replace(read_columns(path), text=read_text(path)).scores()
 
 
 def read_columns(path: Path | str, known_ids: pa.Array | None = None) -> Columns:
     """Reads and checks one scores file as `read_scores` does, into columns whose strings are codes.
 
-    `known_ids` are the ids of another file that was checked; if this one has the same, they aren't checked again.
+    `known_ids` are the ids of another file that was checked; if this one has the same, they aren't checked again. The
+    column `text` is left out, as it may be most of a file and only examples that are shown need it: `read_text`.
     """
     where = str(path)
     with _opened(path) as file:
@@ -52,11 +61,13 @@ def read_columns(path: Path | str, known_ids: pa.Array | None = None) -> Columns
         raise ScoresError(f"{path}: holds no examples")
     strings = {name: strings_of(table.column(name), name, where) for name in names if _is_text(name)}
     ids = strings.pop("example_id")
+    cluster = strings.pop("cluster", None)
     columns = Columns(
         metadata=metadata,
         example_id=ids,
         target=encoded(strings.pop("target")),
         prediction=encoded(strings.pop("prediction")),
+        cluster=encoded(cluster) if cluster is not None else None,
         slices={name: encoded(column) for name, column in strings.items()},
         **_fields(table, TASK_FIELDS[metadata.task], metadata, where),
     )
@@ -72,6 +83,17 @@ def read_field(path: Path | str, name: str) -> np.ndarray | TokenScores:
         table = file.read(columns=list(FIELD_COLUMNS[name]))
     value: np.ndarray | TokenScores = _fields(table, (name,), metadata, where)[name]
     return value
+
+
+def read_text(path: Path | str) -> pa.Array | None:
+    """Reads the input texts, [n] large_string, null where an example has none; None where the file has no such column.
+
+    Raises ScoresError as `read_scores` does for a column of another type, and for text that isn't UTF-8.
+    """
+    with _opened(path) as file:
+        if "text" not in file.schema_arrow.names:
+            return None
+        return strings_of(file.read(columns=["text"]).column("text"), "text", str(path))
 
 
 @contextmanager
@@ -178,7 +200,10 @@ def _columns(schema: pa.Schema, task: str, where: str) -> tuple[list[str], list[
         raise ScoresError(f"{where}: has the column {', '.join(twice)} more than once")
     every = {name for names in FIELD_COLUMNS.values() for name in names}
     foreign = [name for name in schema.names if name in every and name not in required]
-    return [*required, *sorted(name for name in schema.names if name.startswith(SLICE_PREFIX))], foreign
+    if "text" in schema.names:
+        check_string_type(schema.field("text").type, "text", where)
+    optional = ["cluster"] if "cluster" in schema.names else []
+    return [*required, *optional, *sorted(name for name in schema.names if name.startswith(SLICE_PREFIX))], foreign
 
 
 def _require_nulls(file: pq.ParquetFile, names: list[str], task: str, where: str) -> None:
@@ -193,4 +218,4 @@ def _require_nulls(file: pq.ParquetFile, names: list[str], task: str, where: str
 
 
 def _is_text(name: str) -> bool:
-    return name in STRINGS or name.startswith(SLICE_PREFIX)
+    return name in STRINGS or name in OPTIONAL_STRINGS or name.startswith(SLICE_PREFIX)

@@ -81,6 +81,8 @@ class Scores:
     context of a token is the gold answer) and `self_tokens` (the context is the model's own output); an example may
     have several gold answers, so `correct` need not be `prediction == target`. translation has both kinds of tokens, no
     `correct`, and `bleu_stats`, each sentence's sufficient statistics of corpus BLEU.
+
+    `text` and `cluster` are optional in every task. An example whose `cluster` is None shares nothing with any other.
     """
 
     metadata: ScoresMetadata
@@ -93,6 +95,8 @@ class Scores:
     gold_tokens: TokenScores | None = None
     self_tokens: TokenScores | None = None
     bleu_stats: np.ndarray | None = None  # [n, 10] int32
+    text: np.ndarray | None = None  # [n] object (str, or None for no text): the input as given, before the template
+    cluster: np.ndarray | None = None  # [n] object (str, or None): what examples share that are not independent
 
     def take(self, rows: np.ndarray) -> "Scores":
         """Returns the examples at `rows` [m], in that order."""
@@ -111,4 +115,6 @@ class Scores:
             gold_tokens=self.gold_tokens and self.gold_tokens.take(rows),
             self_tokens=self.self_tokens and self.self_tokens.take(rows),
             bleu_stats=taken(self.bleu_stats),
+            text=taken(self.text),
+            cluster=taken(self.cluster),
         )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metrics.scores.check import validate
-from metrics.scores.layout import CHECKSUM_KEY, METADATA_KEY, STRINGS, TOKEN_PARTS
+from metrics.scores.layout import CHECKSUM_KEY, METADATA_KEY, OPTIONAL_STRINGS, STRINGS, TOKEN_PARTS
 from metrics.scores.schema import BLEU_STATISTICS, Scores, ScoresError, TokenScores
 from tracking.files import written_whole
 
@@ -39,6 +39,9 @@ def write_scores(scores: Scores, path: Path | str) -> None:
                 columns[prefix + name] = _lists(getattr(tokens, part), tokens.offsets)
     if checked.bleu_stats is not None:
         columns["bleu_stats"] = _lists(checked.bleu_stats.ravel(), np.arange(n + 1) * BLEU_STATISTICS)
+    for name in OPTIONAL_STRINGS:
+        if getattr(scores, name) is not None:
+            columns[name] = pa.array(list(getattr(scores, name)), pa.string())
     for name in sorted(scores.slices):
         columns[name] = pa.array(list(scores.slices[name]), pa.string())
     try:

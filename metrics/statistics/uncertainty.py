@@ -2,7 +2,8 @@
 
 Only the order of a score matters, ties included, so each score is returned as the number that keeps that order best:
 margins and entropies as natural logarithms in float64 (in float32 probability space most certain examples would tie
-at 0), churn as integer counts (as ratios, rounding would break ties). Definitions: paper, sections 3.1 and 3.4.
+at 0), rounded to 12 digits so that what is equal by definition ties, churn as integer counts (as ratios, rounding would
+break ties). Definitions: paper, sections 3.1 and 3.4.
 """
 
 import numpy as np
@@ -13,6 +14,9 @@ from metrics.grid.runs import SizeRuns
 from metrics.scores import TokenScores
 
 _LOG_2 = float(np.log(2.0))
+_WHOLE = 2.0**44  # sums of up to 512 runs' terms, each at most this, are below 2⁵³ and so exact
+_HALF_OF_THE_LAST = np.int64(1 << 11)  # of 40 bits that are kept of a float64's 52, half of the last one's worth
+_SPACED = 1.5 * 2.0**12
 _EXAMPLES_AT_A_TIME = 16_384  # of all runs, so that intermediate results fit a core's cache
 
 
@@ -57,14 +61,15 @@ def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndar
     for start in range(0, n, _EXAMPLES_AT_A_TIME):
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
         log_p = log_softmax(_normalized(log_likelihoods[:, some], tokens))  # [R, m, K]
-        scores["margin"][:, some], scores["entropy"][:, some] = log_margin(log_p), log_entropy(log_p)
+        scores["margin"][:, some] = to_twelve_digits(log_margin(log_p))
+        scores["entropy"][:, some] = to_twelve_digits(log_entropy(log_p))
         if count >= 2 and config.committee == "mean_probability":
             averaged = _mean_of_others(log_p)
-            scores["committee_margin"][:, some] = log_margin(averaged)
-            scores["committee_entropy"][:, some] = log_entropy(averaged)
+            scores["committee_margin"][:, some] = to_twelve_digits(log_margin(averaged))
+            scores["committee_entropy"][:, some] = to_twelve_digits(log_entropy(averaged))
         elif count >= 2:
             for name in ("margin", "entropy"):
-                scores[f"committee_{name}"][:, some] = _mean_of_others(scores[name][:, some])
+                scores[f"committee_{name}"][:, some] = to_twelve_digits(_mean_of_others(scores[name][:, some]))
     if classes == 2:
         # Of two classes entropy is an increasing function of the margin: rank it by the margin, which doesn't round.
         scores["entropy"] = scores["margin"]
@@ -79,11 +84,13 @@ def _sequence_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     The committee averages its runs' values; sequences have no classes whose probabilities could be averaged.
     """
     tokens = [runs.tokens(config.context, run) for run in range(len(runs.seeds))]
-    scores = {"margin": np.stack([sequence_margin(t) for t in tokens])}
-    scores["entropy"] = np.stack([sequence_entropy(t) for t in tokens])
+    scores = {
+        "margin": to_twelve_digits(np.stack([sequence_margin(t) for t in tokens])),
+        "entropy": to_twelve_digits(np.stack([sequence_entropy(t) for t in tokens])),
+    }
     if len(tokens) >= 2:
         for name in ("margin", "entropy"):
-            scores[f"committee_{name}"] = _mean_of_others(scores[name])
+            scores[f"committee_{name}"] = to_twelve_digits(_mean_of_others(scores[name]))
     return scores
 
 
@@ -197,14 +204,50 @@ def _descending(values: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_others(logs: np.ndarray) -> np.ndarray:
-    """Computes the log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...]."""
-    count = len(logs)
-    before, after = np.full_like(logs, -np.inf), np.full_like(logs, -np.inf)  # sums over the runs before and after each
-    for run in range(1, count):
-        np.logaddexp(before[run - 1], logs[run - 1], out=before[run])
-        np.logaddexp(after[count - run], logs[count - run], out=after[count - 1 - run])
-    means: np.ndarray = np.logaddexp(before, after) - np.log(count - 1)
-    return means
+    """Computes the log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...], R ≥ 2.
+
+    The exponentials, relative to the largest of the other runs, are rounded to whole multiples of 2⁻⁴⁴, whose sums are
+    exact in float64 whatever their order: others with the same values have the same mean, bit for bit.
+    """
+    largest = logs.argmax(axis=0)[None]  # [1, ...]
+    without = logs.copy()
+    np.put_along_axis(without, largest, -np.inf, axis=0)
+    of_largest = _log_of_whole_sum(without, without.max(axis=0), leave_out=False)  # [1, ...]
+    sums = _log_of_whole_sum(logs, logs.max(axis=0), leave_out=True)
+    np.put_along_axis(sums, largest, of_largest, axis=0)
+    sums -= np.log(len(logs) - 1)
+    return sums
+
+
+def _log_of_whole_sum(logs: np.ndarray, top: np.ndarray, leave_out: bool) -> np.ndarray:
+    """Computes log Σ exp over the runs [R, ...], each term rounded to 2⁻⁴⁴ of exp(top), top [...] being the largest.
+
+    Returns the sum over all runs, [1, ...], or with `leave_out` that without each run, [R, ...]; -inf of none.
+    """
+    finite = np.where(np.isneginf(top), 0.0, top)
+    terms = np.exp(logs - finite)
+    terms *= _WHOLE
+    np.rint(terms, out=terms)
+    sums: np.ndarray = terms.sum(axis=0, keepdims=True)
+    if leave_out:
+        sums = np.subtract(sums, terms, out=terms)
+    with np.errstate(divide="ignore"):
+        np.log(sums, out=sums)
+    sums += finite - np.log(_WHOLE)
+    return sums
+
+
+def to_twelve_digits(logs: np.ndarray) -> np.ndarray:
+    """Rounds logarithms to 40 bits, about 12 significant digits, and those within ±1 to 12 decimals: [...] float64.
+
+    What is equal by definition but computed in another order then ties again, as the margins of examples with p₁ = p₂
+    do, whose logarithms are 0 up to the rounding of 1; different values of float32 likelihoods stay apart.
+    """
+    bits = (np.ascontiguousarray(logs).view(np.int64) + _HALF_OF_THE_LAST) & ~(2 * _HALF_OF_THE_LAST - 1)
+    rounded: np.ndarray = bits.view(np.float64)
+    rounded += _SPACED  # float64 near it are 2⁻⁴⁰ apart; a multiple of that is left as it is
+    rounded -= _SPACED
+    return rounded
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:

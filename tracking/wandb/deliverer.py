@@ -19,9 +19,10 @@ from tracking.interface import TrackingError
 from tracking.store import Store
 from tracking.wandb.account import remember
 from tracking.wandb.causes import cause_of
+from tracking.wandb.confirmation import Undelivered, confirm_version
 from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, keep_files_in, restart_service, server_address, start_service
 from tracking.wandb.server import Server
-from tracking.wandb.session import Session, Undelivered
+from tracking.wandb.session import Session
 
 _DOWN = 20.0  # seconds for which a server that did not answer is not asked again
 _LOCK_WAIT = 60.0  # seconds for which another process may be sending a run that this one needs there
@@ -72,7 +73,9 @@ class Deliverer:
             return
         self._check_reachable()
         try:
-            self._finish(run_id, set())
+            self._send_moved_aliases(run_id)
+            if run_id in self._open or self.ledger.pending([run_id]):
+                self._finish(run_id, set())
         except Exception as error:
             self.drop(run_id)
             raise self._explained(error, run_id) from error
@@ -114,6 +117,13 @@ class Deliverer:
         session.end()
         del self._open[run_id]
         lock.close()
+
+    def _send_moved_aliases(self, run_id: str) -> None:
+        """Sends the aliases that were moved, since W&B confirmed them, to versions that the run logged."""
+        for kind, artifact in self.store.edges(run_id):
+            is_there = kind == "logged" and self.ledger.version(artifact) is not None
+            if is_there and self.ledger.unconfirmed_aliases(artifact):
+                confirm_version(self.store, self.ledger, self.server, artifact)
 
     def _send(self, session: Session, above: set[str]) -> None:
         """Sends points, then edges in order; `above` are the runs that wait for this one."""

@@ -16,6 +16,7 @@ from tracking.json_text import decode, encode
 from tracking.redact import redacted
 from tracking.store import Store
 from tracking.wandb.causes import is_taken_id
+from tracking.wandb.confirmation import Undelivered, confirm_version
 from tracking.wandb.records import (
     OWN_KEY,
     RELOGGED,
@@ -34,17 +35,13 @@ from tracking.wandb.sdk import (
     start_service,
     upload_seconds,
 )
-from tracking.wandb.server import Server, ServerArtifact
+from tracking.wandb.server import Server
 
 if TYPE_CHECKING:
     import wandb
 
 _LONGEST_TAG = 64  # characters that W&B takes
 _LONGEST_ID = 110  # with room for the number of an attempt; W&B takes 128
-
-
-class Undelivered(TrackingError):
-    """Reports that the server does not show what it was sent."""
 
 
 class Session:
@@ -176,7 +173,7 @@ class Session:
         self._open_run.log_artifact(draft, aliases=[alias for alias in artifact.aliases if alias != "latest"])
         seconds = upload_seconds(artifact.size)
         call_with_timeout(seconds, lambda: draft.wait(timeout=int(seconds)), f"the upload of {artifact.ref}")
-        found = self._confirm_artifact(artifact)
+        found = confirm_version(self._store, self._ledger, self._server, artifact)
         with self._server.explained(f"what logged {artifact.ref}"):
             creator = found.remote.logged_by()
         if creator is not None and creator.id == self.remote:
@@ -198,31 +195,6 @@ class Session:
             with self._server.explained(f"the deletion of {artifact.ref}, which is damaged there"):
                 found.remote.delete(delete_aliases=True)
             self._server.forget_answers()
-
-    def _confirm_artifact(self, artifact: StoredArtifact) -> ServerArtifact:
-        found = self._server.find_version(artifact)
-        if found is None:
-            raise Undelivered(f"{artifact.ref}: W&B shows no version with its digest")
-        if missing := set(artifact.aliases) - set(found.aliases):
-            # content that was there already: whether logging it again moves `latest` is the server's affair
-            with self._server.explained(f"the aliases of {artifact.ref}"):
-                found.remote.aliases = [*found.aliases, *missing]
-                found.remote.save()
-            found = self._server.find_version(artifact)
-            if found is None or not set(artifact.aliases) <= set(found.aliases):
-                raise Undelivered(f"{artifact.ref}: W&B does not show its aliases {', '.join(sorted(missing))}")
-        self._ledger.confirm_artifact(artifact, found.version, artifact.aliases)
-        if "latest" in found.aliases and "latest" not in artifact.aliases:
-            self._give_latest_back(artifact)
-        return found
-
-    def _give_latest_back(self, artifact: StoredArtifact) -> None:
-        """Gives `latest` back to the version that has it here, which the SDK takes from it for whatever is logged."""
-        rightful = self._store.artifact(f"{artifact.name}:latest")
-        if self._ledger.version(rightful) is not None and (found := self._server.find_version(rightful)) is not None:
-            with self._server.explained(f"the aliases of {rightful.ref}"):
-                found.remote.aliases = [*found.aliases, "latest"]
-                found.remote.save()
 
     def end(self) -> None:
         """Sends what is left of the run, ends it, and asks the server for all of it. Raises Undelivered by name."""

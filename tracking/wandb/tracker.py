@@ -24,6 +24,7 @@ from tracking.run import StoredRun
 from tracking.staging import StagingDirectory
 from tracking.store import Store
 from tracking.wandb.account import resolved
+from tracking.wandb.confirmation import Undelivered, confirm_version
 from tracking.wandb.courier import Courier
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
@@ -95,6 +96,22 @@ class WandbTracker(Tracker):
                 artifact.held = self.store.adopt_artifact(artifact, files, artifact.aliases)
             self.ledger.confirm_artifact(artifact, artifact.version, artifact.aliases)
         return artifact.held
+
+    def move_alias(self, artifact: Artifact, alias: str) -> None:
+        """Moves an alias as `Tracker` says: in the store, to which the version is brought, and at W&B.
+
+        Where W&B does not take it, `push` sends it. Raises as the embedded store does, and TrackingError where the
+        version is at W&B alone and can't be fetched.
+        """
+        held = self.adopt(self._here(artifact))
+        self.store.move_alias(held, alias)
+        if self.ledger.version(held) is None:
+            return  # the run that logged it is still to be sent, and the version with it
+        held = self.store.artifact(held.ref)
+        try:
+            self._ask(lambda server: confirm_version(self.store, self.ledger, server, held), None)
+        except Undelivered as error:
+            print(f"{error}: {alias} of {held.ref} is kept in {self.store.root}, and push sends it", file=sys.stderr)
 
     def flush(self, seconds: float = 60.0) -> Pending:
         """Waits until the courier has dealt with every run that has ended; returns what W&B has not confirmed."""

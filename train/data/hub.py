@@ -15,7 +15,8 @@ from typing import Any
 
 from conf.errors import EdgewiseError, first_line
 from conf.schema import Dataset
-from metrics.rows import Columns, Wanted, from_arrow, listed, read_columns
+from metrics.rows import Columns, Wanted, from_arrow, listed
+from train.data.files import read_file
 
 # What `datasets` needs of a repository: its card, which says what the configs and splits are, and files of rows.
 _ROWS = ["README.md", "*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.csv.gz", "*.json.gz", "*.jsonl.gz"]
@@ -61,9 +62,9 @@ def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str],
             f"dataset.hub_files: {dataset.hub_id} at {revision(dataset)[:7]} has no file {pattern} for {split}; "
             f"found {listed(found) or 'none of the files named there'}"
         )
-    names, columns = read_columns(folder / files[0], wanted)
+    names, columns = read_file(folder / files[0], dataset, wanted)
     for more in files[1:]:
-        more_names, more_columns = read_columns(folder / more, wanted)
+        more_names, more_columns = read_file(folder / more, dataset, wanted)
         if more_names != names:
             raise EdgewiseError(
                 f"{dataset.hub_id}: {files[0]} has the columns {listed(names)}, but {more} has {listed(more_names)}"

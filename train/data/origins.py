@@ -9,11 +9,16 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
-from metrics.rows import ENDINGS, Columns, Wanted, listed, read_columns
+from metrics.rows import ENDINGS, Columns, Wanted, listed
 from train.data import demo, hub
+from train.data.files import read_file
 
-SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}  # split -> its file names
-ALL = "all"  # the one part of a source that is not split yet
+SPLITS = {  # split -> its file names
+    "train": ("train",),
+    "validation": ("validation", "dev", "val", "valid"),
+    "test": ("test",),
+}
+ALL = "all"  # the part of a source that is not split into train and test yet
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Origin(ABC):
 
     @abstractmethod
     def parts(self) -> list[str]:
-        """Names the splits that there are, in the order train, validation, test; or `all` alone."""
+        """Names the parts that there are: of train, validation and test, in this order, or `all` in place of two."""
 
     @abstractmethod
     def table(self, part: str, wanted: Wanted) -> Table:
@@ -98,6 +103,11 @@ class HubRepository(Origin):
     lenient = True
 
     def __init__(self, dataset: Dataset) -> None:
+        if isinstance(dataset.columns, list) and dataset.hub_files is None:
+            raise EdgewiseError(
+                f"dataset.columns={dataset.columns}: a list of columns is for files without a header row, and "
+                f"{dataset.hub_id} names its own; give a mapping of its names to yours"
+            )
         self._dataset = dataset
 
     def parts(self) -> list[str]:
@@ -153,12 +163,12 @@ class Folder(Origin):
     def table(self, part: str, wanted: Wanted) -> Table:
         """Reads the part's file."""
         file = self._file(part)
-        return Table(str(file), *read_columns(file, wanted))
+        return Table(str(file), *read_file(file, self._dataset, wanted))
 
     def labels(self, part: str, wanted: Wanted) -> Table | None:
         """Reads the part's file of labels."""
         file = self._label_files.get(part)
-        return None if file is None else Table(str(file), *read_columns(file, wanted))
+        return None if file is None else Table(str(file), *read_file(file, self._dataset, wanted))
 
     def digest_parts(self) -> dict[str, Any]:
         """Returns the sha256 of each part's file."""
@@ -175,13 +185,19 @@ class Folder(Origin):
         """Finds the file of each split, in the order train, validation, test, and the file of its labels."""
         dataset, folder = self._dataset, self._folder
         splits_itself = dataset.test_share is not None
-        if splits_itself and folder.is_file() and folder.suffix[1:] in ENDINGS:
-            return {ALL: folder}, {}
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else "does not exist"
+        endings = ", ".join(f".{ending}" for ending in ENDINGS)
+        if folder.is_file() and folder.suffix[1:] in ENDINGS:
+            if splits_itself:
+                return {ALL: folder}, {}
             raise EdgewiseError(
-                f"dataset.path={dataset.path} {what}; expected a folder with train and test files "
-                f"({', '.join('.' + ending for ending in ENDINGS)})" + (", or one file" if splits_itself else "")
+                f"dataset.path={dataset.path} is a file; expected a folder with train and test files, or with the one "
+                "file the share of its rows to hold out for test: dataset.test_share=0.2"
+            )
+        if not folder.is_dir():
+            what = f"is a file, but not one of {endings}" if folder.exists() else "does not exist"
+            raise EdgewiseError(
+                f"dataset.path={dataset.path} {what}; expected a folder with train and test files ({endings}), or one "
+                "such file with dataset.test_share=0.2"
             )
         files: dict[str, Path] = {}
         label_files: dict[str, Path] = {}
@@ -195,11 +211,21 @@ class Folder(Origin):
         for split, there in (dataset.splits or {}).items():
             if split not in files and there in files:
                 files[split] = files.pop(there)
-        if not files and splits_itself:
-            data = sorted(file for file in folder.iterdir() if file.suffix[1:] in ENDINGS and file.is_file())
+        if splits_itself and "test" not in files:
+            data = [files["train"]] if "train" in files else self._data_files()
             if len(data) == 1:
-                files[ALL] = data[0]
+                files = {ALL: data[0]} | {split: file for split, file in files.items() if split != "train"}
+                label_files = {ALL if split == "train" else split: file for split, file in label_files.items()}
         return files, label_files
+
+    def _data_files(self) -> list[Path]:
+        """Lists the files of the folder that have an ending of data, but those of a split that isn't train or test."""
+        stems = {stem for split in SPLITS.values() for stem in split}
+        return sorted(
+            file
+            for file in self._folder.iterdir()
+            if file.suffix[1:] in ENDINGS and file.is_file() and file.stem not in stems
+        )
 
     def _file_named(self, split: str, stems: tuple[str, ...]) -> Path | None:
         """Returns the file with one of the names `stems`, None where there is none; EdgewiseError for several."""
@@ -216,9 +242,18 @@ class Folder(Origin):
             there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in self._folder.iterdir())
             raise EdgewiseError(
                 f"{self._folder}: no file for the {part} split; expected {expected}, "
-                f"found {listed(there) or 'an empty folder'}"
+                f"found {listed(there) or 'an empty folder'}{self._instead(part)}"
             )
         return self._files[part]
+
+    def _instead(self, part: str) -> str:
+        """Returns what else to do about a missing file: to hold out rows of the one that is there."""
+        whole = [self._files["train"]] if "train" in self._files else self._data_files()
+        if part == "validation" or self._dataset.test_share is not None or len(whole) != 1:
+            return ""
+        if part == "train" and "test" in self._files:
+            return ""
+        return f". Or hold out a share of {whole[0].name}'s rows for test: dataset.test_share=0.2"
 
 
 def _digest(file: Path) -> str:

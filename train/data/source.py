@@ -8,14 +8,14 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
 from conf.errors import EdgewiseError
-from conf.schema import Dataset, Recipe
+from conf.schema import AUTO, Dataset, Recipe
 from train.data.check import check_dataset
-from train.data.origins import ALL, Origin, origin_of
+from train.data.origins import ALL, SPLITS, Origin, origin_of
 from train.data.selection import selection_settings
 from train.data.splits import Split, expected_rows, load_split
 
@@ -50,8 +50,8 @@ class Source:
     @functools.cached_property
     def names(self) -> list[str]:
         """Names those of train, validation and test that there are, in this order."""
-        parts = self._origin.parts()
-        return ["train", "test"] if parts == [ALL] else parts
+        there = set(self._origin.parts())
+        return [name for name in SPLITS if name in there or (ALL in there and name != "validation")]
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -93,6 +93,7 @@ class Source:
                 "source": self.digest,
                 "from": self.provenance,
                 "template": dataset.template,
+                **({"cluster": dataset.cluster} if dataset.cluster not in (AUTO, None) else {}),
                 **(
                     {"classes": list(map(list, dataset.classes.items()))} if dataset.classes else {"task": dataset.task}
                 ),
@@ -146,7 +147,13 @@ class KeptSplits:
 
 def text_bytes(split: Split) -> int:
     """Counts the bytes that the texts of a split take in memory."""
-    columns: Iterable[list[str]] = [split.example_id, split.inputs, split.targets, *split.slices.values()]
+    columns: Iterable[Sequence[str | None]] = [
+        split.example_id,
+        split.inputs,
+        split.targets,
+        split.cluster or [],
+        *split.slices.values(),
+    ]
     return sum(map(sys.getsizeof, chain(*columns, *(split.golds or ()))))
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from metrics.rows import invalid_unicode, short
@@ -18,7 +20,7 @@ from train.data.check import check_dataset, target_strings
 from train.data.notices import print_once
 from train.data.origins import SPLITS, origin_of
 from train.data.selection import counts, select
-from train.data.template import fill_template, template_fields
+from train.data.template import field_lengths, fill_template, given_texts, template_fields
 
 _FINGERPRINT_CHUNK = 1 << 16  # values made into JSON at a time
 
@@ -36,9 +38,18 @@ class Split:
     fingerprint: str  # sha256 over ids, inputs, targets (all golds) and slices; the same from whatever file format
     skipped: dict[str, int] = field(default_factory=dict)  # why rows were left out -> how many
     golds: list[list[str]] | None = None  # [n], every gold answer or reference, the target first; None: one each
+    template: str = "{text}"
+    field_lengths: dict[str, np.ndarray] = field(
+        default_factory=dict, compare=False
+    )  # template's field -> [n] characters
+    cluster: list[str | None] | None = None  # [n], what rows share that are not independent; None: no such column
 
     def __len__(self) -> int:
         return len(self.example_id)
+
+    def texts(self) -> list[str]:
+        """Returns the inputs as they were given, before the template: [n]."""
+        return given_texts(self.template, self.inputs, self.field_lengths) if self.field_lengths else self.inputs
 
 
 def load_split(dataset: Dataset, split: str) -> Split:
@@ -53,6 +64,8 @@ def load_split(dataset: Dataset, split: str) -> Split:
     where, n = taken.where, len(taken.rows)
     for name, values in taken.columns.items():
         _check_text(where, name, values, taken.rows, nullable=name.startswith("slice_"))
+    if taken.cluster is not None:
+        _check_text(where, "dataset.cluster", taken.cluster, taken.rows, nullable=True)
 
     texts: dict[str, Sequence[str]] = {name: [value or "" for value in vals] for name, vals in taken.columns.items()}
     inputs = fill_template(dataset.template, texts, n)
@@ -73,7 +86,20 @@ def load_split(dataset: Dataset, split: str) -> Split:
     slices = {name: list(texts[name]) for name in texts if name.startswith("slice_")}
     further = {"golds": [json.dumps(answers) for answers in golds]} if golds else {}
     fingerprint = _fingerprint(example_id, inputs, targets, slices | further)
-    loaded = Split(dataset.name, split, example_id, inputs, targets, slices, fingerprint, taken.skipped, golds)
+    loaded = Split(
+        dataset=dataset.name,
+        name=split,
+        example_id=example_id,
+        inputs=inputs,
+        targets=targets,
+        slices=slices,
+        fingerprint=fingerprint,
+        skipped=taken.skipped,
+        golds=golds,
+        template=dataset.template,
+        field_lengths=field_lengths(dataset.template, texts),
+        cluster=None if taken.cluster is None else [value or None for value in taken.cluster],
+    )
     _print_counts(dataset, loaded)
     return loaded
 

@@ -3,6 +3,8 @@
 import string
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from conf.errors import EdgewiseError
 
 
@@ -26,6 +28,33 @@ def fill_template(template: str, columns: Mapping[str, Sequence[str]], n: int) -
         if column is not None:
             pieces.append(columns[column])
     return list(map("".join, zip(*pieces, strict=True)))
+
+
+def field_lengths(template: str, columns: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """Returns how many characters each of the template's fields has in each row: name -> [n] int32."""
+    return {
+        name: np.fromiter(map(len, columns[name]), np.int32, len(columns[name])) for name in template_fields(template)
+    }
+
+
+def given_texts(template: str, filled: Sequence[str], lengths: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns what the template was filled with, cut out of the `filled` texts [n]: the inputs as they were given.
+
+    Of one field the text is its value; of several, a line `name: value` for each, in the template's order. `lengths`
+    is as `field_lengths` returns it.
+    """
+    parts, several = _parts(template), len(lengths) > 1
+    rows = []
+    for i, text in enumerate(filled):
+        values: dict[str, str] = {}
+        start = 0
+        for literal, column in parts:
+            start += len(literal)
+            if column is not None:
+                end = start + int(lengths[column][i])
+                values[column], start = text[start:end], end
+        rows.append("\n".join(f"{name}: {value}" if several else value for name, value in values.items()))
+    return rows
 
 
 def _parts(template: str) -> list[tuple[str, str | None]]:

@@ -2,16 +2,25 @@
 
 from metrics.report.words.answer import answer
 from metrics.report.words.passages import passages
-from metrics.report.words.phrases import context_note, percent, points, score_title, slice_name, within
-from metrics.report.words.savings import ALL_DEFERRED, cost, saving
+from metrics.report.words.phrases import (
+    context_note,
+    percent,
+    percent_rounded_up,
+    points,
+    score_title,
+    slice_name,
+    within,
+)
+from metrics.report.words.savings import cost, loss_allowed, saving
 
 __all__ = [
-    "ALL_DEFERRED",
     "answer",
     "context_note",
     "cost",
+    "loss_allowed",
     "passages",
     "percent",
+    "percent_rounded_up",
     "points",
     "saving",
     "score_title",

@@ -4,9 +4,10 @@ import math
 
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
+from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.words.phrases import negated, percent, points, within
-from metrics.report.words.savings import ALL_DEFERRED, flops_known, saving
+from metrics.report.words.phrases import negated, percent, percent_rounded_up, points, within
+from metrics.report.words.savings import flops_known, loss_allowed, saving
 from metrics.report.words.weak import too_weak_to_conclude, weak_sentences, weak_sizes
 
 _BY_CONTEXT = {None: "", "gold": " in the gold answer's context", "self": ", by its own output"}
@@ -44,23 +45,28 @@ def _comparison(analysis: Analysis, pair: SizePair) -> str:
             f"{within(gap)}: no difference is shown, so there is none to win by deferring."
         )
     better = f"On {n}, {pair.large} is better than {pair.small} by {points(gap.value)} {quality.points}{within(gap)}."
-    if math.isnan(pair.half_gain["margin"].value):
-        return better
-    return f"{better} {_where_the_gain_is(analysis, pair)}"
+    return f"{better} {_what_to_defer(analysis, pair)}"
 
 
-def _where_the_gain_is(analysis: Analysis, pair: SizePair) -> str:
-    """Writes what shares of the examples hold half of the gain and all of it, and what the latter saves."""
-    half, matching = pair.half_gain["margin"], pair.matching["margin"]
+def _what_to_defer(analysis: Analysis, pair: SizePair) -> str:
+    """Writes what share of the examples to defer so as to lose at most ε, what it saves, and what half of it takes."""
+    shares = pair.least_share["margin"]
+    least_certain = f"of the examples of which {pair.small} is least certain{_BY_CONTEXT[analysis.context]}"
+    if not shares.saves:
+        text = (
+            f"Half of that gain takes the {percent(shares.half.value)}{within(shares.half, 1)} {least_certain}, and "
+            f"95\N{NO-BREAK SPACE}% of it {percent(shares.most.value)}{within(shares.most, 1)}"
+        )
+        if math.isnan(shares.within_epsilon):
+            return f"{text}."
+        return f"{text}; no share short of all is shown to lose at most {loss_allowed(analysis, pair)}."
     text = (
-        f"Half of that gain comes from the {percent(half.value)}{within(half, 1)} of the examples "
-        f"of which {pair.small} is least certain{_BY_CONTEXT[analysis.context]}"
+        f"Deferring the {percent_rounded_up(shares.within_epsilon)} {least_certain} loses at most "
+        f"{loss_allowed(analysis, pair)}, with {percent(shares.confidence, 0)} confidence"
     )
-    if matching.value < ALL_DEFERRED:
-        text += f", and all of it from the {percent(matching.value)}{within(matching, 1)} least certain"
-        small, large = analysis.grid.sizes[0], analysis.grid.sizes[-1]
-        if flops_known(small, large):
-            saved = saving(small, large, matching)
-            if saved.above_zero:
-                text += f", at {percent(saved.value, 0)}{within(saved, 0)} fewer FLOPs"
-    return f"{text}."
+    small, large = (size for size in analysis.grid.sizes if size.name in (pair.small, pair.large))
+    if flops_known(small, large):
+        saved = saving(small, large, Estimate(shares.within_epsilon))
+        if saved.value > 0:
+            text += f", at {percent(saved.value, 0)} fewer FLOPs"
+    return f"{text}; half of the gain takes {percent(shares.half.value)}{within(shares.half, 1)}."

@@ -41,7 +41,7 @@ def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
             f"Only {pair.large} is right on {percent(only_large.value)}{within(only_large, 1)} of the examples, only "
             f"{pair.small} on {percent(only_small.value)}{within(only_small, 1)}."
         )
-    half = pair.half_gain["margin"]
+    half = pair.least_share["margin"].half
     if pair.gap.above_zero and not math.isnan(half.value):
         sentences.append(
             f"Half of the gain comes from the {percent(half.value)} of examples of which {pair.small} is least certain"
@@ -97,6 +97,7 @@ def _slice_sentences(
     """
     examples = {row.value: row.examples for row in rows}
     gains = {row.value: large_enough[row.value].simultaneous for row in rows if row.value in large_enough}
+    of_other_runs = all(gain.of_other_runs for gain in large_enough.values())
     gaining = sorted((value for value in gains if gains[value].above_zero), key=lambda value: -gains[value].value)
     losing = [value for value in gains if gains[value].below_zero]
     # a gain that is the same in every resample has no interval; the two are alike there only if it is none
@@ -135,7 +136,8 @@ def _slice_sentences(
         return []
     # corpus BLEU is no sum over sentences, so no slice holds a share of its gain
     most = "" if quality.graded else _most_of_the_gain(rows, gains, pair)
-    return [f"By {slice_name(column)}: {', and '.join(parts)}. {most}".rstrip()]
+    whose = "" if of_other_runs or not (gaining or losing) else " of these runs"
+    return [f"By {slice_name(column)}{whose}: {', and '.join(parts)}. {most}".rstrip()]
 
 
 def _most_of_the_gain(rows: Sequence[SliceRow], gains: dict[str, Estimate], pair: SizePair) -> str:

@@ -14,6 +14,11 @@ def percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
+def percent_rounded_up(fraction: float, digits: int = 1) -> str:
+    """Writes a fraction as a percentage that is never below it: 0.3341 as `33.5 %`."""
+    return percent(math.ceil(fraction * 10 ** (2 + digits) - 1e-6) / 10 ** (2 + digits), digits)
+
+
 def points(fraction: float, sign: bool = False, digits: int = 2) -> str:
     """Writes a difference of fractions in percentage points, with a true minus sign and never as '-0.00'."""
     rounded = round(100 * fraction, digits) + 0.0

@@ -8,16 +8,14 @@ from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import SizeRuns
 from metrics.report.measure import quality_of
-from metrics.report.words.phrases import pairs_of_runs, percent, points, score_title, within
-
-ALL_DEFERRED = 0.995  # a deferral rate from here on saves nothing worth a sentence
+from metrics.report.words.phrases import pairs_of_runs, percent, percent_rounded_up, points, score_title, within
 
 
 def what_deferral_saves(analysis: Analysis, pair: SizePair) -> list[str]:
-    """Writes deferral's gain over random, the rate that matches the larger model and its cost, and the peak."""
+    """Writes deferral's gain over random, the least shares to defer with their cost, and the peak."""
     return [
         _gain_over_random(analysis, pair),
-        _rate_that_matches(analysis, pair),
+        *_least_shares(analysis, pair),
         *_peak(analysis, pair),
     ]
 
@@ -35,17 +33,38 @@ def _gain_over_random(analysis: Analysis, pair: SizePair) -> str:
     return f"Deferring the least certain examples can't be told from deferring as many at random: {amount}."
 
 
-def _rate_that_matches(analysis: Analysis, pair: SizePair) -> str:
-    matching, name = pair.matching["margin"], quality_of(analysis.grid).name
+def loss_allowed(analysis: Analysis, pair: SizePair) -> str:
+    """Writes how much a mixture may lose against the larger model: `1.00 points against large`."""
+    return f"{points(pair.least_share['margin'].epsilon)} {quality_of(analysis.grid).points} against {pair.large}"
+
+
+def _least_shares(analysis: Analysis, pair: SizePair) -> list[str]:
+    """Writes what shares to defer for parts of the gain, and to be at most ε below the larger model, and the cost."""
+    shares = pair.least_share["margin"]
+    sentences = []
     if not pair.gap.above_zero:
-        return f"As {pair.large} isn't shown to be the better model, there is nothing to match."
-    if matching.value >= ALL_DEFERRED:
-        return f"No smaller share than all examples{within(matching, 1)} reaches {pair.large}'s {name} by margin."
+        sentences.append(f"As {pair.large} isn't shown to be the better model, there is no gain to have a part of.")
+    else:
+        parts = [
+            f"{percent(part, 0)} of the gain takes {percent(share.value)}{within(share, 1)}"
+            for part, share in shares.reaching.items()
+        ]
+        sentences.append(f"Of the examples deferred by margin, {', '.join(parts)}.")
+    if math.isnan(shares.within_epsilon):
+        return sentences
+    confidence = f"with {percent(shares.confidence, 0)} confidence"
+    if not shares.saves:
+        sentences.append(
+            f"No share short of all examples is shown to lose at most {loss_allowed(analysis, pair)} {confidence}."
+        )
+        return sentences
     sizes = {size.name: size for size in analysis.grid.sizes}
-    return (
-        f"Deferring {percent(matching.value)} of the examples is enough for {pair.large}'s {name}"
-        f"{within(matching, 1)}. {cost(sizes[pair.small], sizes[pair.large], matching)}".rstrip()
+    sentences.append(
+        f"Deferring {percent_rounded_up(shares.within_epsilon)} loses at most {loss_allowed(analysis, pair)} "
+        f"{confidence}. "
+        f"{cost(sizes[pair.small], sizes[pair.large], Estimate(shares.within_epsilon))}".rstrip()
     )
+    return sentences
 
 
 def _peak(analysis: Analysis, pair: SizePair) -> list[str]:
@@ -134,12 +153,13 @@ def uncertainty_by_context(analysis: Analysis, pair: SizePair, other_contexts: S
     sentences = [f"Uncertainty here is of {WHOSE_TOKENS[analysis.context]}."]
     for other in other_contexts:
         assert other.context is not None and other.widest is not None
-        area, matching = other.widest.area["margin"], other.widest.matching["margin"]
+        area, shares = other.widest.area["margin"], other.widest.least_share["margin"]
         text = (
             f"By {WHOSE_TOKENS[other.context]}: {points(area.value)} {quality_of(analysis.grid).points}{within(area)} "
             "over random"
         )
-        if other.widest.gap.above_zero and matching.value < ALL_DEFERRED:
-            text += f", and {percent(matching.value)}{within(matching, 1)} deferred match {pair.large}"
+        if other.widest.gap.above_zero and shares.saves:
+            deferred = percent_rounded_up(shares.within_epsilon)
+            text += f", and {deferred} deferred lose at most {loss_allowed(other, other.widest)}"
         sentences.append(f"{text}.")
     return sentences

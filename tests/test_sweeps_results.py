@@ -1,0 +1,160 @@
+"""A sweep's tables are of exactly its own cells' scores, and its cells count as the latest of their names."""
+
+import dataclasses
+import json
+
+import pytest
+
+from infer.identity import infer_run_id
+from sweeps.grid import GROUP_VARIABLE, Combination, GridCell, conclude, start_sweep
+from sweeps.results import CellResult, make_results_latest
+from sweeps.status import CellState
+from tests.synthetic_scores import synthetic_grid, write_grid
+from tests.training import SMALL
+from tests.wandb_server import ENTITY
+from tracking import open_tracker
+from tracking.interface import ArtifactDraft, TrackingError
+from tracking.store import Store
+from tracking.upkeep import verify
+from tracking.wandb.project import WandbProject
+from tracking.wandb.server import Server
+from train.identity import cell_name, train_run_id
+
+SIZES = ("nano", "micro")
+
+
+@pytest.fixture
+def grid(compose, tmp_path, monkeypatch, without_pictures):
+    """A function: the cells of two sizes by two seeds, trained for so many steps."""
+    monkeypatch.setenv(GROUP_VARIABLE, "")
+
+    def make(steps, *overrides, seeds=(0, 1)):
+        cells = []
+        for size in SIZES:
+            config = compose(
+                *(one for one in SMALL if not one.startswith("size.")),
+                f"size={size}",
+                f"train.steps={steps}",
+                f"tracking.root={tmp_path / 'runs'}",
+                f"metrics.out={tmp_path / 'out'}",
+                "metrics.resamples=10",
+                *overrides,
+            )
+            combination = Combination(config)
+            cells += [GridCell(combination, seed) for seed in seeds]
+        return cells
+
+    return make
+
+
+@pytest.fixture
+def run_cell(tmp_path):
+    """A function that does what a job does, without training: logs a model and scores of it, by its config."""
+
+    def run(cell, content, tracker=None):
+        tracker = tracker or open_tracker(cell.config.tracking)
+        config = cell.resolved
+        name, size = cell_name(config), config.size.name
+        [scores] = synthetic_grid(
+            {size: (10 + len(size), 1.5)}, seeds={size: [cell.seed]}, examples=40, dataset="demo", seed=content
+        )
+        [path] = write_grid([dataclasses.replace(scores)], tmp_path / "scores")
+        (tmp_path / "weights").write_text(f"{name} {content}")
+        named = {"dataset": {"name": "demo"}, "size": {"name": size}, "seed": cell.seed, "identity": "x"}
+        with tracker.start_run(train_run_id(config), job_type="train", config=named) as run:
+            model = run.log_artifact(ArtifactDraft(f"model-{name}", "model", {}, {"weights": tmp_path / "weights"}))
+        scored = {"dataset": {"name": "demo"}, "model": model.digest, "split": config.infer.split, "identity": "y"}
+        metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"}
+        draft = ArtifactDraft(f"scores-{name}-test", "scores", metadata, {"scores.parquet": path})
+        with tracker.start_run(infer_run_id(config, model.digest), job_type="infer", config=scored) as run:
+            run.use_artifact(model)
+            return run.log_artifact(draft)
+
+    return run
+
+
+def inputs(tmp_path):
+    listed = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))["inputs"]
+    return {one["name"]: one["digest"] for one in listed}
+
+
+def test_a_sweep_s_tables_are_of_its_own_cells_after_others_were_tried(grid, run_cell, tracker, tmp_path, capsys):
+    """A grid of 400 steps; two cells tried with 60; 400 again, where every cell is skipped."""
+    sweep = start_sweep(cells := grid(400))
+    own = {artifact.name: artifact.digest for artifact in (run_cell(cell, content=1) for cell in cells)}
+    assert conclude(sweep) == 0 and inputs(tmp_path) == own
+
+    tried = start_sweep(some := grid(60, seeds=(0,)))
+    others = {artifact.name: artifact.digest for artifact in (run_cell(cell, content=2) for cell in some)}
+    assert conclude(tried) == 0 and inputs(tmp_path) == others
+    assert "latest again" not in capsys.readouterr().out
+
+    assert conclude(start_sweep(grid(400))) == 0
+    assert inputs(tmp_path) == own
+    said = capsys.readouterr().out
+    assert "latest again, as this sweep's own: model-demo-nano-s0:v0, scores-demo-nano-s0-test:v0" in said
+    for cell in cells:
+        name = cell_name(cell.config)
+        assert tracker.artifact(f"model-{name}").ref == f"model-{name}:v0"
+        assert tracker.artifact(f"scores-{name}-test").digest == own[f"scores-{name}-test"]
+    assert not verify(tracker).problems
+    assert Store(tmp_path / "runs").artifact("metrics-demo:latest").metadata["inputs"] == own
+
+
+def test_on_wandb_too_the_sweep_s_own_cells_count(grid, run_cell, wandb_server, tmp_path):
+    place = ("tracking=wandb", f"tracking.entity={ENTITY}", "tracking.project=results")
+    own = {}
+    for steps, content in ((400, 1), (60, 2), (400, 1)):
+        sweep = start_sweep(cells := grid(steps, *place, seeds=(0,)))
+        if steps == 60 or not own:
+            logged = {(a := run_cell(cell, content, sweep.tracker)).name: a.digest for cell in cells}
+            own = own or logged
+        assert conclude(sweep) == 0
+        assert not sweep.tracker.flush()
+    assert inputs(tmp_path) == own
+    there = Server(WandbProject.chosen(ENTITY, "results"))
+    assert {name: there.artifact(name).digest for name in own} == own
+    assert there.artifact("metrics-demo").metadata["inputs"] == own
+    assert len(there.versions("metrics-demo")) == 2
+
+
+def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_cell, tracker, tmp_path, capsys):
+    cells = grid(400)
+    for cell in cells:
+        run_cell(cell, content=1)
+    bfloat16 = [*grid(400)[:3], grid(400, "dataset.template='{text}!'")[3]]
+    results_before = len(tracker.runs(job_type="metrics"))
+    sweep = start_sweep(bfloat16)
+    assert conclude(sweep) == 1
+    shown = capsys.readouterr()
+    assert "1 of 4 cells are not done" in shown.err
+    assert len(inputs(tmp_path)) == 3 and len(tracker.runs(job_type="metrics")) == results_before + 1
+
+
+def test_scores_of_another_split_than_the_default_make_the_tables(grid, run_cell, tmp_path):
+    sweep = start_sweep(cells := grid(400, "infer.split=validation"))
+    own = {artifact.name: artifact.digest for artifact in (run_cell(cell, content=1) for cell in cells)}
+    assert conclude(sweep) == 0 and inputs(tmp_path) == own
+
+
+def test_a_sweep_whose_scores_were_removed_says_that_the_cell_is_missing(grid, run_cell, tracker, tmp_path, capsys):
+    cells = grid(400)
+    for cell in cells:
+        run_cell(cell, content=1)
+    with tracker.database.write() as connection:
+        connection.execute("DELETE FROM edges WHERE kind = 'logged' AND run LIKE 'infer-demo-nano-s0%'")
+    assert conclude(start_sweep(cells)) == 1
+    assert "its scores were removed" in capsys.readouterr().out and len(inputs(tmp_path)) == 3
+
+
+def test_an_alias_that_can_not_be_moved_stops_no_sweep(grid, run_cell, tracker, monkeypatch, capsys):
+    cell = grid(400)[0]
+    scores = run_cell(cell, content=1)
+    run_cell(grid(60)[0], content=2)
+
+    def refuse(*given):
+        raise TrackingError("the disk is full")
+
+    monkeypatch.setattr(tracker, "move_alias", refuse)
+    make_results_latest([CellResult(CellState(cell.cell(), "done"), None, scores)], tracker)
+    assert capsys.readouterr() == ("", "latest: the disk is full\n")
