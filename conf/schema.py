@@ -583,6 +583,27 @@ class Apply:
 
 
 @dataclass
+class Evaluate:
+    """Sets how a switcher is measured on a labelled split: `python -m infer.evaluate switcher.ref=REF dataset=D`.
+
+    The split is `infer.split` of the data set; at most `examples` of it are used, drawn by `seed` (null: all). The
+    switcher and each of its models alone take turns, `rounds` times. `out`: where the artifact's files are written too.
+    """
+
+    examples: Optional[int] = 10_000
+    rounds: int = 3
+    seed: Seed = 0
+    out: Optional[Text] = None
+
+    def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
+        _at_least("evaluate.examples", 1 if self.examples is None else self.examples, 1)
+        _at_least("evaluate.rounds", self.rounds, 1)
+        self.seed = checked_seed("evaluate.seed", self.seed)
+        self.out = optional_text("evaluate.out", self.out)
+
+
+@dataclass
 class Sweeps:
     """Sets the grid of a sweep. `list` prints the cells and runs nothing; `metrics` makes the tables at the end.
 
@@ -640,6 +661,7 @@ class Config:
     compile: Compile = field(default_factory=Compile)
     switcher: Switcher = field(default_factory=Switcher)
     apply: Apply = field(default_factory=Apply)
+    evaluate: Evaluate = field(default_factory=Evaluate)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: Seed = 0
     force: bool = False

@@ -113,6 +113,7 @@ def test_no_module_imports_itself_by_way_of_others(room):
         "infer.switcher.stage",
         "infer.switcher.bundle",
         "infer.apply.stage",
+        "infer.evaluate.stage",
         "sweeps.__main__",
     ],
 )

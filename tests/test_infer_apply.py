@@ -172,6 +172,20 @@ class Cut(Exception):
     """Stands for a kill."""
 
 
+def test_a_switcher_that_can_t_start_leaves_nothing(settings, tmp_path, root):
+    source = write_rows(tmp_path / "in.csv", ["a private text"])
+
+    def start(found, config):
+        raise EdgewiseError("this machine doesn't compute a private text")
+
+    with pytest.raises(EdgewiseError, match="this machine"):
+        apply(settings(source, tmp_path / "out.csv", chunk_rows=7), start)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    run = max(Store(root).runs(job_type="apply"), key=lambda run: run.started)
+    assert run.state == "failed" and run.error.startswith("EdgewiseError while it answered")
+    assert b"private" not in (root / "store.db").read_bytes()
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_what_is_done_is_not_done_again(ending, settings, tmp_path):
     source = write_rows(tmp_path / f"in.{ending}", [f"text {'x' * (i % 5)}" for i in range(50)])

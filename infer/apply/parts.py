@@ -36,7 +36,8 @@ class Parts:
     def held(self) -> Iterator[None]:
         """Makes the folder, for as long as the block runs no other process's; parts of anything else are removed.
 
-        Raises EdgewiseError where another process writes the same output.
+        Where the block raises before any part is done, the folder is removed. Raises EdgewiseError where another
+        process writes the same output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOCK).open("w") as lock:
@@ -54,7 +55,12 @@ class Parts:
                         path.unlink()
                 with written_whole(self.folder / STATE) as partial:
                     partial.write_text(json.dumps(self._state, indent=1, sort_keys=True))
-            yield
+            try:
+                yield
+            except BaseException:
+                if self.note(0) is None:
+                    self.remove()
+                raise
 
     def path(self, number: int) -> Path:
         """Returns where part `number`, from 0, lies."""

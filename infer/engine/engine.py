@@ -69,15 +69,30 @@ class Engine:
         self.policy, self.fields = policy, template_fields(policy.template)
         self._models, self._mesh, self._infer = models, mesh, infer
 
+    @property
+    def on_gpu(self) -> bool:
+        """Tells whether the models lie on a GPU."""
+        return bool(self._mesh.devices.flat[0].platform == "gpu")
+
+    @property
+    def device(self) -> str:
+        """Names the devices, such as `1 × cpu`."""
+        first = self._mesh.devices.flat[0]
+        return f"{self._mesh.devices.size} × {first.device_kind}"
+
     def answer(self, columns: Mapping[str, Sequence[str]], advance: Advance = _ignore) -> Answers:
         """Answers n inputs, given as the columns `fields` of n texts each."""
-        n = len(columns[self.fields[0]])
-        texts = fill_template(self.policy.template, columns, n)
+        texts = fill_template(self.policy.template, columns, len(columns[self.fields[0]]))
+        return self.answer_texts(texts, advance)
+
+    def answer_texts(self, texts: list[str], advance: Advance = _ignore) -> Answers:
+        """Answers n inputs, given as the template filled in; `advance` is told of every batch, of any stage."""
+        n = len(texts)
         prediction = np.empty(n, dtype=object)
         stage, log_score = np.zeros(n, np.int8), np.full(n, -np.inf)
         rows = np.arange(n)
         for k, described in enumerate(self.policy.stages):
-            answers, scores = self.run_stage(k, [texts[row] for row in rows], advance)
+            answers, scores = self.run_stage(k, [texts[row] for row in rows.tolist()], advance)
             prediction[rows], stage[rows] = answers, k
             if described.threshold is None:
                 break

@@ -1,5 +1,6 @@
 """Draws what a switcher buys: quality against mean cost along its path of thresholds, and the place that was chosen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,3 +62,41 @@ def write_policy_figure(curve: PolicyCurve, stem: Path) -> None:
         axes.set_ylabel(curve.measure + ("" if curve.measure == "BLEU" else ", %"))
         axes.legend(loc="lower right")
         saved(figure, stem, f"{curve.measure} against cost of the switcher {curve.chain}")
+
+
+class TimedSide(NamedTuple):
+    """Holds one side of an evaluation: its milliseconds an example (median, least, most) and its quality, 0-1."""
+
+    name: str
+    milliseconds: "Number"
+    quality: "Number"
+
+
+def write_evaluation_figure(sides: Sequence[TimedSide], measure: str, stem: Path) -> None:
+    """Writes STEM.png and STEM.svg: quality against measured time, a point a side."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+
+    from metrics.figures.style import CYCLE, panels, plain, saved, styled
+
+    with styled():
+        figure, (axes,) = panels(1, width=5.2, height=3.2, right=0.3)
+        for k, side in enumerate(sides):
+            x, y = side.milliseconds["median"], 100 * side.quality["value"]
+            low, high = (100 * side.quality.get(key, side.quality["value"]) for key in ("low", "high"))
+            axes.errorbar(
+                [x],
+                [y],
+                xerr=[[x - side.milliseconds["least"]], [side.milliseconds["most"] - x]],
+                yerr=[[max(y - low, 0)], [max(high - y, 0)]],
+                color=CYCLE[k % len(CYCLE)],
+                marker="os^DvP*X"[k % 8],
+                capsize=3,
+                label=plain(side.name),
+            )
+        axes.set_xlim(left=0)
+        axes.set_xlabel("milliseconds an example")
+        axes.set_ylabel(measure + ("" if measure == "BLEU" else ", %"))
+        axes.legend(loc="lower right")
+        saved(figure, stem, f"{measure} against measured time")
