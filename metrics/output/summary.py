@@ -34,6 +34,8 @@ NUMBERS = (
     "beyond",
     "epsilon",
     "delta",
+    "cluster",
+    "committee_size",
 )
 
 

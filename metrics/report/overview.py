@@ -1,4 +1,4 @@
-"""Writes the top of the page: the answer in a sentence or two, four numbers, the questions, and the sizes."""
+"""Writes the top of the page: the picture, the answer beside it, four numbers, the questions, and the sizes."""
 
 import math
 import re
@@ -10,8 +10,19 @@ from metrics.analysis.least_share import LeastShares
 from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.words import answer, context_note, loss_allowed, passages, percent, percent_rounded_up, points
-from metrics.tables.cells import Cell, count_cell, estimate_cell
+from metrics.report.picture import picture, recommended_share, sparkline
+from metrics.report.words import (
+    answer,
+    context_note,
+    loss_allowed,
+    passages,
+    percent,
+    percent_rounded_up,
+    points,
+    saving,
+)
+from metrics.report.words.savings import flops_known
+from metrics.tables.cells import Cell, count_cell, estimate_cell, number_cell
 from metrics.tables.html import table
 from metrics.tables.table import Head
 
@@ -31,10 +42,11 @@ def marked(text: str) -> str:
 
 
 def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
-    parts = [f'<p class="answer">{marked(answer(analysis))}</p>']
+    beside = [f'<p class="answer">{marked(answer(analysis))}</p>']
     deployable = analysis.deployable
     if deployable.widest is not None:
-        parts.append(_tiles(deployable, deployable.widest))
+        beside.append(_tiles(deployable, deployable.widest))
+    parts = [f'<div class="first">{picture(analysis, confidence)}<div class="said">{"".join(beside)}</div></div>']
     for heading, sentences in passages(analysis, confidence):
         parts.append(f"<h4>{escape(heading)}</h4><p>{marked(' '.join(sentences))}</p>")
     return "".join(parts) + _sizes(analysis, confidence, k)
@@ -54,7 +66,15 @@ def _tiles(analysis: Analysis, pair: SizePair) -> str:
         tiles.append(
             ("all examples", f"have to be deferred by {by} to be shown to lose at most {loss}", Estimate(math.nan))
         )
-    tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
+    small, large = (size for size in analysis.grid.sizes if size.name in (pair.small, pair.large))
+    deferred = Estimate(recommended_share(analysis, pair))
+    saved = saving(small, large, deferred).value if flops_known(small, large) else math.nan
+    if saved > 0:
+        tiles.append(
+            (percent(saved, 0), f"fewer FLOPs than {pair.large} alone, with that deferred", Estimate(math.nan))
+        )
+    else:
+        tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
 
@@ -82,7 +102,7 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
             [
                 size.name,
                 count_cell(size.parameters),
-                Cell(f"{size.flops_per_example:.3g}", order=size.flops_per_example),
+                number_cell(size.flops_per_example or math.nan, ".3g"),
                 count_cell(len(size.seeds)),
                 estimate_cell(analysis.quality[size.name]),
                 Cell(f"{low:.2f}", order=low),
@@ -102,6 +122,7 @@ def _share_cell(shares: LeastShares) -> Cell:
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
     columns = [Head("Dataset", text=True), Head("Examples"), Head("Sizes", text=True)]
     columns += [Head("Smaller"), Head("Larger"), Head("Difference", "points"), Head("Over random", "points")]
+    columns.append(Head("Curve", text=True))
     columns += [Head("Half the gain", "% deferred"), Head("Within ε", "% deferred"), Head("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
@@ -113,7 +134,7 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
         pair = analysis.deployable.widest
         if pair is None:
             cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
-            cells += [Cell("–", order=math.nan)] * 6
+            cells += [Cell("–", order=math.nan)] * 7
         else:
             cells += [
                 f"{pair.small} → {pair.large}",
@@ -121,6 +142,7 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
                 estimate_cell(analysis.quality[pair.large]),
                 estimate_cell(pair.gap, sign=True),
                 estimate_cell(pair.area["margin"], sign=True),
+                Cell("", order=pair.area["margin"].value, drawing=sparkline(pair)),
                 estimate_cell(pair.least_share["margin"].half, 1) if pair.gap.above_zero else Cell("–", order=math.nan),
                 _share_cell(pair.least_share["margin"]),
                 estimate_cell(pair.disagreement, 1),

@@ -27,7 +27,7 @@ from metrics.tables.paper import Rows
 from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "browser", "start")  # in this order
+_SCRIPTS = ("data", "sorting", "tables", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
 
 Section = tuple[str, str, str]  # id, title, HTML
 
@@ -45,12 +45,15 @@ class ReportContent:
     config: Metrics
     signature: str  # which choices the tables and figures rest on
     further: Sequence[Table] = ()  # tables past the paper's
+    with_text: bool = True  # whether the page may show what examples say
 
 
 def write_report(path: Path, content: ReportContent) -> None:
     """Writes the page to `path`, whose folder must not exist yet."""
     analyses, confidence = content.analyses, content.config.confidence
-    data = curve_blocks(analyses, confidence) + example_blocks(analyses, content.inputs)
+    data = curve_blocks(analyses, confidence) + example_blocks(
+        analyses, content.inputs, content.config, content.with_text
+    )
     path.parent.mkdir(parents=True)
     path.write_text(_page(analyses, _sections(content), data, confidence), encoding="utf-8")
 
@@ -64,7 +67,7 @@ def _sections(content: ReportContent) -> list[Section]:
     sections = [
         ("overview", "Overview", overview(analyses, confidence)),
         ("curves", "Curves", curve_section() if several_sizes else ""),
-        ("examples", "Examples", example_section()),
+        ("examples", "Examples", example_section(content.with_text)),
         ("figures", "Figures", f'<div class="figures">{figures}</div>'),
         ("tables", "Tables", result_tables(analyses, content.rows, content.further, confidence)),
         ("slices", "Slices", slice_tables(analyses, confidence)),
@@ -104,7 +107,7 @@ def _page(analyses: Sequence[Analysis], sections: Sequence[Section], data: Seque
         f"<title>Edgewise: {escape(names)}</title>"
         f"<style>{(_FOLDER / 'style.css').read_text(encoding='utf-8')}</style><script>{theme}</script></head><body>"
         '<a class="skip" href="#overview">Skip to the overview</a>'
-        f'<nav aria-label="Sections">{links}'
+        f'<nav aria-label="Sections"><div class="links">{links}</div>'
         '<button type="button" id="theme" hidden></button></nav>'
         "<main><header><h1>On which examples does the larger model do better?</h1>"
         f'<p class="soft">{escape(names)}: {examples:,} examples, {runs} runs. {brackets}</p></header>\n{body}</main>\n'
