@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from metrics.beyond.certified import no_worse
+from metrics.statistics.certificates import rejected_by_limits
 from metrics.statistics.policies.candidates import Goal, Parts, Policy, Uncertified, choose, cut_in_parts, longer_chains
 from metrics.statistics.policies.expectations import curve, expectations, over_seeds
 from metrics.statistics.policies.paths import CHAIN_STEPS, levels, path_of
@@ -93,7 +93,9 @@ def test_limits_are_those_of_certified_thresholds():
     rng = np.random.default_rng(2)
     worse, better = rng.integers(0, 30, 40), rng.integers(0, 30, 40)
     for epsilon in (0.0, 0.01, 0.05):
-        assert ((loss_limit(worse, better, 300, 0.1) <= epsilon) == no_worse(worse, better, 300, epsilon, 0.1)).all()
+        assert (
+            (loss_limit(worse, better, 300, 0.1) <= epsilon) == rejected_by_limits(worse, better, 300, epsilon, 0.1)
+        ).all()
     assert share_limit(0, 100, 0.1) == pytest.approx(1 - 0.1 ** (1 / 100))
     low, high = share_interval(30, 100, 0.95)
     assert (low, high) == pytest.approx((0.2124, 0.3998), abs=1e-4)  # R: binom.test(30, 100)
@@ -115,6 +117,11 @@ def test_parts_are_drawn_by_their_seed_and_share_no_example():
     assert sorted(together) == list(range(1000)) and len(parts.certify) == 400
     assert (cut_in_parts(1000, [0.3, 0.4, 0.3], 0).select == parts.select).all()
     assert (cut_in_parts(1000, [0.3, 0.4, 0.3], 1).select != parts.select).any()
+    clusters = np.random.default_rng(0).integers(0, 50, 1000)
+    parts = cut_in_parts(1000, [0.3, 0.4, 0.3], 0, clusters)
+    own = [set(clusters[part]) for part in (parts.select, parts.certify, parts.evaluate)]
+    assert not own[0] & own[1] and not own[0] & own[2] and not own[1] & own[2] and sum(map(len, own)) == 50
+    assert [round(len(part) / 1000, 1) for part in (parts.select, parts.certify, parts.evaluate)] == [0.3, 0.4, 0.3]
     with pytest.raises(ValueError, match="select has 15 of 50"):
         cut_in_parts(50, [0.3, 0.4, 0.3], 0)
 

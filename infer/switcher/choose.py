@@ -165,7 +165,7 @@ def _goal(grid: Grid, settings: Switcher) -> Goal:
 def _parts(grid: Grid, settings: Switcher) -> Parts:
     """Cuts the examples in three; raises EdgewiseError where one would be too small."""
     try:
-        return cut_in_parts(grid.examples, settings.parts, settings.seed)
+        return cut_in_parts(grid.examples, settings.parts, settings.seed, grid.clusters)
     except ValueError as error:
         raise EdgewiseError(
             f"switcher.parts={settings.parts}: {error}; score more examples, or give it a larger share (each part has "
@@ -243,7 +243,8 @@ def _certificate(found: candidates.Policy, grid: Grid, parts: Parts) -> dict[str
             "examples": len(getattr(parts, promise.deferred_from)),
             "part": promise.deferred_from,
         },
-        "method": "fixed-sequence testing of one path, Clopper-Pearson limits; each statement by itself",
+        "method": "fixed-sequence testing of one path; exact trinomial and Clopper-Pearson limits; each by itself",
+        "clusters": None if grid.clusters is None else int(grid.clusters.max()) + 1,
         "reference": joined_name(found.chain[-1].size, f"s{found.chain[-1].seed}"),
     }
 
@@ -272,6 +273,11 @@ def _notes(grid: Grid, policy: Policy) -> list[str]:
     notes = []
     if not all(size.flops_per_example > 0 for size in grid.sizes):
         notes.append("Not every scores file says FLOPs: costs are ratios of parameters.")
+    if grid.clusters is not None:
+        notes.append(
+            f"The examples lie in {policy.certificate['clusters']:,} clusters, each in one part; the promises count "
+            "examples as independent, which within a cluster they are not, so they say too much."
+        )
     if policy.self_check is None:
         notes.append(
             "The scores are from before self-checks were kept: whether a machine computes as theirs did can't be "

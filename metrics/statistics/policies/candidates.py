@@ -76,13 +76,22 @@ class Uncertified:
     examples: int  # of the certify part
 
 
-def cut_in_parts(examples: int, shares: Sequence[float], seed: int) -> Parts:
+def cut_in_parts(examples: int, shares: Sequence[float], seed: int, clusters: np.ndarray | None = None) -> Parts:
     """Draws the three parts of n examples at random, by `shares`, which add up to 1.
 
-    Raises ValueError where a part is left with fewer than FEWEST.
+    Examples that share a cluster, a number in `clusters` [n], are in one part. Raises ValueError where a part is left
+    with fewer than FEWEST.
     """
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(16,))).permutation(examples)
+    groups = np.arange(examples) if clusters is None else clusters
+    count = int(groups.max()) + 1
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(16,)))
+    place = np.empty(count, np.int64)  # of each group in a drawn order
+    place[rng.permutation(count)] = np.arange(count)
+    order = np.argsort(place[groups], kind="stable")
     cuts = np.round(np.cumsum(shares[:-1]) * examples).astype(int)
+    if clusters is not None:  # each cut goes on to the next group's first example
+        starts = np.append(np.flatnonzero(np.diff(place[groups][order], prepend=-1)), examples)
+        cuts = starts[np.searchsorted(starts, cuts)]
     parts = [np.sort(part) for part in np.split(order, cuts)]
     for name, part in zip(PART_NAMES, parts, strict=True):
         if len(part) < FEWEST:
@@ -134,7 +143,7 @@ def choose(
     _, chain, score, path, selected, place = best
     certify = path_outcome(chain, score, path, parts.certify)
     if goal.name == "certified":
-        place = certified_place(certify, goal.limit, goal.delta)
+        place = certified_place(certify.worse, certify.better, certify.examples, goal.limit, goal.delta)
         if place == 0:
             return Uncertified(
                 least_epsilon(certify, goal.delta),
@@ -164,10 +173,9 @@ def _place_and_value(
     if goal.name == "certified":
         # what the test would say if the certify part's examples came out as these
         scale = certify_examples / outcome.examples
-        limit = loss_limit(outcome.worse * scale, outcome.better * scale, certify_examples, goal.delta)
-        passes = limit <= goal.limit
-        passes[0] = True
-        place = int(np.logical_and.accumulate(passes).sum()) - 1
+        worse, better = (np.rint(count * scale).astype(np.int64) for count in (outcome.worse, outcome.better))
+        place = certified_place(worse, better, certify_examples, goal.limit, goal.delta)
+        limit = loss_limit(worse, better, certify_examples, goal.delta)
         return place, (-float(cost[place]), -float(limit[min(1, len(limit) - 1)]))
     if goal.name == "match":
         place = _best_of(quality >= quality[0], -cost, quality)

@@ -7,6 +7,7 @@ were rejected before are false, except with probability at most δ.
 
 import numpy as np
 
+from metrics.statistics.certificates import loses_no_more, upper_limit
 from metrics.statistics.policies.routing import PathOutcome
 
 MOST_EXAMPLES = 1 << 32  # beyond that no number of examples is named
@@ -19,7 +20,7 @@ def loss_limit(worse: np.ndarray, better: np.ndarray, examples: float, delta: fl
     The limit is the upper Clopper-Pearson limit of p₊ less the lower one of p₋, each at level δ/2 (union bound): exact
     at any number of examples, without an assumption on how the two go together.
     """
-    upper = _upper(np.asarray(worse, np.float64), examples, delta / 2)
+    upper = upper_limit(worse, examples, delta / 2)
     lower = _lower(np.asarray(better, np.float64), examples, delta / 2)
     limit: np.ndarray = upper - lower
     return limit
@@ -27,22 +28,22 @@ def loss_limit(worse: np.ndarray, better: np.ndarray, examples: float, delta: fl
 
 def share_limit(count: np.ndarray | int, examples: int, delta: float) -> np.ndarray:
     """Returns the upper Clopper-Pearson limit, at level δ, of a share of which `count` of `examples` were seen."""
-    return _upper(np.asarray(count, np.float64), examples, delta)
+    return upper_limit(count, examples, delta)
 
 
 def share_interval(count: int, examples: int, confidence: float) -> tuple[float, float]:
     """Returns the two-sided Clopper-Pearson interval of a share of which `count` of `examples` were seen."""
     level = (1 - confidence) / 2
-    k = np.asarray(count, np.float64)
-    return float(_lower(k, examples, level)), float(_upper(k, examples, level))
+    return float(_lower(np.asarray(count, np.float64), examples, level)), float(upper_limit(count, examples, level))
 
 
-def certified_place(outcome: PathOutcome, epsilon: float, delta: float) -> int:
+def certified_place(worse: np.ndarray, better: np.ndarray, examples: int, epsilon: float, delta: float) -> int:
     """Returns the last place on a path of which "loses more than ε" is rejected, all before it too; 0 for none.
 
-    At place 0 the last stage answers all, which loses nothing by definition and is not tested.
+    `worse` and `better` [T] are those of `PathOutcome`. The test is `certificates.loses_no_more`. At place 0 the last
+    stage answers all, which loses nothing by definition and is not tested.
     """
-    passes = loss_limit(outcome.worse, outcome.better, outcome.examples, delta) <= epsilon
+    passes = loses_no_more(worse, better, examples, epsilon, delta).copy()
     passes[0] = True
     return int(np.logical_and.accumulate(passes).sum()) - 1
 
@@ -60,15 +61,24 @@ def budget_place(outcome: PathOutcome, budget: float, delta: float) -> int:
 
 
 def least_epsilon(outcome: PathOutcome, delta: float) -> float:
-    """Returns the least ε with which `certified_place` finds any place but the first."""
-    return float(loss_limit(outcome.worse[1:2], outcome.better[1:2], outcome.examples, delta)[0])
+    """Returns an ε with which `certified_place` finds a place beyond the first, the least to a thousandth of itself."""
+    worse, better = outcome.worse[1:2], outcome.better[1:2]
+    high = max(float(loss_limit(worse, better, outcome.examples, delta)[0]), 1e-9)
+    while not loses_no_more(worse, better, outcome.examples, high, delta).all():
+        high *= 1.05
+    low = 0.0
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        enough = bool(loses_no_more(worse, better, outcome.examples, middle, delta).all())
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 def examples_needed(worse: float, better: float, epsilon: float, delta: float) -> int | None:
     """Returns how many examples certify a loss of at most ε where the shares `worse` and `better` are seen.
 
     None where no number does, because the loss seen is itself ε or more. The number is of the certify part; with the
-    shares exactly as seen it is the least, and luck may ask for more.
+    shares exactly as seen it is the least by `loss_limit`, and luck may ask for more.
     """
     if worse - better >= epsilon:
         return None
@@ -98,15 +108,6 @@ def fewest_examples(outcome: PathOutcome, epsilon: float, delta: float, kept: fl
     rates = [(outcome.worse[t] / outcome.examples, outcome.better[t] / outcome.examples) for t in keeps]
     needed = [examples_needed(float(w), float(b), epsilon, delta) for w, b in dict.fromkeys(rates)]
     return min((n for n in needed if n is not None), default=None)
-
-
-def _upper(count: np.ndarray, examples: float, level: float) -> np.ndarray:
-    """Returns the 1 - level quantile of Beta(k + 1, m - k), Clopper and Pearson's (1934) upper limit; 1 for k = m."""
-    from scipy.special import betaincinv
-
-    inside = count < examples
-    limit: np.ndarray = np.where(inside, betaincinv(count + 1, np.where(inside, examples - count, 1), 1 - level), 1.0)
-    return limit
 
 
 def _lower(count: np.ndarray, examples: float, level: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from metrics.statistics.uncertainty import (
     log_softmax,
     sequence_entropy,
     sequence_margin,
-    to_twelve_digits,
+    to_thirteen_digits,
 )
 
 
@@ -25,7 +25,7 @@ def likelihood_score(score: str, log_likelihoods: np.ndarray) -> np.ndarray:
     """
     functions = {"margin": log_margin, "entropy": log_entropy}
     _check(score)
-    return to_twelve_digits(functions[score](log_softmax(log_likelihoods.astype(np.float64))))
+    return to_thirteen_digits(functions[score](log_softmax(log_likelihoods.astype(np.float64))))
 
 
 def token_score(score: str, tokens: TokenScores) -> np.ndarray:
@@ -35,7 +35,7 @@ def token_score(score: str, tokens: TokenScores) -> np.ndarray:
     """
     functions = {"margin": sequence_margin, "entropy": sequence_entropy}
     _check(score)
-    return to_twelve_digits(functions[score](tokens))
+    return to_thirteen_digits(functions[score](tokens))
 
 
 def _check(score: str) -> None:
