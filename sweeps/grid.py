@@ -28,7 +28,8 @@ from sweeps.overrides import overrides_of_cells
 from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
 from sweeps.seeds import split_seed
-from sweeps.status import cell_states, print_grid
+from sweeps.states import cell_states
+from sweeps.status import print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id

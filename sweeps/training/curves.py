@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeps.runs import Cell, CellRuns
-from sweeps.status import CellState, cell_states
+from sweeps.states import CellState, cell_states
 from tracking.interface import RunRecord, Tracker
 
 ALL_POINTS = 24_000  # of all cells' curves of one kind: about a tenth of a megabyte for each 10,000
