@@ -36,6 +36,27 @@ def _at_least(key: str, value: float, least: float) -> None:
         raise EdgewiseError(f"{key}={value}: expected {least} or more")
 
 
+def _checked_price(price: Any) -> dict[str, float] | None:
+    """Returns `metrics.price` with its numbers as floats; raises EdgewiseError for anything but prices of sizes."""
+    if price is None:
+        return None
+    expected = (
+        "expected a mapping of each size to a number of 0 or more, such as 'metrics.price={small: 0.2, large: 3}'"
+    )
+    if not isinstance(price, dict) or not price:
+        raise EdgewiseError(f"metrics.price={price}: {expected}")
+    numbers: dict[str, float] = {}
+    for size, given in price.items():
+        try:
+            number = -1.0 if isinstance(given, bool) else float(given)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise EdgewiseError(f"metrics.price={price}: {expected}; {given!r} is none")
+        numbers[str(size)] = number
+    return numbers
+
+
 def _checked_switch(key: str, value: Any) -> bool | str:
     """Returns true, false or `auto`; raises EdgewiseError for anything else."""
     if value != AUTO and not isinstance(value, bool):
@@ -440,7 +461,8 @@ class Metrics:
     label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
     whether two answers that SQuAD's normalisation makes equal are one prediction. `beyond` adds the tables past the
     paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
-    model, with probability 1 - `delta`.
+    model, with probability 1 - `delta`. `price` is what one pass of each size over one example costs, in `price_unit`
+    (money, milliseconds): costs are then given in it too.
     """
 
     out: Optional[str] = None
@@ -457,9 +479,13 @@ class Metrics:
     beyond: bool = True
     epsilon: float = 0.01
     delta: float = 0.1
+    price: Any = None  # a mapping; Any, so that one given on the command line has any size's name
+    price_unit: Text = "units"
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.price = _checked_price(self.price)
+        self.price_unit = checked_text("metrics.price_unit", self.price_unit)
         self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
         self.seed = checked_seed("metrics.seed", self.seed)
         _at_least("metrics.resamples", self.resamples, 0)

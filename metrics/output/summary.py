@@ -34,6 +34,8 @@ NUMBERS = (
     "beyond",
     "epsilon",
     "delta",
+    "price",
+    "price_unit",
 )
 
 
