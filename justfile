@@ -120,6 +120,11 @@ torture *CAMPAIGNS: setup
 bench-attention: setup
     {{ python }} -m bench.attention
 
+# docs/first-run.md again: a newcomer's session in a fresh clone (ten minutes)
+[group('measure')]
+first-run: setup
+    {{ python }} -m bench.first_run
+
 # docs/report.png again, of a finished demo (needs Chromium)
 [group('measure')]
 screenshot: setup

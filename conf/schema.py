@@ -377,6 +377,10 @@ class Train:
 
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
+
+    Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
+    `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
+    ends the training after so many evaluations without a better one; 0: at `steps`.
     """
 
     steps: int = 1000
@@ -391,6 +395,8 @@ class Train:
     log_every: int = 50
     eval_every: int = 0
     eval_examples: int = 256
+    keep: str = "last"
+    patience: int = 0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -400,6 +406,15 @@ class Train:
         _at_least("train.keep_checkpoints", self.keep_checkpoints, 1)
         _at_least("train.log_every", self.log_every, 1)
         _at_least("train.eval_every", self.eval_every, 0)
+        _at_least("train.eval_examples", self.eval_examples, 1)
+        _one_of("train.keep", self.keep, ("last", "best"))
+        _at_least("train.patience", self.patience, 0)
+        if self.eval_every == 0 and (self.keep == "best" or self.patience > 0):
+            given = f"train.keep={self.keep}" if self.keep == "best" else f"train.patience={self.patience}"
+            raise EdgewiseError(
+                f"{given} train.eval_every=0: expected evaluations to choose by; give train.eval_every=N, the steps "
+                "between two of them"
+            )
         _one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         _one_of("train.remat", self.remat, ("none", "dots", "full"))
         if self.loss_normalizer not in ("none", "tokens"):
@@ -461,8 +476,12 @@ class Metrics:
     label, so it can't be deployed), `self` those of the model's own output. `churn_normalization` of span QA says
     whether two answers that SQuAD's normalisation makes equal are one prediction. `beyond` adds the tables past the
     paper's; among them, a certified threshold loses at most `epsilon` of accuracy (a fraction) against the larger
-    model, with probability 1 - `delta`. `price` is what one pass of each size over one example costs, in `price_unit`
-    (money, milliseconds): costs are then given in it too.
+    model, with probability 1 - `delta`. `cluster` names the column (`cluster`, or a slice's) whose values are drawn
+    together by every interval, as examples that share one are not independent; `auto` takes `cluster` where the scores
+    have it, `none` draws each example by itself. `committee_size` says of how many runs churn and committee scores are,
+    so that grids of different numbers of seeds compare; all of a size's by default.
+    `price` is what one pass of each size over one example costs, in `price_unit` (money, milliseconds): costs are then
+    given in it too.
     """
 
     out: Optional[str] = None
@@ -481,6 +500,8 @@ class Metrics:
     delta: float = 0.1
     price: Any = None  # a mapping; Any, so that one given on the command line has any size's name
     price_unit: Text = "units"
+    cluster: Text = "auto"
+    committee_size: Optional[int] = None
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -488,10 +509,13 @@ class Metrics:
         self.price_unit = checked_text("metrics.price_unit", self.price_unit)
         self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
         self.seed = checked_seed("metrics.seed", self.seed)
+        self.cluster = checked_text("metrics.cluster", self.cluster)
         _at_least("metrics.resamples", self.resamples, 0)
         _one_of("metrics.context", self.context, CONTEXTS)
         _one_of("metrics.churn_normalization", self.churn_normalization, ("normalized", "raw"))
         _one_of("metrics.committee", self.committee, ("mean_score", "mean_probability"))
+        if self.committee_size is not None:
+            _at_least("metrics.committee_size", self.committee_size, 2)
         if not 0 < self.confidence < 1:
             raise EdgewiseError(f"metrics.confidence={self.confidence}: expected a number between 0 and 1")
         if not 0 <= self.epsilon < 1:
@@ -519,15 +543,19 @@ class Report:
 class Sweeps:
     """Sets the grid of a sweep. `list` prints the cells and runs nothing; `metrics` makes the tables at the end.
 
+    Before the first cell the data of the cells to do is checked, and said in a few lines. `check: true` says more, with
+    the time that the grid will take, and stops; `check: false` leaves the check out.
+
     `seeds_per_job`: up to so many consecutive seeds of a cell are one job, each on its own devices (`mesh.seed`).
     """
 
     name: Optional[str] = None
     list: bool = False
+    check: Optional[bool] = None
     metrics: bool = True
     seeds_per_job: int = 1
 
-    def check(self) -> None:
+    def check_values(self) -> None:  # `check` is a key
         """Raises EdgewiseError for the first value outside its range, with its key."""
         _at_least("sweeps.seeds_per_job", self.seeds_per_job, 1)
 
@@ -590,7 +618,9 @@ class Config:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         self.seed = checked_seed("seed", self.seed)
         for part in vars(self).values():
-            if hasattr(part, "check"):
+            if isinstance(part, Sweeps):
+                part.check_values()
+            elif hasattr(part, "check"):
                 part.check()
         checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         check_cell_names(self.dataset.name, self.size.name, self.infer.split)

@@ -22,6 +22,7 @@ from rich.table import Table
 from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError
 from conf.schema import Config
+from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
 from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
@@ -105,7 +106,8 @@ class AroundSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Starts the sweep of the multirun's config.
 
-        Ends the process with status 0 where the cells are only to be listed, and with an error where one is wrong.
+        Ends the process with status 0 where the cells are only to be listed or checked, and with an error where one, or
+        the data of one, is wrong.
         """
         try:
             grid = compose_grid(config)
@@ -113,6 +115,13 @@ class AroundSweep(Callback):
             if grid[0].config.sweeps.list:
                 print_cells([cell.config for cell in grid])
                 sys.exit(0)
+            check = grid[0].config.sweeps.check
+            if check is not False:
+                checks = check_data([cell.resolved or cell.config for cell in grid])
+                if check:
+                    print_checks(checks)
+                    sys.exit(0)
+                print_check_lines(checks)
             _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
@@ -231,19 +240,21 @@ def conclude(sweep: Sweep) -> int:
         results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
         states = [result.state for result in results]
         print_grid(states)
-        failed = sum(state.state != "done" for state in states)
+        not_done = sum(state.state != "done" for state in states)
         make_results_latest(results, sweep.tracker)
-        if sweep.makes_tables:
-            failed += _make_tables(sweep, results)
-        sweep.run.set_summary({"cells": len(states), "not_done": failed})
-        if failed:
-            print(
-                f"{failed} of {len(states)} cells are not done; the same command does what is missing. "
-                "`python -m sweeps.status` says why each failed",
-                file=sys.stderr,
-            )
-        sweep.run.finish("failed" if failed else "finished", f"{failed} not done" if failed else None)
-    return 1 if failed else 0
+        without_tables = _make_tables(sweep, results) if sweep.makes_tables else 0
+        sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
+        failures = []
+        if not_done:
+            failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
+            root = sweep.grid[0].config.tracking.root
+            flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
+            print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
+        if without_tables:
+            failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
+            print(f"{failures[-1]}: see the error above", file=sys.stderr)
+        sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
+    return 1 if failures else 0
 
 
 def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
-from metrics.beyond.peak import held_out_gains, random_peak, resampled_means, splits
+from metrics.beyond.peak import halves_of, held_out_gains, random_peak, resampled_means, splits
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import INTERIOR, deferral_order, switcher_statistics
@@ -119,6 +119,21 @@ def test_the_interval_is_the_multi_bootstrap_of_what_examples_contribute():
     assert contributed.sum(axis=2) == pytest.approx(found.gain, abs=1e-6)
     assert normal.std() == pytest.approx(exact.std(), rel=0.06)
     np.testing.assert_allclose(np.quantile(normal, [0.025, 0.975]), np.quantile(exact, [0.025, 0.975]), atol=0.0015)
+
+
+def test_clusters_stay_on_one_side_and_their_contributions_are_summed():
+    rng = np.random.default_rng(5)
+    clusters = rng.permutation(300) // 10
+    halves = halves_of(300, 0, clusters)
+    assert all(len(set(half[clusters == k])) == 1 for half in halves for k in range(30))
+    assert (halves.sum(axis=1) == 150).all()
+    small, large = collect_grids(synthetic_grid(seeds=2, examples=300, classes=3))[0].sizes
+    scores = rng.random((2, 300))
+    orders = [deferral_order(score) for score in scores]
+    found = held_out_gains(orders, small.correct, large.correct, halves[:4], clusters)
+    contributed = _contributions(scores, small.correct, large.correct, halves[:4]).reshape(4, 300)
+    sums = np.stack([contributed[:, clusters == k].sum(axis=1) for k in range(30)], axis=1)
+    np.testing.assert_allclose(found.covariance, 29 * np.cov(sums), atol=1e-8)
 
 
 def _contributions(scores, small, large, halves):

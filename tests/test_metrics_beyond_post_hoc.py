@@ -58,6 +58,33 @@ def test_no_example_is_scored_by_a_model_that_saw_it():
     assert (before[:, ~same] != after[:, ~same]).any()
 
 
+def test_no_cluster_is_scored_by_a_model_that_saw_a_part_of_it():
+    rng = np.random.default_rng(3)
+    inputs = rng.random((2, 200, 3)).astype(np.float32)
+    small, large = rng.random((2, 200)) < 0.6, rng.random((2, 200)) < 0.8
+    clusters = rng.permutation(200) // 8
+    before = cross_fitted(inputs, small, large, np.random.default_rng(4), clusters=clusters)
+    fold = (np.random.default_rng(4).permutation(25) % 5)[clusters]
+    changed = small.copy()
+    changed[:, clusters == 3] ^= True
+    after = cross_fitted(inputs, changed, large, np.random.default_rng(4), clusters=clusters)
+    same = fold == fold[clusters == 3][0]
+    np.testing.assert_array_equal(before[:, same], after[:, same])
+    assert (before[:, ~same] != after[:, ~same]).any()
+
+
+def test_each_fold_defers_the_same_share():
+    """Ranks are within a fold: one whose model predicts more is not deferred first as a whole."""
+    rng = np.random.default_rng(6)
+    inputs = rng.random((1, 400, 3)).astype(np.float32)
+    small, large = rng.random((1, 400)) < 0.6, rng.random((2, 400)) < 0.8
+    learned = cross_fitted(inputs, small, large, np.random.default_rng(7))[0]
+    fold = np.random.default_rng(7).permutation(400) % 5
+    for k in range(5):
+        own = learned[fold == k]
+        assert own.mean() == pytest.approx(0.5) and 0 < own.min() < own.max() < 1
+
+
 def test_features_have_no_label():
     small = collect_grids(synthetic_grid(seeds=2, examples=50, classes=4))[0].sizes[0]
     scores = uncertainties(small, Metrics())

@@ -71,6 +71,25 @@ def test_draws(resampling, grid):
         assert all(len(runs[size.name]) == len(size.seeds) for size in grid.sizes)
 
 
+@pytest.mark.parametrize("in_groups", [False, True])
+def test_examples_of_one_cluster_are_drawn_together(in_groups, monkeypatch):
+    monkeypatch.setattr("metrics.bootstrap.resampling.MOST_DRAWN_ONE_BY_ONE", 10 if in_groups else 10_000)
+    monkeypatch.setattr("metrics.bootstrap.resampling.GROUPS", 19)
+    clusters = np.random.default_rng(0).permutation(150) // 5  # 30 of them
+    resampling = Resampling({"small": 2}, 150, 2000, seed=3, clusters=clusters)
+    values = np.zeros((150, 2), dtype=np.float32)
+    values[:, 0], values[:, 1] = 1, clusters == 7
+    total, of_cluster = resampling.total_sums(values)
+    assert set(of_cluster % 5) == {0}  # all five examples or none, each as often
+    assert of_cluster.mean() == pytest.approx(5, rel=0.1) and total.mean() == pytest.approx(150, rel=0.02)
+    if in_groups:
+        assert resampling.units == 19 and all(len(set(resampling.unit[clusters == k])) == 1 for k in range(30))
+        assert resampling.note.endswith("single clusters.")
+    else:
+        weights = resampling.everything.weights[:-1]
+        assert (weights[np.argsort(clusters, kind="stable")].reshape(30, 5, -1).std(axis=1) == 0).all()
+
+
 def test_sums_do_not_depend_on_how_many_resamples_are_held(grid, scores, resampling, monkeypatch):
     small, larger, margins = grid.sizes[0], grid.sizes[1:], {"margin": scores["small"]["margin"]}
     whole = switchers(small, larger, margins, resampling)

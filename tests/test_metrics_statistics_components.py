@@ -8,7 +8,7 @@ import pytest
 from bench.calibrate import coverage
 from bench.populations import REGIMES, draw
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
-from metrics.statistics.churn_variance import churn_variance
+from metrics.statistics.churn_variance import churn_variance, overall_churn_variance
 from metrics.statistics.components import (
     Component,
     ExampleInfluence,
@@ -150,6 +150,28 @@ def test_the_variance_of_churn_is_that_of_leaving_out_runs_and_examples(ranks_it
         most = examples[bucket] + sum(one[bucket] for one in of_runs)
         assert 0.7 * least <= found[bucket].variance <= 1.3 * most
     assert all(one.runs for one in found)
+
+
+def test_the_variance_of_overall_churn_is_that_of_its_weighted_buckets():
+    """Against leaving out runs and blocks of examples by brute force."""
+    n, count = 2000, 5
+    prediction = draw(REGIMES[2], count, n, np.random.default_rng(12)).answer["large"]
+
+    def churn(examples=slice(None), left=-1):
+        kept = [run for run in range(count) if run != left]
+        return np.mean([(prediction[a] != prediction[b])[examples].mean() for a, b in combinations(kept, 2)])
+
+    found = overall_churn_variance(prediction)
+    blocks = np.arange(n) % 200
+    of_examples = np.array([churn(blocks != block) for block in range(200)])
+    of_runs = np.array([churn(left=run) for run in range(count)])
+    examples, runs = (
+        (len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum() for left in (of_examples, of_runs)
+    )
+    assert 0.9 * max(examples, runs) <= found.variance <= 1.1 * (examples + runs)
+    assert found.runs and not overall_churn_variance(prediction[:2]).runs
+    same = overall_churn_variance(prediction, np.arange(n), np.arange(n))  # each example a cluster of its own
+    assert same.variance == pytest.approx(found.variance)
 
 
 def test_two_runs_are_one_pair_so_that_their_churn_is_of_the_examples_alone():

@@ -16,7 +16,7 @@ from metrics.statistics.uncertainty import (
     log_margin,
     log_probabilities,
     log_softmax,
-    to_twelve_digits,
+    to_thirteen_digits,
     uncertainties,
 )
 from tests.synthetic_scores import synthetic_grid
@@ -123,13 +123,13 @@ def test_ties_that_are_exact_stay_exact():
 
 
 @given(st.lists(st.floats(-700, 0), min_size=1, max_size=20))
-def test_rounding_to_twelve_digits(values):
+def test_rounding_to_thirteen_digits(values):
     logs = np.array([*values, -np.inf, 0.0, 1e-17, -3e-16])
-    rounded = to_twelve_digits(logs)
+    rounded = to_thirteen_digits(logs)
     assert np.isneginf(rounded[-4]) and (rounded[-3:] == 0).all()
-    np.testing.assert_allclose(rounded[:-4], logs[:-4], rtol=2.0**-40, atol=2.0**-40)
-    noisy = to_twelve_digits(rounded * (1 + 2.0**-50))  # a few roundings of a value that is one of the rounded
-    assert (noisy == rounded).all() and (to_twelve_digits(rounded) == rounded).all()
+    np.testing.assert_allclose(rounded[:-4], logs[:-4], rtol=2.0**-44, atol=2.0**-44)
+    noisy = to_thirteen_digits(rounded * (1 + 2.0**-50))  # a few roundings of a value that is one of the rounded
+    assert (noisy == rounded).all() and (to_thirteen_digits(rounded) == rounded).all()
 
 
 def test_the_mean_of_the_others_of_many_magnitudes():
@@ -155,6 +155,26 @@ def test_churn_against_pairs():
             assert scores["committee_churn"][i, x] == sum(map(sum, of_others))
             without = [[p[m, x] != p[k, x] for m in range(4) if m not in (k, i)] for k in range(4) if k != i]
             assert apart["committee_churn"][i, x] == sum(map(sum, without))
+
+
+def test_a_committee_of_a_size_is_the_run_and_those_after_it():
+    """Each run's scores are those that it has in a grid of its committee alone."""
+    whole = synthetic_grid(sizes={"small": (1, 1.0)}, seeds=5, examples=40, classes=3)
+    for choices in ({}, {"committee": "mean_probability"}, {"committee_churn_includes_self": False}):
+        config = Metrics(committee_size=3, **choices)
+        found = uncertainties(collect_grids(whole)[0].sizes[0], config)
+        for run in range(5):
+            members = sorted({run, (run + 1) % 5, (run + 2) % 5})
+            alone = uncertainties(collect_grids([whole[k] for k in members])[0].sizes[0], Metrics(**choices))
+            for score, values in alone.items():
+                np.testing.assert_array_equal(found[score][run], values[members.index(run)], err_msg=score)
+
+
+def test_a_committee_of_all_runs_is_the_usual_one_and_of_more_there_is_none():
+    runs = sizes(seeds=3)[0]
+    for score, values in uncertainties(runs, Metrics()).items():
+        np.testing.assert_array_equal(uncertainties(runs, Metrics(committee_size=3))[score], values)
+    assert list(uncertainties(runs, Metrics(committee_size=4))) == ["margin", "entropy"]
 
 
 @given(st.integers(2, 9), st.integers(0, 2**32 - 1))

@@ -120,7 +120,7 @@ def outcomes(grid: Grid, margins: np.ndarray, config: Metrics) -> Outcomes:
     if large is small:
         return result
     runs = {size.name: len(size.seeds) for size in grid.sizes}
-    resampling = Resampling(runs, grid.examples, min(config.resamples, _BAND_RESAMPLES), config.seed)
+    resampling = Resampling(runs, grid.examples, min(config.resamples, _BAND_RESAMPLES), config.seed, grid.clusters)
     samples = OutcomeSamples(small, large, codes, THRESHOLDS, resampling)
     pooled = np.zeros((THRESHOLDS, len(codes.names)))
     for run, own in enumerate(log10):

@@ -12,7 +12,7 @@ from metrics.bootstrap.resampling import Estimate, Resampling, estimate, interva
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.churn import CUT_PERCENT, BucketChurn, bucket_churn, differing_in_buckets, differing_pairs
-from metrics.statistics.churn_variance import churn_variance
+from metrics.statistics.churn_variance import churn_variance, overall_churn_variance
 from metrics.statistics.components import Variance
 from metrics.statistics.switcher import DeferralOrder
 
@@ -101,8 +101,16 @@ def ranked_churn(
     )
 
 
-def overall_churn(churning: ChurningRuns, ranked: RankedChurn, confidence: float) -> Estimate:
-    """Estimates the fraction of examples on which two runs differ, with the interval of all buckets taken together."""
+def overall_churn(
+    churning: ChurningRuns, ranked: RankedChurn, influential: InfluentialExamples | None, confidence: float
+) -> Estimate:
+    """Estimates the fraction of examples on which two runs differ.
+
+    Its interval is t's, or where there are no `influential` examples that of the samples of all buckets together.
+    """
     runs, examples = churning.size.prediction.shape
-    samples = np.diff(CUT_PERCENT) / 100 @ ranked.samples
-    return estimate(churning.differing.sum() / (examples * comb(runs, 2)), samples, confidence)
+    value = churning.differing.sum() / (examples * comb(runs, 2))
+    if influential is None:
+        return estimate(value, np.diff(CUT_PERCENT) / 100 @ ranked.samples, confidence)
+    variance = overall_churn_variance(churning.size.prediction, influential.rows, influential.clusters)
+    return t_estimate(value, variance, confidence, 0.0, 1.0)

@@ -68,6 +68,7 @@ class SizeView:
     orders: dict[str, list[DeferralOrder]]  # each of `distinct` -> a deferral order a run
     results: dict[str, ScoreResult]  # score -> what followed from its orders
     samples: SwitcherSamples | None  # of all scores; None of the largest size
+    influential: InfluentialExamples | None  # whose influence the results hold; None where they hold none
     quality: dict[str, np.ndarray]  # size -> [B]
     resampling: Resampling
     parallel_map: ParallelMap  # on a thread a core
@@ -205,7 +206,11 @@ def _analyse_in_contexts(
     in the first context are passed on to the others.
     """
     resampling = Resampling(
-        {size.name: len(size.seeds) for size in grid.sizes}, grid.examples, configs[0].resamples, configs[0].seed
+        {size.name: len(size.seeds) for size in grid.sizes},
+        grid.examples,
+        configs[0].resamples,
+        configs[0].seed,
+        grid.clusters,
     )
     quality = {size.name: quality_samples(size, resampling) for size in grid.sizes}
     choice = example_choice(grid, configs[0])
@@ -290,7 +295,7 @@ def _analyse_scores(
     )
     if dataset.watch is not None:
         dataset.watch(_view(dataset, scored, result, None if grid.task == "classification" else config.context))
-    return _FromScores(result, rows, shown, _missing_scores(scored))
+    return _FromScores(result, rows, shown, _missing_scores(scored, config))
 
 
 def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizePair]:
@@ -325,13 +330,14 @@ def _bucket_quality(
     )
 
 
-def _missing_scores(scored: SizeScores) -> list[str]:
+def _missing_scores(scored: SizeScores, config: Metrics) -> list[str]:
     """Notes which scores a size that could defer has too few seeds for."""
     missing = ", ".join(score for score in SCORES if score not in scored.scores)
     if not scored.larger or not missing:
         return []
     seeds = len(scored.size.seeds)
-    return [f"{scored.size.name} has {seeds} seed{'s' if seeds > 1 else ''}: no {missing} to defer by."]
+    fewer = f", fewer than metrics.committee_size={config.committee_size}" if config.committee_size else ""
+    return [f"{scored.size.name} has {seeds} seed{'s' if seeds > 1 else ''}{fewer}: no {missing} to defer by."]
 
 
 def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: str | None) -> SizeView:
@@ -345,6 +351,7 @@ def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: st
         orders={score: result.scores[score].orders for score in distinct},
         results=result.scores,
         samples=result.samples,
+        influential=dataset.influential,
         quality=dataset.quality,
         resampling=dataset.resampling,
         parallel_map=dataset.execution.parallel_map,
@@ -401,7 +408,9 @@ def _joined(
         outcomes=smallest.outcomes,
         rows=smallest.rows,
         percentiles={name: part.percentiles for name, part in by_size.items() if part.percentiles},
-        overall_churn=overall_churn(churning, churn[churning.size.name], confidence) if churning is not None else None,
+        overall_churn=overall_churn(churning, churn[churning.size.name], dataset.influential, confidence)
+        if churning is not None
+        else None,
         majority=majority_class(grid, dataset.quality, dataset.resampling, confidence),
         notes=notes,
     )

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from conf.schema import Metrics
-from metrics.analysis.intervals import InfluentialExamples, t_estimate
+from metrics.analysis.intervals import InfluentialExamples, reflected_estimate, t_estimate
 from metrics.analysis.least_share import LeastShares, least_shares
 from metrics.analysis.size import ScoreResult
 from metrics.bootstrap import SwitcherSamples, disagreement_samples
 from metrics.bootstrap.resampling import Estimate, estimate, interval
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_bounds
+from metrics.statistics.chance import Chance
 from metrics.statistics.components import variance_of_gap, variance_of_pairs
 from metrics.statistics.switcher import Bounds, PairStatistics, bounds, disagreement
+from metrics.statistics.uncertainty import committee_size
 
 
 @dataclass
@@ -26,11 +28,13 @@ class SizePair:
 
     small: str
     large: str
+    committee: int  # how many runs of the small size its churn and committee scores are of; 0 without these scores
     gap: Estimate  # b - a
     disagreement: Estimate
     bounds: Bounds  # [R_small, R_large]
     scores: dict[str, PairStatistics]
     peak_gain: dict[str, Estimate]  # Table 1, by score
+    chance: dict[str, Chance]  # what Table 1 shows of a score that knows nothing; {} where there is no reference
     area: dict[str, Estimate]  # Table 3
     area_over_margin: dict[str, Estimate]  # area of a score minus the margin's, of the same runs and examples
     curve: dict[str, np.ndarray]  # [101], mean curve
@@ -83,11 +87,13 @@ def size_pair(
     return SizePair(
         small=small.name,
         large=name,
+        committee=committee_size(len(small.seeds), config),
         gap=gap,
         disagreement=mean_over_pairs(disagreements, resampled_disagreements, np.ones_like(near)),
         bounds=_bounds_of_sizes(small, large),
         scores=scores,
-        peak_gain={s: estimate(scores[s].peak_gain.mean(), samples.peak_gain[name, s], confidence) for s in scores},
+        peak_gain={s: reflected_estimate(scores[s].peak_gain, samples.peak_gain[name, s], confidence) for s in scores},
+        chance={s: result.chance[name] for s, result in results.items() if name in result.chance},
         area={s: _area(result, name, samples.area[name, s], confidence) for s, result in results.items()},
         area_over_margin={
             s: _area_over(result, results["margin"], name, areas_over_margin[s], confidence)

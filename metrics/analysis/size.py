@@ -13,6 +13,7 @@ from metrics.bootstrap.resampling import Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
+from metrics.statistics.chance import Chance, RankCells, chance_peaks, covariance_of_correctness
 from metrics.statistics.components import ExampleInfluence, area_influence
 from metrics.statistics.least_share import CurveMoments, curve_influence
 from metrics.statistics.switcher import (
@@ -61,6 +62,7 @@ class ScoreResult:
     switchers: dict[str, PairStatistics]  # larger size -> statistics of each pair of runs
     samples: ScoreSamples | None  # None of the largest size
     influence: dict[str, ExampleInfluence]  # larger size -> on the area of Table 3; {} where none is asked for
+    chance: dict[str, Chance]  # larger size -> what Table 1 shows of a score that knows nothing; {} the same
     curve_moments: dict[str, CurveMoments]  # larger size -> of the switcher curves; {} where none is asked for
 
 
@@ -85,6 +87,7 @@ class _RunResult:
     percentiles: np.ndarray | None  # [m] float64, 0-100
     statistics: list[SwitcherStatistics]  # of each larger size
     influence: list[np.ndarray]  # of each larger size, [R_large, m] on the area of Table 3; [] where none is asked for
+    cells: RankCells | None  # None where no influence is asked for
 
 
 def analyse_size(
@@ -120,6 +123,7 @@ def analyse_size(
     sums = {score: np.zeros(len(rows)) for score in missing} if rows is not None else {}
     statistics: dict[str, list[list[SwitcherStatistics]]] = {score: [] for score in missing}  # by run, by larger size
     influence: dict[str, list[list[np.ndarray]]] = {score: [] for score in missing}  # the same
+    cells: dict[str, list[RankCells]] = {score: [] for score in missing}  # by run
     moments = {
         score: {
             large.name: CurveMoments(_examples(size), on_curves.clusters) for large in larger if on_curves is not None
@@ -138,7 +142,10 @@ def analyse_size(
                 sums[score] += result.percentiles
             statistics[score].append(result.statistics)
             influence[score].append(result.influence)
+            if result.cells is not None:
+                cells[score].append(result.cells)
         execution.report_progress(f"{size.name} seed {seed} of {len(size.seeds)} seeds")
+    chance = _chance_of_scores(scored, cells, resampling.seed, execution.parallel_map)
     found = {score: computed[score] for score in distinct if score in computed}
     for score in missing:
         found[score] = ScoreResult(
@@ -156,9 +163,32 @@ def analyse_size(
                 for place, large in enumerate(larger)
                 if influential is not None
             },
+            chance=chance.get(score, {}),
             curve_moments=moments[score],
         )
     return SizeResult(_of_every_score(found, distinct, samples), samples)
+
+
+def _chance_of_scores(
+    scored: SizeScores, cells: Mapping[str, Sequence[RankCells]], seed: int, parallel_map: ParallelMap
+) -> dict[str, dict[str, Chance]]:
+    """Returns what Table 1 would show of each score's values dealt out at random: score -> larger size -> it.
+
+    {} where there are no cells: of translation, without intervals, and of the largest size.
+    """
+    small, larger = scored.size.correct, [size.correct for size in scored.larger if size.correct is not None]
+    by_score = {score: of_runs for score, of_runs in cells.items() if of_runs}
+    if small is None or not larger or not by_score:
+        return {}
+    covariance = covariance_of_correctness([small, *larger])
+
+    def of_score(of_runs: Sequence[RankCells]) -> dict[str, Chance]:
+        """Returns what chance gives one score, from the same draws as every other score."""
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(31,)))
+        found = chance_peaks(of_runs, small, larger, covariance, rng)
+        return {size.name: chance for size, chance in zip(scored.larger, found, strict=True)}
+
+    return dict(zip(by_score, parallel_map(of_score, by_score.values()), strict=True))
 
 
 def _examples(size: SizeRuns) -> int:
@@ -196,6 +226,7 @@ def _analyse_run(
             for large, of_large in zip(scored.larger, statistics, strict=True)
             if influential is not None
         ],
+        cells=RankCells.of_order(order) if influential is not None and scored.larger and order.examples > 1 else None,
     )
 
 

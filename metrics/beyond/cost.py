@@ -25,6 +25,7 @@ from metrics.beyond.table import (
 from metrics.bootstrap.resampling import Estimate, estimate
 from metrics.grid.runs import Grid
 from metrics.statistics.switcher import FRACTIONS
+from metrics.statistics.uncertainty import committee_size
 from metrics.tables.table import Column, Row
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of one pass of the larger model
@@ -47,7 +48,7 @@ class Costs(Observer):
         f = min(1, B - k c_small / c_large), and accuracy S(f) of the mean curve; the least costs are those of the
         least shares to defer (`LeastShares`).
         """
-        runs = {size.name: len(size.seeds) for size in self.grid.sizes}
+        runs = {size.name: committee_size(len(size.seeds), self.config) for size in self.grid.sizes}
         rows: list[Row] = []
         for pair in analysis.pairs:
             ratio = relative_cost(self.grid, pair.small, pair.large)
@@ -101,7 +102,7 @@ COST = BeyondTable(
     title="Quality at equal cost, and the least cost of the larger model's gain",
     reading=(
         "Costs are FLOPs an example in units of one pass of the larger model (100 %). A score's own cost is the "
-        "small model's passes that it needs: one, or all runs of the size for churn and committee scores. The "
+        "small model's passes that it needs: one, or as many as a committee has for churn and committee scores. The "
         "switcher's accuracy (translation: BLEU) is given at four budgets (-: the score alone costs more); at "
         "100 % it costs what the larger model does, so compare with that model's. A least cost is that of a "
         "share in the table of least shares; above 100 % it saves nothing. Prices are of an example, by "
@@ -147,7 +148,7 @@ def unknown_flops(grid: Grid) -> list[str]:
 
 
 def passes(score: str, runs: int) -> int:
-    """Returns how often the small model, of that many runs, runs on an example to have the score."""
+    """Returns how often the small model runs on an example to have the score, with committees of so many runs."""
     return 1 if score in ONE_RUN else runs
 
 

@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from metrics.beyond.certified import CERTIFIED, CERTIFIED_RUNS
+from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
+from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
+from metrics.beyond.interval_methods import INTERVAL_METHODS
 from metrics.beyond.least_share import LEAST_SHARE
+from metrics.beyond.multiplicity import MULTIPLICITY
 from metrics.beyond.peak import HELD_OUT_PEAK
 from metrics.beyond.post_hoc import POST_HOC
 from metrics.beyond.quality import DEFERRAL_QUALITY
@@ -19,14 +22,19 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     DEFERRAL_QUALITY,
     LEAST_SHARE,
     SCORE_COMPARISON,
+    CHANCE_PEAK,
     HELD_OUT_PEAK,
     CERTIFIED,
     CERTIFIED_RUNS,
+    CERTIFIED_KEPT,
+    CERTIFIED_RETRAINED,
     COST,
+    MULTIPLICITY,
     ENSEMBLES,
     POST_HOC,
     TOKEN_QUANTILES,
     SELECTIVE,
     SELECTIVE_RUNS,
     SUBGROUPS,
+    INTERVAL_METHODS,
 )

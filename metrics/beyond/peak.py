@@ -21,7 +21,7 @@ from metrics.beyond.table import (
     pair_entries,
     score_entries,
 )
-from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.bootstrap.resampling import Resampling, estimate, grouped_sums
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder, sums_before
 from metrics.tables.table import Column, Row
@@ -54,7 +54,7 @@ class HeldOutPeaks(Observer):
         """Keeps what is needed of one size."""
         super().observe(view)
         peaks = self.peaks.setdefault(view.context, {})
-        halves = halves_of(self.grid.examples, self.config.seed) if view.larger else None
+        halves = halves_of(self.grid.examples, self.config.seed, self.grid.clusters) if view.larger else None
         scores = [score for alike in view.distinct.values() for score in alike]
         for large in view.larger:
             assert halves is not None
@@ -130,12 +130,23 @@ def splits(examples: int) -> int:
     return int(np.clip(_EXAMPLES_HALVED // examples, _LEAST_HALVES, _MOST_HALVES))
 
 
-def halves_of(examples: int, seed: int) -> np.ndarray:
-    """Draws random halves, shared by all pairs of sizes, runs and scores: [splits, n] bool."""
+def halves_of(examples: int, seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
+    """Draws random halves, shared by all pairs of sizes, runs and scores: [splits, n] bool.
+
+    With `clusters` [n] int, 0 … G - 1, halves are of whole clusters: the first of a random order whose examples make up
+    half of all, or nearly.
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
     halves = np.zeros((splits(examples), examples), dtype=bool)
+    sizes = None if clusters is None else np.bincount(clusters)
     for half in halves:
-        half[rng.permutation(examples)[: examples // 2]] = True
+        if clusters is None or sizes is None:
+            half[rng.permutation(examples)[: examples // 2]] = True
+            continue
+        order = rng.permutation(len(sizes))
+        ends = np.cumsum(sizes[order])
+        count = int(np.abs(ends[:-1] - examples / 2).argmin()) + 1  # of clusters: one at least in either half
+        half[np.isin(clusters, order[:count])] = True
     return halves
 
 
@@ -152,7 +163,7 @@ def held_out_peak(
     Both sizes have `correct`, and there are four examples or more. `halves` is [H, n] bool.
     """
     assert small.correct is not None and large.correct is not None
-    result = held_out_gains(orders, small.correct, large.correct, halves)
+    result = held_out_gains(orders, small.correct, large.correct, halves, resampling.clusters)
     return Peak(
         gain=float(result.gain.mean()),
         samples=resampled_means(result, resampling, small, large, seed),
@@ -172,14 +183,18 @@ class HeldOut:
 
 
 def held_out_gains(
-    orders: list[DeferralOrder], small_correct: np.ndarray, large_correct: np.ndarray, halves: np.ndarray
+    orders: list[DeferralOrder],
+    small_correct: np.ndarray,
+    large_correct: np.ndarray,
+    halves: np.ndarray,
+    clusters: np.ndarray | None = None,
 ) -> HeldOut:
     """Returns held-out gains, from orders of R_small runs, correctness [R_small, n], [R_large, n], halves [H, n] bool.
 
     With S of a half by the same ranks, f* = argmax over 0.01 … 0.99 of S and the better of the two models on the one
     half (ties: the least fraction, the smaller model), the gain is S(f*) minus that model's accuracy on the other.
     Each example is once in the other half a split, so a gain is a sum of what each example contributes; resampled, such
-    sums are normal with the contributions' covariance.
+    sums are normal with the contributions' covariance. With `clusters` [n] int, contributions are summed in each first.
     """
     runs, large_runs, n = len(orders), len(large_correct), small_correct.shape[1]
     shape = (runs, large_runs)
@@ -215,7 +230,8 @@ def held_out_gains(
         contributed[run] = (counted * ranked).take(rank, axis=1)
     flat = contributed.reshape(-1, n)
     gain = flat.sum(axis=1, dtype=np.float64)
-    covariance = (flat @ flat.T).astype(np.float64) - np.outer(gain, gain) / n
+    drawn = flat if clusters is None else grouped_sums(clusters, int(clusters.max()) + 1, flat.T).T
+    covariance = (drawn @ drawn.T).astype(np.float64) - np.outer(gain, gain) / drawn.shape[1]
     return HeldOut(gain.reshape(shape), chosen_on, fraction, covariance)
 
 

@@ -11,24 +11,28 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.intervals import InfluentialExamples, reflected_estimate, t_estimate
 from metrics.analysis.pairs import SizePair
 from metrics.beyond.few import few_in_signature, first_few
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, interval_entries, pair_entries
 from metrics.bootstrap import SwitcherSamples, switcher_samples
-from metrics.bootstrap.resampling import Estimate, Resampling, estimate
+from metrics.bootstrap.resampling import Estimate, Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.components import ExampleInfluence, area_influence, variance_of_pairs
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
     SwitcherStatistics,
     deferral_order,
     pair_statistics,
+    percentiles,
     switcher_statistics,
 )
 from metrics.statistics.uncertainty import log_probabilities
@@ -58,7 +62,7 @@ class LearnedScores(Observer):
 
     def __init__(self, grid: Grid, config: Metrics):
         super().__init__(grid, config)
-        self.learned: dict[Context, dict[tuple[str, str], PostHoc]] = {}  # by (small, large)
+        self.learned: dict[Context, dict[tuple[str, str], LearnedCells]] = {}  # by (small, large)
         if grid.pairs and self.applies_in(None):
             load_in_background()
 
@@ -72,8 +76,14 @@ class LearnedScores(Observer):
         inputs = features(view.size, view.scores, self.config.length_normalized)
         for large in view.larger:
             seed = (self.config.seed, len(learned))
-            learned[view.size.name, large.name] = post_hoc_of(
-                view.size, large, view.scores, inputs, few, seed, view.parallel_map
+            found = post_hoc_of(view.size, large, view.scores, inputs, few, seed, view.parallel_map, view.influential)
+            margin = view.results["margin"]
+            learned[view.size.name, large.name] = LearnedCells.of(
+                found,
+                large.name,
+                margin.switchers[large.name],
+                margin.influence.get(large.name),
+                self.config.confidence,
             )
 
     def rows(self, analysis: Analysis) -> list[Row]:
@@ -97,10 +107,8 @@ class LearnedScores(Observer):
 
     def _cells(self, analysis: Analysis, pair: SizePair, perfect: float) -> dict[str, Row]:
         """Returns each score's entries of Tables 1 and 3, in points; `perfect` is the perfect router's area."""
-        learned, confidence = self.learned[analysis.context][pair.small, pair.large], self.config.confidence
-        samples = self.samples[analysis.context, pair.small]
+        learned = self.learned[analysis.context][pair.small, pair.large]
         margin = pair.area["margin"].value
-        none = np.zeros(0)
         cells: dict[str, Row] = {
             "margin": {
                 **interval_entries("table1", pair.peak_gain["margin"], 100),
@@ -109,20 +117,17 @@ class LearnedScores(Observer):
                 "passes": 1,
             }
         }
-        for score, statistics in learned.scores.items():
-            peak, area = float(statistics.peak_gain.mean()), float(statistics.area.mean())
-            peaks, areas = learned.samples.peak_gain[pair.large, score], learned.samples.area[pair.large, score]
-            margins = samples.area[pair.large, "margin"][: len(areas)]  # of the same resamples
+        for score, table1 in learned.table1.items():
             cells[score] = {
-                **interval_entries("table1", estimate(peak, peaks, confidence), 100),
-                **interval_entries("table3", estimate(area, areas, confidence), 100),
-                **interval_entries("over_margin", estimate(area - margin, areas - margins, confidence), 100),
-                "passes": 1 if score == ALONE else len(pair.gaps),
+                **interval_entries("table1", table1, 100),
+                **interval_entries("table3", learned.table3[score], 100),
+                **interval_entries("over_margin", learned.over_margin[score], 100),
+                "passes": 1 if score == ALONE else pair.committee,
             }
         cells["perfect"] = {
-            **interval_entries("table1", estimate(float(pair.bounds.perfect_hump.mean()), none, confidence), 100),
-            **interval_entries("table3", estimate(perfect, none, confidence), 100),
-            **interval_entries("over_margin", estimate(perfect - margin, none, confidence), 100),
+            **interval_entries("table1", Estimate(float(pair.bounds.perfect_hump.mean())), 100),
+            **interval_entries("table3", Estimate(perfect), 100),
+            **interval_entries("over_margin", Estimate(perfect - margin), 100),
             "passes": 1,
         }
         return cells
@@ -138,9 +143,10 @@ POST_HOC = BeyondTable(
     reading=(
         "Cells of Tables 1 and 3 for a score that was learned: a curve in the margin's rank and boosted trees, "
         "fitted to predict l - s from the small run's outputs on four fifths of the examples, scoring the fifth "
-        "they didn't see. Over the margin, "
-        "interval above 0: confidence leaves something on the table. The perfect router knows every d and is out "
-        "of reach of any score. The committee's version needs every run of the small model."
+        "they didn't see, by rank among that fifth. Over the margin, interval above 0: confidence leaves something "
+        "on the table. Intervals take the fits as they are: they do not include fitting anew on other examples, which "
+        "may move a learned score further. The perfect router knows every d and is out of reach of any score. The "
+        "committee's version needs as many runs of the small model as a committee has."
     ),
     columns=(
         *PAIR,
@@ -164,6 +170,40 @@ class PostHoc:
 
     scores: dict[str, PairStatistics]
     samples: SwitcherSamples  # of the first few resamples
+    influence: dict[str, ExampleInfluence]  # on the area of Table 3; {} without intervals
+
+
+@dataclass
+class LearnedCells:
+    """Holds the cells of Tables 1 and 3 of one size pair by its learned scores, by score. Fractions."""
+
+    table1: dict[str, Estimate]
+    table3: dict[str, Estimate]
+    over_margin: dict[str, Estimate]  # Table 3 minus the margin's, of the same runs and examples
+
+    @classmethod
+    def of(
+        cls,
+        learned: PostHoc,
+        large: str,
+        margin: PairStatistics,
+        margin_influence: ExampleInfluence | None,
+        confidence: float,
+    ) -> Self:
+        """Returns the cells with their intervals, beside what the margin gives; None makes none of Table 3."""
+        cells = cls({}, {}, {})
+        for score, statistics in learned.scores.items():
+            samples = learned.samples.peak_gain[large, score]
+            cells.table1[score] = reflected_estimate(statistics.peak_gain, samples, confidence)
+            area, over_margin = statistics.area, statistics.area - margin.area
+            if margin_influence is None:
+                cells.table3[score], cells.over_margin[score] = Estimate(area.mean()), Estimate(over_margin.mean())
+                continue
+            influence = learned.influence[score]
+            cells.table3[score] = t_estimate(area.mean(), variance_of_pairs(area, influence), confidence)
+            variance = variance_of_pairs(over_margin, influence.minus(margin_influence))
+            cells.over_margin[score] = t_estimate(over_margin.mean(), variance, confidence)
+        return cells
 
 
 def load_in_background() -> None:
@@ -185,10 +225,12 @@ def post_hoc_of(
     resampling: Resampling,
     seed: tuple[int, ...],
     parallel_map: ParallelMap = map,
+    influential: InfluentialExamples | None = None,
 ) -> PostHoc:
     """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
 
     `scores` are the small size's, `inputs` its `features`; a committee's scores are added to these for a second fit.
+    `influential` are the examples whose influence on the area is wanted.
     """
     assert small.correct is not None and large.correct is not None
     samples = switcher_samples(small, [large], resampling)
@@ -201,16 +243,26 @@ def post_hoc_of(
     predicted = {}
     for score, columns in inputs_of.items():
         rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
-        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, parallel_map)
+        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, parallel_map, resampling.clusters)
+    influence: dict[str, list[np.ndarray]] = {score: [] for score in predicted}  # by run
     for run, own in enumerate(small.correct):
         drawn = samples.run(run)
+        gains = large.correct.view(np.int8) - own.view(np.int8)
         for score, values in predicted.items():
             deferral = deferral_order(values[run])
-            statistics.setdefault(score, []).append(switcher_statistics(deferral, own, large.correct))
+            found = switcher_statistics(deferral, own, large.correct)
+            statistics.setdefault(score, []).append(found)
             drawn.add(score, deferral)
+            if influential is not None:
+                influence[score].append(area_influence(deferral, gains, found.area, influential.rows))
     return PostHoc(
         {score: pair_statistics(small.name, large.name, score, runs) for score, runs in statistics.items()},
         samples,
+        {
+            score: ExampleInfluence.of_runs(runs, small.correct.shape[1], influential.clusters)
+            for score, runs in influence.items()
+            if influential is not None
+        },
     )
 
 
@@ -242,25 +294,35 @@ def cross_fitted(
     large_correct: np.ndarray,
     rng: np.random.Generator,
     parallel_map: ParallelMap = map,
+    clusters: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predicts E[d | inputs] of every run's examples by models that saw none of them: [R_small, n, F] -> [R_small, n].
 
-    Examples are split into five folds. The model of a fold is fitted on the other four: each of their examples once,
-    with one small and one large run drawn at random, as much as one pair of runs has to learn from. It is a cubic in
-    the rank of the first feature (the margin; ranks need no label) and, on what that leaves, shallow trees: with few
-    examples to learn from it stays near confidence, which trees alone fall below.
+    Examples, or whole `clusters` of them, are split into five folds. The model of a fold is fitted on the other four:
+    each of their examples once, with one small and one large run drawn at random, as much as one pair of runs has to
+    learn from. It is a cubic in the rank of the first feature (the margin; ranks need no label) and, on what that
+    leaves, shallow trees: with few examples to learn from it stays near confidence, which trees alone fall below.
+
+    What a fold's model predicts is returned as its rank among that fold's examples, 0-1: predictions of different
+    models have levels of their own, and a model fitted on better examples than it is applied to predicts too much of
+    them, so that pooled predictions order the folds the wrong way round.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
     runs, n, _ = inputs.shape
-    fold = rng.permutation(n) % FOLDS
+    fold = rng.permutation(n if clusters is None else int(clusters.max()) + 1) % FOLDS
+    if clusters is not None:
+        fold = fold[clusters]
     own, other = np.asarray(rng.integers(runs, size=n)), np.asarray(rng.integers(len(large_correct), size=n))
     example = np.arange(n)
     d = large_correct[other, example].astype(np.float64) - small_correct[own, example]
     powers = np.stack(list(parallel_map(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))  # [R_small, n, 4]
-    others = [np.flatnonzero(fold != k) for k in range(FOLDS)]
-    fitted_on = [rng.choice(rows, MOST_ROWS, replace=False) if len(rows) > MOST_ROWS else rows for rows in others]
+    present = np.unique(fold)  # of fewer than five clusters there are fewer folds
+    others = {k: np.flatnonzero(fold != k) for k in present.tolist()}
+    fitted_on = {
+        k: rng.choice(rows, MOST_ROWS, replace=False) if len(rows) > MOST_ROWS else rows for k, rows in others.items()
+    }
     predicted = np.zeros((runs, n))
 
     def of_fold(k: int) -> None:
@@ -279,9 +341,10 @@ def cross_fitted(
         with threadpool_limits(limits=1, user_api="openmp"):  # of this thread: the folds have the cores
             trees.fit(inputs[own[rows], rows], d[rows] - of_rank @ cubic)
             for run in range(runs):
-                predicted[run, held_out] = powers[run][held_out] @ cubic + trees.predict(inputs[run][held_out])
+                values = powers[run][held_out] @ cubic + trees.predict(inputs[run][held_out])
+                predicted[run, held_out] = percentiles(deferral_order(values)) / 100
 
-    list(parallel_map(of_fold, range(FOLDS)))
+    list(parallel_map(of_fold, fitted_on))
     return predicted
 
 

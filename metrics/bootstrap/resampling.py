@@ -4,7 +4,7 @@ One resample draws the seeds of each size with replacement, independently of the
 replacement, the same ones for all runs. A run's scores are kept fixed; a statistic is computed anew from how often each
 seed and each example was drawn. Intervals are percentile intervals. Beyond 100,000 examples, random groups of examples
 are drawn instead of single ones, 512 groups with replacement, so that the cost of a resample no longer grows with the
-number of examples.
+number of examples. Examples in clusters are drawn by whole clusters, and groups are then of clusters.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,9 @@ class Resampling:
 
     Attributes:
         examples: n.
+        clusters: [n] int, which examples are drawn together, 0 … G - 1; None where each is drawn by itself.
         resamples: B.
+        seed: what the resamples are drawn from.
         seeds: size -> [B, R] float64, how often each seed was drawn.
         ranking_seeds: the same of a second, independent draw, for the runs that rank Table 2's examples.
         unit: [n] int32, which group each example is in; None where examples are drawn one by one.
@@ -59,30 +61,43 @@ class Resampling:
 
     """
 
-    def __init__(self, runs: Mapping[str, int], examples: int, resamples: int, seed: int):
-        """Draws the resamples; `runs` says how many seeds each size has."""
+    def __init__(
+        self,
+        runs: Mapping[str, int],
+        examples: int,
+        resamples: int,
+        seed: int,
+        clusters: np.ndarray | None = None,
+    ):
+        """Draws the resamples; `runs` says how many seeds each size has, the others are attributes."""
         streams = np.random.SeedSequence(seed).spawn(3)
-        self.examples, self.resamples = examples, resamples
+        self.examples, self.resamples, self.seed, self.clusters = examples, resamples, seed, clusters
         self.seeds, self.ranking_seeds = (_draw_seeds(runs, resamples, stream) for stream in streams[:2])
         rng = np.random.default_rng(streams[2])
         self.unit: np.ndarray | None = None
         self.units = examples
+        drawn_apart = examples if clusters is None else int(clusters.max()) + 1
         if examples > MOST_DRAWN_ONE_BY_ONE:
-            self.units = GROUPS
-            self.unit = rng.permutation(examples).astype(np.int32) % np.int32(self.units)
-        weights = np.zeros((self.units + 1, resamples), dtype=np.uint8)
+            self.units = min(GROUPS, drawn_apart)
+            self.unit = rng.permutation(drawn_apart).astype(np.int32) % np.int32(self.units)
+            if clusters is not None:
+                self.unit = self.unit[clusters]
+            drawn_apart = self.units
+        weights = np.zeros((drawn_apart + 1, resamples), dtype=np.uint8)
         for start in range(0, resamples, _DRAWN_AT_A_TIME):
             some = weights[:-1, start : start + _DRAWN_AT_A_TIME]
-            drawn = rng.integers(0, self.units, size=some.T.shape) + self.units * np.arange(some.shape[1])[:, None]
+            drawn = rng.integers(0, drawn_apart, size=some.T.shape) + drawn_apart * np.arange(some.shape[1])[:, None]
             some[:] = np.bincount(drawn.ravel(), minlength=some.size).reshape(some.T.shape).T
+        if clusters is not None and self.unit is None:
+            weights = weights.take(np.append(clusters, drawn_apart), axis=0)  # of each example that of its cluster
         self.everything = Drawn(np.arange(resamples), weights)
 
     @property
     def note(self) -> str:
-        """Says what a reader should know where groups of examples are drawn."""
+        """Says what a reader should know where groups of examples, or of clusters, are drawn."""
         return (
             f"Intervals draw {self.units} random groups of about {self.examples / self.units:,.0f} examples each, "
-            "instead of single examples."
+            f"instead of single {'examples' if self.clusters is None else 'clusters'}."
         )
 
     def of_run(self, size: str, run: int, ranking: bool = False) -> Drawn:

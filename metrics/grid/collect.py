@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from conf.errors import EdgewiseError
+from metrics.grid.clusters import AUTO, numbered_clusters
 from metrics.grid.mismatch import settings_notes
 from metrics.grid.runs import Grid, Run, SizeRuns, Source
 from metrics.scores import Columns, ScoresMetadata, Strings, read_metadata
@@ -19,20 +20,26 @@ class GridError(EdgewiseError):
     """Says that runs don't fit together in one grid, or that there are none; the message says what to do."""
 
 
-def collect_grids(sources: Sequence[Source], churn_normalization: str = "normalized") -> list[Grid]:
+def collect_grids(
+    sources: Sequence[Source], churn_normalization: str = "normalized", cluster: str = AUTO
+) -> list[Grid]:
     """Collects runs into one grid a dataset, by name; the order of `sources` makes no difference.
 
     Files are read one after the other, and rows are matched by example id. `churn_normalization` (normalized or raw)
-    says which answers of span QA count as the same prediction. Clusters are those of the first run that has any. Raises
+    says which answers of span QA count as the same prediction. `cluster` names the column whose clusters are drawn
+    together, as `numbered_clusters` takes it; the column `cluster` is that of the first run that has it. Raises
     GridError, naming both runs and the first difference, for runs of a dataset that don't share their task, examples,
     targets, classes, slices or split, or that name different clusters; for two files of one run; and for a size with
-    two parameter counts. Raises ScoresError as `read_scores` does.
+    two parameter counts. Raises ClusterError as `numbered_clusters` does, and ScoresError as `read_scores` does.
     """
     if not sources:
         raise GridError("no scores given; expected at least one scores file")
     runs = [Run(read_metadata(s) if isinstance(s, Path) else s.metadata, s) for s in sources]
     datasets = sorted({run.metadata.dataset for run in runs})
-    return [_collect([r for r in runs if r.metadata.dataset == dataset], churn_normalization) for dataset in datasets]
+    return [
+        _collect([run for run in runs if run.metadata.dataset == dataset], churn_normalization, cluster)
+        for dataset in datasets
+    ]
 
 
 @dataclass
@@ -66,7 +73,7 @@ class _PredictionCodes:
         return np.result_type(np.min_scalar_type(len(self._numbers)), np.int8)
 
 
-def _collect(runs: list[Run], churn_normalization: str) -> Grid:
+def _collect(runs: list[Run], churn_normalization: str, cluster: str) -> Grid:
     """Collects the runs of one dataset, whose example order is that of its first run: smallest size, lowest seed."""
     runs = sorted(runs, key=lambda run: (run.metadata.parameters, run.metadata.size, run.metadata.seed))
     metadata = [run.metadata for run in runs]
@@ -89,6 +96,7 @@ def _collect(runs: list[Run], churn_normalization: str) -> Grid:
         of_size = [one for one in kept if one.run.metadata.size == name]
         sizes.append(_size_runs(of_size, codes.dtype))
         notes += _run_notes(of_size)
+    clusters = numbered_clusters(cluster, first.cluster, first.slices, first.metadata.dataset, notes)
     return Grid(
         dataset=first.metadata.dataset,
         split=first.metadata.split,
@@ -100,6 +108,7 @@ def _collect(runs: list[Run], churn_normalization: str) -> Grid:
         target=first.target,
         slices=dict(first.slices),
         cluster=first.cluster,
+        clusters=clusters,
         signatures=sorted({one.signature for one in metadata}),
         notes=notes + _size_notes(sizes),
     )

@@ -109,13 +109,15 @@ def _runs_in_order(sources: Sequence[Source], inputs: Sequence[Input]) -> list[t
 def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) -> tuple[list[Analysis], list[Table]]:
     """Analyses each dataset; returns that, and the tables past the paper's if the config wants them."""
     analyses, collectors = [], []
-    for grid in collect_grids(sources, config.churn_normalization):
+    for grid in collect_grids(sources, config.churn_normalization, config.cluster):
         prices_of(config, grid)  # a size without a price is said before the work
         runs = sum(len(size.seeds) for size in grid.sizes)
         progress(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
         if config.beyond:
             collector = Collector(grid, config)
             collectors.append(collector)
+            for warning in collector.warnings():
+                progress(f"{grid.dataset}: {warning}")
             analyses.append(analyse(grid, config, progress, collector.observe))
         else:
             analyses.append(analyse(grid, config, progress))

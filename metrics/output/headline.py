@@ -65,9 +65,9 @@ def one_run_lines(scores: Path, config: Metrics) -> list[str]:
 
     Raises ScoresError as `read_scores` does.
     """
-    [grid] = collect_grids([scores])
+    [grid] = collect_grids([scores], cluster=config.cluster)
     [size] = grid.sizes
-    resampling = Resampling({size.name: 1}, grid.examples, config.resamples, config.seed)
+    resampling = Resampling({size.name: 1}, grid.examples, config.resamples, config.seed, grid.clusters)
     quality = {size.name: quality_samples(size, resampling)}
     sign = "BLEU" if grid.measure == "bleu" else "%"
     lines = [f"{grid.dataset}: {size.name} {100 * float(size.quality.mean()):.2f} {sign} (seed {size.seeds[0]})"]

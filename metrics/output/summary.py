@@ -36,6 +36,8 @@ NUMBERS = (
     "delta",
     "price",
     "price_unit",
+    "cluster",
+    "committee_size",
 )
 
 

@@ -65,6 +65,29 @@ def churn_variance(
     return result
 
 
+def overall_churn_variance(
+    prediction: np.ndarray, rows: np.ndarray | None = None, clusters: np.ndarray | None = None
+) -> Variance:
+    """Returns the variance of churn over all examples, the share of them on which two runs differ.
+
+    It is a U-statistic of order 2 over the runs (Arvesen 1969) and a mean over examples. Of two runs, which are one
+    pair, no spread over runs is known: `runs` of the result is False. Arguments are those of `churn_variance`.
+    """
+    runs, n = prediction.shape
+    rows = np.arange(n) if rows is None else rows
+    differing, leaving = _pairs_of_runs(prediction)  # [P, n], [1 + R, P]
+    churn = leaving @ differing.mean(axis=1)  # [1 + R]
+    influence = leaving @ differing[:, rows] - churn[:, None]  # [1 + R, m]
+    factors = [_pseudo(float(churn[0]), churn[1:], influence[0], influence[1:])] if runs > 2 else []
+    found = combined(
+        [run_component(of_runs) for of_runs, _ in factors],
+        None,
+        Component(example_variance(influence[0], n, clusters), units(influence[0], clusters) - 1),
+        [float(np.mean([example_variance(row, n, clusters) for row in own])) for _, own in factors],
+    )
+    return replace(found, runs=runs > 2)
+
+
 def _pairs_of_runs(prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns whether each pair of R runs differs, [P, n] int8, and weights of pairs, [1 + R, P].
 

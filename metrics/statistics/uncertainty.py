@@ -2,7 +2,7 @@
 
 Only the order of a score matters, ties included, so each score is returned as the number that keeps that order best:
 margins and entropies as natural logarithms in float64 (in float32 probability space most certain examples would tie
-at 0), rounded to 12 digits so that what is equal by definition ties, churn as integer counts (as ratios, rounding would
+at 0), rounded to 13 digits so that what is equal by definition ties, churn as integer counts (as ratios, rounding would
 break ties). Definitions: paper, sections 3.1 and 3.4.
 """
 
@@ -15,8 +15,8 @@ from metrics.scores import TokenScores
 
 _LOG_2 = float(np.log(2.0))
 _WHOLE = 2.0**44  # sums of up to 512 runs' terms, each at most this, are below 2⁵³ and so exact
-_HALF_OF_THE_LAST = np.int64(1 << 11)  # of 40 bits that are kept of a float64's 52, half of the last one's worth
-_SPACED = 1.5 * 2.0**12
+_HALF_OF_THE_LAST = np.int64(1 << 7)  # of 44 bits that are kept of a float64's 52, half of the last one's worth
+_SPACED = 1.5 * 2.0**8
 _EXAMPLES_AT_A_TIME = 16_384  # of all runs, so that intermediate results fit a core's cache
 
 
@@ -27,26 +27,62 @@ class UncertaintyError(EdgewiseError):
 def uncertainties(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     """Computes every score that the runs of a size allow: score name -> [R, n] float64 or int32.
 
-    Values are comparable within a run. Committee scores and churn need two runs, committee churn without self three; a
-    score without enough runs is left out. Scores that order the examples alike, as margin and entropy of two classes
-    do, are the same array. The margin and entropy of a sequence are means over its tokens in `config.context`, EOS
-    included. Raises UncertaintyError if `length_normalized` is on and the files don't hold the labels' token counts.
+    Values are comparable within a run. Committee scores and churn need two runs, committee churn without self three,
+    and all of them `config.committee_size` runs where that is set; a score without enough runs is left out. Scores that
+    order the examples alike, as margin and entropy of two classes do, are the same array. The margin and entropy of a
+    sequence are means over its tokens in `config.context`, EOS included. Raises UncertaintyError if `length_normalized`
+    is on and the files don't hold the labels' token counts.
     """
     if runs.task == "classification":
         scores = _classification_scores(runs, config)
     else:
         scores = _sequence_scores(runs, config)
-    if len(runs.seeds) >= 2:
-        differing = churn_counts(runs.prediction)
+    size = committee_size(len(runs.seeds), config)
+    if size:
+        differing, of_others = _churn_of_committees(runs.prediction, size)
         scores["churn"] = differing
         # The mean over k ≠ i of the churn of run k. Without self, run k's disagreement with run i is left out of each
         # term; summed over k that is run i's own count. Denominators are constant, so the counts rank the examples.
-        others = differing.sum(axis=0, dtype=np.int32) - differing
         if config.committee_churn_includes_self:
-            scores["committee_churn"] = others
-        elif len(runs.seeds) >= 3:
-            scores["committee_churn"] = others - differing
+            scores["committee_churn"] = of_others
+        elif size >= 3:
+            scores["committee_churn"] = of_others - differing
     return {name: scores[name] for name in SCORES if name in scores}
+
+
+def committee_size(runs: int, config: Metrics) -> int:
+    """Returns how many of a size's runs, itself included, a run's churn and committee scores are of; 0 if too few.
+
+    All of them, unless `config.committee_size` is set: then so many, whatever the number of runs, so that grids of
+    different numbers of seeds compare.
+    """
+    size = runs if config.committee_size is None else config.committee_size
+    return size if 2 <= size <= runs else 0
+
+
+def committee_of(run: int, runs: int, size: int) -> np.ndarray:
+    """Returns the other members of a run's committee of `size`: the runs after it, and after the last the first ones.
+
+    [size - 1] int. Over all runs each is a member as often as any other.
+    """
+    members: np.ndarray = (run + np.arange(1, size)) % runs
+    return members
+
+
+def _churn_of_committees(prediction: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts in each run's committee who predicts otherwise than the run, and the same of all its others: [R, n] int32.
+
+    The second sums, over the committee's other members, how many of the committee each differs from.
+    """
+    runs = len(prediction)
+    if size == runs:
+        differing = churn_counts(prediction)
+        return differing, differing.sum(axis=0, dtype=np.int32) - differing
+    own, of_others = np.empty(prediction.shape, dtype=np.int32), np.empty(prediction.shape, dtype=np.int32)
+    for run in range(runs):
+        counts = churn_counts(prediction[np.append(run, committee_of(run, runs, size))])
+        own[run], of_others[run] = counts[0], counts[1:].sum(axis=0, dtype=np.int32)
+    return own, of_others
 
 
 def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
@@ -55,25 +91,27 @@ def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndar
     tokens = _label_tokens(runs, log_likelihoods.shape[2]) if config.length_normalized else None
     count, n, classes = log_likelihoods.shape
     names = ["margin", "entropy"]
-    if count >= 2:
+    committee = committee_size(count, config)
+    if committee:
         names += ["committee_margin", "committee_entropy"]
     scores = {name: np.empty((count, n)) for name in names}
     for start in range(0, n, _EXAMPLES_AT_A_TIME):
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
         log_p = log_softmax(_normalized(log_likelihoods[:, some], tokens))  # [R, m, K]
-        scores["margin"][:, some] = to_twelve_digits(log_margin(log_p))
-        scores["entropy"][:, some] = to_twelve_digits(log_entropy(log_p))
-        if count >= 2 and config.committee == "mean_probability":
-            averaged = _mean_of_others(log_p)
-            scores["committee_margin"][:, some] = to_twelve_digits(log_margin(averaged))
-            scores["committee_entropy"][:, some] = to_twelve_digits(log_entropy(averaged))
-        elif count >= 2:
+        scores["margin"][:, some] = to_thirteen_digits(log_margin(log_p))
+        scores["entropy"][:, some] = to_thirteen_digits(log_entropy(log_p))
+        if committee and config.committee == "mean_probability":
+            averaged = _mean_of_committees(log_p, committee)
+            scores["committee_margin"][:, some] = to_thirteen_digits(log_margin(averaged))
+            scores["committee_entropy"][:, some] = to_thirteen_digits(log_entropy(averaged))
+        elif committee:
             for name in ("margin", "entropy"):
-                scores[f"committee_{name}"][:, some] = to_twelve_digits(_mean_of_others(scores[name][:, some]))
+                means = _mean_of_committees(scores[name][:, some], committee)
+                scores[f"committee_{name}"][:, some] = to_thirteen_digits(means)
     if classes == 2:
         # Of two classes entropy is an increasing function of the margin: rank it by the margin, which doesn't round.
         scores["entropy"] = scores["margin"]
-        if count >= 2 and config.committee == "mean_probability":
+        if committee and config.committee == "mean_probability":
             scores["committee_entropy"] = scores["committee_margin"]
     return scores
 
@@ -85,12 +123,13 @@ def _sequence_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     """
     tokens = [runs.tokens(config.context, run) for run in range(len(runs.seeds))]
     scores = {
-        "margin": to_twelve_digits(np.stack([sequence_margin(t) for t in tokens])),
-        "entropy": to_twelve_digits(np.stack([sequence_entropy(t) for t in tokens])),
+        "margin": to_thirteen_digits(np.stack([sequence_margin(t) for t in tokens])),
+        "entropy": to_thirteen_digits(np.stack([sequence_entropy(t) for t in tokens])),
     }
-    if len(tokens) >= 2:
+    committee = committee_size(len(tokens), config)
+    if committee:
         for name in ("margin", "entropy"):
-            scores[f"committee_{name}"] = to_twelve_digits(_mean_of_others(scores[name]))
+            scores[f"committee_{name}"] = to_thirteen_digits(_mean_of_committees(scores[name], committee))
     return scores
 
 
@@ -206,6 +245,18 @@ def _descending(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=-1)[..., ::-1]
 
 
+def _mean_of_committees(logs: np.ndarray, size: int) -> np.ndarray:
+    """Computes the log of the mean of exp(logs) over the others of each run's committee: [R, ...] -> [R, ...]."""
+    if size == len(logs):
+        return _mean_of_others(logs)
+    means = np.empty_like(logs)
+    for run in range(len(logs)):
+        others = logs[committee_of(run, len(logs), size)]
+        means[run] = _log_of_whole_sum(others, others.max(axis=0), leave_out=False)[0]
+    means -= np.log(size - 1)
+    return means
+
+
 def _mean_of_others(logs: np.ndarray) -> np.ndarray:
     """Computes the log of the mean over the other runs of exp(logs): [R, ...] -> [R, ...], R ≥ 2.
 
@@ -240,15 +291,15 @@ def _log_of_whole_sum(logs: np.ndarray, top: np.ndarray, leave_out: bool) -> np.
     return sums
 
 
-def to_twelve_digits(logs: np.ndarray) -> np.ndarray:
-    """Rounds logarithms to 40 bits, about 12 significant digits, and those within ±1 to 12 decimals: [...] float64.
+def to_thirteen_digits(logs: np.ndarray) -> np.ndarray:
+    """Rounds logarithms to 44 bits, about 13 significant digits, and those within ±1 to 13 decimals: [...] float64.
 
     What is equal by definition but computed in another order then ties again, as the margins of examples with p₁ = p₂
     do, whose logarithms are 0 up to the rounding of 1; different values of float32 likelihoods stay apart.
     """
     bits = (np.ascontiguousarray(logs).view(np.int64) + _HALF_OF_THE_LAST) & ~(2 * _HALF_OF_THE_LAST - 1)
     rounded: np.ndarray = bits.view(np.float64)
-    rounded += _SPACED  # float64 near it are 2⁻⁴⁰ apart; a multiple of that is left as it is
+    rounded += _SPACED  # float64 near it are 2⁻⁴⁴ apart; a multiple of that is left as it is
     rounded -= _SPACED
     return rounded
 

@@ -21,11 +21,12 @@ class Cell:
     order: float | str | None = None  # None: the text
     drawing: str = ""  # markup of the page's own, shown instead of the text; all else is escaped
     beside: str = ""  # on the page, smaller: a standard error
+    reference: str = ""  # on the page, on a further line: what to compare the number with
 
     @property
     def line(self) -> str:
         """Returns all that the cell says on one line, as files show it: `1.23 (0.045) [1.00, 1.40]`."""
-        return " ".join(filter(None, (self.text, self.beside, self.below)))
+        return " ".join(filter(None, (self.text, self.beside, self.below, self.reference)))
 
 
 def number_cell(

@@ -75,6 +75,8 @@ def _line(heads: Sequence[Head], row: Sequence[Cell | str]) -> str:
             shown += f' <span class="beside">{escape(cell.beside)}</span>'
         if cell.below:
             shown += f"<small>{escape(_typeset(cell.below, cell))}</small>"
+        if cell.reference:
+            shown += f"<small>{escape(_typeset(cell.reference, cell))}</small>"
         order = "" if cell.order is None else f' data-order="{escape(_sort_key(cell.order))}"'
         cells.append(f"<{tag}{scope}{'' if head.text else ' class=n'}{order}>{shown}</{tag}>")
     return "".join(cells)

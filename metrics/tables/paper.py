@@ -5,7 +5,7 @@ Span QA and translation have a fourth, which puts the two contexts of the uncert
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,17 @@ from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.size import CONTEXT_SCORES
 from metrics.bootstrap.resampling import Estimate
+from metrics.statistics.chance import Chance
 from metrics.statistics.churn import BUCKETS
 from metrics.tables.cells import ON_PAGE, Cell, number_cell
 from metrics.tables.files import write_csv, write_sheet
 from metrics.tables.signature import signature
 from metrics.tables.table import Head, Row, Sheet
+
+CHANCE = "mean / 95 % quantile of the same cell with the score's values dealt out at random"
+_T_INTERVALS = (
+    "Intervals: Student's t from variance components of runs and examples; of BLEU, percentiles of resamples."
+)
 
 Rows = dict[str, list[Row]]  # by table name
 
@@ -55,7 +61,43 @@ class PaperTable:
     across: str  # score | bucket: the CSV column whose values stand side by side
     number: str  # the CSV column that the cells show, beside its `se`, `ci_low` and `ci_high`
     rows: Callable[[Analysis], Iterator[Row]]
+    intervals: str = ""  # how its intervals are made, a sentence or more
     has_random_floor: bool = False  # whether a last column says what a random score would reach
+
+    @property
+    def cells_end(self) -> str:
+        """Returns what stands last in each cell, for the foot."""
+        return f", chance {CHANCE}" if self.has_random_floor else ""
+
+    def _committees(self, analyses: Sequence[Analysis]) -> str:
+        """Returns of how many runs the churn and committee scores are, a sentence; "" where there are none."""
+        if self.across != "score":
+            return ""
+        sizes = {(a.grid.dataset, pair.small): pair.committee for a in analyses for pair in a.pairs if pair.committee}
+        if not sizes:
+            return ""
+        numbers = sorted(set(sizes.values()))
+        if len(numbers) == 1:
+            runs = f"{numbers[0]} runs"
+        else:
+            whole = len({dataset for dataset, _ in sizes}) > 1
+            of_sizes = (f"{n} runs of {f'{dataset} {size}' if whole else size}" for (dataset, size), n in sizes.items())
+            runs = ", ".join(of_sizes)
+        return (
+            f"Churn and committee scores compare {runs}, and tell more the more they are: metrics.committee_size=N "
+            "makes grids of different numbers of seeds comparable."
+        )
+
+    def _chance(self, analyses: Sequence[Analysis]) -> dict[tuple[str, ...], str]:
+        """Returns what chance would show in each cell, by the values of the keys and the score; {} but of Table 1."""
+        if not self.has_random_floor:
+            return {}
+        return {
+            (analysis.grid.dataset, pair.small, pair.large, score): _chance_text(chance)
+            for analysis in analyses
+            for pair in analysis.pairs
+            for score, chance in pair.chance.items()
+        }
 
     def sheet_for_files(
         self, rows: Sequence[Row], analyses: Sequence[Analysis], config: Metrics, notes: Sequence[str]
@@ -66,7 +108,7 @@ class PaperTable:
             heads += [Head(f"{bucket} {100 * low:g}-{100 * high:g} %") for bucket, low, high in BUCKETS]
         else:
             heads += [Head(SCORE_TITLES[score]) for score in self._side_by_side(rows)]
-        lines = self._lines(rows, ".2f")
+        lines = self._lines(rows, ".2f", self._chance(analyses))
         if self.has_random_floor:
             heads.append(Head("Random floor"))
             lines = _with_random_floor(lines, analyses, ".2f")
@@ -75,7 +117,8 @@ class PaperTable:
             self.title,
             heads,
             [[*map(Cell, key), *cells] for key, cells in lines.items()],
-            foot=f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval].",
+            foot=f"Cells: mean (published standard error) [{100 * config.confidence:g} % interval]"
+            f"{self.cells_end}. {self.intervals} {self._committees(analyses)}".rstrip(),
             caption=self.caption,
             signature=signature(config, {analysis.grid.task for analysis in analyses}),
             scores_signatures=sorted({text for analysis in analyses for text in analysis.grid.signatures}),
@@ -91,7 +134,7 @@ class PaperTable:
             heads += [Head(bucket, f"{100 * low:g}–{100 * high:g} %") for bucket, low, high in BUCKETS]
         else:
             heads += [Head(SCORE_TITLES[score].replace("Cmt.", "Committee")) for score in self._side_by_side(rows)]
-        lines = self._lines(rows, ON_PAGE)
+        lines = self._lines(rows, ON_PAGE, self._chance(analyses))
         if self.has_random_floor:
             heads.append(Head("Random floor"))
             lines = _with_random_floor(lines, analyses, ON_PAGE)
@@ -102,7 +145,9 @@ class PaperTable:
             rest,
             self.hint,
             remark,
-            f"Cells: mean (standard error as published), [{100 * confidence:g} % interval].",
+            f"Cells: mean (standard error as published), [{100 * confidence:g} % interval]{self.cells_end}.",
+            self.intervals,
+            self._committees(analyses),
             f"File: tables/{self.name}.csv.",
         )
         words = [key.words for key in self.keys]
@@ -120,17 +165,22 @@ class PaperTable:
             return [bucket for bucket, _, _ in BUCKETS]
         return [score for score in SCORES if any(row["score"] == score for row in rows)]
 
-    def _lines(self, rows: Sequence[Row], form: str) -> dict[tuple[str, ...], list[Cell]]:
+    def _lines(
+        self, rows: Sequence[Row], form: str, chance: Mapping[tuple[str, ...], str]
+    ) -> dict[tuple[str, ...], list[Cell]]:
         """Returns the cells of each line, by the values of its keys, in the rows' order."""
         across = self._side_by_side(rows)
         lines: dict[tuple[str, ...], list[Cell]] = {}
         for row in rows:
             key = tuple(str(row[key.column]) for key in self.keys)
             cells = lines.setdefault(key, [number_cell(math.nan)] * len(across))
-            cells[across.index(row[self.across])] = number_cell(
-                row[self.number], form, (row["ci_low"], row["ci_high"]), row["se"]
-            )
+            cell = number_cell(row[self.number], form, (row["ci_low"], row["ci_high"]), row["se"])
+            cells[across.index(row[self.across])] = replace(cell, reference=chance.get((*key, row[self.across]), ""))
         return lines
+
+
+def _chance_text(chance: Chance) -> str:
+    return f"chance {100 * chance.mean:z.2f} / {100 * chance.high:z.2f}"
 
 
 def _with_random_floor(
@@ -231,10 +281,11 @@ TABLE1 = PaperTable(
     caption=(
         "Gain in accuracy (translation: in corpus BLEU) at the peak of the switcher curve over the better of the "
         "smaller and the larger model, in points. Signed; the peak is sought at deferral fractions 0.01 to 0.99. The "
-        "last column is what a random score would reach if both models were equally good: the peak of a noisy curve is "
-        "biased upward, and its interval does not take that out."
+        "last column is what a random score would reach if both models were equally good. The peak of a noisy curve is "
+        "biased upward: compare each cell with its own chance."
     ),
-    hint="Above 0, interval included, and above the random floor: the mix beats both models.",
+    hint="Above 0, interval included, and above chance: the mix beats both models.",
+    intervals="Intervals: the resamples' quantiles reflected in the mean, to take out the peak's bias.",
     columns=_GAIN_COLUMNS,
     keys=_PAIR_KEYS,
     across="score",
@@ -252,6 +303,7 @@ TABLE2 = PaperTable(
         "Q3 75-90 %, Q4 90-99 %, Q5 99-100 %. Answers of span QA are compared after SQuAD's normalisation unless "
         "metrics.churn_normalization=raw, translations as they are."
     ),
+    intervals=_T_INTERVALS.replace("; of BLEU, percentiles of resamples", ""),
     hint="Churn in Q1 is disagreement where the model says it is sure: retraining alone changes these answers.",
     columns=(
         "dataset",
@@ -286,6 +338,7 @@ TABLE3 = PaperTable(
         "both models."
     ),
     hint="Above 0, interval included: the score knows where the larger model helps.",
+    intervals=_T_INTERVALS,
     columns=_GAIN_COLUMNS,
     keys=_PAIR_KEYS,
     across="score",

@@ -27,9 +27,11 @@ def signature(config: Metrics, tasks: Collection[str] = ("classification",)) -> 
             "ties:expected",
             *dict.fromkeys(choice for task, choices in choices_by_task.items() if task in tasks for choice in choices),
             f"committee:{config.committee}",
+            *([] if config.committee_size is None else [f"committee_size:{config.committee_size}"]),
             f"committee_churn:self-{itself}",
             "grid:0.01-0.99",
             "se:published",
             f"ci:{interval}",
+            *([] if config.cluster == "auto" else [f"cluster:{config.cluster}"]),
         )
     )

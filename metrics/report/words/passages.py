@@ -59,7 +59,7 @@ def how_sure(analysis: Analysis, confidence: float) -> list[str]:
     if any(not math.isnan(estimate.low) for estimate in analysis.quality.values()):
         sentences.append(
             f"The {100 * confidence:g} % intervals take in both seeds and examples, so they say how far the numbers "
-            "may move with other seeds and other examples of the same kind. Those that are resampled, of curves, peaks "
+            "may move with other seeds and other examples of the same kind. Those that are resampled, of curves "
             "and deferral fractions, are too narrow with few seeds. All hold one at a time, not all at once; those by "
             "subgroup hold for all subgroups together."
         )

@@ -75,7 +75,15 @@ def _peak(analysis: Analysis, pair: SizePair) -> list[str]:
             f"{points(peak.value, sign=True)} {quality_of(analysis.grid).points}{within(peak)}."
         )
     ]
-    if not math.isnan(floor):
+    chance = pair.chance.get("margin")
+    if chance is not None:
+        verdict = "exceeds" if peak.value > chance.high else "does not exceed"
+        sentences.append(
+            "The peak of a noisy curve is biased upward: the same margins dealt out to the examples at random would "
+            f"show {points(chance.mean, sign=True)}, and in one case of twenty more than "
+            f"{points(chance.high, sign=True)}, which this {verdict}."
+        )
+    elif not math.isnan(floor):
         sentences.append(
             "The peak of a noisy curve is biased upward: between equally good models a random score would show about "
             f"{points(floor)}, which this {'exceeds' if peak.value > floor else 'does not exceed'}."
