@@ -36,6 +36,7 @@ NUMBERS = (
     "delta",
     "price",
     "price_unit",
+    "costs",
     "cluster",
     "committee_size",
 )

@@ -84,7 +84,7 @@ def _pairs(pack: Pack, context: int, analysis: Analysis, singles: bool | str) ->
                 {
                     "name": score,
                     "title": score_title(score),
-                    "passes": passes(score, len(small.seeds)),
+                    "passes": passes(score, pair.committee or len(small.seeds)),
                     "same": same,
                     "singles": with_singles,
                 }
