@@ -384,6 +384,8 @@ CHANGES = [
     ),
     ("multiplicity", lambda row: row.update(churn=row["churn"] + 1), "Change of churn"),
     ("multiplicity", lambda row: row.update(ambiguity=row["churn"] - 1), "Ambiguity"),
+    ("aiq", lambda row: row.update(aiq_gain=-0.1), "AIQ"),
+    ("aiq", lambda row: row.update(aiq=row["aiq"] + 1), "AIQ's gain"),
     ("cost", lambda row: row.update(cost_within_epsilon=row["cost_within_epsilon"] + 1), "Least costs"),
     ("cost", lambda row: row.update(cost_50=row["score_cost"] - 1), "Costs"),
     ("ensembles", lambda row: row.update(difference=row["difference"] + 1), "Ensembles"),

@@ -7,7 +7,7 @@ import pytest
 
 from conf.schema import SCORES, Metrics
 from metrics.beyond import Collector
-from metrics.beyond.certified import epsilon_warning, natural_units
+from metrics.beyond.certified import calibration_half, epsilon_warning, natural_units
 from metrics.grid.collect import collect_grids
 from metrics.statistics.certificates import loses_no_more
 from metrics.statistics.thresholds import Candidates
@@ -166,6 +166,16 @@ def test_an_epsilon_that_nothing_can_come_of_is_said_before_the_work():
     assert Collector(grid, Metrics(epsilon=0.1)).warnings() == []
     _, (_, notes), _ = rows_of(scores, Metrics(resamples=0, epsilon=0.001))
     assert notes == [warning]
+
+
+def test_clusters_calibrate_whole_and_the_promise_is_said_to_be_weaker():
+    clusters = np.random.default_rng(4).permutation(300) // 10
+    half = calibration_half(300, 0, clusters)
+    assert half.sum() == 150 and all(len(set(half[clusters == k])) == 1 for k in range(30))
+    (grid,) = collect_grids(synthetic_grid(seeds=2, examples=90))
+    grid.clusters = np.arange(90) // 3
+    (warning,) = Collector(grid, Metrics(epsilon=0.1)).warnings()
+    assert "these come in clusters" in warning
 
 
 def test_too_few_examples():

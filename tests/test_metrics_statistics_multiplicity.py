@@ -85,6 +85,21 @@ def test_intervals_cover(regime):
     assert held.min() >= 69
 
 
+def test_clusters_are_drawn_together():
+    """Of examples that each come ten times the interval is as wide as of one of each; drawn singly it is too narrow."""
+    one = draw(REGIMES[0], 2, 200, np.random.default_rng(6))
+    answers = [np.repeat(one.answer[size], 10, axis=1) for size in ("small", "large")]
+    orders = [deferral_order(np.repeat(scores, 10)) for scores in one.uncertainty["small"]]
+    shares, rows = np.array([0.0, 1.0]), np.arange(2000)
+    together = mixture_multiplicity(*answers, orders, shares, rows, np.repeat(np.arange(200), 10))
+    singly = mixture_multiplicity(*answers, orders, shares, rows)
+    single = [deferral_order(scores) for scores in one.uncertainty["small"]]
+    alone = mixture_multiplicity(one.answer["small"], one.answer["large"], single, shares, np.arange(200))
+    for k in range(2):
+        assert together.churn_variance[k].variance == pytest.approx(alone.churn_variance[k].variance, rel=1e-6)
+        assert singly.churn_variance[k].variance < 0.2 * together.churn_variance[k].variance
+
+
 def test_rows_and_the_sentence():
     analysis, tables = tables_of(synthetic_grid(seeds=3, examples=200), Metrics(resamples=0))
     rows = tables["multiplicity"].rows

@@ -30,6 +30,8 @@ def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findin
     yield from _certified(tables["certified"], tables["certified_runs"])
     yield from _certified_elsewhere(tables["certified"], tables["certified_kept"], tables["certified_retrained"])
     yield from _costs(tables["cost"], tables["ensembles"])
+    yield from _hulls(tables["aiq"], cells)
+    yield from _chains(tables["chains"])
     yield from _multiplicity(tables["multiplicity"])
     yield from _learned(tables["post_hoc"], tables["token_quantiles"], tables["deferral_quality"], cells)
     yield from _selective(tables["selective"], tables["selective_runs"])
@@ -222,6 +224,30 @@ def _costs(rows: Sequence[Row], ensembles: Sequence[Row]) -> Iterator[Finding]:
             f"ensembles, {len(ensembles)} rows",
             _largest_difference(differences),
         )
+
+
+def _hulls(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
+    if not rows:
+        return
+    where = f"aiq, {len(rows)} rows"
+    below = [-_or_nan(row["aiq_gain"]) for row in rows]
+    yield checked("AIQ", "a hull's gain is at least 0", where, _largest_excess(below) / 100)
+    differences = [_or_nan(row["aiq"]) - _or_nan(row["aiq_alone"]) - _or_nan(row["aiq_gain"]) for row in rows]
+    differences += [row["table3"] - cells["table3", *_pair_key(row), row["score"]] for row in rows]
+    yield checked("AIQ's gain", "AIQ minus that of both models alone", where, _largest_difference(differences))
+
+
+def _chains(rows: Sequence[Row]) -> Iterator[Finding]:
+    if not rows:
+        return
+    where = f"chains, {len(rows)} rows"
+    above = [max(_or_nan(row["pair_quality"]), _or_nan(row["chain_quality"])) - row["oracle_quality"] for row in rows]
+    above += [row["largest_quality"] - row["oracle_quality"] for row in rows]
+    yield checked("Oracle", "no route is right more often", where, _largest_excess(above) / 100)
+    differences = [
+        _or_nan(row["chain_quality"]) - _or_nan(row["pair_quality"]) - _or_nan(row["difference"]) for row in rows
+    ]
+    yield checked("Chains", "chain minus pair", where, _largest_difference(differences))
 
 
 def _multiplicity(rows: Sequence[Row]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.peak import half_of_clusters
 from metrics.beyond.retrained import retrained_entries
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pair_entries, score_entries
 from metrics.grid.runs import Grid, SizeRuns
@@ -45,7 +46,7 @@ class CertifiedThresholds(Observer):
         if not any(self.applies_in(context) for context in (None, "self")):
             return []
         warning = epsilon_warning(self.grid.examples, self.config)
-        return [warning] if warning else []
+        return [*([warning] if warning else []), *([CLUSTERED] if self.grid.clusters is not None else [])]
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
@@ -54,7 +55,7 @@ class CertifiedThresholds(Observer):
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
         super().observe(view)
-        half = calibration_half(self.grid.examples, self.config.seed)
+        half = calibration_half(self.grid.examples, self.config.seed, self.grid.clusters)
         for large in view.larger:
 
             def certified_by(score: str, large: SizeRuns = large) -> CertifiedEntries:
@@ -93,6 +94,11 @@ def _promise_in_signature(config: Metrics) -> list[str]:
 _GUARANTEE = (
     "Each holds by itself: the thresholds of two scores are not certified together. It is for examples like these, for "
     "these runs."
+)
+
+CLUSTERED = (
+    "Certificates count every example as drawn by itself; these come in clusters, so that what is certified holds with "
+    "less than 1 - metrics.delta."
 )
 
 CERTIFIED = BeyondTable(
@@ -211,9 +217,14 @@ CERTIFIED_RETRAINED = BeyondTable(
 )
 
 
-def calibration_half(examples: int, seed: int) -> np.ndarray:
-    """Draws the examples that calibrate, the same for all runs and scores: [n] bool."""
+def calibration_half(examples: int, seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
+    """Draws the examples that calibrate, the same for all runs and scores: [n] bool.
+
+    Whole `clusters` [n] int, 0 … G - 1, of examples are on one side.
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(13,)))
+    if clusters is not None:
+        return half_of_clusters(clusters, rng)
     half = np.zeros(examples, dtype=bool)
     half[rng.permutation(examples)[: examples // 2]] = True
     return half

@@ -3,10 +3,12 @@
 from typing import Any
 
 from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
+from metrics.beyond.chains import CHAINS
 from metrics.beyond.chance import CHANCE_PEAK
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
+from metrics.beyond.hull import AIQ
 from metrics.beyond.interval_methods import INTERVAL_METHODS
 from metrics.beyond.least_share import LEAST_SHARE
 from metrics.beyond.multiplicity import MULTIPLICITY
@@ -29,6 +31,8 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     CERTIFIED_KEPT,
     CERTIFIED_RETRAINED,
     COST,
+    AIQ,
+    CHAINS,
     MULTIPLICITY,
     ENSEMBLES,
     POST_HOC,

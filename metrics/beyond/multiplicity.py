@@ -4,7 +4,7 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
-from metrics.analysis.intervals import MOST_INFLUENTIAL, t_estimate
+from metrics.analysis.intervals import ExampleChoice, t_estimate
 from metrics.beyond.table import PAIR, BeyondTable, Context, Observer, interval_entries, pair_entries
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import Grid
@@ -23,15 +23,12 @@ class MixtureMultiplicity(Observer):
     def __init__(self, grid: Grid, config: Metrics):
         super().__init__(grid, config)
         self.found: dict[tuple[Context, str, str], Multiplicity] = {}  # by context, small and large size
-        rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(37,)))
-        self.looked_at = np.arange(grid.examples)
-        if grid.examples > MOST_INFLUENTIAL:
-            self.looked_at = np.sort(rng.choice(grid.examples, MOST_INFLUENTIAL, replace=False))
+        self.looked_at = ExampleChoice(config.seed, grid.clusters).among(np.arange(grid.examples))
 
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
         super().observe(view)
-        rows = self.looked_at
+        rows = self.looked_at.rows
         for large in view.larger:
             runs = min(len(view.size.seeds), len(large.seeds))
             if runs >= 2:
@@ -41,14 +38,15 @@ class MixtureMultiplicity(Observer):
                     view.orders["margin"][:runs],
                     SHARES,
                     rows,
+                    self.looked_at.clusters,
                 )
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset, and what it says of the smallest and the largest size."""
         single = [size.name for size in self.grid.sizes if len(size.seeds) < 2]
         notes = [*super().gaps(), *(f"{name} has one seed: no other training of it." for name in single)]
-        if len(self.looked_at) < self.grid.examples:
-            notes.append(f"Of {len(self.looked_at):,} of the {self.grid.examples:,} examples.")
+        if len(self.looked_at.rows) < self.grid.examples:
+            notes.append(f"Of {len(self.looked_at.rows):,} of the {self.grid.examples:,} examples.")
         ends = self.grid.sizes[0].name, self.grid.sizes[-1].name
         widest = [found for (_, *sizes), found in self.found.items() if tuple(sizes) == ends]
         return [*notes, *(stability(found, *ends, self.config.confidence) for found in widest[:1])]
