@@ -24,6 +24,16 @@ train *OVERRIDES: setup
 infer *OVERRIDES: setup
     {{ python }} -m infer "$@"
 
+# a switcher from scores: just switcher dataset=demo switcher.goal=match
+[group('use')]
+switcher *OVERRIDES: setup
+    {{ python }} -m infer.switcher "$@"
+
+# answer a file's rows: just apply switcher.ref=REF apply.input=F apply.output=F
+[group('use')]
+apply *OVERRIDES: setup
+    {{ python }} -m infer.apply "$@"
+
 # tables, figures and report of a dataset's scores: just metrics dataset=demo
 [group('use')]
 metrics *OVERRIDES: setup
@@ -119,6 +129,11 @@ torture *CAMPAIGNS: setup
 [group('measure')]
 bench-attention: setup
     {{ python }} -m bench.attention
+
+# docs/first-run.md again: a newcomer's session in a fresh clone (ten minutes)
+[group('measure')]
+first-run: setup
+    {{ python }} -m bench.first_run
 
 # docs/report.png again, of a finished demo (needs Chromium)
 [group('measure')]

@@ -5,7 +5,10 @@
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from conf.schema import Metrics
 from metrics.output.directory import Input, write_metrics
@@ -21,6 +24,7 @@ ACTIONS = (
     ("no filter, sort by gain", "set('#example-controls', 'who', ''); set('#example-controls', 'sort', 'gain:down')"),
     ("first search", "set('#example-controls', 'search', 'test-99')"),
     ("second search", "set('#example-controls', 'search', 'class 3')"),
+    ("search for two words", "set('#example-controls', 'search', 'a b')"),
     ("scroll to the middle", "list().scrollTop = list().scrollHeight / 2"),
     ("open an example", "list().querySelector('tr[data-place]').click()"),
     ("every pair of runs' curve", "set('#curve-controls', 'runs', 'every')"),
@@ -42,6 +46,8 @@ SCRIPT = """async () => {
 def report_rows(folder: Path, examples: int = 100_000) -> list[tuple[str, str, str]]:
     """Returns rows of what was measured, the measurement and its limit; the size alone without a Chromium."""
     grid = synthetic_grid(SIZES, seeds=10, examples=examples, classes=10)
+    text = review_like_texts(examples)
+    grid = [replace(one, text=text) for one in grid]
     inputs = [Input(f"scores-{k}", "digest") for k in range(len(grid))]
     write_metrics(grid, inputs, Metrics(resamples=0, beyond=False), folder / "report")
     page = folder / "report" / "report" / "index.html"
@@ -62,6 +68,17 @@ def report_rows(folder: Path, examples: int = 100_000) -> list[tuple[str, str, s
             took = tab.evaluate(SCRIPT % script)
             rows.append((f"  {name}", f"{took:.0f} ms", "200 ms"))
     return rows
+
+
+def review_like_texts(count: int) -> np.ndarray:
+    """Returns texts of about 60 words, as reviews are, each word as frequent as Zipf's law has it: [count] object."""
+    rng = np.random.default_rng(0)
+    letters = rng.integers(97, 123, (20_000, 12), dtype=np.uint8)
+    words = np.array([bytes(row[: 2 + k % 9]).decode() for k, row in enumerate(letters)], dtype=object)
+    frequency = 1 / np.arange(1, len(words) + 1)
+    lengths = np.maximum(5, rng.gamma(2.0, 30.0, count)).astype(int)
+    drawn = words[rng.choice(len(words), lengths.sum(), p=frequency / frequency.sum())]
+    return np.array([" ".join(part) for part in np.split(drawn, np.cumsum(lengths)[:-1])], dtype=object)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from conf.dataset_file import search_store, store_of, with_named_dataset
 from conf.errors import EdgewiseError, first_line, no_room
 from conf.file_source import register_file_source
 from conf.overrides import check_overrides
+from conf.pipes import close_output, end_at_closed_pipe
 from conf.schema import Config
 from conf.version import version_line
 
@@ -47,7 +48,8 @@ def exit_with(error: Exception) -> NoReturn:
 def command(main: Callable[[Config], Any], config_name: str = "config") -> Callable[[], Any]:
     """Returns a Hydra app around `main`; `--version` prints the product's version instead.
 
-    An EdgewiseError ends the app with its message and status 1, without a traceback, and so does a full disk.
+    An EdgewiseError ends the app with its message and status 1, without a traceback, and so do a full disk and, where
+    the output goes into a pipe, a reader that is gone.
     """
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)
@@ -57,6 +59,9 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
             return main(to_config(composed))
         except EdgewiseError as error:
             exit_with(error)
+        except BrokenPipeError:
+            close_output()
+            exit_with(EdgewiseError("whoever read the output is gone, so the command stopped; send it to a file"))
         except OSError as error:
             if (full := no_room(error)) is None:
                 raise
@@ -64,6 +69,7 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
 
     @functools.wraps(main)
     def start() -> Any:
+        end_at_closed_pipe(sys.argv[1:])
         if "--version" in sys.argv[1:]:  # else Hydra prints its own
             print(version_line())
             return None

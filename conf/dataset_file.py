@@ -16,6 +16,8 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from conf.errors import EdgewiseError
+from conf.names import checked_name
 from conf.schema import Dataset, Recipe
 
 CONF = Path(__file__).parent
@@ -51,6 +53,10 @@ def configs_of_store(root: str | Path) -> Path:
 
 def file_of_dataset(name: str, root: str | Path) -> Path | None:
     """Returns the file that describes the dataset of this name, the project's before the store's; None for neither."""
+    try:
+        checked_name("dataset.name", name)
+    except EdgewiseError:
+        return None  # a path, say: whoever checks the config says so
     files = [folder / "dataset" / f"{name}.yaml" for folder in (CONF, configs_of_store(root))]
     return next((file for file in files if file.is_file()), None)
 
@@ -61,13 +67,11 @@ def with_named_dataset(arguments: Sequence[str]) -> list[str]:
     So the rest of the dataset comes from its file, and what the command line gives wins. Prints on stderr what is taken
     from where. A command line that chooses a dataset, an experiment or a config itself stays as it is.
     """
-    given = dict(argument.partition("=")[::2] for argument in arguments if "=" in argument)
-    chosen = {"dataset", "experiment", "sweep"} & {key.lstrip("+") for key in given}
-    own_config = any(argument.startswith(("--config-name", "-cn")) for argument in arguments)
-    name = given.get("dataset.name", "")
-    file = None if chosen or own_config or not name else file_of_dataset(name, store_of(arguments))
+    name = name_alone(arguments)
+    file = None if name is None else file_of_dataset(name, store_of(arguments))
     if file is None:
         return list(arguments)
+    given = {argument.partition("=")[0] for argument in arguments}
     try:
         there = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -76,6 +80,14 @@ def with_named_dataset(arguments: Sequence[str]) -> list[str]:
         kept = [key for key in there if f"dataset.{key}" not in given and key != "recipe"]
         print(f"note: dataset {name}: {', '.join(kept)} from {file}", file=sys.stderr)
     return [*arguments, f"dataset={name}"]
+
+
+def name_alone(arguments: Sequence[str]) -> str | None:
+    """Returns the dataset's name where a command line gives that, and chooses no dataset, experiment or config."""
+    given = dict(argument.partition("=")[::2] for argument in arguments if "=" in argument)
+    chosen = {"dataset", "experiment", "sweep"} & {key.lstrip("+") for key in given}
+    own_config = any(argument.startswith(("--config-name", "-cn")) for argument in arguments)
+    return None if chosen or own_config else given.get("dataset.name") or None
 
 
 def store_of(arguments: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from conf.app import command
 from conf.schema import Config
 from infer.identity import column_note, find_model, finished_scores, quality
 from tracking import open_tracker
+from train.data.remember import recover_dataset
 from train.pretrained.find import resolved
 from train.seeds import seeds_of, side_by_side
 from train.stopping import Stop
@@ -55,4 +56,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
+    recover_dataset(sys.argv[1:])
     command(main)()

@@ -100,12 +100,6 @@ def infer_run_id(config: Config, model_digest: str) -> str:
     return f"infer-{cell_name(config)}-{joined_name(config.infer.split)}-{identity}"
 
 
-def keeps_text(config: Config) -> bool:
-    """Tells whether scores are to hold the input texts: as `infer.keep_text` says, `auto` not where W&B gets them."""
-    kept = config.infer.keep_text
-    return config.tracking.backend != "wandb" if kept == AUTO else bool(kept)
-
-
 def optional_columns(scores: Scores) -> list[str]:
     """Names the optional columns that scores hold, as the metadata of their artifact lists them."""
     return [name for name in OPTIONAL_STRINGS if getattr(scores, name) is not None]
@@ -119,7 +113,7 @@ def column_note(config: Config, scores: Artifact) -> str | None:
     there = scores.metadata.get("optional_columns", [])
     keep, cluster = config.infer.keep_text, config.dataset.cluster
     differing = []
-    if keeps_text(config) and "text" not in there:
+    if config.keeps_text and "text" not in there:
         differing.append(f"no text (infer.keep_text={str(keep).lower()})")
     if keep is False and "text" in there:
         differing.append("text (infer.keep_text=false)")

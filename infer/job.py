@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from conf.schema import Config
-from infer.identity import keeps_text
 from train import hosts
 from train.data.encodings import encode_split
 from train.data.splits import Split
@@ -78,6 +77,6 @@ def carried_columns(config: Config, split: Split) -> dict[str, Any]:
     """
     return {
         "slices": {name: np.array(values, dtype=object) for name, values in split.slices.items()},
-        "text": np.array(split.texts(), dtype=object) if keeps_text(config) else None,
+        "text": np.array(split.texts(), dtype=object) if config.keeps_text else None,
         "cluster": None if split.cluster is None else np.array(split.cluster, dtype=object),
     }

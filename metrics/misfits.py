@@ -1,18 +1,26 @@
 """Says which of a dataset's latest scores don't fit the others, since when, and the command that mends it."""
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from conf.names import joined_name
 from conf.schema import Tracking
-from tracking.interface import Artifact, Tracker
+from tracking.interface import Artifact, NotFound, Tracker
 from tracking.printing import at_time
 from tracking.wandb.project import WandbProject
 
 # What all scores of one dataset and split share, and what those of one size share, with its words for a person.
-_SHARED = {"task": "task", "classes": "classes", "examples": "number of examples", "data": "fingerprint of the data"}
+_SHARED = {
+    "task": "task",
+    "classes": "list of classes",
+    "examples": "number of examples",
+    "data": "fingerprint of the data",
+}
 _SHARED_BY_SIZE = {"parameters": "number of parameters"}
 _LONGEST = 60  # characters of a value that are shown
 
@@ -29,16 +37,14 @@ def advice_on_misfits(scores: Sequence[Artifact], tracker: Tracker, tracking: Tr
         differing = _differences(artifact, usual)
         if not differing:
             continue
-        described = "; ".join(
-            f"{words} {_short(artifact.metadata[key])}, not {_short(value)}" for key, words, value in differing
+        described = ", ".join(
+            f"its {words} is {_short(artifact.metadata[key])}, not {_short(value)}" for key, words, value in differing
         )
-        lines.append(
-            f"{artifact.ref} does not fit the others since {at_time(artifact.created)}: it has another {described}."
-        )
-        former = _last_that_fits(artifact, tracker, usual)
+        lines.append(f"{artifact.ref} does not fit the others since {at_time(artifact.created)}: {described}.")
+        former = _former_that_fit(artifact, tracker, usual)
         if former is not None:
-            command = _command(tracking, "alias", former.ref, "latest")
-            lines.append(f"  {former.ref} fits; this has it count again:  {command}")
+            lines.append(f"  {former.ref} fits; it counts again with:")
+            lines.append(f"  {_command(tracking, 'alias', former.ref, 'latest')}")
         else:
             lines.append("  None of its other versions fits: score that cell again on the data of the others.")
     if lines:
@@ -76,15 +82,23 @@ def _differences(artifact: Artifact, usual: Mapping[tuple[str, Any], Any]) -> li
     return found
 
 
-def _last_that_fits(artifact: Artifact, tracker: Tracker, usual: Mapping[tuple[str, Any], Any]) -> Artifact | None:
-    """Returns the newest other version of the artifact that fits the others; None if there is none."""
-    versions = [version for version in tracker.artifacts(artifact.name) if version.digest != artifact.digest]
+def _former_that_fit(artifact: Artifact, tracker: Tracker, usual: Mapping[tuple[str, Any], Any]) -> Artifact | None:
+    """Returns the other version of the artifact that fits and that the latest tables are of, else the newest that fits.
+
+    None where no other version fits.
+    """
     fitting = [
         version
-        for version in versions
-        if version.metadata.get("split") == artifact.metadata.get("split") and not _differences(version, usual)
+        for version in tracker.artifacts(artifact.name)
+        if version.digest != artifact.digest
+        and version.metadata.get("split") == artifact.metadata.get("split")
+        and not _differences(version, usual)
     ]
-    return max(fitting, key=lambda version: version.created, default=None)
+    in_tables = None
+    with suppress(NotFound):
+        tables = tracker.artifact(f"{joined_name('metrics', str(artifact.metadata['dataset']))}:latest")
+        in_tables = tables.metadata.get("inputs", {}).get(artifact.name)
+    return max(fitting, key=lambda version: (version.digest == in_tables, version.created), default=None)
 
 
 def _command(tracking: Tracking, *arguments: str) -> str:
@@ -97,5 +111,7 @@ def _command(tracking: Tracking, *arguments: str) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{20,}", value):
+        return f"{value[:12]}…"  # a fingerprint
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -47,7 +47,7 @@ def metrics_from_files(config: Config, progress: Progress = silent) -> Path:
     while not all(path.is_relative_to(root) for path in paths):
         root = root.parent
     inputs = [Input(path.relative_to(root).as_posix(), f"sha256:{_sha256(path)}") for path in paths]
-    write_metrics(paths, inputs, config.metrics, out, progress)
+    write_metrics(paths, inputs, config.metrics, out, progress, config.shows_text)
     return out
 
 
@@ -92,7 +92,7 @@ def metrics_of_scores(
         "dataset": dataset,
         "inputs": sorted([artifact.name, artifact.digest] for artifact in used),
         "metrics": numbers,
-    }
+    } | ({} if config.shows_text else {"text": False})  # a page with texts never stands in for one without
     run_id = f"{name}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
     done = _finished(tracker, run_id, name)
     if done is not None and not config.force:
@@ -118,7 +118,7 @@ def metrics_of_scores(
         artifacts = [run.use_artifact(artifact) for artifact in used]
         paths = [artifact.file(SCORES_FILE) for artifact in artifacts]
         inputs = [Input(artifact.name, artifact.digest) for artifact in artifacts]
-        summary = fill_directory(directory, paths, inputs, config.metrics, out, progress)
+        summary = fill_directory(directory, paths, inputs, config.metrics, out, progress, config.shows_text)
         consumed = {artifact.name: artifact.digest for artifact in artifacts}
         metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
         draft = ArtifactDraft(name, "metrics", metadata)

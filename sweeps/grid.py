@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,8 +21,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, no_room
 from conf.schema import Config
+from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
 from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
@@ -105,7 +107,8 @@ class AroundSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Starts the sweep of the multirun's config.
 
-        Ends the process with status 0 where the cells are only to be listed, and with an error where one is wrong.
+        Ends the process with status 0 where the cells are only to be listed or checked, and with an error where one, or
+        the data of one, is wrong.
         """
         try:
             grid = compose_grid(config)
@@ -113,9 +116,21 @@ class AroundSweep(Callback):
             if grid[0].config.sweeps.list:
                 print_cells([cell.config for cell in grid])
                 sys.exit(0)
+            check = grid[0].config.sweeps.check
+            if check is not False:
+                open_tracker(grid[0].config.tracking)  # where it can't be, that is what to say
+                checks = check_data([cell.resolved or cell.config for cell in grid])
+                if check:
+                    print_checks(checks)
+                    sys.exit(0)
+                print_check_lines(checks)
             _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
+        except OSError as error:
+            if (full := no_room(error)) is None:
+                raise
+            exit_with(full)
 
 
 def compose_grid(multirun: DictConfig) -> list[GridCell]:
@@ -221,7 +236,7 @@ def finish_sweep() -> int:
 
 
 def conclude(sweep: Sweep) -> int:
-    """Prints the grid's state, makes each dataset's tables, and ends the grid's run.
+    """Prints the grid's state, makes the training page and each dataset's tables, and ends the grid's run.
 
     Each cell's own model and scores become the latest of their names. Returns the command's exit status: 1 where a
     cell or a table failed.
@@ -231,19 +246,39 @@ def conclude(sweep: Sweep) -> int:
         results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
         states = [result.state for result in results]
         print_grid(states)
-        failed = sum(state.state != "done" for state in states)
+        not_done = sum(state.state != "done" for state in states)
         make_results_latest(results, sweep.tracker)
         if sweep.makes_tables:
-            failed += _make_tables(sweep, results)
-        sweep.run.set_summary({"cells": len(states), "not_done": failed})
-        if failed:
-            print(
-                f"{failed} of {len(states)} cells are not done; the same command does what is missing. "
-                "`python -m sweeps.status` says why each failed",
-                file=sys.stderr,
-            )
-        sweep.run.finish("failed" if failed else "finished", f"{failed} not done" if failed else None)
-    return 1 if failed else 0
+            _make_training_page(sweep)
+        without_tables = _make_tables(sweep, results) if sweep.makes_tables else 0
+        sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
+        failures = []
+        if not_done:
+            failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
+            root = sweep.grid[0].config.tracking.root
+            flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
+            print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
+        if without_tables:
+            failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
+            print(f"{failures[-1]}: see the error above", file=sys.stderr)
+        sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
+    return 1 if failures else 0
+
+
+def _make_training_page(sweep: Sweep) -> None:
+    """Writes the page of the cells' training: beside the report of the one dataset, or in a folder of the sweep's name.
+
+    Where it can't be written that is said, and nothing has failed: the store has all that it shows.
+    """
+    from sweeps.training.page import write_training_page
+
+    [first, *others] = sweep.config_of_dataset.values()
+    name = first.tracking.group or first.dataset.name
+    folder = first.metrics.out or f"out/{name if others else first.dataset.name}"
+    try:
+        print(write_training_page(sweep.tracker, sweep.cells, Path(folder), name), flush=True)
+    except EdgewiseError as error:
+        print(f"note: {error}", file=sys.stderr)
 
 
 def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:

@@ -1,4 +1,4 @@
-"""Prints the grid as a table: `python -m sweeps.status [--root DIR] [--json]`. Starts without JAX."""
+"""Prints the grid as a table: `python -m sweeps.status [--root DIR] [--json] [--training DIR]`. Starts without JAX."""
 
 import argparse
 import dataclasses
@@ -6,12 +6,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from conf.errors import EdgewiseError, last_line
+from conf.pipes import run_command
 from sweeps.runs import Cell, CellRuns, known_cells
 from tracking import is_alive
 from tracking.interface import RunRecord, Tracker
@@ -51,7 +53,8 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     training = runs.training(cell)
     scoring = runs.scoring(cell, training) if training is not None and training.state == "finished" else None
     last = scoring or training
-    is_done = scoring is not None and scoring.state == "finished"
+    scored = scoring.id if scoring is not None and scoring.state == "finished" else None
+    is_done = scored is not None and any(artifact.type == "scores" for artifact in tracker.outputs(scored))
     failure = runs.unprepared(cell)
     if is_done and cell.train_run:
         failure = None  # it is of other settings than the run that the cell names
@@ -62,7 +65,7 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     if is_done:
         return CellState(cell, "done", last.id)
     if last.state == "finished":
-        return CellState(cell, "missing", last.id, error="trained, not scored")
+        return CellState(cell, "missing", last.id, error="its scores were removed" if scored else "trained, not scored")
     return _unfinished(cell, last, tracker)
 
 
@@ -122,12 +125,28 @@ def counts_of(states: Iterable[CellState]) -> dict[str, int]:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the grid of a store and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.status", description="The grid as a table.")
-    parser.add_argument("--root", default="runs", help="the store's folder (tracking.root); default: %(default)s")
+    parser.add_argument("--root", metavar="DIR", help="the store's folder (tracking.root); default: runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--training", metavar="DIR", type=Path, help="write the curves of all cells' training to DIR/training.html"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="tracking.root=DIR",
+        help="the same as --root DIR, as the other commands take it",
+    )
     options = parser.parse_args(arguments)
     try:
-        tracker = Store(options.root, create=False)
-        states = cell_states(tracker, known_cells(tracker))
+        root = _root(options.root, options.overrides)
+        tracker = Store(root, create=False)
+        grid = known_cells(tracker)
+        states = cell_states(tracker, grid)
+        if options.training is not None:
+            from sweeps.training.page import write_training_page  # it reads the states from here
+
+            page = write_training_page(tracker, grid, options.training, root)
+            print(page, file=sys.stderr if options.json else sys.stdout)
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -148,5 +167,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _root(root: str | None, overrides: Sequence[str]) -> str:
+    """Returns the store's folder; EdgewiseError for an override that the command doesn't take."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key != "tracking.root" or not value:
+            raise EdgewiseError(
+                f"{override}: sweeps.status shows the whole grid of a store and takes no other key than "
+                "tracking.root=DIR (or --root DIR)"
+            )
+        root = value
+    return root or "runs"
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -67,7 +67,7 @@ def test_the_path_is_absolute_and_the_project_s_own_are_not_kept(tmp_path, monke
     remember_dataset(Dataset(name="imdb", path="data"), Path("runs"))
     assert [path.name for path in file.parent.iterdir()] == ["own.yaml"]
     assert file_of_dataset("imdb", "runs") == Path(CONF) / "dataset/imdb.yaml"
-    assert file_of_dataset("other", "runs") is None
+    assert file_of_dataset("other", "runs") is None and file_of_dataset("../dataset/own", "runs") is None
 
 
 @pytest.fixture

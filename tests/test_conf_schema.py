@@ -59,6 +59,7 @@ def test_values_come_as_documented(compose):
         ("train.dtype=float64", "float32, bfloat16"),
         ("dataset.task=regression", "classification"),
         ("infer.keep_text=maybe", r"infer\.keep_text=maybe: expected true, false or auto"),
+        ("report.text=no", r"report\.text=no: expected true, false or auto"),
         ("infer.keep_text=1", r"infer\.keep_text=1: expected true, false or auto"),
         ("metrics.confidence=95", "confidence=95"),
         ("infer.batch_tokens=0", r"infer\.batch_tokens=0"),

@@ -8,7 +8,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Size
-from infer.identity import column_note, find_model, finished_scores, infer_run_id, keeps_text
+from infer.identity import column_note, find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
 from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
@@ -118,7 +118,7 @@ def test_the_scores_artifact_holds_all_its_metadata(trained):
     source = find_model(config, store)
     assert finished_scores(config, store, source.digest) is None
     artifact = score(config, store, source)
-    assert artifact.name == "scores-demo-nano-s0-test" and set(artifact.files) == {"scores.parquet"}
+    assert artifact.name == "scores-demo-nano-s0-test" and set(artifact.files) == {"scores.parquet", "self_check.json"}
     assert finished_scores(config, store, source.digest).digest == artifact.digest
     scores = read_scores(artifact.file("scores.parquet"))
     meta = scores.metadata
@@ -172,7 +172,7 @@ def test_w_and_b_gets_no_text_unless_told(compose, tmp_path):
     local = config_in(compose, tmp_path / "runs")
     remote = config_in(compose, tmp_path / "runs", "tracking=wandb")
     told = config_in(compose, tmp_path / "runs", "tracking=wandb", "infer.keep_text=true")
-    assert [keeps_text(config) for config in (local, remote, told)] == [True, False, True]
+    assert [config.keeps_text for config in (local, remote, told)] == [True, False, True]
 
 
 def test_a_stop_ends_the_scoring_between_two_batches_and_the_next_time_it_goes_through(trained):

@@ -1,41 +1,23 @@
-"""Certified thresholds: the guarantee by simulation, the limits against binomials, the search against a slow one."""
+"""Certified thresholds: the guarantee by simulation, the search against a slow one, what can't be certified."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom
 
 from conf.schema import SCORES, Metrics
-from metrics.beyond.certified import certify, natural_units, no_worse
+from metrics.beyond import Collector
+from metrics.beyond.certified import calibration_half, epsilon_warning, natural_units
+from metrics.grid.collect import collect_grids
+from metrics.statistics.certificates import loses_no_more
+from metrics.statistics.thresholds import Candidates
 from metrics.statistics.uncertainty import uncertainties
 from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 
 
-def test_limits_are_clopper_pearson():
-    """p₊ above its limit would make so few wins improbable, p₋ below its limit so many losses."""
-    for wins, losses, m in ((0, 0, 50), (3, 0, 80), (0, 4, 80), (12, 9, 200), (50, 2, 50 + 2), (80, 0, 80)):
-        delta = 0.1
-        upper = 1.0 if wins == m else beta.ppf(1 - delta / 2, wins + 1, m - wins)
-        lower = 0.0 if losses == 0 else beta.ppf(delta / 2, losses, m - losses + 1)
-        if wins < m:
-            assert binom.cdf(wins, m, upper) == pytest.approx(delta / 2)
-        if losses:
-            assert binom.sf(losses - 1, m, lower) == pytest.approx(delta / 2)
-        gap = upper - lower
-        assert no_worse(wins, losses, m, gap + 1e-9, delta) and not no_worse(wins, losses, m, gap - 1e-9, delta)
-    assert no_worse(np.zeros((2, 3)), np.zeros((2, 3)), 1000, 0.01, 0.1).shape == (2, 3)
-    # nothing lost among 1000: sure to lose below 3/1000, never sure to lose 0
-    assert not no_worse(0, 0, 1000, 0.0, 0.1) and no_worse(0, 0, 1000, math.log(20) / 1000, 0.1)
-
-
-@pytest.mark.parametrize(("plus", "minus", "epsilon"), [(0.05, 0.04, 0.01), (0.02, 0.0, 0.02), (0.3, 0.25, 0.05)])
-def test_a_loss_of_just_epsilon_is_seldom_called_less(plus, minus, epsilon):
-    m, delta, trials = 400, 0.2, 20_000
-    counts = np.random.default_rng(0).multinomial(m, [plus, minus, 1 - plus - minus], size=trials)
-    rejected = no_worse(counts[:, 0], counts[:, 1], m, epsilon, delta).mean()
-    assert rejected <= delta + 4 * math.sqrt(delta * (1 - delta) / trials)
+def certify(score, small, large, calibration, epsilon, delta):
+    return Candidates.of_run(score, small, large, calibration).certified(epsilon, delta)
 
 
 def world(n, rng):
@@ -82,7 +64,7 @@ def slow(score, small, large, calibration, epsilon, delta):
     for t in [*sorted(set(thresholds)), math.inf]:
         kept = calibration & (score < t)
         d = large[kept].astype(int) - small[kept]
-        if not no_worse((d == 1).sum(), (d == -1).sum(), calibration.sum(), epsilon, delta):
+        if not loses_no_more((d == 1).sum(), (d == -1).sum(), calibration.sum(), epsilon, delta):
             break
         best = t
     return best
@@ -118,12 +100,12 @@ def rows_of(scores, config):
 
 
 def test_rows_and_units():
-    config = Metrics(resamples=0, epsilon=0.02, delta=0.2)
+    config = Metrics(resamples=0, epsilon=0.06, delta=0.2)
     grid, (summed, _), (single, notes) = rows_of(synthetic_grid(seeds=3, examples=90, classes=2), config)
     assert len(summed) == 6 and len(single) == 6 * 3 and notes == []
     for row in summed:
         assert row["deferred_least"] <= row["deferred"] <= row["deferred_most"] <= 100
-        assert (row["epsilon"], row["delta"], row["pairs"]) == (2, 0.2, 9)
+        assert (row["epsilon"], row["delta"], row["pairs"]) == (6, 0.2, 9)
         assert row["calibration"] + row["evaluation"] == 90
     values = uncertainties(grid.sizes[0], config)
     p = np.exp(grid.sizes[0].log_likelihoods.astype(float))
@@ -167,6 +149,33 @@ def test_a_threshold_in_natural_units_defers_what_it_says():
         assert 0 < row["threshold"] < 1
         # it was chosen on one half, so over both it defers about the share that it defers on the other
         assert 100 * (margin[i] >= row["threshold"]).mean() == pytest.approx(row["deferred"], abs=4)
+
+
+def test_an_epsilon_that_nothing_can_come_of_is_said_before_the_work():
+    assert epsilon_warning(2000, Metrics(epsilon=0.01)) == ""
+    assert epsilon_warning(2000, Metrics(epsilon=0.001)) == (
+        "metrics.epsilon=0.001 is too small to certify anything: 1,000 examples to calibrate on, half of 2,000, "
+        "certify 0.003 at best with metrics.delta=0.1. Set metrics.epsilon=0.003 or more, or score 5,990 examples."
+    )
+    assert epsilon_warning(5990, Metrics(epsilon=0.001)) == ""
+    assert "No number of examples certifies a loss of 0" in epsilon_warning(2000, Metrics(epsilon=0.0))
+    scores = synthetic_grid(seeds=2, examples=90)
+    (grid,) = collect_grids(scores)
+    (warning,) = Collector(grid, Metrics(epsilon=0.001)).warnings()
+    assert warning.startswith("metrics.epsilon=0.001 is too small")
+    assert Collector(grid, Metrics(epsilon=0.1)).warnings() == []
+    _, (_, notes), _ = rows_of(scores, Metrics(resamples=0, epsilon=0.001))
+    assert notes == [warning]
+
+
+def test_clusters_calibrate_whole_and_the_promise_is_said_to_be_weaker():
+    clusters = np.random.default_rng(4).permutation(300) // 10
+    half = calibration_half(300, 0, clusters)
+    assert half.sum() == 150 and all(len(set(half[clusters == k])) == 1 for k in range(30))
+    (grid,) = collect_grids(synthetic_grid(seeds=2, examples=90))
+    grid.clusters = np.arange(90) // 3
+    (warning,) = Collector(grid, Metrics(epsilon=0.1)).warnings()
+    assert "these come in clusters" in warning
 
 
 def test_too_few_examples():

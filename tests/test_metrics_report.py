@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import analyse
+from metrics.analysis.prices import Prices
 from metrics.analysis.shown_examples import chosen, dispute
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.collect import collect_grids
@@ -22,11 +24,15 @@ from metrics.output.directory import Input, write_metrics
 from metrics.report import curve_chart as curves
 from metrics.report import examples
 from metrics.report.curve_chart import curve_blocks, perfect_router
-from metrics.report.examples import example_blocks
+from metrics.report.example_details import clipped, longest_that_fits, thresholds_of
+from metrics.report.examples import example_blocks, example_section
+from metrics.report.figures import figure
 from metrics.report.measure import ACCURACY, BLEU
+from metrics.report.overview import overview
 from metrics.report.packing import Pack, json_block
+from metrics.report.picture import picture, recommended_share
 from metrics.report.provenance import TRAILS, code_version
-from metrics.report.results import slice_tables
+from metrics.report.results import result_tables, slice_tables
 from metrics.report.words import answer, cost, passages, saving, within
 from metrics.statistics.switcher import FRACTIONS, deferral_order, percentiles, switcher_statistics
 from metrics.statistics.text import sentence_bleu
@@ -65,6 +71,21 @@ def texts(columns, name):
     ends = columns[f"{name}.ends"]
     data = columns[name].tobytes()
     return [data[a:b].decode() for a, b in zip([0, *ends[:-1]], ends)]
+
+
+def first_blocks(analyses, inputs, config=CONFIG, with_text=True):
+    """The first block of each dataset, without the details beside it."""
+    return [both.partition("\n")[0] + "\n" for both in example_blocks(analyses, inputs, config, with_text)]
+
+
+def details(analysis, config=CONFIG, with_text=True):
+    """What the page's script reads of the second block of a dataset."""
+    [both] = example_blocks([analysis], [], config, with_text)
+    return unpacked(both.partition("\n")[2])
+
+
+def joined(columns, name):
+    return columns[name].tobytes().decode().split("\0")
 
 
 def analysed(config=CONFIG, **options):
@@ -172,10 +193,10 @@ def test_perfect_router_is_the_curve_of_the_score_d(analysis):
 
 def test_example_blocks_hold_every_example(analysis):
     inputs = [{"dataset": "synthetic", "size": "base", "seed": 1, "name": "scores-x"}]
-    header, columns = unpacked(example_blocks([analysis], inputs)[0])
+    header, columns = unpacked(first_blocks([analysis], inputs)[0])
     grid = analysis.grid
     assert (header["count"], header["examples"]) == (120, 120)
-    assert texts(columns, "id") == grid.example_id.to_pylist()
+    assert joined(columns, "id") == grid.example_id.to_pylist()
     pool = texts(columns, "text")
     assert [pool[code] for code in columns["target"]] == list(grid.target.decoded())
     values = texts(columns, "slice.0.value")
@@ -194,9 +215,9 @@ def test_example_blocks_hold_every_example(analysis):
 
 
 def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis, monkeypatch):
-    whole = unpacked(example_blocks([analysis], [])[0])[0]
+    whole = unpacked(first_blocks([analysis], [])[0])[0]
     monkeypatch.setattr(examples, "BUDGET", 2_500)
-    block = example_blocks([analysis], [])[0]
+    block = first_blocks([analysis], [])[0]
     header, columns = unpacked(block)
     assert whole["count"] == 120 > header["count"] > 10 and header["examples"] == 120
     assert len(json.loads(block[block.index("{") : block.rindex("}") + 1])["data"]) <= 2_500
@@ -213,11 +234,120 @@ def test_examples_beyond_the_budget_are_the_disputed_and_the_uncertain(analysis,
     assert (uncertainty[others] >= uncertainty[np.setdiff1d(left_out, others)].max()).all()
 
 
+# ---- what examples say, and how sure the sizes are of them
+
+
+HOSTILE = "</script><script>alert(1)</script>\u202egnp.exe\0 <img src=x onerror=alert(1)> \u2028\ufeff"
+
+
+def with_texts(texts, **options):
+    scores = synthetic_grid(**{"sizes": SIZES, "seeds": 2, "examples": len(texts), **options})
+    text = np.array(texts, dtype=object)
+    return [replace(one, text=text) for one in scores]
+
+
+def test_texts_read_back_whatever_they_hold():
+    texts_given = [HOSTILE, "", *("plain" for _ in range(18))]
+    result = analyse(collect_grids(with_texts(texts_given))[0], CONFIG)
+    header, columns = details(result)
+    assert joined(columns, "text") == [HOSTILE.replace("\0", "\ufffd"), *texts_given[1:]]
+    assert header["longest"] == len(HOSTILE) and header["cut"] is False
+    blocks = "".join(example_blocks([result], [], CONFIG, True))
+    assert blocks.count("<") == 4 and "alert" not in blocks
+
+
+def test_without_text_no_block_holds_any():
+    texts_given = [f"private {k}" for k in range(30)]
+    result = analyse(collect_grids(with_texts(texts_given, task="span_qa"))[0], CONFIG)
+    header, columns = details(result, with_text=False)
+    assert header["longest"] is None and "text" not in columns
+    _, columns = unpacked(first_blocks([result], [], with_text=False)[0])
+    answers = texts(columns, "text")
+    assert answers == [f"answer {k + 1}" for k in range(len(answers))]  # they are texts too
+    _, columns = unpacked(first_blocks([result], [])[0])
+    assert set(result.grid.target.values) <= set(texts(columns, "text"))
+    assert 'id="no-text"' in example_section(False) and 'id="no-text"' not in example_section(True)
+
+
+def test_scores_without_texts_have_none_to_show(analysis):
+    header, columns = details(analysis)
+    assert header["longest"] is None and "text" not in columns and "0.margin" in columns
+
+
+def test_texts_are_cut_where_they_don_t_fit(monkeypatch):
+    rng = np.random.default_rng(0)
+    texts_given = ["".join(rng.choice(list("abcdefghijklmnop"), 10 + 40 * (k % 9))) for k in range(60)]
+    result = analyse(collect_grids(with_texts(texts_given))[0], CONFIG)
+    whole = details(result)[0]["longest"]
+    assert whole == max(map(len, texts_given))
+    monkeypatch.setattr(examples, "DETAILS_BUDGET", 8_000)
+    header, columns = details(result)
+    longest = header["longest"]
+    assert 20 < longest < whole and header["cut"] is True
+    cut = joined(columns, "text")
+    assert cut == [clipped(text, longest) for text in texts_given]
+    assert cut[8].endswith("… (330 characters in all)") and cut[0] == texts_given[0]
+    monkeypatch.setattr(examples, "DETAILS_BUDGET", 1)
+    assert details(result)[0]["longest"] == 20
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=30), st.integers(50, 3_000))
+def test_the_longest_cut_is_monotonic_in_the_budget(lengths, budget):
+    texts_given = ["x" * length for length in lengths]
+    assert 20 <= longest_that_fits(texts_given, budget) <= longest_that_fits(texts_given, 2 * budget) <= 4_000
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
+def test_thresholds_defer_the_share_that_they_say(values):
+    margin = np.array(values) / 5
+    thresholds = thresholds_of(margin)
+    assert thresholds[0] == 0
+    for percent in range(1, 101):
+        count = math.ceil(percent * len(values) / 100)
+        assert thresholds[percent] == sorted(margin)[count - 1]
+        assert (margin <= thresholds[percent]).sum() >= count
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_probabilities_and_margins_are_means_over_runs(classes):
+    result = analysed(classes=classes, examples=60)
+    header, columns = details(result)
+    assert header["likeliest"] == (3 if classes == 6 else None) and header["classes"] == classes
+    for k, size in enumerate(result.grid.sizes):
+        raw = np.exp(size.log_likelihoods.astype(np.float64))
+        p = raw / raw.sum(axis=2, keepdims=True)  # [R, n, K]
+        ordered = np.sort(p, axis=2)
+        margin = (ordered[:, :, -1] - ordered[:, :, -2]).mean(axis=0)
+        np.testing.assert_allclose(columns[f"{k}.margin"] / 1000, margin, atol=5.1e-4)  # half a step
+        thresholds = np.mean([thresholds_of(run[:, -1] - run[:, -2]) for run in ordered], axis=0)
+        np.testing.assert_allclose(columns[f"{k}.thresholds"], thresholds, atol=1e-6)  # float32
+        mean = p.mean(axis=0)
+        shown = columns[f"{k}.probability"].reshape(-1, 60).T / 1000
+        if classes == 6:
+            likeliest = columns[f"{k}.class"].reshape(3, 60).T
+            np.testing.assert_allclose(shown, np.take_along_axis(mean, likeliest, axis=1), atol=5.1e-4)  # half a step
+            np.testing.assert_allclose(shown, -np.sort(-mean, axis=1)[:, :3], atol=5.1e-4)
+        else:
+            np.testing.assert_allclose(shown, mean, atol=5.1e-4)
+
+
+def test_margins_of_sequences_are_of_the_deployable_tokens():
+    result = analysed(task="span_qa", examples=50, seeds=2)
+    header, columns = details(result)
+    assert header["classes"] == 0 and "0.probability" not in columns
+    for k, size in enumerate(result.grid.sizes):
+        runs = []
+        for run in range(2):
+            tokens = size.tokens("self", run)
+            runs.append([part.mean() for part in np.split(tokens.margins.astype(float), tokens.offsets[1:-1])])
+        np.testing.assert_allclose(columns[f"{k}.margin"] / 1000, np.mean(runs, axis=0), atol=5.1e-4)  # half a step
+
+
 def test_small_datasets_leave_their_room_to_large_ones(analysis, monkeypatch):
     tiny = analysed(examples=10)
-    room = len(unpacked_data(example_blocks([analysis], [])[0])) + len(unpacked_data(example_blocks([tiny], [])[0]))
+    room = len(unpacked_data(first_blocks([analysis], [])[0])) + len(unpacked_data(first_blocks([tiny], [])[0]))
     monkeypatch.setattr(examples, "BUDGET", room)
-    both = [unpacked(block)[0]["count"] for block in example_blocks([analysis, tiny], [])]
+    both = [unpacked(block)[0]["count"] for block in first_blocks([analysis, tiny], [])]
     assert both == [120, 10]
 
 
@@ -230,7 +360,7 @@ def test_very_long_texts_are_clipped_and_say_so():
     for one in scores:
         one.target = np.array(["x" * 5000, *one.target[1:]], dtype=object)
     (grid,) = collect_grids(scores)
-    _, columns = unpacked(example_blocks([analyse(grid, Metrics(resamples=0))], [])[0])
+    _, columns = unpacked(first_blocks([analyse(grid, Metrics(resamples=0))], [])[0])
     assert texts(columns, "text")[columns["target"][0]] == "x" * 4000 + " … (5,000 characters in all)"
 
 
@@ -239,7 +369,7 @@ def test_blocks_of_sequences_hold_their_own_words(task):
     scores = synthetic_grid(seeds=2, examples=40, task=task)
     (grid,) = collect_grids(scores)
     result = analyse(grid, Metrics(resamples=0))
-    header, columns = unpacked(example_blocks([result], [])[0])
+    header, columns = unpacked(first_blocks([result], [])[0])
     pool = texts(columns, "text")
     for k in (0, 1):
         predicted = columns[f"{k}.prediction"].reshape(2, 40)
@@ -475,7 +605,7 @@ def test_page_is_safe_and_whole(tmp_path):
     write_metrics(scores, named(NASTY, scores), CONFIG, tmp_path / "out")
     page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
     assert "alert(1)" in page and "<script>alert" not in page
-    assert page.count("<script") == page.count("</script") == 2 + 1 + 1  # theme, the rest, curves, examples
+    assert page.count("<script") == page.count("</script") == 2 + 1 + 2  # theme, the rest, curves, examples, details
     assert "innerHTML" not in page and "eval(" not in page and "default-src 'none'" in page
 
 
@@ -503,3 +633,118 @@ def test_provenance_names_inputs_code_and_settings(tmp_path):
     assert version in page and digest in page and len(digest) == 64
     assert "metrics.resamples" in page and '"steps": 600' in page and '"steps": 500' in page
     assert "trained and scored, seed 1" in page and '"seed"' not in page.split("trained and scored, seed 1")[1][:300]
+
+
+# ---- the picture
+
+
+def drawn(figure, css):
+    """The numbers of the first element of that class in the wide drawing, by attribute."""
+    svg = re.search(r'<svg class="wide-screen".*?</svg>', figure, re.DOTALL)[0]
+    tag = re.search(rf'<(?:path|circle|line) class="{css}"[^>]*>', svg)[0]
+    return dict(re.findall(r'([a-z0-9]+)="([^"]*)"', tag))
+
+
+@pytest.fixture(scope="module")
+def cheap():
+    """An analysis whose smallest size costs little beside its largest."""
+    return analysed(sizes={"small": (1, 1.0), "large": (100, 2.2)}, examples=400)
+
+
+def test_the_picture_shows_the_curve_and_the_share_to_defer(cheap):
+    figure, pair = picture(cheap, 0.95), cheap.widest
+    share = recommended_share(cheap, pair)
+    assert 0 < share < 1 and pair.gap.above_zero
+    points_drawn = [tuple(map(float, one.split())) for one in drawn(figure, "curve")["d"][1:].split("L")]
+    assert len(points_drawn) == 101
+    x, y = np.array(points_drawn).T
+    np.testing.assert_allclose(x, 46 + FRACTIONS * (580 - 46 - 14), atol=0.051)  # a tenth of a pixel is kept
+    slope, offset = np.polyfit(pair.curve["margin"], y, 1)
+    np.testing.assert_allclose(y, offset + slope * pair.curve["margin"], atol=0.12)
+    assert slope < 0  # better is higher
+    advice = re.search(r'<circle class="advice" cx="([\d.]+)" cy="([\d.]+)"', figure)
+    assert float(advice[1]) == pytest.approx(46 + share * 520, abs=0.051)
+    assert float(advice[2]) == pytest.approx(
+        offset + slope * np.interp(share, FRACTIONS, pair.curve["margin"]), abs=0.12
+    )
+    assert f"defer {math.ceil(100 * share - 1e-4)}" in figure and "95 % interval" in figure
+    assert figure.count("<svg") == figure.count("</svg>") == 2 and "nan" not in figure
+    # from c_small / c_large = 1/100 upward
+    labels = re.findall(r'<text[^>]*text-anchor="middle">(\d+)</text>', figure)
+    assert labels[:11] == ["0", "20", "40", "60", "80", "100", "21", "41", "61", "81", "101"]
+
+
+def test_the_picture_recommends_nothing_that_is_not_shown(cheap):
+    pair, shares = cheap.widest, cheap.widest.least_share["margin"]
+
+    def shown_with(**changes):
+        other = replace(pair, **changes)
+        return picture(replace(cheap, pairs=[other]), 0.95)
+
+    assert "advice" in shown_with() and "recommend" not in shown_with()
+    for changes, reason in (
+        ({"gap": Estimate(0.02, -0.01, 0.05)}, "large isn't shown to be the better model"),
+        ({"least_share": {"margin": replace(shares, within_epsilon=1.0)}}, "No share short of all examples"),
+        ({"least_share": {"margin": replace(shares, within_epsilon=math.nan)}}, "No share short of all examples"),
+        ({"least_share": {"margin": replace(shares, within_epsilon=0.992)}}, "but costs more than large alone"),
+    ):
+        figure = unescape(shown_with(**changes))
+        assert "advice" not in figure and reason in figure
+
+
+def test_the_picture_without_a_second_size_intervals_or_flops():
+    assert picture(analysed(sizes={"small": (10, 1.5)}), 0.95) == ""
+    bare = analysed(Metrics(resamples=0))
+    for size in bare.grid.sizes:
+        size.flops_per_example = 0.0
+    figure = picture(bare, 0.95)
+    assert 'class="band"' not in figure and "FLOPs" not in figure and "nan" not in figure and "interval" not in figure
+
+
+def test_the_picture_s_costs_are_prices_where_there_are_any(cheap):
+    prices = Prices({"small": 0.5, "large": 4.0}, "<ms>")
+    figure = picture(cheap, 0.95, prices)
+    assert "price, &lt;ms&gt; per example" in figure and "FLOPs" not in figure and "% cheaper" in figure
+    labels = re.findall(r'<text[^>]*text-anchor="middle">([\d.]+)</text>', figure)
+    assert labels[6:11] == [f"{0.5 + share * 4:.3g}" for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    dear = Prices({"small": 3.9, "large": 4.0}, "ms")
+    assert "but costs more than large alone" in picture(cheap, 0.95, dear)
+    assert math.isnan(recommended_share(cheap, cheap.widest, dear))
+
+
+def test_names_in_the_picture_are_escaped():
+    figure = picture(analysed(sizes={NASTY: (10, 1.5), "<large>": (20, 2.0)}, seeds=2), 0.95)
+    assert "<script" not in figure and "<large>" not in figure and "&lt;large&gt;" in figure
+
+
+# ---- what is folded, and what is not there
+
+
+def test_tables_past_the_third_are_folded_and_empty_ones_are_named():
+    columns = (Column("a", "A", "", "d"),)
+    tables = [Table("full", "Full", "", columns, [{"a": 1}]), Table("empty", "Empty", "", columns, [], ["<why> not."])]
+    page = result_tables([], {}, tables, 0.95)
+    assert 'href="#full"' in page and 'href="#empty"' not in page and 'id="empty"' not in page
+    assert (
+        '<details class="folded"><summary>Full <span class="soft">(1 row)</span></summary><div class="table" id="full">'
+        in page
+    )
+    assert "nothing in them here: Empty (&lt;why&gt; not)." in page
+
+
+def test_figure_6_without_a_pair_in_its_range_is_a_sentence(analysis):
+    svg = '<svg width="10pt" height="10pt"></svg>'
+    pair = analysis.pairs[0]
+    far, near = (replace(analysis, pairs=[replace(pair, gaps=np.full_like(pair.gaps, g))]) for g in (0.2, 0.007))
+    assert "<svg" not in figure("fig6", svg, [far], 0.95) and "0.5 to 1 point apart" in figure("fig6", svg, [far], 0.95)
+    assert "<svg" in figure("fig6", svg, [near], 0.95) and "<svg" in figure("fig4", svg, [far], 0.95)
+    alone = analysed(sizes={"small": (10, 1.5)})
+    assert "one size only" in figure("fig4", svg, [alone], 0.95) and "<svg" in figure("fig1", svg, [alone], 0.95)
+
+
+def test_sizes_whose_flops_are_not_known_show_a_dash():
+    bare = analysed(Metrics(resamples=0), seeds=2)
+    for size in bare.grid.sizes:
+        size.flops_per_example = 0.0
+    page = overview([bare], 0.95)
+    assert page.count('<td class=n data-order="">–</td>') == 3

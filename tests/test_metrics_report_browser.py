@@ -34,6 +34,9 @@ def no_figures(analyses, confidence, directory):
     return dict.fromkeys(TITLES, '<svg width="10pt" height="10pt" viewBox="0 0 10 10"></svg>')
 
 
+HOSTILE = NASTY + " \u202ereversed\u2066 \0 <svg/onload=document.title='run'> " + "long text " * 200 + "its end"
+
+
 def nasty_grid():
     scores = synthetic_grid(seeds=2, examples=30, dataset=NASTY)
     texts = {"class 0": NASTY, "class 1": "<b>other</b>"}
@@ -43,6 +46,7 @@ def nasty_grid():
         one.prediction = np.array([texts[p] for p in one.prediction], dtype=object)
         one.example_id = np.array([f"{NASTY} {k}" for k in range(30)], dtype=object)
         one.slices = {"slice_<i>": np.array([NASTY, None, "<u>"] * 10, dtype=object)}
+        one.text = np.array([f"{k} {HOSTILE}" if k else None for k in range(30)], dtype=object)
     return scores
 
 
@@ -203,7 +207,7 @@ def test_readable_without_scripts(browser, page_file):
     tab = opened(browser, page_file, java_script_enabled=False)
     assert tab.locator("#overview .tile").count() == 3 * 4 and tab.locator(".answer").first.is_visible()
     assert tab.locator("#table1 tbody tr").count() == 3 + 1 + 1 and tab.locator("#table3").is_visible()
-    assert tab.locator("figure svg[role=img]").count() == 6 and tab.locator("#fig4 svg").is_visible()
+    assert tab.locator(".figures figure svg[role=img]").count() == 6 and tab.locator("#fig4 svg").is_visible()
     assert tab.get_by_text("The interactive curves need JavaScript").is_visible()
     assert not tab.locator("#curve-view").is_visible() and not tab.locator("#theme").is_visible()
     tab.context.close()
@@ -220,7 +224,89 @@ def test_every_name_is_text_and_never_markup(tab):
     expect(tab.locator("#curve-title")).to_contain_text(NASTY)
     assert NASTY in tab.locator("#overview").inner_text()
     assert tab.title().startswith("Edgewise: ") and tab.locator("main img, main b b, u").count() == 0
-    assert tab.locator("script").count() == 2 + 3 + 3
+    assert tab.locator("script").count() == 2 + 3 + 2 * 3
+
+
+@pytest.fixture(scope="module")
+def small_page(tmp_path_factory):
+    """A page of one dataset, without its figures."""
+    out = tmp_path_factory.mktemp("small") / "out"
+    scores = synthetic_grid({"small": (1, 1.0), "large": (100, 2.2)}, seeds=3, examples=600)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metrics.output.directory.write_figures", no_figures)
+        priced = Metrics(resamples=40, price={"small": 0.25, "large": 4.0}, price_unit="ms")
+        write_metrics(scores, [Input(f"scores-{k}", "d") for k in range(6)], priced, out)
+    return out / "report" / "index.html"
+
+
+@pytest.mark.parametrize(("width", "height", "drawing"), [(1280, 800, "wide-screen"), (390, 844, "phone")])
+def test_the_first_screen_has_the_picture_and_the_answer(browser, small_page, width, height, drawing):
+    tab = opened(browser, small_page, width=width, height=height)
+    shown = tab.locator(f".picture svg.{drawing}")
+    other = tab.locator(".picture svg").evaluate_all("all => all.filter(e => e.getBoundingClientRect().width).length")
+    assert shown.is_visible() and other == 1
+    for part in (shown, tab.locator(".picture figcaption"), tab.locator(".answer")):
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= height
+    said = shown.text_content()
+    assert "defer " in said and "cheaper" in said and "95\xa0% confidence" in said and "points lost" in said
+    right = "e => e.getBoundingClientRect().right"
+    texts = shown.locator("text").evaluate_all(f"all => Math.max(...all.map({right}))")
+    assert texts <= shown.evaluate(right) + 8  # nothing is cut off at the edge
+    tab.context.close()
+
+
+def test_curves_can_be_drawn_over_prices(browser, small_page):
+    tab = opened(browser, small_page)
+    tab.locator("#curves").scroll_into_view_if_needed()
+    tab.locator("#curve-view").wait_for()
+    choose(tab, "#curve-controls", "x", "price, ms per example")
+    at(tab, 50)
+    [row] = readout(tab)
+    price = number(row["ms per example"])
+    assert price == pytest.approx(0.25 + number(row["deferred"].split(" ")[0]) / 100 * 4.0, abs=0.01)
+    assert "price, ms per example" in tab.locator("#curve-chart svg").text_content()
+    tab.locator("#curves summary").click()
+    with tab.expect_download() as download:
+        tab.locator("#curve-csv").click()
+    rows = rows_of(download)
+    assert float(rows[50]["price_per_example"]) == 0.25 + 0.5 * 4.0
+    assert float(rows[50]["flops_per_example"]) == 256 + 0.5 * 100 * 256
+    tab.context.close()
+
+
+def test_an_address_opens_the_table_that_it_names(browser, small_page):
+    tab = opened(browser, small_page)
+    tab.goto(f"{url(small_page)}#certified")
+    tab.locator("#certified table").wait_for()
+    assert not tab.locator("#selective table").is_visible()
+    said = tab.locator("#empty-tables").inner_text()
+    assert "Token quantiles" in said and tab.locator("#token_quantiles").count() == 0
+    tab.context.close()
+
+
+def test_wide_tables_say_that_they_scroll_on_a_phone(browser, small_page):
+    for width, wide in ((390, True), (1280, False)):
+        tab = opened(browser, small_page, width=width, height=844)
+        tab.locator("#table3").scroll_into_view_if_needed()
+        hint = tab.locator("#table3 .hint")
+        assert hint.is_visible() is wide
+        box = tab.locator("#table3 .wide")
+        assert (box.evaluate("e => e.scrollWidth > e.clientWidth + 1")) is wide
+        if wide:
+            box.evaluate("e => { e.scrollLeft = 40 }")
+            expect(hint).to_have_text("← scroll sideways →")
+        tab.context.close()
+
+
+def test_the_theme_button_covers_nothing(browser, small_page):
+    tab = opened(browser, small_page, width=390, height=844)
+    button, links = tab.locator("#theme").bounding_box(), tab.locator("nav .links").bounding_box()
+    assert links["x"] + links["width"] <= button["x"] and button["x"] + button["width"] <= 390
+    tab.locator("nav .links").evaluate("e => { e.scrollLeft = e.scrollWidth }")
+    last = tab.locator("nav .links a").last.bounding_box()
+    assert last["x"] + last["width"] <= button["x"]
+    tab.context.close()
 
 
 def test_landmarks_names_and_heads(tab):
@@ -314,6 +400,14 @@ def test_tables_past_the_paper_are_listed_and_there(tab):
     assert links.count() > 8
     for link in links.all():
         assert tab.locator(f"{link.get_attribute('href')} table caption").count() == 1
+    assert all(tab.locator(f"#table{k} table").is_visible() for k in (1, 2, 3))
+    assert not tab.locator("#cost table").is_visible()
+    for _ in range(2):  # the second time from the same address
+        tab.locator("#tables .contents a[href='#cost']").click()
+        tab.locator("#cost table").wait_for()
+        tab.locator("details:has(#cost) > summary").first.click()
+        assert not tab.locator("#cost table").is_visible()
+    tab.locator("#tables .contents a[href='#cost']").click()
     column = tab.locator("#cost thead th").nth(4)
     column.get_by_role("button").click()
     assert column.get_attribute("aria-sort") is not None
@@ -375,6 +469,7 @@ def test_cost_charges_the_committee(curves, analysis):
         against = curve[0] + mixed * (curve[100] - curve[0])
         assert number(row["over random, points"]) == pytest.approx(100 * (value - against), abs=0.05)
     assert "3 runs of small on every example" in curves.locator("#curve-reading").inner_text()
+    assert curves.locator("#curve-controls [name=x] option[value=price]").is_disabled()
     assert {"small alone", "large alone"} <= set(curves.locator("#curve-chart text.note").all_text_contents())
     assert "cost, kFLOPs per example" in curves.locator("#curve-chart svg").text_content()
 
@@ -581,7 +676,7 @@ def test_an_example_in_full_by_keyboard(listed, analysis):
     assert detail.locator("h3").inner_text() == f"Example {ids_of(analysis)[k]}"
     said = {}
     size = None
-    for row in detail.locator("tbody tr").all():
+    for row in detail.locator(".predictions tbody tr").all():
         size = row.locator("th").inner_text() if row.locator("th").count() else size
         text, right, runs, seeds = row.locator("td").all_inner_texts()
         for seed in seeds.split(", "):
@@ -599,6 +694,67 @@ def test_an_example_in_full_by_keyboard(listed, analysis):
     assert listed.evaluate("document.activeElement.textContent").startswith("Example ")
     listed.keyboard.press("Escape")
     assert listed.evaluate("document.activeElement.id") == "example-list"
+
+
+def test_texts_are_text_and_can_be_searched(tab):
+    tab.locator("#examples").scroll_into_view_if_needed()
+    tab.locator("#example-list tbody tr[data-place]").first.wait_for()
+    choose(tab, "#example-controls", "dataset", NASTY)
+    expect(tab.locator("#example-scope")).to_contain_text("All 30 examples")
+    give(tab, "search", "17 </SCRIPT>")
+    fits(tab, 1)
+    row = tab.locator("#example-list tbody tr[data-place]").first
+    assert row.locator("th span").inner_text().startswith(f"17 {NASTY} \u202ereversed")
+    row.click()
+    detail = tab.locator("#example-detail")
+    text, more = detail.locator("dd").first, detail.get_by_role("button", name="more")
+    assert "\ufffd <svg/onload" in text.inner_text() and not text.inner_text().endswith("its end less")
+    more.click()
+    assert (
+        "its end" in text.inner_text()
+        and detail.locator("bdi").first.evaluate("e => getComputedStyle(e).unicodeBidi") == "isolate"
+    )
+    detail.get_by_role("button", name="less").click()
+    assert "its end" not in text.inner_text()
+    assert tab.title().startswith("Edgewise") and tab.locator("#example-detail img, #example-detail svg").count() == 0
+    give(tab, "search", "its end")
+    fits(tab, 29)
+
+
+def test_probabilities_margin_and_threshold_of_an_example(listed, analysis):
+    give(listed, "search", "test-399")
+    fits(listed, 1)
+    listed.locator("#example-list tbody tr[data-place]").first.click()
+    size = analysis.grid.sizes[0]
+    raw = np.exp(size.log_likelihoods[:, 399].astype(float))
+    p = raw / raw.sum(axis=1, keepdims=True)
+    margin, share = np.abs(p[:, 0] - p[:, 1]).mean(), 100 - analysis.percentiles["small"]["margin"][399] / 100
+    cells = listed.locator("#example-detail table").first.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert [number(cell) for cell in cells[:2]] == pytest.approx(p.mean(axis=0), abs=0.0011)
+    assert number(cells[2]) == pytest.approx(margin, abs=0.0011)
+    assert re.match(r"thresholds from [\d.]+ up, which defer about [\d.]+ % of all examples or more", cells[3])
+    assert number(cells[3].split(" ")[2]) == pytest.approx(margin, abs=0.0011)
+    assert number(cells[3].split(" ")[7]) == pytest.approx(share, abs=0.51)
+    last = listed.locator("#example-detail table").first.locator("tbody tr").last.locator("td").last
+    assert last.inner_text() == "–"  # the largest defers to none
+
+
+def test_a_page_without_texts_says_so(browser, tmp_path, monkeypatch):
+    scores = synthetic_grid(seeds=2, examples=40)
+    for one in scores:
+        one.text = np.array([f"private {k}" for k in range(40)], dtype=object)
+    monkeypatch.setattr("metrics.output.directory.write_figures", no_figures)
+    inputs = [Input(str(k), "d") for k in range(4)]
+    write_metrics(scores, inputs, QUICK, tmp_path / "out", with_text=False)
+    tab = opened(browser, tmp_path / "out" / "report" / "index.html")
+    tab.locator("#examples").scroll_into_view_if_needed()
+    tab.locator("#example-list tbody tr[data-place]").first.wait_for()
+    assert "texts of the examples were left out of this page (report.text)" in tab.locator("#no-text").inner_text()
+    assert tab.locator("#example-list tbody th.id span").first.inner_text().startswith("test-")
+    give(tab, "search", "private")
+    fits(tab, 0)
+    assert tab.complaints == []
+    tab.context.close()
 
 
 def test_a_part_of_the_examples_says_so(browser, tmp_path, monkeypatch):

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Dataset, Metrics, Tracking
+from conf.schema import Config, Dataset, Metrics, Report, Tracking
 from metrics.misfits import advice_on_misfits
 from metrics.stage import compute_metrics, metrics_of_scores, scores_artifacts
 from tests.metrics_runs import log_scores
@@ -96,6 +98,19 @@ def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_p
     assert files(tmp_path / "elsewhere") == files(out)
 
 
+def test_a_page_with_texts_never_stands_in_for_one_without(store, out, tmp_path):
+    grid = synthetic_grid(seeds=1, examples=40, dataset="imdb", slices=False)
+    text = np.array([f"private {k}" for k in range(40)], dtype=object)
+    log_scores(store, [replace(one, text=text) for one in grid], tmp_path / "scores")
+    quick = Metrics(out=str(out), resamples=0, beyond=False)
+    pages = []
+    for shown in ("auto", False):
+        compute_metrics(Config(dataset=Dataset(name="imdb"), metrics=quick, report=Report(text=shown)), store)
+        pages.append((out / "report" / "index.html").read_text(encoding="utf-8"))
+    assert ['id="no-text"' in page for page in pages] == [False, True]
+    assert len(store.runs(job_type="metrics")) == 2
+
+
 def test_names_with_hyphens_are_told_apart(store, tmp_path):
     """(a, b-c) and (a-b, c) once had one artifact name, and the files of the one were read for the other."""
     sizes = {"a": {"b-c": (10, 1.5), "d": (20, 2.0)}, "a-b": {"c": (10, 1.5), "d": (20, 2.0)}}
@@ -167,9 +182,9 @@ def test_tables_of_given_scores_are_of_those_whatever_the_latest_are(store, dige
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        ({"examples": 30}, "number of examples 30, not 40; fingerprint of the data synthetic-imdb-30"),
-        ({"classes": 3}, 'classes ["class 0", "class 1", "class 2"], not ["class 0", "class 1"]'),
-        ({"sizes": {"small": (77, 1.5)}}, "number of parameters 77, not 60000000"),
+        ({"examples": 30}, "its number of examples is 30, not 40, its fingerprint of the data is synthetic-imdb-30"),
+        ({"classes": 3}, 'its list of classes is ["class 0", "class 1", "class 2"], not ["class 0", "class 1"]'),
+        ({"sizes": {"small": (77, 1.5)}}, "its number of parameters is 77, not 60000000"),
     ],
 )
 def test_latest_scores_that_do_not_fit_are_named_with_what_mends_it(
@@ -213,3 +228,18 @@ def test_scores_without_a_version_that_fits_are_to_be_made_again(store, digests,
     log_scores(store, synthetic_grid({"large": (9, 1.5)}, seeds=1, examples=30, dataset="imdb"), tmp_path / "b")
     advice = advice_on_misfits(scores_artifacts(store, "imdb", "test"), store, Tracking())
     assert "scores-imdb-large-s0-test:v0 does not fit" in advice and "None of its other versions fits" in advice
+
+
+def test_of_several_versions_that_fit_the_one_that_the_latest_tables_are_of_is_named(
+    store, digests, out, tmp_path, without_pictures
+):
+    """An attempt with other settings fits as well, and is newer."""
+    one = {"sizes": {"small": (60_000_000, 1.5)}, "seeds": 1, "dataset": "imdb"}
+    for kept in (True, False):
+        if not kept:
+            compute_metrics(config(out), store)  # of v0
+        log_scores(store, synthetic_grid(**one, examples=40, seed_noise=0.3), tmp_path / "a")
+        log_scores(store, synthetic_grid(**one, examples=30), tmp_path / "a")
+        advice = advice_on_misfits(scores_artifacts(store, "imdb", "test"), store, Tracking())
+        assert f"alias scores-imdb-small-s0-test:{'v1' if kept else 'v0'} latest" in advice
+        store.move_alias(store.artifact("scores-imdb-small-s0-test:v0"), "latest")

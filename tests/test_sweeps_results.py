@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from conf.errors import EdgewiseError
 from infer.identity import infer_run_id
 from sweeps.grid import GROUP_VARIABLE, Combination, GridCell, conclude, start_sweep
 from sweeps.results import CellResult, make_results_latest
@@ -14,6 +15,7 @@ from tests.training import SMALL
 from tests.wandb_server import ENTITY
 from tracking import open_tracker
 from tracking.interface import ArtifactDraft, TrackingError
+from tracking.removal import remove
 from tracking.store import Store
 from tracking.upkeep import verify
 from tracking.wandb.project import WandbProject
@@ -51,7 +53,7 @@ def grid(compose, tmp_path, monkeypatch, without_pictures):
 def run_cell(tmp_path):
     """A function that does what a job does, without training: logs a model and scores of it, by its config."""
 
-    def run(cell, content, tracker=None):
+    def run(cell, content, tracker=None, other_settings=""):
         tracker = tracker or open_tracker(cell.config.tracking)
         config = cell.resolved
         name, size = cell_name(config), config.size.name
@@ -66,7 +68,9 @@ def run_cell(tmp_path):
         scored = {"dataset": {"name": "demo"}, "model": model.digest, "split": config.infer.split, "identity": "y"}
         metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"}
         draft = ArtifactDraft(f"scores-{name}-test", "scores", metadata, {"scores.parquet": path})
-        with tracker.start_run(infer_run_id(config, model.digest), job_type="infer", config=scored) as run:
+        with tracker.start_run(
+            infer_run_id(config, model.digest) + other_settings, job_type="infer", config=scored
+        ) as run:
             run.use_artifact(model)
             return run.log_artifact(draft)
 
@@ -118,33 +122,68 @@ def test_on_wandb_too_the_sweep_s_own_cells_count(grid, run_cell, wandb_server, 
     assert len(there.versions("metrics-demo")) == 2
 
 
-def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_cell, tracker, tmp_path, capsys):
-    cells = grid(400)
+@pytest.fixture
+def tabulated(monkeypatch):
+    """The scores, name to digest, of each table that is made; none is computed."""
+    made = []
+
+    def metrics_of_scores(config, tracker, scores, progress):
+        made.append({artifact.name: artifact.digest for artifact in scores})
+
+    monkeypatch.setattr("metrics.stage.metrics_of_scores", metrics_of_scores)
+    monkeypatch.setattr("metrics.output.headline.print_headline", lambda *given: None)
+    return made
+
+
+def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_cell, tracker, tabulated, capsys):
+    sweep = start_sweep(cells := grid(400))
+    own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells[:3]}
+    run_cell(cells[3], content=1, other_settings="-beams")
+    assert conclude(sweep) == 1 and tabulated == [own]
+    shown = capsys.readouterr()
+    assert "demo micro seed 1: not scored with this sweep's settings" in shown.out
+    assert "1 of 4 cells are not done; the same command does what is missing" in shown.err
+    assert f"`python -m tracking show RUN --root {tracker.root}` shows why a run failed" in shown.err
+
+
+def test_tables_that_can_not_be_made_are_no_cells_that_are_not_done(grid, run_cell, tracker, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("something else")
+    sweep = start_sweep(cells := grid(400))
     for cell in cells:
         run_cell(cell, content=1)
-    bfloat16 = [*grid(400)[:3], grid(400, "dataset.template='{text}!'")[3]]
-    results_before = len(tracker.runs(job_type="metrics"))
-    sweep = start_sweep(bfloat16)
     assert conclude(sweep) == 1
     shown = capsys.readouterr()
-    assert "1 of 4 cells are not done" in shown.err
-    assert len(inputs(tmp_path)) == 3 and len(tracker.runs(job_type="metrics")) == results_before + 1
+    assert "the tables of 1 of 1 datasets were not made: see the error above" in shown.err
+    assert "not done" not in shown.err and "holds files but no summary.json" in shown.err
+    record = tracker.run(sweep.run.id)
+    assert (record.state, record.summary) == ("failed", {"cells": 4, "not_done": 0, "without_tables": 1})
 
 
-def test_scores_of_another_split_than_the_default_make_the_tables(grid, run_cell, tmp_path):
+def test_scores_of_another_split_than_the_default_make_the_tables(grid, run_cell, tabulated):
     sweep = start_sweep(cells := grid(400, "infer.split=validation"))
-    own = {artifact.name: artifact.digest for artifact in (run_cell(cell, content=1) for cell in cells)}
-    assert conclude(sweep) == 0 and inputs(tmp_path) == own
+    own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells}
+    assert conclude(sweep) == 0 and tabulated == [own]
 
 
-def test_a_sweep_whose_scores_were_removed_says_that_the_cell_is_missing(grid, run_cell, tracker, tmp_path, capsys):
-    cells = grid(400)
-    for cell in cells:
-        run_cell(cell, content=1)
-    with tracker.database.write() as connection:
-        connection.execute("DELETE FROM edges WHERE kind = 'logged' AND run LIKE 'infer-demo-nano-s0%'")
-    assert conclude(start_sweep(cells)) == 1
-    assert "its scores were removed" in capsys.readouterr().out and len(inputs(tmp_path)) == 3
+def test_where_the_data_is_gone_the_runs_say_which_scores_there_are(grid, run_cell, tabulated, monkeypatch):
+    sweep = start_sweep(cells := grid(400))
+    own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells}
+
+    def gone(*given):
+        raise EdgewiseError("dataset.path: no such folder")
+
+    monkeypatch.setattr("sweeps.results.finished_cell", gone)
+    assert conclude(sweep) == 0 and tabulated == [own]
+
+
+def test_a_cell_whose_scores_were_removed_is_not_in_the_tables(grid, run_cell, tracker, tabulated, capsys):
+    sweep = start_sweep(cells := grid(400))
+    own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells}
+    remove(tracker, ["scores-demo-nano-s0-test"])
+    del own["scores-demo-nano-s0-test"]
+    assert conclude(sweep) == 1 and tabulated == [own]
+    assert "demo nano seed 0: its scores were removed" in capsys.readouterr().out
 
 
 def test_an_alias_that_can_not_be_moved_stops_no_sweep(grid, run_cell, tracker, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The state of a cell, and the run that keeps its failure, are found by what the runs' configs say."""
 
+import json
 import os
 import socket
 import time
@@ -9,19 +10,26 @@ import pytest
 from conf.errors import EdgewiseError
 from sweeps.cell import keep_failure
 from sweeps.runs import Cell, known_cells
-from sweeps.status import CellState, cell_states, print_grid
+from sweeps.status import CellState, cell_states, main, print_grid
 from tracking.interface import ArtifactDraft
+from tracking.removal import remove
 
 CELL = Cell("demo", "nano", 0)
 
 
 @pytest.fixture
 def log_run(tracker, tmp_path):
-    """A function that logs a run and, where `model` is given, a model with this content; returns the model."""
+    """A function that logs a run and, where `model` is given, a model with this content; returns the model.
+
+    A run that scores logs scores.
+    """
 
     def log(run_id, job_type, config, model=None, state="finished", error=None):
         run = tracker.start_run(run_id, job_type=job_type, config=config)
         logged = None
+        if job_type == "infer" and state == "finished":
+            (tmp_path / "scores").write_text(run_id)
+            run.log_artifact(ArtifactDraft("scores-x", "scores", files={"scores": tmp_path / "scores"}))
         if model is not None:
             (tmp_path / "weights").write_text(model)
             logged = run.log_artifact(ArtifactDraft("model-x", "model", files={"weights": tmp_path / "weights"}))
@@ -51,6 +59,15 @@ def test_a_cell_is_missing_then_trained_then_done(tracker, log_run):
     assert state(tracker) == ("missing", "train-any", "trained, not scored")
     log_run("infer-any", "infer", scoring(model))
     assert state(tracker) == ("done", "infer-any", None)
+
+
+def test_a_cell_whose_scores_were_removed_is_missing(tracker, log_run):
+    model = log_run("train-any", "train", training(), "a")
+    log_run("infer-any", "infer", scoring(model))
+    remove(tracker, ["scores-x"])
+    assert state(tracker) == ("missing", "infer-any", "its scores were removed")
+    remove(tracker, ["model-x"])
+    assert state(tracker) == ("missing", "train-any", "trained, not scored")
 
 
 def test_runs_whose_ids_begin_as_the_cell_s_do_are_not_the_cell_s(tracker, log_run):
@@ -125,3 +142,13 @@ def test_names_are_shown_as_they_are_whatever_markup_they_hold(capsys):
     print_grid(states)
     shown = capsys.readouterr().out
     assert "[red]data" in shown and "[/b]" in shown and "[bold]no" in shown
+
+
+def test_the_store_is_named_as_by_the_other_commands_or_by_a_flag(tracker, log_run, capsys):
+    log_run("train-any", "train", training())
+    for arguments in (["--root", str(tracker.root)], [f"tracking.root={tracker.root}"]):
+        assert main([*arguments, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["counts"]["missing"] == 1
+    for override in ("dataset=demo", "tracking.root="):
+        assert main([override]) == 1
+        assert f"{override}: sweeps.status shows the whole grid" in capsys.readouterr().err

@@ -364,6 +364,9 @@ def test_latest_that_another_machine_took_is_taken_back(backend):
     if backend.server is not None:
         assert not elsewhere.flush()
     assert backend.writer.artifact("taken").digest == second.digest
+    backend.writer.move_alias(first, "best")  # takes no other alias with it
+    for reader in (backend.writer, elsewhere):
+        assert reader.artifact("taken").digest == second.digest
     assert backend.writer.make_latest(first)
     for reader in (backend.writer, elsewhere):
-        assert reader.artifact("taken").digest == first.digest
+        assert reader.artifact("taken").digest == reader.artifact("taken:best").digest == first.digest

@@ -350,6 +350,8 @@ def test_an_alias_is_moved_at_wandb_too_or_pushed_later(wandb_server, store, log
     status, output, _ = call("alias", "x:v0", "latest", "--backend", "wandb", *place)
     assert (status, output) == (0, "x:latest is x:v0 now, which was x:v1\n")
     assert there.artifact("x").digest == first.digest
+    status, output, _ = call("show", "run-x-1", "--json", "--backend", "wandb", *place)
+    assert status == 0 and json.loads(output)["outputs"][0]["digest"] == first.digest
     wandb_server.fail("", status=500)
     status, output, error = call("alias", "x:v1", "latest", "--backend", "wandb", *place)
     assert status == 1 and "python -m tracking push" in error

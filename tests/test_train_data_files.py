@@ -238,6 +238,8 @@ def test_one_file_of_another_name_and_a_file_as_the_path(tmp_path) -> None:
     with pytest.raises(EdgewiseError, match=r"reviews\.csv is a file; .*dataset\.test_share=0\.2"):
         Source(dataset(file))
     assert sides(file) == sides(tmp_path)
+    with pytest.raises(EdgewiseError, match=r"no file for the validation split; .* found reviews\.csv$"):
+        load_split(dataset(file, test_share=0.2), "validation")
     other = tmp_path / "reviews.txt"
     other.write_text("x")
     with pytest.raises(EdgewiseError, match=r"reviews\.txt is a file, but not one of \.csv, \.tsv"):

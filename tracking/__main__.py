@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
+from conf.pipes import run_command
 from conf.version import version_line
-from tracking.commands import look, transfer, upkeep
+from tracking.commands import look, runs, transfer, upkeep
 from tracking.interface import Reader
 from tracking.store import Store
 
@@ -85,8 +86,19 @@ def _parser() -> argparse.ArgumentParser:
     ls = command("ls", look.ls, "lists artifact versions, or runs")
     ls.add_argument("glob", nargs="?", default="*", metavar="GLOB", help="only these names (runs: ids or names)")
     ls.add_argument("--runs", action="store_true", help="list runs instead")
-    show = command("show", look.show, "shows one artifact version")
-    show.add_argument("ref", metavar="REF")
+    show = command("show", look.show, "shows one artifact version, or one run")
+    show.add_argument("ref", metavar="REF|RUN", help="an artifact, or a run id or the start of one")
+    history = command("history", runs.history, "shows what a run logged step by step")
+    history.add_argument("run", metavar="RUN", help="a run id, or the start of one")
+    history.add_argument("--keys", metavar="KEY,KEY", help="only these metrics, such as loss,validation_accuracy")
+    history.add_argument("--csv", action="store_true", help="print CSV, at full precision")
+    history.add_argument(
+        "--plot",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="draw the losses and accuracies, or --keys: on the terminal, or into a .png, .svg or .pdf file",
+    )
     get = command("get", look.get, "copies the files of an artifact version, checked, into a directory")
     get.add_argument("ref", metavar="REF")
     get.add_argument("directory", metavar="DIR")
@@ -188,4 +200,4 @@ def _age(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

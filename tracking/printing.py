@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # rich is loaded where something is drawn: `--json` answers without it
@@ -25,8 +25,10 @@ def strict(value: Any) -> Any:
     return value
 
 
-def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], noun: str) -> None:
-    """Prints rows under their columns; where there are none, `no` and the noun."""
+def print_table(
+    columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], noun: str, *, right: Collection[str] = ("size", "took")
+) -> None:
+    """Prints rows under their columns, those named in `right` to the right; where there are none, `no` and the noun."""
     if not rows:
         print(f"no {noun}")
         return
@@ -36,8 +38,7 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], noun:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        right = column in ("size", "took")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     open_console().print(table)

@@ -262,7 +262,7 @@ class Store(Tracker):
         """
         check_aliases([alias])
         with self.database.write() as connection:
-            move_aliases(connection, artifact.name, [alias], row_id(connection, artifact))
+            move_aliases(connection, artifact.name, [alias], row_id(connection, artifact), again=True)
 
     def adopt_edge(self, kind: str, run_id: str, artifact: StoredArtifact) -> None:
         """Records that a run `logged` or `used` a version, as another store did."""

@@ -229,22 +229,28 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def move_aliases(connection: Connection, name: str, aliases: Iterable[str], artifact: int) -> None:
+def move_aliases(
+    connection: Connection, name: str, aliases: Iterable[str], artifact: int, *, again: bool = False
+) -> None:
     """Gives aliases of the artifact `name` to the version with this row id; another version that had one loses it.
 
-    What W&B showed of these aliases is no longer what counts, whichever version had them there: it is to be sent again.
+    What W&B showed of an alias that moves is no longer what counts: it is to be sent; with `again` also of one that
+    the version has already, which another machine may have moved at W&B.
     """
-    aliases = [*aliases]
-    connection.executemany(
-        "UPDATE delivered_artifacts SET aliases = (SELECT json_group_array(value) FROM json_each(aliases) "
-        "WHERE value != ?2) WHERE name = ?1 AND EXISTS (SELECT 1 FROM json_each(aliases) WHERE value = ?2)",
-        [(name, alias) for alias in aliases],
-    )
-    connection.executemany(
-        "INSERT INTO aliases (name, alias, artifact) VALUES (?, ?, ?) "
-        "ON CONFLICT (name, alias) DO UPDATE SET artifact = excluded.artifact",
-        [(name, alias, artifact) for alias in aliases],
-    )
+    for alias in aliases:
+        query = "SELECT artifact FROM aliases WHERE name = ? AND alias = ?"
+        row = connection.execute(query, (name, alias)).fetchone()
+        if again or row is None or row["artifact"] != artifact:
+            connection.execute(
+                "UPDATE delivered_artifacts SET aliases = (SELECT json_group_array(value) FROM json_each(aliases) "
+                "WHERE value != ?2) WHERE name = ?1 AND EXISTS (SELECT 1 FROM json_each(aliases) WHERE value = ?2)",
+                (name, alias),
+            )
+        connection.execute(
+            "INSERT INTO aliases (name, alias, artifact) VALUES (?, ?, ?) "
+            "ON CONFLICT (name, alias) DO UPDATE SET artifact = excluded.artifact",
+            (name, alias, artifact),
+        )
 
 
 def row_id(connection: Connection, artifact: Artifact) -> int:

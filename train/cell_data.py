@@ -23,6 +23,7 @@ from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
 from train.label_tree import Labels
 from train.labels import as_labels
+from train.validation import evaluation_rows, evaluation_split
 
 _LOADING = threading.Lock()  # of the seeds that train side by side (`mesh.seed`), one encodes and the others wait
 
@@ -49,8 +50,8 @@ class CellData:
 def load_cell_data(config: Config, cache: Path) -> CellData:
     """Returns the training split and the evaluation examples, encoded; the cells of a sweep share them.
 
-    The evaluation examples are the first of the validation split, or of the scored split where there is none: they are
-    logged and decide nothing. Vocabularies and encodings are kept on disk under `cache`, and the data of the last two
+    The evaluation examples are evenly spread over the validation split, or over the scored split where there is none.
+    Vocabularies and encodings are kept on disk under `cache`, and the data of the last two
     cells that differ in them in memory. Raises EdgewiseError for rows and vocabularies that can't be used.
     """
     path = config.tokenizer.path
@@ -74,8 +75,11 @@ def _encoded(
         print_once(line)
     free_text = dataset.task != "classification"
     vocabulary = get_vocabulary(tokenizer, train, cache / "tokenizers", free_text=free_text)
-    held_out = "validation" if "validation" in splits else scored_split
-    eval_inputs, eval_texts = splits[held_out].inputs[:eval_examples], splits[held_out].targets[:eval_examples]
+    held_out = evaluation_split(source.names, scored_split)
+    rows = evaluation_rows(len(splits[held_out]), eval_examples)
+    eval_inputs, eval_texts = (
+        [texts[row] for row in rows] for texts in (splits[held_out].inputs, splits[held_out].targets)
+    )
     if dataset.task == "classification":
         check_targets(vocabulary, dataset.classes)
         classes = list(dataset.classes.values())

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from orbax.checkpoint import v1 as ocp
 
 from conf.errors import EdgewiseError, first_line
-from train.step import TrainState
+
+T = TypeVar("T")
 
 # Orbax numbers its operations for the whole process, and what belongs to one reads the last number as it starts. Where
 # seeds train side by side, one of them starts a save or a load at a time: else saves wait for each other, and time out.
@@ -47,20 +49,20 @@ class Checkpoints:
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
-    def restore(self, abstract: TrainState) -> TrainState:
+    def restore(self, abstract: T) -> T:
         """Returns the newest checkpoint, in the shapes, dtypes and shardings of `abstract`.
 
         Raises EdgewiseError when it is damaged or is another model's.
         """
         try:
             with _STARTING:
-                state: TrainState = self._checkpointer.load(self.latest, abstract)
+                state: T = self._checkpointer.load(self.latest, abstract)
                 return state
         except Exception as error:  # orbax and tensorstore raise many kinds for a file cut short
             raise EdgewiseError(self._broken(error)) from error
 
-    def save(self, state: TrainState, step: int) -> None:
-        """Starts to save `state` as `step`; returns when the arrays are copied, before they are written.
+    def save(self, state: Any, step: int) -> None:
+        """Starts to save `state`, a tree of arrays, as `step`; returns when they are copied, before they are written.
 
         Waits for the save before it, and raises EdgewiseError when that one, or this one's start, has failed.
         """

@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 
 from conf.errors import EdgewiseError
+from conf.pipes import run_command
 from conf.schema import Tracking
 from train.pretrained import find, hf
 
@@ -84,4 +85,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

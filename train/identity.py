@@ -15,6 +15,7 @@ from conf.schema import Config
 from tracking.interface import Artifact, Tracker
 from train.data.source import source_of
 from train.pretrained.find import initial_content
+from train.validation import chooses
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
 NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples", "remat")
@@ -22,7 +23,14 @@ NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_ev
 
 def training_identity(config: Config) -> dict[str, Any]:
     """Returns everything that decides a trained model's numbers, as JSON values; EdgewiseError for missing files."""
-    train = {key: value for key, value in vars(config.train).items() if key not in NOT_IN_IDENTITY}
+    # What evaluations decide goes in where they decide: cells from before they could keep their identity.
+    left_out = () if chooses(config.train) else ("keep", "patience")
+    evaluations = ("eval_every", "eval_examples") if chooses(config.train) else ()
+    train = {
+        key: value
+        for key, value in vars(config.train).items()
+        if key in evaluations or key not in (*NOT_IN_IDENTITY, *left_out)
+    }
     train["init"] = initial_content(config)
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.path is not None:

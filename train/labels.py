@@ -135,7 +135,7 @@ def score_examples(
         yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
 
 
-def accuracy(
+def hits_and_loss(
     params: t5.Params,
     inputs: Encoded,
     truth: np.ndarray,
@@ -144,10 +144,13 @@ def accuracy(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
-) -> float:
-    """Returns the share of examples whose likeliest label is `truth` [n] (indices into the K labels).
+) -> tuple[int, float]:
+    """Counts the examples whose likeliest label is `truth` [n] (indices into the K labels), and sums -log p(truth).
 
-    The other arguments are those of `score_examples`.
+    The sum is in nats, over all examples and their labels' tokens. The other arguments are those of `score_examples`.
     """
-    scored = score_examples(params, inputs, labels, size, dtype, mesh, batches)
-    return sum(int((scores.argmax(axis=1) == truth[rows]).sum()) for rows, scores in scored) / len(truth)
+    hits, loss = 0, 0.0
+    for rows, scores in score_examples(params, inputs, labels, size, dtype, mesh, batches):
+        hits += int((scores.argmax(axis=1) == truth[rows]).sum())
+        loss -= float(scores[np.arange(len(rows)), truth[rows]].sum(dtype=np.float64))
+    return hits, loss

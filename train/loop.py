@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,18 @@ from train.data.batches import TrainBatches, plan_batches
 from train.data.packing import Batch, Packer
 from train.data.prefetch import ahead
 from train.data.remember import remember_dataset
+from train.data.source import source_of
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
-from train.labels import accuracy, scoring_budget
+from train.labels import hits_and_loss, scoring_budget
 from train.model_artifact import model_artifact
+from train.model_selection import ModelSelection
 from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
 from train.progress import Meter, progress
 from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
+from train.validation import check_validation, chooses, warn_of_no_validation
 
 
 def train(
@@ -51,6 +54,9 @@ def train(
     size = cell_size(config, data.vocabulary)
     if checkpoint is not None:
         check_vocabulary(checkpoint, data.vocabulary)
+    check_validation(config.train, config.dataset.name, source_of(config.dataset).names)
+    if config.train.eval_every and hosts.first():
+        warn_of_no_validation(config.dataset.name, data.eval_split)
     if stop is not None:
         stop.check()
     identity, run_id = training_identity(config), train_run_id(config)
@@ -80,8 +86,7 @@ def train(
         run.set_summary({"parameters": t5.count_parameters(size), **lost})
         with stop_signals() if stop is None else nullcontext(stop) as stop:
             training = Training(config, data, size, make_mesh(config.mesh, devices))
-            state = training.fit(checkpoint, directory, run, stop)
-            params = hosts.whole(state.params)
+            params = hosts.whole(training.fit(checkpoint, directory, run, stop))
             draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
             with tracker.temporary_directory() as folder:
                 if hosts.first():
@@ -108,16 +113,18 @@ class Training:
         """Returns the compiled functions, which the process keeps."""
         return compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
 
-    def fit(self, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: Stop) -> TrainState:
-        """Runs the steps that are left, logs to `run` and saves to `directory` on the way, and returns the last state.
+    def fit(self, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: Stop) -> t5.Params:
+        """Runs the steps that are left, logs to `run` and saves to `directory` on the way; returns the parameters.
 
-        Raises Stopped, after a checkpoint, when `stop` says that a signal has come.
+        They are those of the last step or, with `train.keep=best`, of the best evaluation. Raises Stopped, after a
+        checkpoint, when `stop` says that a signal has come.
         """
         train, compiled = self.config.train, self.compiled
         seed_key = jax.random.key(self.config.seed)
         checkpoints = Checkpoints(directory, train.keep_checkpoints)
         try:
-            state = self.start_state(checkpoints, checkpoint, seed_key)
+            selection = ModelSelection(train, self.mesh)
+            state = self.start_state(checkpoints, checkpoint, selection, seed_key)
             start, steps = int(state.step), train.steps
             window = Window(train.batch_size, run)
             has_evaluated = False
@@ -127,6 +134,8 @@ class Training:
             ):
                 take_step = Stepper(compiled.step, seed_key, batches, window, meter)
                 for step in range(start + 1, steps + 1):
+                    if selection.is_exhausted:
+                        break
                     state = take_step(state, step)
                     save = due(step, train.checkpoint_every, steps)
                     evaluate = due(step, train.eval_every, steps)
@@ -137,23 +146,40 @@ class Training:
                     if save or evaluate or log or signalled:
                         window.check()
                         meter.advance(0)
-                        window.log(self.evaluate(state) if evaluate else {})
+                        evaluation = self.evaluate(state) if evaluate else {}
+                        window.log(evaluation)
                         meter.advance(0, counted=has_evaluated or not evaluate)  # the first one is compiled
                         has_evaluated |= evaluate
-                    if save or signalled:
-                        checkpoints.save(state, step)  # after window.check: it has looked at every loss up to here
+                    if evaluate:
+                        is_best = selection.consider(evaluation, step, state.params)
+                        meter.print_line(evaluation_line(step, steps, window.loss, evaluation, is_best))
+                    if save or signalled or selection.is_exhausted:
+                        # after window.check: it has looked at every loss up to here
+                        checkpoints.save(selection.to_save(state), step)
                     if signalled:
                         stop.received = signalled
                         checkpoints.close()
                         end_stopped(run, signalled, step, steps)
-            return state
+                if chooses(train):
+                    run.set_summary({"last_step": int(state.step), "kept_step": selection.kept_step(state)})
+                    meter.print_line(selection_line(selection, state, steps))
+            return selection.kept_params(state)
         finally:
             checkpoints.close()
 
-    def start_state(self, checkpoints: Checkpoints, checkpoint: Checkpoint | None, seed_key: jax.Array) -> TrainState:
-        """Returns the state to go on from: the last one saved, else `checkpoint`'s parameters, else random ones."""
+    def start_state(
+        self,
+        checkpoints: Checkpoints,
+        checkpoint: Checkpoint | None,
+        selection: ModelSelection,
+        seed_key: jax.Array,
+    ) -> TrainState:
+        """Returns the state to go on from: the last one saved, else `checkpoint`'s parameters, else random ones.
+
+        With a saved state, `selection` knows what had been found until then.
+        """
         if checkpoints.latest is not None:
-            return checkpoints.restore(self.compiled.abstract)
+            return selection.restored(checkpoints.restore(selection.abstract(self.compiled.abstract)))
         if checkpoint is not None:
             return self.compiled.fresh(load(checkpoint, self.size, self.mesh))
         return self.compiled.init(seed_key)
@@ -179,7 +205,8 @@ class Training:
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns the values of the evaluation examples, by name.
 
-        They are the accuracy by label likelihood; where there are no labels, the loss and the token accuracy.
+        They are the loss (nats a target token) and the accuracy by label likelihood or, where there are no labels, of
+        tokens.
         """
         config, data, mesh = self.config, self.data, self.mesh
         if data.labels is None or data.eval_truth is None:
@@ -193,8 +220,9 @@ class Training:
         budget = scoring_budget(config.infer, data.labels, mesh)
         plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
         inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
-        value = accuracy(state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan)
-        return {f"{data.eval_split}_accuracy": value}
+        hits, loss = hits_and_loss(state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan)
+        tokens = int(data.eval_targets.lengths.sum())
+        return {f"{data.eval_split}_loss": loss / tokens, f"{data.eval_split}_accuracy": hits / len(truth)}
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -203,6 +231,27 @@ def due(step: int, every: int, last: int) -> bool:
     It happens after the last step too; where `every` is 0 it never happens.
     """
     return every > 0 and (step % every == 0 or step == last)
+
+
+def evaluation_line(step: int, steps: int, loss: float, evaluation: Mapping[str, float], is_best: bool) -> str:
+    """Returns what is printed of an evaluation; `loss` is the training's since the last log."""
+    values = [f"step {step:,} of {steps:,}: loss {loss:.4f}"]
+    for key, value in evaluation.items():
+        name = key.replace("_", " ")
+        values.append(f"{name} {100 * value:.1f} %" if key.endswith("accuracy") else f"{name} {value:.4f}")
+    return ", ".join(values) + (" (best so far)" if is_best else "")
+
+
+def selection_line(selection: ModelSelection, state: TrainState, steps: int) -> str:
+    """Returns what is printed at the end where evaluations decide: where it ended, and which step is kept."""
+    last, kept = int(state.step), selection.kept_step(state)
+    line = f"keeps step {kept:,}" + (", the best" if kept == selection.step else ", the last")
+    if last < steps:
+        line = (
+            f"ended at step {last:,} of {steps:,}, {selection.evaluations_since} evaluations after the best "
+            f"(step {selection.step:,}); {line}"
+        )
+    return line
 
 
 def end_stopped(run: Run, signal_number: int, step: int, steps: int) -> NoReturn:

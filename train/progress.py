@@ -91,6 +91,13 @@ class Meter:
             parts = [f"{self.title}: {self.done:,}/{self.total:,} {self.unit}", *self._rate_and_time_left(), note]
             print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
+    def print_line(self, text: str) -> None:
+        """Prints a line that stays, with the loop's title before it; above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.title}: {text}", markup=False, highlight=False, soft_wrap=True)
+        elif self._show:
+            print(f"{self.title}: {text}", file=sys.stderr, flush=True)
+
     def _rate_and_time_left(self) -> tuple[str, str]:
         """Returns both as they are shown."""
         rate, left = self._pace.rate, self.seconds_left

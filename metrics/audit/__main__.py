@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conf.errors import EdgewiseError
+from conf.pipes import run_command
 from metrics.audit.finding import as_json, as_text, violated
 
 
@@ -42,8 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit status: `paper` 0, whatever is found, as a finding about the paper is no error; DIR 0 if every "
-        "identity holds, 1 if one does not or DIR can't be read. Claims (such as 'churn beats margin') are reported "
-        "and never an error.",
+        "identity holds, 1 if one does not or DIR can't be read. 'cannot hold' is said of numbers that no rounding, to "
+        "the nearest, up or down, brings into line, 'rounded differently' of those that rounding up or down does. "
+        "Claims (such as 'churn beats margin') are reported and never an error.",
     )
     parser.add_argument("what", metavar="paper|DIR", help="`paper`, or a directory that `python -m metrics` wrote")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")
@@ -51,4 +53,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

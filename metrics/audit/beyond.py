@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metrics.audit.finding import Finding, checked, same_rows
+from metrics.beyond.retrained import MOST_EVALUATED
 
 Row = Mapping[str, Any]
 
@@ -27,7 +28,11 @@ def audit_beyond(directory: Path, summary: Mapping[str, Any]) -> Iterator[Findin
     yield from _score_comparison(tables["score_comparison"], cells)
     yield from _held_out(tables["held_out_peak"], cells)
     yield from _certified(tables["certified"], tables["certified_runs"])
+    yield from _certified_elsewhere(tables["certified"], tables["certified_kept"], tables["certified_retrained"])
     yield from _costs(tables["cost"], tables["ensembles"])
+    yield from _hulls(tables["aiq"], cells)
+    yield from _chains(tables["chains"])
+    yield from _multiplicity(tables["multiplicity"])
     yield from _learned(tables["post_hoc"], tables["token_quantiles"], tables["deferral_quality"], cells)
     yield from _selective(tables["selective"], tables["selective_runs"])
     yield from _subgroups(tables["subgroups"])
@@ -179,6 +184,27 @@ def _certified(rows: Sequence[Row], runs: Sequence[Row]) -> Iterator[Finding]:
     yield checked("Certified loss is kept", "mean loss on the other half ≤ ε", where, over / 100, identity=False)
 
 
+def _certified_elsewhere(rows: Sequence[Row], kept: Sequence[Row], retrained: Sequence[Row]) -> Iterator[Finding]:
+    if kept:
+        order = [max(row["deferred_least"] - row["deferred"], row["deferred"] - row["deferred_most"]) for row in kept]
+        yield checked(
+            "Certified among those kept", "least ≤ mean ≤ most", f"certified_kept, {len(kept)} rows", max(order) / 100
+        )
+    # pairs that lose more than ε are counted twice, unless only a part of the other half is looked at again
+    counted = [
+        row["over_epsilon"] * row["pairs"] - _or_nan(reused["own_over"]) * reused["thresholds"]
+        for row, reused in zip(rows, retrained, strict=True)
+        if row["evaluation"] <= MOST_EVALUATED
+    ]
+    if counted:
+        yield checked(
+            "Reused thresholds",
+            "on their own runs as many lose more than ε as are certified",
+            f"certified_retrained, {len(counted)} rows",
+            _largest_difference(counted),
+        )
+
+
 def _costs(rows: Sequence[Row], ensembles: Sequence[Row]) -> Iterator[Finding]:
     if rows:
         below = [
@@ -198,6 +224,43 @@ def _costs(rows: Sequence[Row], ensembles: Sequence[Row]) -> Iterator[Finding]:
             f"ensembles, {len(ensembles)} rows",
             _largest_difference(differences),
         )
+
+
+def _hulls(rows: Sequence[Row], cells: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
+    if not rows:
+        return
+    where = f"aiq, {len(rows)} rows"
+    below = [-_or_nan(row["aiq_gain"]) for row in rows]
+    yield checked("AIQ", "a hull's gain is at least 0", where, _largest_excess(below) / 100)
+    differences = [_or_nan(row["aiq"]) - _or_nan(row["aiq_alone"]) - _or_nan(row["aiq_gain"]) for row in rows]
+    differences += [row["table3"] - cells["table3", *_pair_key(row), row["score"]] for row in rows]
+    yield checked("AIQ's gain", "AIQ minus that of both models alone", where, _largest_difference(differences))
+
+
+def _chains(rows: Sequence[Row]) -> Iterator[Finding]:
+    if not rows:
+        return
+    where = f"chains, {len(rows)} rows"
+    above = [max(_or_nan(row["pair_quality"]), _or_nan(row["chain_quality"])) - row["oracle_quality"] for row in rows]
+    above += [row["largest_quality"] - row["oracle_quality"] for row in rows]
+    yield checked("Oracle", "no route is right more often", where, _largest_excess(above) / 100)
+    differences = [
+        _or_nan(row["chain_quality"]) - _or_nan(row["pair_quality"]) - _or_nan(row["difference"]) for row in rows
+    ]
+    yield checked("Chains", "chain minus pair", where, _largest_difference(differences))
+
+
+def _multiplicity(rows: Sequence[Row]) -> Iterator[Finding]:
+    if not rows:
+        return
+    alone = {_pair_key(row): row["churn"] for row in rows if row["deferred"] == 0}
+    differences = [row["churn"] - alone[_pair_key(row)] - row["change"] for row in rows]
+    where = f"multiplicity, {len(rows)} rows"
+    yield checked("Change of churn", "churn minus the smaller model's", where, _largest_difference(differences))
+    # two trainings differ where not all agree; of two there is no other pair
+    below = [row["churn"] - row["ambiguity"] for row in rows]
+    below += [row["ambiguity"] - row["churn"] for row in rows if row["trainings"] == 2]
+    yield checked("Ambiguity", "at least the churn, and the churn itself of two", where, max(below) / 100)
 
 
 def _learned(

@@ -12,7 +12,9 @@ from metrics.tables.escape import text_of_spreadsheet
 # Sums of up to millions of counts, divided: far above float64's rounding and far below one example of 10 million.
 TOLERANCE = 1e-9
 
-HOLDS, CANNOT, UNDECIDED = "holds", "cannot hold", "undecided"
+# ROUNDED: it doesn't hold of numbers rounded to the nearest digit, but it may of numbers rounded up or down.
+HOLDS, ROUNDED, CANNOT, UNDECIDED = "holds", "rounded differently", "cannot hold", "undecided"
+VERDICTS = (HOLDS, ROUNDED, CANNOT, UNDECIDED)
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Finding:
     relation: str
     formula: str
     cells: str
-    verdict: str  # HOLDS | CANNOT | UNDECIDED
+    verdict: str  # one of VERDICTS
     detail: str
     by: float | None = None  # distance to the relation's edge: slack where it holds, excess where it can't
     identity: bool = True  # False: a claim about models, which numbers may contradict without being wrong
@@ -75,7 +77,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     blocks = []
     for relation in dict.fromkeys(one.relation for one in findings):
         group = [one for one in findings if one.relation == relation]
-        counts = {verdict: sum(one.verdict == verdict for one in group) for verdict in (HOLDS, CANNOT, UNDECIDED)}
+        counts = {verdict: sum(one.verdict == verdict for one in group) for verdict in VERDICTS}
         lines = [
             f"{relation}{'' if group[0].identity else ' (a claim, no identity)'}",
             f"  {group[0].formula}",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from metrics.audit import published
-from metrics.audit.finding import CANNOT, HOLDS, UNDECIDED, Finding
+from metrics.audit.finding import CANNOT, HOLDS, ROUNDED, UNDECIDED, Finding
 from metrics.audit.published import BINARY, LARGER, SCORES, SIZES, Printed, buckets, datasets, gain, gain_se
 from metrics.statistics.churn import BUCKETS
 
@@ -40,14 +40,16 @@ def audit_paper() -> list[Finding]:
     return [finding for check in checks for finding in check()]
 
 
-def overall_churn(dataset: str) -> tuple[float, float]:
+def overall_churn(dataset: str, however_rounded: bool = False) -> tuple[float, float]:
     """Returns the interval, (low, high) in percent, that all rows of Table 2 allow for 3B's churn over all examples.
 
-    low > high where the rows contradict one another.
+    The numbers are taken to be rounded to the nearest, or to the nearest, up or down (`however_rounded`). low > high
+    where the rows contradict one another.
     """
     rows = [[bucket.churn for bucket in buckets(dataset, size)] for size in SIZES]
-    low = max(float(SHARES @ [churn.low for churn in row]) for row in rows)
-    high = min(float(SHARES @ [churn.high for churn in row]) for row in rows)
+    limits = [[churn.however_rounded if however_rounded else (churn.low, churn.high) for churn in row] for row in rows]
+    low = max(float(SHARES @ [low for low, _ in row]) for row in limits)
+    high = min(float(SHARES @ [high for _, high in row]) for row in limits)
     return low, high
 
 
@@ -60,7 +62,9 @@ def bucket_weights() -> Iterator[Finding]:
         if low <= high + _FLOAT:
             verdict, detail = HOLDS, f"{(low + high) / 2:.4f} % ({low:.4f} to {high:.4f})"
         else:
-            verdict, detail = CANNOT, f"the rows are {low - high:.4f} points further apart than rounding allows"
+            least, most = overall_churn(dataset, however_rounded=True)
+            verdict = ROUNDED if least < most else CANNOT
+            detail = f"the rows are {low - high:.4f} points further apart than rounding to the nearest allows"
         yield Finding(
             "Bucket weights",
             ".5 Q1 + .25 Q2 + .15 Q3 + .09 Q4 + .01 Q5 is the churn of 3B over all examples, whatever size ranks them",
@@ -95,7 +99,7 @@ def binary_churn() -> Iterator[Finding]:
             "Binary churn",
             f"of R = {runs} runs with two classes, ⌊R/2⌋⌈R/2⌉ of R(R-1)/2 pairs differ at most: {most:.2f} %",
             f"Table 2 {dataset}, every bucket",
-            HOLDS if top.high <= most else CANNOT if top.low > most else UNDECIDED,
+            _verdict(top.high <= most, top.low > most, top.however_rounded[0] >= most),
             f"the largest is {top.interval} %",
             abs(most - top.value),
         )
@@ -119,20 +123,22 @@ def standard_errors() -> Iterator[Finding]:
             for share, reading in (
                 ((upper - lower, ""), (0.5, " with n_b = 50 % of n")) if q == 1 else ((upper - lower, ""),)
             ):
-                off, widest = [], 0.0
+                off, widest, contradicted = [], 0.0, False
                 for size in SIZES:
                     cell = buckets(dataset, size)[q]
                     low, high = (_se(churn, share * n, count) for churn in (cell.churn.low, cell.churn.high))
                     beyond = max(low - cell.se.high, cell.se.low - high)
                     if beyond > _FLOAT:
                         off.append(f"{size} prints {cell.se}, formula {(low + high) / 2:.4f}")
+                        least, most = cell.se.however_rounded
+                        contradicted |= low >= most or high <= least
                         widest = max(widest, beyond)
                 yield Finding(
                     "Standard errors of Table 2",
                     "√(p(1-p)/(n_b K)), K = pairs × (runs - 1): 45 × 9 = 405, SQuAD 36 × 8 = 288; Q2 fits n_b = 50 % "
                     "of n, not its own 25 %",
                     f"Table 2 {dataset} {bucket}{reading}, {len(SIZES)} cells",
-                    CANNOT if off else HOLDS,
+                    _verdict(not off, bool(off), contradicted),
                     f"off by up to {widest:.4f} points: {'; '.join(off)}" if off else "all within rounding",
                     widest,
                     identity=False,  # a formula read off the numbers, not one that must hold
@@ -177,7 +183,7 @@ def equal_columns() -> Iterator[Finding]:
                 for read, what in ((gain, "mean"), (gain_se, "se")):
                     one, other = (read(table, dataset, larger, score) for score in ("margin", "entropy"))
                     assert one is not None and other is not None
-                    if one.value != other.value:  # one number is printed in one way
+                    if one.value != other.value:  # one number is printed in one way, however it is rounded
                         apart.append(f"{larger} {what} {one} and {other}")
             yield Finding(
                 "Equal columns",
@@ -268,9 +274,13 @@ def concavity() -> Iterator[Finding]:
         for larger in LARGER:
             for score, peak, area in _gains(dataset, larger):
                 slack = area.high - peak.low / 2
-                verdict = HOLDS if area.low >= peak.high / 2 - _FLOAT else CANNOT if slack < -_FLOAT else UNDECIDED
+                verdict = _verdict(
+                    area.low >= peak.high / 2 - _FLOAT,
+                    slack < -_FLOAT,
+                    area.however_rounded[1] <= peak.however_rounded[0] / 2,
+                )
                 detail = f"Table 3 {area.interval} against half of Table 1 {peak.interval}"
-                if verdict == CANNOT:
+                if verdict in (CANNOT, ROUNDED):
                     detail += f": short by {-slack:.3f} points at least, so not every curve is concave"
                 yield Finding(
                     "Concavity",
@@ -313,7 +323,9 @@ def _claim(relation: str, formula: str, better: str, worse: str) -> Iterator[Fin
                 if one is None or other is None:
                     yield Finding(relation, formula, cells, UNDECIDED, "unreadable", identity=False)
                     continue
-                verdict = HOLDS if one.low > other.high else CANNOT if one.high < other.low else UNDECIDED
+                verdict = _verdict(
+                    one.low > other.high, one.high < other.low, one.however_rounded[1] <= other.however_rounded[0]
+                )
                 difference = one.value - other.value
                 detail = f"{better} {one}, {worse} {other}"
                 detail += "; apart by no more than rounding" if verdict == UNDECIDED else ""
@@ -349,6 +361,13 @@ def out_of_reach() -> Iterator[Finding]:
         ("mean_relative", "the paper doesn't say which of the two it prints"),
     ):
         yield Finding("Not to be decided from the tables", "", formula, UNDECIDED, lacks)
+
+
+def _verdict(holds: bool, contradicted: bool, contradicted_however_rounded: bool) -> str:
+    """Returns the verdict on a relation, given whether the printed numbers force it and whether they contradict it."""
+    if holds:
+        return HOLDS
+    return CANNOT if contradicted_however_rounded else ROUNDED if contradicted else UNDECIDED
 
 
 def _gains(dataset: str, larger: str) -> Iterator[tuple[str, Printed, Printed]]:

@@ -28,6 +28,13 @@ class Printed:
         return f"{self.value:.{self.digits}f}"
 
     @property
+    def however_rounded(self) -> tuple[float, float]:
+        """Returns the open interval of what the number may have been if it was rounded to the nearest, up or down."""
+        unit = 10.0**-self.digits
+        negative_zero = self.value == self.high == 0  # which rounding down gives only of what is below 0
+        return round(self.value - unit, 9), 0.0 if negative_zero else round(self.value + unit, 9)
+
+    @property
     def interval(self) -> str:
         """Writes the number and its interval: `12.3 (12.25 to 12.35)`."""
         return f"{self} ({self.low:g} to {self.high:g})"

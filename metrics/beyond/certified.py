@@ -1,28 +1,37 @@
 """Certifies thresholds: whom to defer so as to be no worse than ε below the larger model, with probability 1 - δ.
 
-Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are hypotheses "this one loses more than ε",
-tested one after the other on a calibration half from the safest on, each at level δ, until one can't be rejected. The
-last rejected is certified: whatever the data, with probability at least 1 - δ over the calibration half it loses no
-more than ε in the population. The other half says what it does there.
+`metrics/statistics/thresholds.py` finds them on one half of the examples; the other half says what they do there.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.peak import half_of_clusters
+from metrics.beyond.retrained import retrained_entries
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pair_entries, score_entries
 from metrics.grid.runs import Grid, SizeRuns
-from metrics.statistics.switcher import FRACTIONS, sums_before
+from metrics.statistics.certificates import examples_needed, least_epsilon
+from metrics.statistics.thresholds import Candidates, Certified, fewest_kept
 from metrics.tables.table import Column, Row
 
 
+@dataclass
+class CertifiedEntries:
+    """Holds the entries of rows that the tables have of one pair of sizes by one score."""
+
+    over_runs: Row
+    by_run: list[Row]
+    among_kept: Row  # empty where ε is 0, which no number of examples certifies
+    retrained: Row
+
+
 class CertifiedThresholds(Observer):
-    """Certifies thresholds of each pair of sizes by each score, and keeps the entries that both tables have of them."""
+    """Certifies thresholds of each pair of sizes by each score, and keeps the entries that the tables have of them."""
 
     needs_right_or_wrong = True
     deployable_only = True
@@ -30,16 +39,26 @@ class CertifiedThresholds(Observer):
 
     def __init__(self, grid: Grid, config: Metrics):
         super().__init__(grid, config)
-        # by (context, small, large, score): entries of the row over all runs, and of a row a small run
-        self.entries: dict[tuple[Context, str, str, str], tuple[Row, list[Row]]] = {}
+        self.entries: dict[tuple[Context, str, str, str], CertifiedEntries] = {}  # by context, small, large and score
+
+    def warnings(self) -> list[str]:
+        """Returns that ε is too small to be certified by so many examples, with the least ε and the examples needed."""
+        if not any(self.applies_in(context) for context in (None, "self")):
+            return []
+        warning = epsilon_warning(self.grid.examples, self.config)
+        return [*([warning] if warning else []), *([CLUSTERED] if self.grid.clusters is not None else [])]
+
+    def gaps(self) -> list[str]:
+        """Returns what the table lacks of the dataset."""
+        return [*super().gaps(), *self.warnings()]
 
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
         super().observe(view)
-        half = calibration_half(self.grid.examples, self.config.seed)
+        half = calibration_half(self.grid.examples, self.config.seed, self.grid.clusters)
         for large in view.larger:
 
-            def certified_by(score: str, large: SizeRuns = large) -> tuple[Row, list[Row]]:
+            def certified_by(score: str, large: SizeRuns = large) -> CertifiedEntries:
                 return certified_entries(view.scores, score, view.size, large, half, self.config)
 
             for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
@@ -47,22 +66,25 @@ class CertifiedThresholds(Observer):
 
     def rows(self, analysis: Analysis) -> list[Row]:
         """Returns a row for each (small, large, score)."""
-        rows: list[Row] = []
-        for pair in analysis.pairs:
-            for score in pair.scores:
-                over_runs, _ = self.entries[analysis.context, pair.small, pair.large, score]
-                rows.append({**pair_entries(analysis, pair.small, pair.large), **score_entries(score), **over_runs})
-        return rows
+        return [{**names, **entries.over_runs} for names, entries in self._entries(analysis)]
 
     def rows_of_runs(self, analysis: Analysis) -> list[Row]:
         """Returns a row for each (small, large, score, small seed)."""
-        rows: list[Row] = []
+        return [{**names, **row} for names, entries in self._entries(analysis) for row in entries.by_run]
+
+    def rows_among_kept(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, score), of thresholds certified by the loss among those kept."""
+        return [{**names, **entries.among_kept} for names, entries in self._entries(analysis) if entries.among_kept]
+
+    def rows_retrained(self, analysis: Analysis) -> list[Row]:
+        """Returns a row for each (small, large, score), of thresholds reused on other runs."""
+        return [{**names, **entries.retrained} for names, entries in self._entries(analysis)]
+
+    def _entries(self, analysis: Analysis) -> Iterator[tuple[Row, CertifiedEntries]]:
         for pair in analysis.pairs:
             for score in pair.scores:
                 names = {**pair_entries(analysis, pair.small, pair.large), **score_entries(score)}
-                _, by_run = self.entries[analysis.context, pair.small, pair.large, score]
-                rows += [{**names, **entries} for entries in by_run]
-        return rows
+                yield names, self.entries[analysis.context, pair.small, pair.large, score]
 
 
 def _promise_in_signature(config: Metrics) -> list[str]:
@@ -72,6 +94,11 @@ def _promise_in_signature(config: Metrics) -> list[str]:
 _GUARANTEE = (
     "Each holds by itself: the thresholds of two scores are not certified together. It is for examples like these, for "
     "these runs."
+)
+
+CLUSTERED = (
+    "Certificates count every example as drawn by itself; these come in clusters, so that what is certified holds with "
+    "less than 1 - metrics.delta."
 )
 
 CERTIFIED = BeyondTable(
@@ -130,22 +157,94 @@ CERTIFIED_RUNS = BeyondTable(
 )
 
 
-@dataclass
-class Certified:
-    """Holds the certified thresholds of one small run towards J larger runs. Fractions, 0-1."""
+CERTIFIED_KEPT = BeyondTable(
+    name="certified_kept",
+    title="Certified among those kept: no worse than ε on the examples that the smaller model answers alone",
+    reading=(
+        "The certificate above is over all examples, so that many easy ones make up for wrong answers among those "
+        "that the smaller model keeps. This one bounds the loss among those kept, at this threshold and at every lower "
+        "one that keeps at least the fewest examples given: however sure the smaller model has to be, on what it then "
+        "answers alone it loses at most ε, with probability 1 - δ. " + _GUARANTEE
+    ),
+    columns=(
+        *PAIR,
+        *SCORE,
+        Column("epsilon", "ε", "points", ".2f"),
+        Column("delta", "δ", "", ".2g"),
+        Column("deferred", "Deferred", "%", ".1f"),
+        Column("deferred_least", "least", "%", ".1f"),
+        Column("deferred_most", "most", "%", ".1f"),
+        Column("loss_among_kept", "Loss among those kept", "points", "+.2f"),
+        Column("over_epsilon", "Pairs over ε", "%", ".0f"),
+        Column("fewest_kept", "Fewest kept", "examples", ",d"),
+        Column("saving", "Pairs that save", "%", ".0f"),
+        Column("pairs", "Pairs", "", "d"),
+        Column("calibration", "Calibration examples", "", ",d"),
+        Column("evaluation", "Other half", "", ",d"),
+    ),
+    observer=CertifiedThresholds,
+    rows=CertifiedThresholds.rows_among_kept,
+    choices=_promise_in_signature,
+)
 
-    threshold: np.ndarray  # [J], in the score's own units: defer where it is at least that; -inf: all
-    chosen: np.ndarray  # [J], share of the calibration half it defers
-    deferred: np.ndarray  # [J], share of the evaluation half it defers
-    loss: np.ndarray  # [J], the larger model's accuracy minus the mixture's, on the evaluation half
+CERTIFIED_RETRAINED = BeyondTable(
+    name="certified_retrained",
+    title="Certified thresholds after retraining: how often they lose more than ε",
+    reading=(
+        "A certificate is for the two runs that it was made of. Here the thresholds that save something are reused on "
+        "the grid's other seeds, as if a model had been trained anew: the larger, the smaller, or both. In percent of "
+        "such reuses: how many lose more than ε on the half that nothing was chosen on; compare with the threshold's "
+        "own runs, of which some do by chance. Same share: a new threshold for the new run, without labels, so that it "
+        "defers as many. -: no threshold saves, or there is no other seed. Calibrate anew after retraining."
+    ),
+    columns=(
+        *PAIR,
+        *SCORE,
+        Column("epsilon", "ε", "points", ".2f"),
+        Column("delta", "δ", "", ".2g"),
+        Column("thresholds", "Thresholds", "", "d"),
+        Column("own_over", "Over ε: own runs", "%", ".0f"),
+        Column("new_large_over", "larger retrained", "%", ".0f"),
+        Column("new_small_over", "smaller retrained", "%", ".0f"),
+        Column("both_new_over", "both retrained", "%", ".0f"),
+        Column("same_share_over", "both, same share", "%", ".0f"),
+        Column("both_new_loss", "Loss, both retrained", "points", "+.2f"),
+        Column("both_new_worst", "worst", "points", "+.2f"),
+    ),
+    observer=CertifiedThresholds,
+    rows=CertifiedThresholds.rows_retrained,
+    choices=_promise_in_signature,
+)
 
 
-def calibration_half(examples: int, seed: int) -> np.ndarray:
-    """Draws the examples that calibrate, the same for all runs and scores: [n] bool."""
+def calibration_half(examples: int, seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
+    """Draws the examples that calibrate, the same for all runs and scores: [n] bool.
+
+    Whole `clusters` [n] int, 0 … G - 1, of examples are on one side.
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(13,)))
+    if clusters is not None:
+        return half_of_clusters(clusters, rng)
     half = np.zeros(examples, dtype=bool)
     half[rng.permutation(examples)[: examples // 2]] = True
     return half
+
+
+def epsilon_warning(examples: int, config: Metrics) -> str:
+    """Says that `metrics.epsilon` can't be certified by half of so many examples, and what can; "" if it can."""
+    half, epsilon, delta = examples // 2, config.epsilon, config.delta
+    least = least_epsilon(half, delta)
+    if epsilon >= least:
+        return ""
+    least = math.ceil(least * 1e5 - 1e-9) / 1e5
+    text = (
+        f"metrics.epsilon={epsilon:g} is too small to certify anything: {half:,} examples to calibrate on, half of "
+        f"{examples:,}, certify {least:g} at best with metrics.delta={delta:g}. "
+    )
+    if epsilon <= 0:
+        return f"{text}No number of examples certifies a loss of 0: set metrics.epsilon={least:g} or more."
+    needed = 2 * examples_needed(epsilon, delta)
+    return f"{text}Set metrics.epsilon={least:g} or more, or score {needed:,} examples."
 
 
 def certified_entries(
@@ -155,33 +254,76 @@ def certified_entries(
     large: SizeRuns,
     calibration: np.ndarray,
     config: Metrics,
-) -> tuple[Row, list[Row]]:
-    """Returns the entries of a row over all pairs of runs by one score, and of a row for each small run.
+) -> CertifiedEntries:
+    """Returns the entries of the rows that the tables have of one pair of sizes by one score.
 
     `scores` are all of the small size's, [R, n] each; `calibration` [n] bool says which examples calibrate. Both sizes
     have `correct`.
     """
     assert small.correct is not None and large.correct is not None
-    runs = [
-        certify(own, right, large.correct, calibration, config.epsilon, config.delta)
-        for own, right in zip(scores[score], small.correct, strict=True)
-    ]
+    runs, kept = [], []
+    for own, right in zip(scores[score], small.correct, strict=True):
+        candidates = Candidates.of_run(own, right, large.correct, calibration)
+        runs.append(candidates.certified(config.epsilon, config.delta))
+        if config.epsilon > 0:
+            kept.append(candidates.certified_among_kept(config.epsilon, config.delta))
+    promise: Row = {"epsilon": 100 * config.epsilon, "delta": config.delta}
+    halves: Row = {"calibration": int(calibration.sum()), "evaluation": int((~calibration).sum())}
+    thresholds, shares = (np.stack([getattr(run, name) for run in runs]) for name in ("threshold", "chosen"))
+    saving = np.stack([run.deferred < 1 for run in runs])
+    evaluates = np.flatnonzero(~calibration)
+    reused = retrained_entries(scores[score], small, large, thresholds, shares, saving, evaluates, config.epsilon)
+    return CertifiedEntries(
+        over_runs={**promise, **_over_pairs(runs, config.epsilon), **halves},
+        by_run=_by_run(runs, scores, score, small, large, calibration, config),
+        among_kept={**promise, **_among_kept(kept, config), **halves} if kept else {},
+        retrained={**promise, **reused},
+    )
+
+
+def _over_pairs(runs: Sequence[Certified], epsilon: float) -> Row:
+    """Returns the entries over all pairs of runs, in percent and points, from a small run's thresholds each."""
     deferred, chosen, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "chosen", "loss"))
-    over_runs: Row = {
-        "epsilon": 100 * config.epsilon,
-        "delta": config.delta,
+    return {
         "deferred": 100 * float(deferred.mean()),
         "deferred_least": 100 * float(deferred.min()),
         "deferred_most": 100 * float(deferred.max()),
         "deferred_chosen": 100 * float(chosen.mean()),
         "loss": 100 * float(loss.mean()),
         # a loss is a whole number of examples over n, so its rounding is far below one
-        "over_epsilon": 100 * float((loss > config.epsilon + 1e-12).mean()),
+        "over_epsilon": 100 * float((loss > epsilon + 1e-12).mean()),
         "saving": 100 * float((deferred < 1).mean()),
         "pairs": deferred.size,
-        "calibration": int(calibration.sum()),
-        "evaluation": int((~calibration).sum()),
     }
+
+
+def _among_kept(runs: Sequence[Certified], config: Metrics) -> Row:
+    """Returns the entries over all pairs of runs of thresholds certified by the loss among those kept."""
+    deferred, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "loss_among_kept"))
+    some = loss[~np.isnan(loss)]
+    return {
+        "deferred": 100 * float(deferred.mean()),
+        "deferred_least": 100 * float(deferred.min()),
+        "deferred_most": 100 * float(deferred.max()),
+        "loss_among_kept": 100 * float(some.mean()) if some.size else math.nan,
+        "over_epsilon": 100 * float((some > config.epsilon + 1e-12).mean()) if some.size else math.nan,
+        "fewest_kept": fewest_kept(config.epsilon, config.delta),
+        "saving": 100 * float((deferred < 1).mean()),
+        "pairs": deferred.size,
+    }
+
+
+def _by_run(
+    runs: Sequence[Certified],
+    scores: Mapping[str, np.ndarray],
+    score: str,
+    small: SizeRuns,
+    large: SizeRuns,
+    calibration: np.ndarray,
+    config: Metrics,
+) -> list[Row]:
+    """Returns the entries of a row for each small run, paired with one larger run."""
+    assert large.correct is not None
     by_run: list[Row] = []
     for i, run in enumerate(runs):
         j = i % len(large.seeds)
@@ -197,62 +339,7 @@ def certified_entries(
                 "large_accuracy": 100 * theirs,
             }
         )
-    return over_runs, by_run
-
-
-def certify(
-    score: np.ndarray, small: np.ndarray, large: np.ndarray, calibration: np.ndarray, epsilon: float, delta: float
-) -> Certified:
-    """Certifies thresholds, from a run's score [n], correctness [n] and [J, n], and which examples calibrate [n] bool.
-
-    Loss of threshold t: R(t) = E (l - s) 1[score < t]. Thresholds to test are the evaluation half's scores at its
-    deferral fractions 1, .99 … 0, so they don't depend on what tests them; that half's correctness isn't looked at.
-    """
-    calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
-    fit, check = score.take(calibrates), score.take(evaluates)
-    ranked = np.sort(check)[::-1]
-    # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
-    at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
-    thresholds = np.unique(ranked[at]).astype(np.float64)  # ascending: the safest first
-    order = np.argsort(fit, kind="stable")
-    below = np.searchsorted(fit[order], np.append(thresholds, np.inf), side="left")  # [T + 1], not deferred
-    gains = _gains(small, large, calibrates.take(order))
-    wins, losses = (sums_before((gains == sign).view(np.int8), below) for sign in (1, -1))  # [J, T + 1]
-    passes = no_worse(wins, losses, len(fit), epsilon, delta)
-    passed = np.logical_and.accumulate(passes, axis=1).sum(axis=1)  # how many before the first that fails
-    candidates = np.concatenate([[-np.inf], thresholds, [np.inf]])
-    threshold = candidates[passed]
-    kept = check[None, :] < threshold[:, None]  # [J, m]
-    return Certified(
-        threshold=threshold,
-        chosen=(fit[None, :] >= threshold[:, None]).mean(axis=1),
-        deferred=(~kept).mean(axis=1),
-        loss=(_gains(small, large, evaluates) * kept).mean(axis=1),
-    )
-
-
-def _gains(small: np.ndarray, large: np.ndarray, examples: np.ndarray) -> np.ndarray:
-    """Returns d = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
-    return large.take(examples, axis=1).view(np.int8) - small.take(examples).view(np.int8)
-
-
-def no_worse(wins: Any, losses: Any, m: int, epsilon: float, delta: float) -> np.ndarray:
-    """Tests whether "the loss is above ε" is rejected at level δ, from counts [...] of d = ±1 among m examples.
-
-    The loss is p₊ - p₋, the chances of d = 1 and of d = -1 where the small model answers. It is below the upper
-    Clopper-Pearson limit of p₊ minus the lower one of p₋, each at level δ/2, except with probability at most δ (union
-    bound): exact at any m, and no assumption on how p₊ and p₋ go together. A bound for any loss in [-1, 1], such as
-    Hoeffding-Bentkus, doesn't know that d is mostly 0 and needs several times the examples; a sign test knows, but
-    tests ε = 0 alone.
-    """
-    from scipy.special import betaincinv
-
-    wins, losses = np.asarray(wins, dtype=np.float64), np.asarray(losses, dtype=np.float64)
-    level = delta / 2
-    # Clopper & Pearson 1934: upper limit of k of m is the 1 - level quantile of Beta(k + 1, m - k)
-    upper = np.where(wins < m, betaincinv(wins + 1, np.maximum(m - wins, 1), 1 - level), 1.0)
-    lower = np.where(losses > 0, betaincinv(np.maximum(losses, 1), m - losses + 1, level), 0.0)
-    return upper - lower <= epsilon
+    return by_run
 
 
 def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], config: Metrics) -> float:

@@ -18,6 +18,10 @@ class Collector:
         kinds = dict.fromkeys(table.observer for table in BEYOND_TABLES)
         self._observers: dict[type[Observer], Observer] = {kind: kind(grid, config) for kind in kinds}
 
+    def warnings(self) -> list[str]:
+        """Returns what a person should know before the work is done."""
+        return [warning for observer in self._observers.values() for warning in observer.warnings()]
+
     def observe(self, view: SizeView) -> None:
         """Lets each table keep what it needs of a size."""
         for observer in self._observers.values():

@@ -138,16 +138,21 @@ def halves_of(examples: int, seed: int, clusters: np.ndarray | None = None) -> n
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
     halves = np.zeros((splits(examples), examples), dtype=bool)
-    sizes = None if clusters is None else np.bincount(clusters)
     for half in halves:
-        if clusters is None or sizes is None:
+        if clusters is None:
             half[rng.permutation(examples)[: examples // 2]] = True
-            continue
-        order = rng.permutation(len(sizes))
-        ends = np.cumsum(sizes[order])
-        count = int(np.abs(ends[:-1] - examples / 2).argmin()) + 1  # of clusters: one at least in either half
-        half[np.isin(clusters, order[:count])] = True
+        else:
+            half[:] = half_of_clusters(clusters, rng)
     return halves
+
+
+def half_of_clusters(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws whole clusters that make up half of the examples, or nearly: [n] int, 0 … G - 1, to [n] bool."""
+    sizes = np.bincount(clusters)
+    order = rng.permutation(len(sizes))
+    ends = np.cumsum(sizes[order])
+    count = int(np.abs(ends[:-1] - len(clusters) / 2).argmin()) + 1  # of clusters: one at least in either half
+    return np.isin(clusters, order[:count])
 
 
 def held_out_peak(

@@ -43,6 +43,10 @@ class Observer:
         if view.samples is not None:
             self.samples[view.context, view.size.name] = view.samples
 
+    def warnings(self) -> list[str]:
+        """Returns what a person should know before the work is done, such as a setting of which nothing can come."""
+        return []
+
     def notes(self) -> list[str]:
         """Returns what the table lacks of this dataset, and why."""
         if self.needs_larger_size and len(self.grid.sizes) == 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import EdgewiseError
+from conf.pipes import run_command
 from metrics.convert.classification import examples_of
 from metrics.convert.examples import ConvertError, RunInfo, build_scores, save
 from metrics.convert.flags import parser
@@ -79,4 +80,4 @@ def _scores(path: Path, run: Mapping[str, Any], info: RunInfo) -> Scores:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -32,11 +32,12 @@ paths are relative to where the command runs:
     - {file: small-1.csv, size: small, seed: 1, parameters: 60M}
 
 Values may be probabilities or natural log-probabilities, normalised over the classes or not (log-likelihoods of label
-strings); it says which it takes them for. Classes come in the order given; a directory's files of one dataset must name
-the same ones. Answers (--task span_qa) and translations come with six lists of numbers a row, one entry a token: see
-token_log_probs and the others in the scores schema. A translation may have several references: a list of texts in the
-target's column (JSON, Parquet), or further columns, --reference. BLEU then is sacreBLEU's of all of them. TSV has no
-quoting: a quote in it is a character like others. Exit status: 0, or 1 with a message that names file and line.
+strings); it says which it takes them for. Classes come in the order given; a directory's files of one dataset must
+name the same ones. Answers (--task span_qa) and translations come with six lists of numbers a row, one entry a token,
+such as token_log_probs: docs/scores.md describes them, and scores files as a whole. A translation may have several
+references: a list of texts in the target's column (JSON, Parquet), or further columns, --reference. BLEU is then
+sacreBLEU's of all of them. CSV may be separated by semicolons or tabs, as its header row shows. TSV has no quoting: a
+quote in it is a character like others. Exit status: 0, or 1 with a message that names file and line.
 """
 
 

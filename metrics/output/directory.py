@@ -8,6 +8,7 @@ from typing import Any
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse, other_context
 from metrics.analysis.pairs import near_gap
+from metrics.analysis.prices import prices_of
 from metrics.beyond import Collector, beyond_tables
 from metrics.figures import load_in_background, write_figures
 from metrics.grid.collect import collect_grids
@@ -42,15 +43,17 @@ def write_metrics(
     config: Metrics,
     out: Path,
     progress: Progress = silent,
+    with_text: bool = True,
 ) -> dict[str, Any]:
     """Writes tables, curves, figures, report and summary of some runs' scores into `out`; returns the summary.
 
     A source is a run's scores, or the file with them; `inputs` say where each came from. Files are read one at a time,
-    and in part once more for each size. The same scores, inputs and config give the same bytes. Raises EdgewiseError
+    and in part once more for each size. Without `with_text` the report leaves out what examples say. The same scores,
+    inputs and config give the same bytes. Raises EdgewiseError
     for scores that don't fit together or say nothing, and OutputError as `replaced` does.
     """
     with replaced(out) as directory:
-        return fill_directory(directory, sources, inputs, config, out, progress)
+        return fill_directory(directory, sources, inputs, config, out, progress, with_text)
 
 
 def fill_directory(
@@ -60,6 +63,7 @@ def fill_directory(
     config: Metrics,
     out: Path,
     progress: Progress = silent,
+    with_text: bool = True,
 ) -> dict[str, Any]:
     """Writes what `write_metrics` does into an empty directory, and returns the summary.
 
@@ -89,6 +93,7 @@ def fill_directory(
                 config=config,
                 signature=content["signature"],
                 further=further,
+                with_text=with_text,
             ),
         )
         return content
@@ -105,11 +110,14 @@ def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) ->
     """Analyses each dataset; returns that, and the tables past the paper's if the config wants them."""
     analyses, collectors = [], []
     for grid in collect_grids(sources, config.churn_normalization, config.cluster):
+        prices_of(config, grid)  # a size without a price is said before the work
         runs = sum(len(size.seeds) for size in grid.sizes)
         progress(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
         if config.beyond:
             collector = Collector(grid, config)
             collectors.append(collector)
+            for warning in collector.warnings():
+                progress(f"{grid.dataset}: {warning}")
             analyses.append(analyse(grid, config, progress, collector.observe))
         else:
             analyses.append(analyse(grid, config, progress))

@@ -1,6 +1,7 @@
 """Makes the data and the controls of the page's example browser: what each run predicts for each example.
 
-All examples are in the page if they fit; otherwise those that `metrics/analysis/shown_examples.py` chooses.
+All examples are in the page if they fit; otherwise those that `metrics/analysis/shown_examples.py` chooses. What an
+example says, and how sure the sizes are of it, is in a block of its own: `metrics/report/example_details.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.shown_examples import chosen, dispute, example_quality
 from metrics.grid.runs import Grid
+from metrics.report.example_details import (
+    DETAILS_BUDGET,
+    LONGEST_TEXT,
+    clipped,
+    details_block,
+    shown_texts,
+    sureness_of,
+)
 from metrics.report.measure import quality_of
 from metrics.report.packing import Pack, json_block
 from metrics.report.words import score_title, slice_name
@@ -22,36 +32,54 @@ ScoresNames = Mapping[tuple[str, str, int], str]  # (dataset, size, seed) -> the
 
 _CONTEXTS = {"gold": "of the gold answer", "self": "of its own output"}  # whose tokens a sequence's uncertainty is of
 BUDGET = 9_000_000  # bytes of the page, over all datasets
-LONGEST_TEXT = 4_000  # characters of a prediction, a target or an id
 
 
-def example_blocks(analyses: Sequence[Analysis], inputs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns one JSON block a dataset, with the ids `examples-0` …; together their data take at most `BUDGET` bytes.
+def example_blocks(
+    analyses: Sequence[Analysis], inputs: Sequence[Mapping[str, Any]], config: Metrics, with_text: bool
+) -> list[str]:
+    """Returns two JSON blocks a dataset, with the ids `examples-0`, `details-0` and so on.
 
-    `inputs` are the entries of summary.json, one a run, which name its scores.
+    The data of the first ones take at most `BUDGET` bytes together. `inputs` are the entries of summary.json, one a
+    run, which name its scores. Without `with_text` no block holds what an example says, nor, where answers are text,
+    what is answered.
     """
     names = {(one["dataset"], one["size"], one["seed"]): one["name"] for one in inputs}
-    left, blocks = BUDGET, {}
+    left, left_for_details, blocks = BUDGET, DETAILS_BUDGET, {}
     # the small datasets first: what they leave of their share, the large ones get
     order = sorted(range(len(analyses)), key=lambda k: (analyses[k].grid.examples, k))
     for place, k in enumerate(order):
-        block = _fitting(analyses[k], names, left // (len(order) - place))
+        remaining = len(order) - place
+        analysis = analyses[k]
+        block, places = _fitting(analysis, names, left // remaining, with_text)
         left -= len(block["data"])
-        blocks[k] = json_block(f"examples-{k}", block)
+        rows = analysis.rows[places]
+        details = details_block(
+            analysis,
+            [size.take(places) for size in sureness_of(analysis, config)],
+            shown_texts(analysis, rows) if with_text else None,
+            left_for_details // remaining,
+            config,
+        )
+        left_for_details -= min(len(details["data"]), left_for_details // remaining)
+        blocks[k] = json_block(f"examples-{k}", block) + json_block(f"details-{k}", details)
     return [blocks[k] for k in range(len(analyses))]
 
 
-def _fitting(analysis: Analysis, names: ScoresNames, budget: int) -> dict[str, Any]:
-    """Returns a dataset's block with as many examples as fit `budget` bytes, at least one."""
+def _fitting(analysis: Analysis, names: ScoresNames, budget: int, with_text: bool) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns a dataset's block with as many examples as fit `budget` bytes, at least one, and which they are.
+
+    The places [m] index `analysis.rows`.
+    """
     grid, count = analysis.grid, len(analysis.rows)
     disputes = dispute(grid, analysis.rows)
     uncertainty = analysis.percentiles[grid.sizes[0].name]["margin"].astype(np.int64)
     answers = _answers_to_shown_rows(analysis)
     while True:
-        block = _block(analysis, names, answers, chosen(disputes, uncertainty, count))
+        places = chosen(disputes, uncertainty, count)
+        block = _block(analysis, names, answers, places, with_text)
         size = len(block["data"])
         if size <= budget or count <= 1:
-            return block
+            return block, places
         count = max(1, min(count - 1, int(0.97 * count * budget / size)))
 
 
@@ -115,7 +143,9 @@ class _Texts(list[str]):
         return np.array(places, dtype=np.int64)[inverse]
 
 
-def _block(analysis: Analysis, names: ScoresNames, answers: _Answers, places: np.ndarray) -> dict[str, Any]:
+def _block(
+    analysis: Analysis, names: ScoresNames, answers: _Answers, places: np.ndarray, with_text: bool
+) -> dict[str, Any]:
     """Returns a dataset's block; `places` [m] index `analysis.rows` and say which of them it holds."""
     grid, pack, quality = analysis.grid, Pack(), quality_of(analysis.grid)
     rows = analysis.rows[places]
@@ -123,7 +153,7 @@ def _block(analysis: Analysis, names: ScoresNames, answers: _Answers, places: np
     if not grid.classes:
         answers = answers.in_example_order()
     pack.add("row", rows.astype(np.uint32))
-    pack.add_texts("id", [_clipped(text) for text in grid.example_id.take(indices(rows)).to_pylist()])
+    pack.add_joined("id", [_clipped(text) for text in grid.example_id.take(indices(rows)).to_pylist()])
     pack.add_codes("target", answers.target, len(answers.texts))
     slices = []
     for k, name in enumerate(sorted(grid.slices)):
@@ -137,7 +167,10 @@ def _block(analysis: Analysis, names: ScoresNames, answers: _Answers, places: np
     for k in range(len(grid.sizes)):
         pack.add_codes(f"{k}.prediction", answers.predictions[k], len(answers.texts))
         sizes.append({**_add_size(pack, k, grid, names, rows), "scores": _add_scores(pack, k, analysis, places)})
-    pack.add_texts("text", [_clipped(text) for text in answers.texts])
+    written = answers.texts
+    if not grid.classes and not with_text:  # which runs agree is shown all the same
+        written = [f"answer {number}" for number in range(1, len(written) + 1)]
+    pack.add_texts("text", [_clipped(text) for text in written])
     return pack.block(
         dataset=grid.dataset,
         split=grid.split,
@@ -191,11 +224,13 @@ def _add_scores(pack: Pack, k: int, analysis: Analysis, places: np.ndarray) -> l
 
 
 def _clipped(text: str) -> str:
-    if len(text) <= LONGEST_TEXT:
-        return text
-    return f"{text[:LONGEST_TEXT]} … ({len(text):,} characters in all)"
+    return clipped(text, LONGEST_TEXT)
 
 
+_TEXT_LEFT_OUT = (
+    "The texts of the examples were left out of this page (report.text), and so were answers that are text: a number "
+    "stands in their place, the same for the same answer."
+)
 CONTROLS = """
 <form class="controls" id="example-controls" aria-label="Which examples are listed">
 <label data-several>Dataset <select name="dataset"></select></label>
@@ -209,17 +244,22 @@ CONTROLS = """
 <label>Churn at least, % <input name="churn" type="number" min="0" max="100" step="any" value="0"></label>
 <span id="example-slices"></span>
 <label class="search">Search <input name="search" type="search" autocomplete="off" spellcheck="false"
-placeholder="id, target, prediction, slice"></label>
+placeholder="text, id, target, prediction, slice"></label>
 <label>Sort by <select name="sort"></select></label>
 <button type="reset">Reset</button>
 </form>
 """
 
 
-def example_section() -> str:
-    """Returns the HTML of the controls, the empty list and the panel for one example; the script fills them."""
+def example_section(with_text: bool) -> str:
+    """Returns the HTML of the controls, the empty list and the panel for one example; the script fills them.
+
+    Without `with_text` it says that the texts were left out.
+    """
+    left_out = "" if with_text else f'<p class="soft" id="no-text">{_TEXT_LEFT_OUT}</p>'
+    unscripted = "The example browser needs JavaScript. The scores artifacts hold every example."
     return (
-        '<p class="soft unscripted">The example browser needs JavaScript. The scores artifacts hold every example.</p>'
+        f'{left_out}<p class="soft unscripted">{unscripted}</p>'
         '<div id="example-view" hidden>' + CONTROLS + '<p id="example-scope" class="soft">'
         '</p><p id="example-count" role="status"></p>'
         '<div id="example-list" class="list" role="region" tabindex="0" aria-label="Examples: arrow keys move, Enter '

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from html import escape
 
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.pairs import near_gap
 from metrics.figures import TITLES
 from metrics.report.measure import quality_of
 from metrics.report.words import context_note
 
+_OF_PAIRS = ("fig2", "fig4", "fig5", "fig6")
 # what each figure's reader should know beyond its axes
 _NOTES = {
     "fig1": "First seed of the smallest and of the largest size. Bars: Wilson intervals over examples.",
@@ -22,8 +24,13 @@ _NOTES = {
 
 
 def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float) -> str:
-    """Returns one figure's HTML; its text alternative is its title and its description."""
+    """Returns one figure's HTML; its text alternative is its title and its description.
+
+    A figure that would show nothing of what it is for is a sentence that says so.
+    """
     title = titled(name, analyses)
+    if nothing := _nothing_to_show(name, analyses):
+        return f'<p class="soft" id="{name}"><b>Figure {name[-1]}.</b> {escape(title)}: {escape(nothing)}</p>'
     caption = f"{title}. {_NOTES[name]}"
     if name not in ("fig1", "fig6"):  # the one says what its bars are, the other is of single pairs
         caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples."
@@ -39,6 +46,16 @@ def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float)
         f"{_inline(svg, alternative, round(0.95 * points))}</div>"
         f"<figcaption><b>Figure {name[-1]}.</b> {escape(caption)} Numbers: figures/{name}.csv.</figcaption></figure>"
     )
+
+
+def _nothing_to_show(name: str, analyses: Sequence[Analysis]) -> str:
+    """Writes why a figure has nothing to show; "" where it has something."""
+    pairs = [pair for analysis in analyses for pair in analysis.pairs]
+    if name in _OF_PAIRS and not pairs:
+        return "one size only, so there is no pair of sizes to show."
+    if name == "fig6" and not any(near_gap(pair.gaps).any() for pair in pairs):
+        return "no pair of runs is 0.5 to 1 point apart. figures/fig6.svg shows all pairs, in grey."
+    return ""
 
 
 def titled(name: str, analyses: Sequence[Analysis]) -> str:

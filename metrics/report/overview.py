@@ -1,4 +1,4 @@
-"""Writes the top of the page: the answer in a sentence or two, four numbers, the questions, and the sizes."""
+"""Writes the top of the page: the picture, the answer beside it, four numbers, the questions, and the sizes."""
 
 import math
 import re
@@ -8,20 +8,36 @@ from html import escape
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.least_share import LeastShares
 from metrics.analysis.pairs import SizePair
+from metrics.analysis.prices import Prices
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.words import answer, context_note, loss_allowed, passages, percent, percent_rounded_up, points
-from metrics.tables.cells import Cell, count_cell, estimate_cell
+from metrics.report.picture import picture, recommended_share, saved_part, sparkline
+from metrics.report.words import (
+    answer,
+    context_note,
+    loss_allowed,
+    passages,
+    percent,
+    percent_rounded_up,
+    points,
+)
+from metrics.tables.cells import Cell, count_cell, estimate_cell, number_cell
 from metrics.tables.html import table
 from metrics.tables.table import Head
 
 
-def overview(analyses: Sequence[Analysis], confidence: float) -> str:
-    """Writes the overview: all datasets side by side where there are several, then each by itself."""
+def overview(analyses: Sequence[Analysis], confidence: float, prices: Sequence[Prices | None] | None = None) -> str:
+    """Writes the overview: all datasets side by side where there are several, then each by itself.
+
+    `prices` are those of each dataset's sizes, where `metrics.price` says them.
+    """
+    of_each = prices or [None] * len(analyses)
     parts = [_across(analyses, confidence)] if len(analyses) > 1 else []
     for k, analysis in enumerate(analyses):
         heading = f"<h3>{escape(analysis.grid.dataset)}</h3>" if len(analyses) > 1 else ""
-        parts.append(f'<div class="dataset" id="dataset-{k}">{heading}{_dataset(analysis, confidence, k)}</div>')
+        parts.append(
+            f'<div class="dataset" id="dataset-{k}">{heading}{_dataset(analysis, confidence, k, of_each[k])}</div>'
+        )
     return "".join(parts)
 
 
@@ -30,17 +46,20 @@ def marked(text: str) -> str:
     return re.sub(r" (\[[^\[\]]*\])", r' <span class="ci">\1</span>', escape(text))
 
 
-def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
-    parts = [f'<p class="answer">{marked(answer(analysis))}</p>']
+def _dataset(analysis: Analysis, confidence: float, k: int, prices: Prices | None) -> str:
+    beside = [f'<p class="answer">{marked(answer(analysis))}</p>']
     deployable = analysis.deployable
     if deployable.widest is not None:
-        parts.append(_tiles(deployable, deployable.widest))
+        beside.append(_tiles(deployable, deployable.widest, prices))
+    parts = [
+        f'<div class="first">{picture(analysis, confidence, prices)}<div class="said">{"".join(beside)}</div></div>'
+    ]
     for heading, sentences in passages(analysis, confidence):
         parts.append(f"<h4>{escape(heading)}</h4><p>{marked(' '.join(sentences))}</p>")
     return "".join(parts) + _sizes(analysis, confidence, k)
 
 
-def _tiles(analysis: Analysis, pair: SizePair) -> str:
+def _tiles(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     quality, area, shares = quality_of(analysis.grid), pair.area["margin"], pair.least_share["margin"]
     tiles = [
         (f"{points(pair.gap.value, sign=True)} {quality.points}", f"{pair.large} over {pair.small}", pair.gap),
@@ -54,7 +73,12 @@ def _tiles(analysis: Analysis, pair: SizePair) -> str:
         tiles.append(
             ("all examples", f"have to be deferred by {by} to be shown to lose at most {loss}", Estimate(math.nan))
         )
-    tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
+    saved = saved_part(analysis, pair, recommended_share(analysis, pair, prices), prices)
+    if saved > 0:
+        what = "cheaper" if prices is not None else "fewer FLOPs"
+        tiles.append((percent(saved, 0), f"{what} than {pair.large} alone, with that deferred", Estimate(math.nan)))
+    else:
+        tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
 
@@ -82,7 +106,7 @@ def _sizes(analysis: Analysis, confidence: float, k: int) -> str:
             [
                 size.name,
                 count_cell(size.parameters),
-                Cell(f"{size.flops_per_example:.3g}", order=size.flops_per_example),
+                number_cell(size.flops_per_example or math.nan, ".3g"),
                 count_cell(len(size.seeds)),
                 estimate_cell(analysis.quality[size.name]),
                 Cell(f"{low:.2f}", order=low),
@@ -102,6 +126,7 @@ def _share_cell(shares: LeastShares) -> Cell:
 def _across(analyses: Sequence[Analysis], confidence: float) -> str:
     columns = [Head("Dataset", text=True), Head("Examples"), Head("Sizes", text=True)]
     columns += [Head("Smaller"), Head("Larger"), Head("Difference", "points"), Head("Over random", "points")]
+    columns.append(Head("Curve", text=True))
     columns += [Head("Half the gain", "% deferred"), Head("Within ε", "% deferred"), Head("Disagree", "%")]
     rows: list[list[Cell | str]] = []
     for k, analysis in enumerate(analyses):
@@ -113,7 +138,7 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
         pair = analysis.deployable.widest
         if pair is None:
             cells += [analysis.grid.sizes[0].name, estimate_cell(analysis.quality[analysis.grid.sizes[0].name])]
-            cells += [Cell("–", order=math.nan)] * 6
+            cells += [Cell("–", order=math.nan)] * 7
         else:
             cells += [
                 f"{pair.small} → {pair.large}",
@@ -121,6 +146,7 @@ def _across(analyses: Sequence[Analysis], confidence: float) -> str:
                 estimate_cell(analysis.quality[pair.large]),
                 estimate_cell(pair.gap, sign=True),
                 estimate_cell(pair.area["margin"], sign=True),
+                Cell("", order=pair.area["margin"].value, drawing=sparkline(pair)),
                 estimate_cell(pair.least_share["margin"].half, 1) if pair.gap.above_zero else Cell("–", order=math.nan),
                 _share_cell(pair.least_share["margin"]),
                 estimate_cell(pair.disagreement, 1),

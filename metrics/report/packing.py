@@ -36,6 +36,14 @@ class Pack:
         self.add(f"{name}.ends", np.cumsum([len(text) for text in encoded], dtype=np.uint32))
         self.add(name, np.frombuffer(b"".join(encoded), dtype=np.uint8))
 
+    def add_joined(self, name: str, texts: Sequence[str]) -> None:
+        """Adds a column of texts that is quickly read and searched as a whole: a NUL stands between any two.
+
+        In a text itself a NUL becomes U+FFFD, the character for what can't be shown.
+        """
+        joined = "\0".join(text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in texts)
+        self.add(name, np.frombuffer(joined.encode("utf-8", "replace"), dtype=np.uint8))
+
     def add_codes(self, name: str, codes: np.ndarray, count: int) -> None:
         """Adds a column of integers from 0 to `count` - 1, in as few bytes as hold them."""
         self.add(name, codes.astype(np.uint8 if count <= 2**8 else np.uint16 if count <= 2**16 else np.uint32))

@@ -15,6 +15,7 @@ from typing import Any
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.prices import prices_of
 from metrics.figures import TITLES
 from metrics.report.curve_chart import curve_blocks, curve_section
 from metrics.report.examples import example_blocks, example_section
@@ -27,7 +28,7 @@ from metrics.tables.paper import Rows
 from metrics.tables.table import Table
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("data", "sorting", "chart", "curves", "filter", "browser", "start")  # in this order
+_SCRIPTS = ("data", "sorting", "tables", "chart", "curves", "filter", "detail", "browser", "start")  # in this order
 
 Section = tuple[str, str, str]  # id, title, HTML
 
@@ -45,12 +46,16 @@ class ReportContent:
     config: Metrics
     signature: str  # which choices the tables and figures rest on
     further: Sequence[Table] = ()  # tables past the paper's
+    with_text: bool = True  # whether the page may show what examples say
 
 
 def write_report(path: Path, content: ReportContent) -> None:
     """Writes the page to `path`, whose folder must not exist yet."""
     analyses, confidence = content.analyses, content.config.confidence
-    data = curve_blocks(analyses, confidence) + example_blocks(analyses, content.inputs)
+    prices = [prices_of(content.config, analysis.grid) for analysis in analyses]
+    data = curve_blocks(analyses, confidence, prices) + example_blocks(
+        analyses, content.inputs, content.config, content.with_text
+    )
     path.parent.mkdir(parents=True)
     path.write_text(_page(analyses, _sections(content), data, confidence), encoding="utf-8")
 
@@ -58,13 +63,14 @@ def write_report(path: Path, content: ReportContent) -> None:
 def _sections(content: ReportContent) -> list[Section]:
     """Returns the page's sections in order, without those that have nothing to show."""
     analyses, confidence = content.analyses, content.config.confidence
+    prices = [prices_of(content.config, analysis.grid) for analysis in analyses]
     figures = "".join(figure(name, content.figures[name], analyses, confidence) for name in TITLES)
     notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
     several_sizes = any(analysis.pairs for analysis in analyses)
     sections = [
-        ("overview", "Overview", overview(analyses, confidence)),
+        ("overview", "Overview", overview(analyses, confidence, prices)),
         ("curves", "Curves", curve_section() if several_sizes else ""),
-        ("examples", "Examples", example_section()),
+        ("examples", "Examples", example_section(content.with_text)),
         ("figures", "Figures", f'<div class="figures">{figures}</div>'),
         ("tables", "Tables", result_tables(analyses, content.rows, content.further, confidence)),
         ("slices", "Slices", slice_tables(analyses, confidence)),
@@ -104,7 +110,7 @@ def _page(analyses: Sequence[Analysis], sections: Sequence[Section], data: Seque
         f"<title>Edgewise: {escape(names)}</title>"
         f"<style>{(_FOLDER / 'style.css').read_text(encoding='utf-8')}</style><script>{theme}</script></head><body>"
         '<a class="skip" href="#overview">Skip to the overview</a>'
-        f'<nav aria-label="Sections">{links}'
+        f'<nav aria-label="Sections"><div class="links">{links}</div>'
         '<button type="button" id="theme" hidden></button></nav>'
         "<main><header><h1>On which examples does the larger model do better?</h1>"
         f'<p class="soft">{escape(names)}: {examples:,} examples, {runs} runs. {brackets}</p></header>\n{body}</main>\n'

@@ -14,6 +14,7 @@ from metrics.tables.html import sheet_html, table
 from metrics.tables.paper import CONTEXTS, PAPER_TABLES, Rows
 from metrics.tables.table import Head, Table
 
+_OPEN = 3  # tables of the paper that the page shows unfolded
 _VERDICT_READING = (
     "The verdict is by an interval that holds for all subgroups together, as in the subgroups table, and there is none "
     f"of fewer than {FEWEST} examples."
@@ -21,19 +22,32 @@ _VERDICT_READING = (
 
 
 def result_tables(analyses: Sequence[Analysis], rows: Rows, further: Sequence[Table], confidence: float) -> str:
-    """Returns the paper's tables that `rows` holds, then the further ones, with a list of them all before."""
+    """Returns the paper's tables that `rows` holds, then the further ones, with a list of them all before.
+
+    Tables 1-3 are open, all others folded; a link to one opens it. Those without a row are named in a sentence.
+    """
     whose = context_note(analyses)
     papers = [one for one in PAPER_TABLES if one.name in rows]
     sheets = [
         one.sheet_for_page(rows[one.name], analyses, confidence, "" if one is CONTEXTS else whose) for one in papers
     ]
-    paper_html = "".join(sheet_html(sheet) for sheet in sheets)
+    paper_html = "".join(sheet_html(sheet, folded=place >= _OPEN) for place, sheet in enumerate(sheets))
     if not further:
         return paper_html
-    titles = {one.name: one.title for one in papers} | {one.name: one.title for one in further}
+    shown, empty = [one for one in further if one.rows], [one for one in further if not one.rows]
+    titles = {one.name: one.title for one in papers} | {one.name: one.title for one in shown}
     links = "".join(f'<li><a href="#{escape(name)}">{escape(title)}</a></li>' for name, title in titles.items())
-    further_html = "".join(sheet_html(one.sheet_for_page(confidence)) for one in further)
-    return f'<ul class="contents">{links}</ul>{paper_html}<h3>Past the paper</h3>{further_html}'
+    further_html = "".join(sheet_html(one.sheet_for_page(confidence), folded=True) for one in shown)
+    contents = f'<ul class="contents">{links}</ul>{paper_html}<h3>Past the paper</h3>'
+    return f"{contents}{further_html}{_without_rows(empty)}"
+
+
+def _without_rows(tables: Sequence[Table]) -> str:
+    """Returns a paragraph on the tables that have no row, and why; "" where each has one."""
+    if not tables:
+        return ""
+    named = "; ".join(f"{one.title} ({' '.join(one.notes).rstrip('.') or 'nothing to show'})" for one in tables)
+    return f'<p class="soft" id="empty-tables">Left out, as there is nothing in them here: {escape(named)}.</p>'
 
 
 def slice_tables(analyses: Sequence[Analysis], confidence: float) -> str:

@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from conf.errors import EdgewiseError
 from metrics.rows.delimited import read_delimited
-from metrics.rows.layout import Layout
+from metrics.rows.layout import USUAL, Layout
 from metrics.rows.objects import Row, json_lines, json_objects
 from metrics.rows.parquet import arrow_values, read_parquet
 from metrics.rows.text import listed, text_or_none
 
 Columns = dict[str, list[str | None]]  # name -> [n]; None is a missing value
-USUAL = Layout()  # a header row, and the separator that the header shows
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ class Layout:
     names: tuple[str, ...] | None = None
 
 
+USUAL = Layout()  # a header row, and the separator that the header shows
+
+
 def separator_of(file: Path, kind: str, layout: Layout) -> str:
     """Returns the character that separates the values of a file of this kind, `csv` or `tsv`.
 

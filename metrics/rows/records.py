@@ -6,7 +6,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from metrics.rows.delimited import read_delimited
-from metrics.rows.layout import Layout
+from metrics.rows.layout import USUAL, Layout
 from metrics.rows.objects import json_lines, json_objects
 from metrics.rows.parquet import arrow_values, read_parquet
 from metrics.rows.text import listed
@@ -16,16 +16,18 @@ FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
 Record = tuple[str, Mapping[str, Any]]  # the file and the line or row, for messages; column -> value
 
 
-def read_records(file: Path, kind: str, columns: Collection[str] | None = None) -> Iterator[Record]:
+def read_records(
+    file: Path, kind: str, columns: Collection[str] | None = None, layout: Layout = USUAL
+) -> Iterator[Record]:
     """Yields the rows of a file of one of FORMATS, each with its place.
 
     Values of CSV and TSV are text. Of CSV, TSV and Parquet only `columns` are read, all if None; rows of JSON come as
-    they are, and may lack some. Raises EdgewiseError, with the line or the row, for what the format doesn't allow (see
-    the package's description), and for a file that lacks one of `columns`.
+    they are, and may lack some. `layout` is of CSV and TSV. Raises EdgewiseError, with the line or the row, for what
+    the format doesn't allow (see the package's description), and for a file that lacks one of `columns`.
     """
     try:
         if kind in ("csv", "tsv"):
-            yield from _delimited_records(file, kind, columns)
+            yield from _delimited_records(file, kind, columns, layout)
         elif kind == "json":
             yield from ((f"{file} row {number}", row) for number, row in enumerate(json_objects(file), 1))
         elif kind == "jsonl":
@@ -38,8 +40,8 @@ def read_records(file: Path, kind: str, columns: Collection[str] | None = None) 
         raise EdgewiseError(f"{file}: can't be read: {error.strerror}") from error
 
 
-def _delimited_records(file: Path, kind: str, columns: Collection[str] | None) -> Iterator[Record]:
-    table = read_delimited(file, kind, Layout(), _wanted(columns))
+def _delimited_records(file: Path, kind: str, columns: Collection[str] | None, layout: Layout) -> Iterator[Record]:
+    table = read_delimited(file, kind, layout, _wanted(columns))
     _check_present(file, table.names, columns)
     for line, values in table.rows:
         yield f"{file} line {line}", dict(zip(table.kept, values, strict=True))

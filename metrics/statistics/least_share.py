@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.statistics.switcher import FRACTIONS, DeferralOrder
+from metrics.statistics.switcher import FRACTIONS, DeferralOrder, parts_deferred
 
 # Places in FRACTIONS at which examples' influence is taken; its variance is smooth, so it is interpolated between them.
 PLACES = np.array([0, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100])
@@ -56,13 +56,7 @@ def curve_influence(deferral: DeferralOrder, gains: np.ndarray, curve: np.ndarra
     2015, section 4). Inside a tie block S'(f) is the block's mean of d; elsewhere it is that of the examples within 1 %
     of the cut, or 25 examples.
     """
-    n = deferral.examples
-    rank = np.empty(n, dtype=np.int64)
-    rank[deferral.order] = np.arange(n)
-    block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
-    start, end = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
-    cut = FRACTIONS[PLACES] * n
-    deferred = ((cut[:, None] - start) / (end - start)).clip(0, 1).astype(np.float32)  # [F, m]
+    deferred = parts_deferred(deferral, rows, FRACTIONS[PLACES]).astype(np.float32)  # [F, m]
     slope = _slopes(deferral, curve)  # [J, F]
     mean = curve[:, PLACES] - curve[:, :1] - slope * FRACTIONS[PLACES]
     influence: np.ndarray = (gains[:, None, :] - slope[:, :, None].astype(np.float32)) * deferred

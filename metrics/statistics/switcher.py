@@ -109,6 +109,19 @@ def sums_at(deferral: DeferralOrder, at_knots: np.ndarray, positions: np.ndarray
     return np.where(fraction == 1.0, high, low + fraction * (high - low))
 
 
+def parts_deferred(deferral: DeferralOrder, rows: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Returns the chance that examples are deferred where a fraction of all is: rows [m], fractions [F] -> [F, m].
+
+    It is 0 or 1 but for the tie block that the cut is in, whose examples are in random order.
+    """
+    rank = np.empty(deferral.examples, dtype=np.int64)
+    rank[deferral.order] = np.arange(deferral.examples)
+    block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
+    start, end = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
+    parts: np.ndarray = ((fractions[:, None] * deferral.examples - start) / (end - start)).clip(0, 1)
+    return parts
+
+
 @dataclass
 class SwitcherStatistics:
     """Holds statistics of one small run's switchers to J large runs by one score. Qualities and gains are 0-1."""

@@ -152,14 +152,17 @@ def _log_mean(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return logs
 
 
-def log_probabilities(runs: SizeRuns, run: int, length_normalized: bool = False) -> np.ndarray:
+def log_probabilities(
+    runs: SizeRuns, run: int, length_normalized: bool = False, rows: np.ndarray | None = None
+) -> np.ndarray:
     """Returns one run's log-probabilities of the K classes: [n, K] float64, -inf where a class has probability 0.
 
     `length_normalized` divides each log-likelihood by its label's token count first; raises UncertaintyError where the
-    scores files don't hold the counts.
+    scores files don't hold the counts. With `rows` [m], those of some of the examples alone: [m, K].
     """
     values = runs.runs[run].field("class_log_likelihoods")
     assert isinstance(values, np.ndarray)
+    values = values if rows is None else values[rows]
     tokens = _label_tokens(runs, values.shape[1]) if length_normalized else None
     return log_softmax(_normalized(values, tokens))
 

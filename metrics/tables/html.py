@@ -14,15 +14,22 @@ _MANY_ROWS = 24  # more than that scroll in a box of their own, below their head
 _LONG_TITLE = 24  # characters; a longer one gets a wider column, so that it takes few lines
 
 
-def sheet_html(sheet: Sheet) -> str:
-    """Returns a sheet as HTML, with its notes and its signature below it where it has them."""
+def sheet_html(sheet: Sheet, folded: bool = False) -> str:
+    """Returns a sheet as HTML, with its notes and its signature below it where it has them.
+
+    One that is `folded` shows its title until it is opened, by a press or by a link to it.
+    """
     html = table(sheet.name, sheet.title, sheet.foot, sheet.heads, sheet.lines)
     if sheet.notes:
         html += f'<ul class="soft">{"".join(f"<li>{escape(note)}</li>" for note in sheet.notes)}</ul>'
     if sheet.signature:
         html += "<details class=reading><summary>Signature</summary>"
         html += f"<code>{escape(sheet.signature)}</code></details>"
-    return html
+    if not folded:
+        return html
+    count = f"{len(sheet.lines):,} row{'' if len(sheet.lines) == 1 else 's'}"
+    title = f'{escape(sheet.title)} <span class="soft">({count})</span>'
+    return f'<details class="folded"><summary>{title}</summary>{html}</details>'
 
 
 def table(

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from tracking.commands.runs import find_run, show_run, state_of
+from tracking.interface import NotFound
 from tracking.printing import at_time, in_bytes, in_hours, open_console, print_json, print_table, strict
 from tracking.process import is_alive
 from tracking.store import Store
@@ -65,7 +67,7 @@ def _ls_runs(store: "Source", options: argparse.Namespace) -> None:
             run.name,
             run.job_type,
             run.group or "",
-            "running, but its process is gone" if run.state == "running" and not is_alive(run) else run.state,
+            state_of(run),
             at_time(run.started),
             in_hours((run.heartbeat if run.ended is None else run.ended) - run.started),
             f"{run.host}:{run.pid}" if run.host else "",
@@ -80,8 +82,16 @@ def _ls_runs(store: "Source", options: argparse.Namespace) -> None:
 
 
 def show(store: "Source", options: argparse.Namespace) -> None:
-    """Prints one version. With `--json`, `files` maps each name to its `size` in bytes and base64 `md5`."""
-    artifact = store.artifact(options.ref)
+    """Prints one version, or one run where nothing is named so.
+
+    With `--json`, `files` of a version maps each name to its `size` in bytes and base64 `md5`.
+    """
+    try:
+        artifact = store.artifact(options.ref)
+    except NotFound as error:
+        if (run := find_run(store, options.ref)) is not None:
+            return show_run(store, run, as_json=options.json)
+        raise NotFound(f"{error}; no run has that id either, see `python -m tracking ls --runs`") from error
     values = {
         "name": artifact.name,
         "type": artifact.type,

@@ -68,7 +68,8 @@ def rm(store: Store, options: argparse.Namespace) -> None:
     if result.aliases:
         print(f"nothing is named {', '.join(result.aliases)} any more")
     if result.users:
-        print(f"no longer an input of {', '.join(dict.fromkeys(result.users))}, of which nothing is left that it made")
+        runs = ", ".join(dict.fromkeys(result.users))
+        print(f"it is no longer among the inputs of {runs}, which made nothing that is still there")
 
 
 def alias(tracker: Tracker, options: argparse.Namespace) -> int:

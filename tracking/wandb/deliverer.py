@@ -19,7 +19,7 @@ from tracking.interface import TrackingError
 from tracking.store import Store
 from tracking.wandb.account import remember
 from tracking.wandb.causes import cause_of
-from tracking.wandb.confirmation import Undelivered, confirm_version
+from tracking.wandb.confirmation import Undelivered, confirm_moved_aliases
 from tracking.wandb.sdk import RUN_TIMEOUT, Unreachable, keep_files_in, restart_service, server_address, start_service
 from tracking.wandb.server import Server
 from tracking.wandb.session import Session
@@ -121,9 +121,8 @@ class Deliverer:
     def _send_moved_aliases(self, run_id: str) -> None:
         """Sends the aliases that were moved, since W&B confirmed them, to versions that the run logged."""
         for kind, artifact in self.store.edges(run_id):
-            is_there = kind == "logged" and self.ledger.version(artifact) is not None
-            if is_there and self.ledger.unconfirmed_aliases(artifact):
-                confirm_version(self.store, self.ledger, self.server, artifact)
+            if kind == "logged" and self.ledger.version(artifact) is not None:
+                confirm_moved_aliases(self.ledger, self.server, artifact)
 
     def _send(self, session: Session, above: set[str]) -> None:
         """Sends points, then edges in order; `above` are the runs that wait for this one."""

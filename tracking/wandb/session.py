@@ -16,7 +16,7 @@ from tracking.json_text import decode, encode
 from tracking.redact import redacted
 from tracking.store import Store
 from tracking.wandb.causes import is_taken_id
-from tracking.wandb.confirmation import Undelivered, confirm_version
+from tracking.wandb.confirmation import Undelivered, confirm_version, give_latest_back
 from tracking.wandb.records import (
     OWN_KEY,
     RELOGGED,
@@ -173,7 +173,8 @@ class Session:
         self._open_run.log_artifact(draft, aliases=[alias for alias in artifact.aliases if alias != "latest"])
         seconds = upload_seconds(artifact.size)
         call_with_timeout(seconds, lambda: draft.wait(timeout=int(seconds)), f"the upload of {artifact.ref}")
-        found = confirm_version(self._store, self._ledger, self._server, artifact)
+        found = confirm_version(self._ledger, self._server, artifact, artifact.aliases)
+        give_latest_back(self._store, self._ledger, self._server, found)
         with self._server.explained(f"what logged {artifact.ref}"):
             creator = found.remote.logged_by()
         if creator is not None and creator.id == self.remote:

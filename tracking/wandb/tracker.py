@@ -24,11 +24,12 @@ from tracking.run import StoredRun
 from tracking.staging import StagingDirectory
 from tracking.store import Store
 from tracking.wandb.account import resolved
-from tracking.wandb.confirmation import Undelivered, confirm_version
+from tracking.wandb.confirmation import Undelivered, confirm_moved_aliases
 from tracking.wandb.courier import Courier
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
-from tracking.wandb.server import Server, ServerArtifact, download_checked
+from tracking.wandb.server import Server
+from tracking.wandb.server_artifact import ServerArtifact, download_checked
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class WandbTracker(Tracker):
             return  # the run that logged it is still to be sent, and the version with it
         held = self.store.artifact(held.ref)
         try:
-            self._ask(lambda server: confirm_version(self.store, self.ledger, server, held), None)
+            self._ask(lambda server: confirm_moved_aliases(self.ledger, server, held), None)
         except Undelivered as error:
             print(f"{error}: {alias} of {held.ref} is kept in {self.store.root}, and push sends it", file=sys.stderr)
 

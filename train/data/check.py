@@ -17,7 +17,8 @@ def check_dataset(dataset: Dataset) -> None:
         columns = listed([*template_fields(dataset.template), dataset.label_column])
         raise EdgewiseError(
             f"dataset={dataset.name}: nothing to read from. Give dataset.path=DIR, a folder with train and test files "
-            f"({', '.join('.' + ending for ending in ENDINGS)}) that have the columns {columns}"
+            f"({', '.join('.' + ending for ending in ENDINGS)}) that have the columns {columns}. "
+            "`python -m conf.init DIR` writes the config of such files"
         )
     if dataset.task == "classification":
         target_strings(dataset)

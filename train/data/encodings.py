@@ -26,9 +26,7 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
     done gives it the name.
     """
     texts = {"inputs": split.inputs, "targets": split.targets}[what]
-    key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
-    key += "" if what == "inputs" else f" {what}"
-    folder = Path(cache) / f"{split.dataset}-{split.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    folder = _folder(vocabulary, split, max_length, cache, what)
     with _ENCODING:
         encoded = _read(folder, len(split))
         if encoded is None:
@@ -46,6 +44,18 @@ def encode_split(vocabulary: Vocabulary, split: Split, max_length: int, cache: P
             "characters for which the vocabulary has no piece: <unk> stands in their place, and no model can say them"
         )
     return encoded
+
+
+def kept_encoding(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path) -> Encoded | None:
+    """Returns the ids of the split's inputs as `encode_split` has kept them in `cache`; None where it has not yet."""
+    return _read(_folder(vocabulary, split, max_length, cache, "inputs"), len(split))
+
+
+def _folder(vocabulary: Vocabulary, split: Split, max_length: int, cache: Path, what: str) -> Path:
+    """Returns the folder of an encoding, whose name says what decides it."""
+    key = f"{_VERSION} {split.fingerprint} {vocabulary.digest} {max_length}"
+    key += "" if what == "inputs" else f" {what}"
+    return Path(cache) / f"{split.dataset}-{split.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _read(folder: Path, n: int) -> Encoded | None:

@@ -160,6 +160,10 @@ class Folder(Origin):
         """Names the splits that have a file."""
         return list(self._files)
 
+    def files(self) -> dict[str, Path]:
+        """Returns the file of each part, without those of labels alone."""
+        return dict(self._files)
+
     def table(self, part: str, wanted: Wanted) -> Table:
         """Reads the part's file."""
         file = self._file(part)
@@ -190,8 +194,8 @@ class Folder(Origin):
             if splits_itself:
                 return {ALL: folder}, {}
             raise EdgewiseError(
-                f"dataset.path={dataset.path} is a file; expected a folder with train and test files, or with the one "
-                "file the share of its rows to hold out for test: dataset.test_share=0.2"
+                f"dataset.path={dataset.path} is a file; expected a folder with train and test files. To hold out a "
+                "fifth of this one file's rows for test, add dataset.test_share=0.2"
             )
         if not folder.is_dir():
             what = f"is a file, but not one of {endings}" if folder.exists() else "does not exist"
@@ -239,7 +243,8 @@ class Folder(Origin):
     def _file(self, part: str) -> Path:
         if part not in self._files:
             expected = " or ".join(f"{stem}.{{{','.join(ENDINGS)}}}" for stem in SPLITS[part])
-            there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in self._folder.iterdir())
+            entries = self._folder.iterdir() if self._folder.is_dir() else [self._folder]
+            there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
             raise EdgewiseError(
                 f"{self._folder}: no file for the {part} split; expected {expected}, "
                 f"found {listed(there) or 'an empty folder'}{self._instead(part)}"
@@ -248,8 +253,10 @@ class Folder(Origin):
 
     def _instead(self, part: str) -> str:
         """Returns what else to do about a missing file: to hold out rows of the one that is there."""
+        if part == "validation" or self._dataset.test_share is not None:
+            return ""
         whole = [self._files["train"]] if "train" in self._files else self._data_files()
-        if part == "validation" or self._dataset.test_share is not None or len(whole) != 1:
+        if len(whole) != 1:
             return ""
         if part == "train" and "test" in self._files:
             return ""

@@ -1,4 +1,4 @@
-// The example browser: the controls, a list that holds only the rows in view, and one example in full.
+// The example browser: the controls, and a list that holds only the rows in view.
 
 const ROW = 52; // pixels, as the style sheet has it
 const BEYOND = 8; // rows kept above and below the view
@@ -16,9 +16,14 @@ class Browser {
     fill(this.controls.dataset, names.map((name, k) => [k, name]), 0);
     this.form.querySelector("[data-several]").hidden = names.length < 2;
     this.form.addEventListener("submit", (event) => event.preventDefault());
-    this.form.addEventListener("change", (event) => this.changed(event.target.name));
-    this.form.addEventListener("reset", () => setTimeout(() => this.changed("dataset")));
     let waiting;
+    this.form.addEventListener("change", (event) => {
+      clearTimeout(waiting); // what was typed is searched for now
+      // a press on a row takes the focus from the box, which tells of its change then: rows made anew would miss the press
+      if (event.target.name === "search" && event.target.value.trim() === this.want?.search) return;
+      this.changed(event.target.name);
+    });
+    this.form.addEventListener("reset", () => setTimeout(() => this.changed("dataset")));
     this.controls.search.addEventListener("input", () => {
       clearTimeout(waiting);
       waiting = setTimeout(() => this.select(), 120);
@@ -36,9 +41,10 @@ class Browser {
   async changed(name) {
     const { controls } = this;
     if (name === "dataset") {
-      const block = await unpacked(`examples-${controls.dataset.value || 0}`);
+      const place = controls.dataset.value || 0;
+      const [block, details] = await Promise.all([unpacked(`examples-${place}`), unpacked(`details-${place}`)]);
       this.stores ??= new Map();
-      if (!this.stores.has(block)) this.stores.set(block, new Examples(block));
+      if (!this.stores.has(block)) this.stores.set(block, new Examples(block, details));
       this.data = this.stores.get(block);
       this.newDataset();
     }
@@ -66,10 +72,16 @@ class Browser {
       }),
     );
     this.fillSorts();
-    byId("example-scope").textContent =
+    const { longest, cut } = data.details;
+    const texts = data.inputs
+      ? cut ? ` Texts are cut after ${whole.format(longest)} characters, and searched that far; the scores hold them whole.` : ""
+      : byId("no-text") ? "" : " The scores hold no texts of the examples.";
+    byId("example-scope").textContent = (
       data.count === data.examples
         ? `All ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}. ${data.quality.ofAnExample}`
-        : `${whole.format(data.count)} of the ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}: the half of them on which sizes and seeds differ most in how well they do, the rest those of which ${data.sizes[0].name} is least certain. ${data.quality.ofAnExample}`;
+        : `${whole.format(data.count)} of the ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}: the half of them on which sizes and seeds differ most in how well they do, the rest those of which ${data.sizes[0].name} is least certain. ${data.quality.ofAnExample}`
+    ) + texts;
+    this.list.classList.toggle("texts", data.inputs !== null);
   }
 
   fillScores() {
@@ -131,9 +143,10 @@ class Browser {
 
   heads(by, direction) {
     const { small, large } = this.want;
-    const { sizes, slices } = this.data;
+    const { data } = this;
+    const { sizes, slices } = data;
     const columns = [
-      ["row", "Example", "id", "target"],
+      ["row", "Example", "id", data.inputs ? "" : "target"],
       ["", "Target", "target"],
       ["small", sizes[small].name, "small"],
       ["large", sizes[large].name, "large"],
@@ -185,10 +198,10 @@ class Browser {
     const k = this.places[place];
     const row = element("tr", { "data-place": place, "aria-rowindex": place + 2 });
     if (place === this.active) row.setAttribute("aria-current", "true");
-    const two = (kind, text, below, mark = "") => element("td", { class: kind }, element("span", {}, mark, text), element("small", {}, below));
+    const two = (kind, text, below, tag = "td", more = {}) => element(tag, { class: kind, ...more }, element("span", {}, apart(text)), element("small", {}, apart(below)));
     row.append(
-      element("th", { scope: "row", class: "id" }, element("span", {}, data.id(k)), element("small", {}, data.target(k))),
-      element("td", { class: "target" }, element("span", {}, data.target(k))),
+      two("id", data.inputs ? data.inputs[k].slice(0, 300) : data.id(k), data.inputs ? data.id(k) : data.target(k), "th", { scope: "row" }),
+      element("td", { class: "target" }, element("span", {}, apart(data.target(k)))),
       this.model("small", want.small, k),
       this.model("large", want.large, k),
       element("td", { class: "n" }, fixed(data.uncertainty(want.small, want.score, k))),
@@ -203,13 +216,13 @@ class Browser {
     const { data } = this;
     const { good, most } = data.sizes[size];
     if (data.quality.graded) {
-      return element("td", { class: kind }, element("span", {}, data.usual(size, k)), element("small", {}, `${fixed(good[k] / 100, 1)} BLEU`));
+      return element("td", { class: kind }, element("span", {}, apart(data.usual(size, k))), element("small", {}, `${fixed(good[k] / 100, 1)} BLEU`));
     }
     const fine = 2 * good[k] > most;
     return element(
       "td",
       { class: `${kind} ${fine ? "right" : "wrong"}` },
-      element("span", {}, element("i", { "aria-hidden": "true" }, fine ? "✓" : "✗"), ` ${data.usual(size, k)}`),
+      element("span", {}, element("i", { "aria-hidden": "true" }, fine ? "✓" : "✗"), " ", apart(data.usual(size, k))),
       element("small", {}, `${good[k]}/${most} right`),
     );
   }
@@ -239,50 +252,9 @@ class Browser {
     }
   }
 
-  /** A run's word on an example: right or wrong, or its BLEU. Runs that predict alike are judged alike. */
-  judged(size, run, k) {
-    const { data } = this;
-    if (data.quality.graded) return element("td", { class: "n" }, fixed(data.bleu(size, run, k), 1));
-    const right = data.isRight(size, run, k);
-    return element("td", { class: right ? "right" : "wrong" }, element("i", { "aria-hidden": "true" }, right ? "✓" : "✗"), right ? " right" : " wrong");
-  }
-
-  /** One example in full: every run of every size, grouped by what it predicts. */
   show(k) {
-    const { data, want } = this;
-    const facts = [["Target", data.target(k)]];
-    data.slices.forEach((slice, c) => facts.push([slice.name, data.slice(c, k) ?? "–"]));
-    facts.push(["Row of the split", whole.format(data.columns.row[k])]);
-    for (const score of data.sizes[want.small].scores) {
-      facts.push([`${data.sizes[want.small].name}, ${score.title}`, `percentile ${fixed(data.columns[score.column][k] / 100)}`]);
-    }
-    const rows = [];
-    data.sizes.forEach((size, s) => {
-      const groups = new Map();
-      size.runs.forEach((run, r) => {
-        const text = data.prediction(s, r, k);
-        if (!groups.has(text)) groups.set(text, []);
-        groups.get(text).push(r);
-      });
-      [...groups].sort(([, a], [, b]) => b.length - a.length).forEach(([text, runs], g) => {
-        const row = element("tr");
-        if (g === 0) row.append(element("th", { scope: "rowgroup", rowspan: groups.size }, size.name));
-        row.append(
-          element("td", { class: "full" }, text),
-          this.judged(s, runs[0], k),
-          element("td", { class: "n" }, `${runs.length} of ${size.runs.length}`),
-          element("td", { class: "full" }, ...runs.flatMap((r, i) => [i ? ", " : "", element("abbr", { title: size.runs[r].scores }, String(size.runs[r].seed))])),
-        );
-        rows.push(row);
-      });
-    });
-    const heading = element("h3", { tabindex: -1 }, "Example ", element("code", {}, data.id(k)));
-    heading.addEventListener("keydown", (event) => event.key === "Escape" && this.list.focus());
-    const heads = ["Size", "Prediction", data.quality.graded ? "BLEU" : "Right", "Runs", "Seeds"].map((title, c) => element("th", { scope: "col", ...(c === 3 ? { class: "n" } : {}) }, title));
-    this.detail.replaceChildren(
-      heading,
-      element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
-      element("div", { class: "wide" }, element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows))),
-    );
+    const parts = new Detail(this.data, this.want, k).parts();
+    parts[0].addEventListener("keydown", (event) => event.key === "Escape" && this.list.focus());
+    this.detail.replaceChildren(...parts);
   }
 }

@@ -51,11 +51,18 @@ function blockNames(kind) {
   return found;
 }
 
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // a text may begin with that character
 /** The k-th text of a column that was packed with `add_texts`. */
 function textAt(columns, name, k) {
   const ends = columns[`${name}.ends`];
   return decoder.decode(columns[name].subarray(k ? ends[k - 1] : 0, ends[k]));
+}
+/** All texts of a column that was packed with `add_joined`. Splitting one long string is much quicker than decoding many. */
+function joinedTexts(columns, name) {
+  return decoder.decode(columns[name]).split("\0");
+}
+function loweredTexts(columns, name) {
+  return decoder.decode(columns[name]).toLowerCase().split("\0");
 }
 function textsOf(columns, name) {
   return Array.from(columns[`${name}.ends`], (_, k) => textAt(columns, name, k));

@@ -1,9 +1,12 @@
 // The examples of one dataset: what is asked of each, which ones fit, in which order. Typed arrays, so 100,000 are quick.
 
 class Examples {
-  constructor({ columns, ...header }) {
+  /** `details` is the block of what the examples say and how sure the sizes are of them. */
+  constructor({ columns, ...header }, { columns: detailColumns, ...details }) {
     Object.assign(this, header);
-    this.columns = columns;
+    Object.assign(this, { columns, details, detailColumns });
+    this.inputs = details.longest === null ? null : joinedTexts(detailColumns, "text");
+    this.ids = joinedTexts(columns, "id");
     this.texts = textsOf(columns, "text");
     this.sliceValues = this.slices.map((_, k) => textsOf(columns, `slice.${k}.value`));
     this.sizes.forEach((size, k) => {
@@ -49,7 +52,7 @@ class Examples {
   }
 
   id(k) {
-    return textAt(this.columns, "id", k);
+    return this.ids[k];
   }
 
   target(k) {
@@ -83,6 +86,21 @@ class Examples {
     return this.sizes[size].scores.find((one) => one.name === score).column;
   }
 
+  /** The mean over a size's runs of p₁ − p₂. */
+  margin(size, k) {
+    return this.detailColumns[`${size}.margin`][k] / 1000;
+  }
+
+  /** The mean over a size's runs of the probability in place c: of class c, or of the c-th likeliest. */
+  probability(size, c, k) {
+    return this.detailColumns[`${size}.probability`][c * this.count + k] / 1000;
+  }
+
+  /** The name of an example's c-th likeliest class. */
+  likeliest(size, c, k) {
+    return this.texts[this.detailColumns[`${size}.class`][c * this.count + k]];
+  }
+
   /** Share of a size's pairs of runs that differ, 0-100. */
   churn(size, k) {
     return this.sizes[size].pairs ? (100 * this.columns[`${size}.differing`][k]) / this.sizes[size].pairs : 0;
@@ -108,14 +126,17 @@ class Examples {
     return kept.slice(0, length);
   }
 
-  /** [n] of 0 and 1: whether an example's id, target, any prediction or any slice holds the text, in either case. */
+  /** [n] of 0 and 1: whether an example's text, id, target, any prediction or any slice holds the text, in either case. */
   searched(search) {
     const needle = search.toLowerCase();
     const { columns, count } = this;
-    this.ids ??= textsOf(columns, "id").map((id) => id.toLowerCase());
+    this.wholes ??= [
+      loweredTexts(columns, "id"),
+      ...(this.inputs ? [loweredTexts(this.detailColumns, "text")] : []),
+    ];
     this.lowered ??= this.texts.map((text) => text.toLowerCase());
     const found = new Uint8Array(count);
-    for (let k = 0; k < count; k++) if (this.ids[k].includes(needle)) found[k] = 1;
+    for (const texts of this.wholes) for (let k = 0; k < count; k++) if (texts[k].includes(needle)) found[k] = 1;
     const holds = this.lowered.map((text) => text.includes(needle));
     if (holds.some(Boolean)) {
       const codes = [columns.target, ...this.sizes.map((_, k) => columns[`${k}.prediction`])];

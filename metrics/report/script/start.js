@@ -16,6 +16,13 @@ function whenNear(id, make) {
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("table[data-sortable]").forEach(makeSortable);
+  document.querySelectorAll("main .table .wide").forEach(sayThatItScrolls);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='#']"); // also one that was followed before, whose table was folded again
+    if (link) openTo(link.hash.slice(1));
+  });
+  addEventListener("hashchange", () => openTo(location.hash.slice(1)));
+  openTo(location.hash.slice(1));
   whenNear("curves", () => new Curves());
   whenNear("examples", () => new Browser());
 });

@@ -1,0 +1,130 @@
+"""Finds thresholds that are certified to lose at most ε against the larger model, and what becomes of them elsewhere.
+
+Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are hypotheses "this one loses more than ε",
+tested one after the other on a calibration half from the safest on, each at level δ, until one can't be rejected. The
+last rejected is certified: whatever the data, with probability at least 1 - δ over the calibration half it loses no
+more than ε in the population. The other half says what it does there.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.statistics.certificates import examples_needed, loses_no_more, rejected_by_limits
+from metrics.statistics.switcher import FRACTIONS, sums_before
+
+
+@dataclass
+class Certified:
+    """Holds the certified thresholds of one small run towards J larger runs. Fractions, 0-1."""
+
+    threshold: np.ndarray  # [J], in the score's own units: defer where it is at least that; -inf: all
+    chosen: np.ndarray  # [J], share of the calibration half it defers
+    deferred: np.ndarray  # [J], share of the evaluation half it defers
+    loss: np.ndarray  # [J], the larger model's accuracy minus the mixture's, on the evaluation half
+
+    @property
+    def loss_among_kept(self) -> np.ndarray:
+        """Returns the loss of those that the smaller model answers alone: [J], NaN where it answers none."""
+        kept = 1 - self.deferred
+        loss: np.ndarray = np.divide(self.loss, kept, out=np.full_like(self.loss, np.nan), where=kept > 0)
+        return loss
+
+
+@dataclass
+class Candidates:
+    """Holds the thresholds to test of one small run, from the safest on, and what each keeps of the calibration half.
+
+    Thresholds are the evaluation half's scores at its deferral fractions 1, .99 … 0, so they don't depend on what tests
+    them; that half's correctness isn't looked at.
+    """
+
+    thresholds: np.ndarray  # [T + 1] ascending, the last inf
+    fit: np.ndarray  # [m] the calibration half's scores
+    check: np.ndarray  # the evaluation half's scores
+    kept: np.ndarray  # [T + 1] int, how many of the calibration half are below each threshold
+    wins: np.ndarray  # [J, T + 1] int, on how many of these only each larger run is right
+    losses: np.ndarray  # [J, T + 1] int, on how many only the small run is
+    gains: np.ndarray  # [J, the evaluation half] int8, d = l - s
+
+    @classmethod
+    def of_run(cls, score: np.ndarray, small: np.ndarray, large: np.ndarray, calibration: np.ndarray) -> "Candidates":
+        """Returns a run's, from its score [n], correctness [n] and [J, n], and which examples calibrate [n] bool."""
+        calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
+        fit, check = score.take(calibrates), score.take(evaluates)
+        ranked = np.sort(check)[::-1]
+        # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
+        at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
+        thresholds = np.append(np.unique(ranked[at]).astype(np.float64), np.inf)
+        order = np.argsort(fit, kind="stable")
+        kept = np.searchsorted(fit[order], thresholds, side="left")
+        gains = _gains(small, large, calibrates.take(order))
+        wins, losses = (sums_before((gains == sign).view(np.int8), kept) for sign in (1, -1))
+        return cls(thresholds, fit, check, kept, wins, losses, _gains(small, large, evaluates))
+
+    def certified(self, epsilon: float, delta: float) -> Certified:
+        """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
+        passes = loses_no_more(self.wins, self.losses, len(self.fit), epsilon, delta)
+        return self._with_last(np.logical_and.accumulate(passes, axis=1).sum(axis=1))
+
+    def certified_among_kept(self, epsilon: float, delta: float) -> Certified:
+        """Certifies for each larger run a threshold t with E (l - s | score < u) ≤ ε at every threshold u up to t.
+
+        The loss of those that the smaller model keeps is bounded however few it keeps, down to twice as many examples
+        as can show a loss of at most ε: a wrong answer among those it is surest of isn't made good by others (Ringel et
+        al. 2024, arXiv 2402.00857). Thresholds are tested from the first that keeps that many on, each at level δ by
+        two limits, until one fails; where the first fails all examples are deferred.
+        """
+        passes = rejected_by_limits(self.wins, self.losses, np.maximum(self.kept, 1), epsilon, delta)
+        first = int(np.searchsorted(self.kept, fewest_kept(epsilon, delta), side="left"))
+        count = np.logical_and.accumulate(passes[:, first:], axis=1).sum(axis=1)
+        return self._with_last(np.where(count > 0, first + count, 0))
+
+    def _with_last(self, count: np.ndarray) -> Certified:
+        """Returns what the last of the first `count` [J] thresholds does on both halves; with none, all is deferred."""
+        threshold = np.concatenate([[-np.inf], self.thresholds])[count]
+        kept = self.check[None, :] < threshold[:, None]  # [J, m]
+        return Certified(
+            threshold=threshold,
+            chosen=(self.fit[None, :] >= threshold[:, None]).mean(axis=1),
+            deferred=(~kept).mean(axis=1),
+            loss=(self.gains * kept).mean(axis=1),
+        )
+
+
+def fewest_kept(epsilon: float, delta: float) -> int:
+    """Returns how many examples the smaller model has to keep before the loss among them is tested."""
+    return 2 * examples_needed(epsilon, delta)
+
+
+def _gains(small: np.ndarray, large: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Returns d = l - s of some examples [m], in their order, from correctness [n] and [J, n] bool: [J, m] int8."""
+    return large.take(examples, axis=1).view(np.int8) - small.take(examples).view(np.int8)
+
+
+def losses_of_reuse(scores: np.ndarray, small: np.ndarray, large: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Returns what every pair of runs loses at every pair's threshold: [R, J, R', J'] float64.
+
+    Args:
+        scores: [R, m], each small run's score of some examples.
+        small: [R, m] bool, the small runs' correctness on them.
+        large: [J, m] bool, the larger runs'.
+        thresholds: [R', J'], or [R, R', J'] where each small run has its own: defer where the score is at least that.
+
+    Returns: at [k, l, i, j] the accuracy of larger run l minus that of small run k deferring to l at the threshold
+        of (i, j).
+
+    """
+    runs, examples = scores.shape
+    each = np.broadcast_to(thresholds, (runs, *thresholds.shape[-2:]))
+    result: np.ndarray = np.empty((runs, len(large), *each.shape[1:]))
+    for k in range(runs):
+        values, place = np.unique(each[k], return_inverse=True)
+        above = np.searchsorted(values, scores[k], side="right")  # how many thresholds defer the example
+        for other in range(len(large)):
+            cells = np.bincount(above * 3 + (1 + large[other].view(np.int8) - small[k].view(np.int8)))
+            cells = np.pad(cells, (0, 3 * (len(values) + 1) - len(cells))).reshape(-1, 3)
+            loss = np.cumsum(cells[:, 2] - cells[:, 0])  # of those that no more than so many thresholds defer
+            result[k, other] = loss[place].reshape(each.shape[1:])
+    result /= examples
+    return result

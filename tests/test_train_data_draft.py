@@ -1,0 +1,142 @@
+"""What `python -m conf.init` sees in a person's files, and the YAML that it writes of it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from conf.app import CONF, to_config
+from conf.errors import EdgewiseError
+from conf.init.__main__ import main
+from conf.schema import Dataset
+from train.data.draft import draft
+from train.data.splits import load_split
+
+TEXTS = [f"a review of some length and the number {i}" for i in range(40)]
+
+
+def write(file: Path, header: str | None, rows: list[str]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([*([] if header is None else [header]), *rows, ""]))
+    return file
+
+
+def test_one_file_with_semicolons(tmp_path) -> None:
+    rows = [f'{i};"{text}";{("neg", "pos")[i % 2]}' for i, text in enumerate(TEXTS)]
+    file = write(tmp_path / "my reviews.csv", "id;review;verdict", rows)
+    drafted = draft(file)
+    made = drafted.dataset
+    assert (made.name, made.path, made.separator, made.test_share) == ("my_reviews", str(file), ";", 0.2)
+    assert (made.template, made.label_column) == ("{review}", "verdict")
+    assert made.classes == {"neg": "neg", "pos": "pos"} and made.max_input_length == 64
+    said = "\n".join(drafted.seen)
+    assert "my reviews.csv: a semicolon separates its values" in said
+    assert "my reviews.csv: 40 rows, columns id, review, verdict" in said
+    assert "label: verdict, 2 classes: 'neg' 20, 'pos' 20" in said and "no test file: 20% of the rows" in said
+
+
+def test_a_folder_with_splits_has_the_classes_of_all(tmp_path) -> None:
+    for split, labels in (("train", "12"), ("val", "2"), ("test", "10 2")):
+        values = labels.split() if " " in labels else list(labels)
+        write(
+            tmp_path / f"{split}.csv", "stars,text,title", [f"{value},{text},x" for text in TEXTS for value in values]
+        )
+    made = draft(tmp_path, name="shop").dataset
+    assert made.classes is not None and list(made.classes) == ["1", "2", "10"]
+    assert (made.label_column, made.test_share, made.separator) == ("stars", None, None)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_file_without_a_header_row(tmp_path, ending: str) -> None:
+    mark = ";" if ending == "csv" else "\t"
+    rows = [f"{i}{mark}{'good' if i % 3 else 'bad'}{mark}{text}" for i, text in enumerate(TEXTS)]
+    rows[3] += ", and more"
+    file = write(tmp_path / f"rows.{ending}", None, rows)
+    drafted = draft(file)
+    assert drafted.dataset.columns == ["column_1", "label", "text"]
+    assert len(load_split(drafted.dataset, "train")) + len(load_split(drafted.dataset, "test")) == 40
+    assert any("no header row, so its columns are called column_1, label, text" in line for line in drafted.seen)
+
+
+def test_names_that_pandas_gives_are_a_header_row(tmp_path) -> None:
+    file = write(tmp_path / "rows.csv", "0,1", [f'"{text}",{i % 2}' for i, text in enumerate(TEXTS)])
+    made = draft(file).dataset
+    assert made.columns == {"0": "text"} and made.label_column == "1" and made.template == "{text}"
+
+
+def test_missing_labels_are_left_out_and_columns_can_be_named(tmp_path) -> None:
+    rows = [f'"{text}",{("a", "b", "")[i % 3]},{("x", "y")[i % 2]},{i}' for i, text in enumerate(TEXTS)]
+    file = write(tmp_path / "rows.csv", "body,kind,other,n", rows)
+    drafted = draft(file, label="kind", text="body")
+    assert drafted.dataset.drop_labels == [""] and drafted.dataset.classes == {"a": "a", "b": "b"}
+    assert "13 rows have no label and are left out" in drafted.seen
+    assert draft(file).dataset.label_column == "kind"  # the first of two with two values
+    assert any(line.startswith("--label COLUMN takes another label, such as other") for line in draft(file).seen)
+    for changes, said in (({"label": "gone"}, r"--label gone: .* found body, kind"), ({"text": "no"}, "--text no: ")):
+        with pytest.raises(EdgewiseError, match=said):
+            draft(file, **changes)
+
+
+def test_questions_and_sentence_pairs_are_known_by_their_columns(tmp_path) -> None:
+    line = '{{"id": "{i}", "question": "why {i}", "context": "so", "answers": {{"text": ["so"]}}}}'
+    write(tmp_path / "qa/train.jsonl", None, [line.format(i=i) for i in range(5)])
+    write(tmp_path / "qa/test.jsonl", None, [line.format(i=i) for i in range(3)])
+    made = draft(tmp_path / "qa").dataset
+    assert made.task == "span_qa" and load_split(made, "test").targets == ["so"] * 3
+    pair = '{{"source": "ein Satz {i}", "target": "a sentence {i}"}}'
+    write(tmp_path / "pairs/train.jsonl", None, [pair.format(i=i) for i in range(600)])
+    made = draft(tmp_path / "pairs").dataset
+    assert made.task == "translation" and made.test_share == 0.2
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "said"),
+    [
+        (
+            "text,number",
+            [f"{text},{i}" for i, text in enumerate(TEXTS)],
+            "no column could be the label",
+        ),
+        ("label", ["a", "b", "a", "b"], "no column of text beside label"),
+        ("text,label", ["a,x", "b,y,z"], "row 2 has 3 values"),
+        ("text,label", [], "no column could be the label"),
+    ],
+)
+def test_files_that_can_t_be_drafted(tmp_path, header: str, rows: list[str], said: str) -> None:
+    with pytest.raises(EdgewiseError, match=said):
+        draft(write(tmp_path / "rows.csv", header, rows))
+
+
+def test_a_folder_without_rows(tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(EdgewiseError, match=r"no file for the train split.*found notes\.txt"):
+        draft(tmp_path)
+    with pytest.raises(EdgewiseError, match="nowhere does not exist"):
+        draft(tmp_path / "nowhere")
+    with pytest.raises(EdgewiseError, match="--name=.*expected 1 to 64 letters"):
+        draft(tmp_path, name="a/b")
+
+
+def test_the_command_writes_a_file_that_composes(tmp_path, capsys) -> None:
+    labels = ("no", "yes")
+    write(tmp_path / "data/all.csv", "text\tlabel", [f"{text}\t{labels[i % 2]}" for i, text in enumerate(TEXTS)])
+    out = tmp_path / "mine/dataset/own.yaml"
+    assert main([str(tmp_path / "data"), "--name", "own", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "all.csv: a tab separates its values" in said and f"wrote {out}. Next:" in said
+    assert (
+        f"just sweep -m dataset=own size=nano,micro 'seed=range(3)' 'hydra.searchpath=[file://{tmp_path}/mine]'" in said
+    )
+    assert yaml.safe_load(out.read_text())["classes"] == {"no": "no", "yes": "yes"}
+    with initialize_config_dir(CONF, version_base="1.3"):
+        path = f"hydra.searchpath=[file://{tmp_path}/mine]"
+        config = to_config(hydra_compose("config", [path, "dataset=own"]))
+    assert isinstance(config.dataset, Dataset) and config.dataset.classes == {"no": "no", "yes": "yes"}
+    assert config.train.steps == config.dataset.recipe.steps == 600
+    before = out.read_text()
+    assert main([str(tmp_path / "data"), "--name", "own", "--out", str(out)]) == 1
+    assert "own.yaml is there already and is not replaced" in capsys.readouterr().err and out.read_text() == before
+    assert main([str(tmp_path / "data"), "--out", "/dev/null/x.yaml"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

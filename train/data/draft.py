@@ -1,0 +1,316 @@
+"""Drafts a dataset's config from its files: which column is the text, which the label, and what the classes are."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conf.errors import EdgewiseError
+from conf.names import checked_name
+from conf.schema import Dataset, Recipe
+from metrics.rows import Layout, Wanted, is_carried, listed, read_records, separator_name, separator_of
+from train.data.origins import ALL, Folder
+from train.data.source import Source
+from train.data.survey import survey
+
+MOST_CLASSES = 500
+HELD_OUT = 0.2  # of one file alone
+LABEL_NAMES = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "intent",
+    "verdict",
+    "stars",
+    "rating",
+    "y",
+)
+LENGTHS = (64, 128, 256, 512)  # tokens of an input
+TOKENS_A_WORD = 3  # of a vocabulary of 512 pieces, about
+_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
+_LOOKED_AT = 1000  # distinct values of a column that are kept, and rows that a header is compared with
+
+
+@dataclass
+class Column:
+    """Counts the values of a column: those that are there, their characters, and each of the first distinct ones."""
+
+    name: str
+    rows: int = 0
+    missing: int = 0
+    characters: int = 0
+    values: Counter[str] = field(default_factory=Counter)
+    words: Counter[int] = field(default_factory=Counter)  # of a value -> rows
+    is_nested: bool = False
+
+    def add(self, value: Any) -> None:
+        """Counts one value, None or empty text for a missing one."""
+        self.rows += 1
+        self.is_nested |= isinstance(value, (dict, list))
+        if value is None or value == "":
+            self.missing += 1
+            return
+        text = str(value)
+        self.characters += len(text)
+        self.words[len(text.split())] += 1
+        if text in self.values or len(self.values) < _LOOKED_AT:
+            self.values[text] += 1
+
+    @property
+    def distinct(self) -> int:
+        """Counts the distinct values, at most as many as are kept."""
+        return len(self.values)
+
+    @property
+    def mean_characters(self) -> float:
+        """Returns the mean length of the values that are there."""
+        return self.characters / max(self.rows - self.missing, 1)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Holds a dataset's config, and what was seen in its files: a line for a person each."""
+
+    dataset: Dataset
+    seen: list[str]
+
+
+def draft(path: Path, name: str | None = None, text: str | None = None, label: str | None = None) -> Draft:
+    """Returns the config of the dataset in a folder, or in one file, and what was seen there.
+
+    `text` and `label` name the columns where they are not to be guessed. All rows are read, as training will read them.
+    Raises EdgewiseError for files and names that can't be used, where no column could be the label, and for rows that
+    training would refuse.
+    """
+    path = path.expanduser().absolute()
+    chosen = checked_name("--name", re.sub(r"[^A-Za-z0-9_]+", "_", path.stem).strip("_")) if name is None else name
+    dataset = Dataset(name=checked_name("--name", chosen), path=str(path), test_share=HELD_OUT)
+    folder = Folder(dataset)
+    files = folder.files()
+    if ALL not in files:
+        folder.table("train", Wanted(frozenset()))  # raises where there is none, and says what there is
+    dataset = dataclasses.replace(dataset, test_share=HELD_OUT if ALL in files else None)
+    seen = [f"{split}: {file.name}" for split, file in files.items() if split != ALL]
+    first = files.get("train") or files[ALL]
+    layout, columns = _columns_of(first)
+    if layout.separator is not None:
+        dataset = dataclasses.replace(dataset, separator=layout.separator)
+        seen.append(f"{first.name}: a {separator_name(layout.separator)} separates its values")
+    rows = columns[0].rows if columns else 0
+    seen.append(f"{first.name}: {rows:,} rows, columns {listed([column.name for column in columns])}")
+    if (sequences := _sequences(dataset, columns, text, label)) is not None:
+        dataset = sequences
+        seen.append(f"the columns of {dataset.task}: {dataset.template} -> {dataset.label_column}")
+    else:
+        label_column = _label_column(first, columns, label, text)
+        text_column = _text_column(first, columns, text, label_column)
+        if layout.names is not None:
+            roles = {label_column.name: "label", text_column.name: "text"}
+            names = [roles.get(column.name, column.name) for column in columns]
+            dataset = dataclasses.replace(dataset, columns=names)
+            seen.append(f"{first.name}: no header row, so its columns are called {listed(names)}")
+            label_column.name, text_column.name = "label", "text"
+        for split, file in files.items():
+            if file != first:
+                _count_labels(file, layout, label_column, columns, split)
+        dataset = _classified(dataset, text_column, label_column, rows)
+        seen += _said_of_classes(dataset, text_column, label_column)
+        others = [column.name for column in columns if column is not label_column and _may_be_label(column)]
+        if others and label is None:
+            seen.append(f"--label COLUMN takes another label, such as {listed(others)}")
+    if ALL in files:
+        seen.append(f"no test file: {HELD_OUT:.0%} of the rows are held out for test, by a hash of their text")
+    dataset.check()
+    found = survey(Source(dataset), dataset)
+    found.check()
+    seen += [f"{name}: {split.rows:,} rows" for name, split in found.splits.items()]
+    return Draft(dataset, seen + found.notices())
+
+
+def _columns_of(file: Path) -> tuple[Layout, list[Column]]:
+    """Returns how a file is laid out, where that is not the usual, and its columns with their values counted."""
+    kind = file.suffix[1:]
+    separator = separator_of(file, kind, Layout()) if kind == "csv" else ","
+    layout = Layout(None if separator == "," else separator)
+    columns = _counted(file, kind, layout)
+    if kind in ("csv", "tsv") and _is_data(columns):
+        names = tuple(f"column_{i}" for i in range(1, len(columns) + 1))
+        layout = Layout(layout.separator, names)
+        columns = _counted(file, kind, layout)
+    return layout, columns
+
+
+def _counted(file: Path, kind: str, layout: Layout) -> list[Column]:
+    columns: dict[str, Column] = {}
+    rows = 0
+    for rows, (_, row) in enumerate(read_records(file, kind, layout=layout), 1):
+        for name, value in row.items():
+            columns.setdefault(name, Column(name, rows - 1, rows - 1)).add(value)
+    for column in columns.values():  # rows of JSON may lack some
+        column.missing += rows - column.rows
+        column.rows = rows
+    return list(columns.values())
+
+
+def _is_data(columns: Sequence[Column]) -> bool:
+    """Tells whether the names of columns look like a row of data: a number, a long text, or a value of the column."""
+    if [column.name for column in columns] == [str(i) for i in range(len(columns))]:
+        return False  # pandas' names of columns without names
+    return any(
+        _NUMBER.fullmatch(column.name)
+        or len(column.name) > 60
+        or (column.name in column.values and column.distinct < min(MOST_CLASSES, max(column.rows, 4) / 2))
+        for column in columns
+    )
+
+
+def _sequences(dataset: Dataset, columns: Sequence[Column], text: str | None, label: str | None) -> Dataset | None:
+    """Returns the config of questions or of sentence pairs, where the columns have the names of such; else None."""
+    names = {column.name for column in columns}
+    if text is not None or label is not None:
+        return None
+    if {"question", "context", "answers"} <= names:
+        renamed = {"id": "example_id"} if "id" in names else {}
+        return dataclasses.replace(
+            dataset,
+            task="span_qa",
+            columns=renamed | {"answers.text": "answers"},
+            label_column="answers",
+            template="question: {question} context: {context}",
+            max_target_length=97,
+            recipe=Recipe(steps=2000),
+        )
+    if {"source", "target"} <= names and next(c for c in columns if c.name == "target").distinct > MOST_CLASSES:
+        return dataclasses.replace(
+            dataset,
+            task="translation",
+            label_column="target",
+            template="{source}",
+            max_input_length=256,
+            max_target_length=256,
+            recipe=Recipe(steps=2000),
+        )
+    return None
+
+
+def _label_column(file: Path, columns: Sequence[Column], label: str | None, text: str | None) -> Column:
+    """Returns the column of labels: the one named, one that is called so, or the one of the fewest distinct values."""
+    if label is not None:
+        return _named(file, columns, label, "--label")
+    possible = [column for column in columns if _may_be_label(column) and column.name != text]
+    for name in LABEL_NAMES:
+        for column in possible:
+            if column.name.strip().lower() == name:
+                return column
+    if possible:
+        return min(possible, key=lambda column: column.distinct)
+    counts = ", ".join(f"{column.name} has {column.distinct}" for column in columns)
+    raise EdgewiseError(
+        f"{file}: no column could be the label: expected one of 2 to {MOST_CLASSES} distinct values, each there about "
+        f"twice or more ({counts}). Name it: --label COLUMN"
+    )
+
+
+def _may_be_label(column: Column) -> bool:
+    there = column.rows - column.missing
+    return not (is_carried(column.name) or column.is_nested) and (
+        2 <= column.distinct <= min(MOST_CLASSES, max(2, there // 2))
+    )
+
+
+def _text_column(file: Path, columns: Sequence[Column], text: str | None, label: Column) -> Column:
+    """Returns the column of texts: the one named, or the one of the longest values."""
+    if text is not None:
+        return _named(file, columns, text, "--text")
+    others = [column for column in columns if column is not label and not is_carried(column.name) and column.name]
+    others = [column for column in others if not column.is_nested]
+    if not others:
+        raise EdgewiseError(
+            f"{file}: no column of text beside {label.name}; found {listed([column.name for column in columns])}"
+        )
+    return max(others, key=lambda column: column.mean_characters)
+
+
+def _named(file: Path, columns: Sequence[Column], name: str, flag: str) -> Column:
+    for column in columns:
+        if column.name == name:
+            return column
+    raise EdgewiseError(
+        f"{flag} {name}: {file} has no such column; found {listed([column.name for column in columns])}"
+    )
+
+
+def _count_labels(file: Path, layout: Layout, label: Column, columns: Sequence[Column], split: str) -> None:
+    """Counts the labels of another split's file into the label's column."""
+    kind = file.suffix[1:]
+    layout = layout if kind == "csv" else Layout(names=layout.names if kind == "tsv" else None)
+    read_as = columns.index(label)
+    for _, row in read_records(file, kind, layout=layout):
+        name = label.name if layout.names is None else layout.names[read_as]
+        if name not in row and split != "validation":
+            raise EdgewiseError(f"{file}: no column {label.name}; found {listed(list(row))}")
+        label.add(row.get(name))
+
+
+def _classified(dataset: Dataset, text: Column, label: Column, rows: int) -> Dataset:
+    """Returns the config of a classification with these columns; `rows` are those of its first file."""
+    template = "{" + text.name + "}"
+    if re.search(r"[{}:!]", text.name) or text.name.isdigit():  # which the template would read otherwise
+        dataset = dataclasses.replace(dataset, columns={text.name: "text"} | (dataset.columns or {}))
+        template = "{text}"
+    longest = TOKENS_A_WORD * _quantile(text.words, 0.95)
+    return dataclasses.replace(
+        dataset,
+        label_column=label.name,
+        classes={value: value for value in _in_order(label.values)},
+        template=template,
+        drop_labels=[""] if label.missing else None,
+        max_input_length=next((length for length in LENGTHS if length >= longest), LENGTHS[-1]),
+        recipe=Recipe(
+            steps=min(3000, max(600, 100 * round(rows / 640))),  # about ten epochs
+            batch_size=64,
+            learning_rate=0.01,
+            schedule="linear",
+            warmup_steps=60,
+        ),
+    )
+
+
+def _said_of_classes(dataset: Dataset, text: Column, label: Column) -> list[str]:
+    counts = ", ".join(f"{value!r} {label.values[value]:,}" for value in list(dataset.classes)[:10])
+    more = f" and {len(dataset.classes) - 10} more" if len(dataset.classes) > 10 else ""
+    words = sum(words * count for words, count in text.words.items()) / max(sum(text.words.values()), 1)
+    lines = [
+        f"text: {text.name}, {words:.0f} words on average; up to {dataset.max_input_length} tokens are read",
+        f"label: {label.name}, {len(dataset.classes)} classes: {counts}{more}",
+    ]
+    if label.missing:
+        lines.append(f"{label.missing:,} rows have no label and are left out")
+    return lines
+
+
+def _in_order(values: Collection[str]) -> list[str]:
+    """Returns labels in order: by their numbers where all are numbers, else by the alphabet."""
+    if all(re.fullmatch(r"-?\d+(\.\d+)?", value) for value in values):
+        return sorted(values, key=float)
+    return sorted(values)
+
+
+def _quantile(counts: Counter[int], share: float) -> int:
+    """Returns the least value that at least `share` (0-1) of the counted ones do not exceed; 0 where there is none."""
+    total, below = sum(counts.values()), 0
+    for value in _ascending(counts):
+        below += counts[value]
+        if below >= share * total:
+            return value
+    return 0
+
+
+def _ascending(values: Iterable[int]) -> list[int]:
+    return sorted(values)
