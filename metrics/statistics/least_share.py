@@ -11,6 +11,7 @@ reaches 0 to the last f at which the lower limit is below 0. As D(f*) = 0, it mi
 point f* miss 0: it covers as often as they do, whatever the shape of the curve, even one that is flat near its goal.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,17 +47,22 @@ class Goal:
         return over
 
 
-def curve_influence(deferral: DeferralOrder, gains: np.ndarray, curve: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def deferred_at_places(deferral: DeferralOrder, rows: np.ndarray) -> np.ndarray:
+    """Returns the chance that each of some examples [m] is deferred at PLACES: [F, m] float32."""
+    return parts_deferred(deferral, rows, FRACTIONS[PLACES]).astype(np.float32)
+
+
+def curve_influence(deferral: DeferralOrder, gains: np.ndarray, curve: np.ndarray, deferred: np.ndarray) -> np.ndarray:
     """Returns the influence of some examples on S(f) − a at PLACES, with each of J large runs: [J, F, m] float32.
 
-    `gains` are d of those examples, [J, m]; `curve` [J, 101] is S at FRACTIONS; `rows` [m] int are the examples.
+    `gains` are d of those examples, [J, m]; `curve` [J, 101] is S at FRACTIONS; `deferred` [F, m] is what
+    `deferred_at_places` gives of the examples, which is the same for all larger sizes.
 
     With w the part of an example that is deferred at f (0 or 1, and between them in the tie block that the cut is in)
     the influence is (d − S'(f)) w minus its mean, as of a Lorenz curve whose cut is a quantile (Cowell and Flachaire
     2015, section 4). Inside a tie block S'(f) is the block's mean of d; elsewhere it is that of the examples within 1 %
     of the cut, or 25 examples.
     """
-    deferred = parts_deferred(deferral, rows, FRACTIONS[PLACES]).astype(np.float32)  # [F, m]
     slope = _slopes(deferral, curve)  # [J, F]
     mean = curve[:, PLACES] - curve[:, :1] - slope * FRACTIONS[PLACES]
     influence: np.ndarray = (gains[:, None, :] - slope[:, :, None].astype(np.float32)) * deferred
@@ -102,8 +108,11 @@ class CurveMoments:
             self._gained += gained
             self._small += small
 
+    @functools.cached_property
     def covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Returns covariances [F, 3, 3] of the mean over all runs, over own small runs and own large runs; and units.
+
+        To be read once all runs are added.
 
         The second is a mean over small runs of that of each run's own influence, the third the same over large runs.
         The units are what is drawn: examples or clusters.
@@ -141,7 +150,7 @@ def excess_variance(excess: np.ndarray, goal: Goal, moments: CurveMoments) -> tu
     fraction at once.
     """
     small, large = excess.shape[:2]
-    of_all, of_small, of_large, units = moments.covariances()
+    of_all, of_small, of_large, units = moments.covariances
     weights = np.array([1.0, 1.0 - goal.small, -goal.large])  # of S(f) − a, a and b
     by_examples, own_small, own_large = (
         np.interp(np.arange(len(FRACTIONS)), PLACES, np.einsum("fij,i,j->f", one, weights, weights))
