@@ -138,6 +138,19 @@ def test_variance_at_every_place_is_that_of_the_components(small_runs, large_run
                 assert freedom[place] == pytest.approx(expected.freedom, rel=1e-3)
 
 
+def test_an_excess_that_does_not_vary_has_no_limits_beside_it():
+    """At f = 1 the excess over b is the allowance, whatever the runs: rounding errors make no interval of it."""
+    rng = np.random.default_rng(8)
+    goal = Goal.within(0.01)
+    for _ in range(20):
+        one = draw(REGIMES[2], 10, 400, rng)
+        curves, moments = curves_and_moments(one.correct, one.uncertainty)
+        excess = goal.excess(curves)
+        low, high = t_limits(excess.mean(axis=(0, 1)), *excess_variance(excess, goal, moments), 0.05)
+        assert low[-1] == pytest.approx(0.01, abs=1e-9) and high[-1] == pytest.approx(0.01, abs=1e-9)
+        assert last_below_zero(low) < 1
+
+
 def test_clusters_are_drawn_together():
     one = draw(REGIMES[0], 2, 200, np.random.default_rng(4), per_cluster=10, cluster_sd=1.0)
     clusters = np.repeat(np.arange(20), 10)

@@ -20,6 +20,9 @@ from metrics.statistics.switcher import FRACTIONS, DeferralOrder, parts_deferred
 
 # Places in FRACTIONS at which examples' influence is taken; its variance is smooth, so it is interpolated between them.
 PLACES = np.array([0, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100])
+# A standard deviation of 1e-7 is an example in ten million: below it the excess is a constant, as at f = 1 that over b,
+# and its degrees of freedom are those of rounding errors.
+_NO_VARIANCE = 1e-14
 _SLOPE_RANKS = 25  # ranks to either side of a cut that tell the slope there, as in Table 2's variance
 
 
@@ -179,11 +182,14 @@ def excess_variance(excess: np.ndarray, goal: Goal, moments: CurveMoments) -> tu
 def t_limits(mean: np.ndarray, variance: np.ndarray, freedom: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the limits that a mean lies below, and above, with probability `tail` each: [101] each.
 
-    The quantile is that of Student's t with `freedom` [101] degrees of freedom.
+    The quantile is that of Student's t with `freedom` [101] degrees of freedom. Where nothing varies the limits are the
+    mean.
     """
     from scipy.special import stdtrit
 
-    half = stdtrit(np.maximum(freedom, 1e-6), 1 - tail) * np.sqrt(variance)
+    half = np.zeros_like(mean)
+    varies = variance > _NO_VARIANCE
+    half[varies] = stdtrit(np.maximum(freedom[varies], 1e-6), 1 - tail) * np.sqrt(variance[varies])
     return mean - half, mean + half
 
 
