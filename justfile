@@ -24,6 +24,16 @@ train *OVERRIDES: setup
 infer *OVERRIDES: setup
     {{ python }} -m infer "$@"
 
+# a switcher from scores: just switcher dataset=demo switcher.goal=match
+[group('use')]
+switcher *OVERRIDES: setup
+    {{ python }} -m infer.switcher "$@"
+
+# answer a file's rows: just apply switcher.ref=REF apply.input=F apply.output=F
+[group('use')]
+apply *OVERRIDES: setup
+    {{ python }} -m infer.apply "$@"
+
 # tables, figures and report of a dataset's scores: just metrics dataset=demo
 [group('use')]
 metrics *OVERRIDES: setup

@@ -4,6 +4,7 @@
 value of the wrong type fails when the config is composed, with the key's name.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -34,6 +35,56 @@ def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> None:
 def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
         raise EdgewiseError(f"{key}={value}: expected {least} or more")
+
+
+def _checked_price(price: Any) -> dict[str, float] | None:
+    """Returns `metrics.price` with its numbers as floats; raises EdgewiseError for anything but prices of sizes."""
+    if price is None:
+        return None
+    expected = (
+        "expected a mapping of each size to a number of 0 or more, such as 'metrics.price={small: 0.2, large: 3}'"
+    )
+    if not isinstance(price, dict) or not price:
+        raise EdgewiseError(f"metrics.price={price}: {expected}")
+    numbers: dict[str, float] = {}
+    for size, given in price.items():
+        try:
+            number = -1.0 if isinstance(given, bool) else float(given)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise EdgewiseError(f"metrics.price={price}: {expected}; {given!r} is none")
+        numbers[str(size)] = number
+    return numbers
+
+
+def _checked_costs(costs: Any) -> dict[str, dict[str, float]] | None:
+    """Returns `metrics.costs` with floats for numbers; raises EdgewiseError for anything but costs by two classes."""
+    if costs is None:
+        return None
+    expected = (
+        "expected a mapping of each class to what it costs to predict each other class for it, such as "
+        "'metrics.costs={spam: {ham: 1}, ham: {spam: 10}}'"
+    )
+    if not isinstance(costs, dict) or not costs or not all(isinstance(row, dict) for row in costs.values()):
+        raise EdgewiseError(f"metrics.costs={costs}: {expected}")
+    checked: dict[str, dict[str, float]] = {}
+    for true, row in costs.items():
+        for predicted, given in row.items():
+            try:
+                cost = math.nan if isinstance(given, bool) else float(given)
+            except (TypeError, ValueError):
+                cost = math.nan
+            if not math.isfinite(cost):
+                raise EdgewiseError(f"metrics.costs={costs}: {expected}; {given!r} is no number")
+            checked.setdefault(str(true), {})[str(predicted)] = cost
+    return checked
+
+
+def _checked_list(key: str, value: Any, example: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise EdgewiseError(f"{key}={value}: expected a list such as {example}")
+    return value
 
 
 def _checked_switch(key: str, value: Any) -> bool | str:
@@ -459,6 +510,9 @@ class Metrics:
     together by every interval, as examples that share one are not independent; `auto` takes `cluster` where the scores
     have it, `none` draws each example by itself. `committee_size` says of how many runs churn and committee scores are,
     so that grids of different numbers of seeds compare; all of a size's by default.
+    `price` is what one pass of each size over one example costs, in `price_unit` (money, milliseconds): costs are then
+    given in it too. `costs` maps each class to what it costs to predict each class for it, true -> predicted -> cost;
+    what is right costs nothing unless it says so.
     """
 
     out: Optional[str] = None
@@ -475,11 +529,17 @@ class Metrics:
     beyond: bool = True
     epsilon: float = 0.01
     delta: float = 0.1
+    price: Any = None  # a mapping; Any, so that one given on the command line has any size's name
+    price_unit: Text = "units"
+    costs: Any = None
     cluster: Text = "auto"
     committee_size: Optional[int] = None
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.price = _checked_price(self.price)
+        self.costs = _checked_costs(self.costs)
+        self.price_unit = checked_text("metrics.price_unit", self.price_unit)
         self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
         self.seed = checked_seed("metrics.seed", self.seed)
         self.cluster = checked_text("metrics.cluster", self.cluster)
@@ -495,6 +555,131 @@ class Metrics:
             raise EdgewiseError(f"metrics.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
         if not 0 < self.delta < 1:
             raise EdgewiseError(f"metrics.delta={self.delta}: expected a probability between 0 and 1")
+
+
+GOALS = ("budget", "cost", "match", "certified", "best")
+DEPLOYABLE_SCORES = ("margin", "entropy")  # of one run alone; the others need every run of the size
+
+
+@dataclass
+class Switcher:
+    """Sets how a switcher is chosen from a dataset's scores (`goal` and below), or names one (`ref`).
+
+    Goals: `budget` defers at most the share `budget` of the examples, with probability 1 - `delta`; `cost` costs about
+    the share `cost` of the largest model's FLOPs, or of its milliseconds as the evaluation `measured` has them; `match`
+    is the cheapest that reaches the largest model; `certified` is the cheapest that loses at most `epsilon` of its
+    accuracy (a fraction), with probability 1 - `delta`; `best` has the best quality. `sizes` and `seeds` are the
+    candidates' (null: all that have scores); the largest size is the one to defer to. A chain has at most `longest`
+    sizes. `parts` are the shares of the scored examples that select, certify and evaluate, drawn by `seed`. `out`:
+    where the artifact's files are written too.
+    """
+
+    goal: Optional[str] = None
+    budget: Optional[float] = None
+    cost: Optional[float] = None
+    epsilon: float = 0.01
+    delta: float = 0.1
+    scores: Any = field(default_factory=lambda: list(DEPLOYABLE_SCORES))
+    context: str = "self"
+    sizes: Any = None
+    seeds: Any = None
+    longest: int = 4
+    split: Text = "test"
+    parts: Any = field(default_factory=lambda: [0.3, 0.4, 0.3])
+    confidence: float = 0.95
+    seed: Seed = 0
+    measured: Optional[Text] = None
+    out: Optional[Text] = None
+    ref: Optional[Text] = None
+
+    def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
+        if self.goal is not None:
+            _one_of("switcher.goal", self.goal, GOALS)
+        for key in ("budget", "cost"):
+            value = getattr(self, key)
+            if self.goal == key and value is None:
+                raise EdgewiseError(f"switcher.goal={key} needs switcher.{key}=SHARE, a share such as 0.2")
+            if value is not None and not 0 < value <= 1:
+                raise EdgewiseError(f"switcher.{key}={value}: expected a share above 0 and at most 1, such as 0.2")
+        if not 0 <= self.epsilon < 1:
+            raise EdgewiseError(f"switcher.epsilon={self.epsilon}: expected a fraction in [0, 1), such as 0.01")
+        for key in ("delta", "confidence"):
+            if not 0 < getattr(self, key) < 1:
+                raise EdgewiseError(f"switcher.{key}={getattr(self, key)}: expected a probability between 0 and 1")
+        _one_of("switcher.context", self.context, CONTEXTS)
+        self.scores = _checked_list("switcher.scores", self.scores, "[margin, entropy]")
+        for score in self.scores:
+            _one_of("switcher.scores", score, SCORES)
+        if self.sizes is not None:
+            self.sizes = [
+                checked_name("switcher.sizes", checked_text("switcher.sizes", size, IN_CONFIG_LIST))
+                for size in _checked_list("switcher.sizes", self.sizes, "[small, base]")
+            ]
+        if self.seeds is not None:
+            seeds = _checked_list("switcher.seeds", self.seeds, "[0, 1]")
+            self.seeds = [checked_seed("switcher.seeds", seed) for seed in seeds]
+        if not 2 <= self.longest <= 4:
+            raise EdgewiseError(f"switcher.longest={self.longest}: expected 2 (pairs alone), 3 or 4 sizes in a chain")
+        self.split = checked_name("switcher.split", checked_text("switcher.split", self.split))
+        self.parts = _checked_list("switcher.parts", self.parts, "[0.3, 0.4, 0.3]")
+        numbers = [part for part in self.parts if isinstance(part, (int, float)) and not isinstance(part, bool)]
+        if len(numbers) != 3 or len(self.parts) != 3 or min(numbers) <= 0 or abs(sum(numbers) - 1) > 1e-6:
+            raise EdgewiseError(
+                f"switcher.parts={self.parts}: expected three shares above 0 that add up to 1 (to select, to certify, "
+                "to evaluate), such as [0.3, 0.4, 0.3]"
+            )
+        self.seed = checked_seed("switcher.seed", self.seed)
+        for key in ("measured", "out", "ref"):
+            setattr(self, key, optional_text(f"switcher.{key}", getattr(self, key)))
+
+
+@dataclass
+class Apply:
+    """Sets how a switcher answers the rows of a file: `python -m infer.apply switcher.ref=REF`.
+
+    `input` and `output` end in .csv, .tsv, .jsonl or .parquet, both in the same. `columns` maps names that the file has
+    to those of the dataset's template. A row that can't be answered stops the command (`bad_rows: stop`), or is kept
+    without an answer (`keep`). So many rows are answered and kept at a time: `chunk_rows`.
+    """
+
+    input: Optional[Text] = None
+    output: Optional[Text] = None
+    columns: Any = None
+    bad_rows: str = "stop"
+    chunk_rows: int = 8192
+
+    def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
+        for key in ("input", "output"):
+            setattr(self, key, optional_text(f"apply.{key}", getattr(self, key)))
+        if not isinstance(self.columns, (dict, type(None))):
+            raise EdgewiseError(f"apply.columns={self.columns}: expected a mapping such as {{review: text}}, or null")
+        if self.columns is not None:
+            self.columns = checked_texts("apply.columns", self.columns)
+        _one_of("apply.bad_rows", self.bad_rows, ("stop", "keep"))
+        _at_least("apply.chunk_rows", self.chunk_rows, 1)
+
+
+@dataclass
+class Evaluate:
+    """Sets how a switcher is measured on a labelled split: `python -m infer.evaluate switcher.ref=REF dataset=D`.
+
+    The split is `infer.split` of the data set; at most `examples` of it are used, drawn by `seed` (null: all). The
+    switcher and each of its models alone take turns, `rounds` times. `out`: where the artifact's files are written too.
+    """
+
+    examples: Optional[int] = 10_000
+    rounds: int = 3
+    seed: Seed = 0
+    out: Optional[Text] = None
+
+    def check(self) -> None:
+        """Raises EdgewiseError for the first value outside its range, with its key."""
+        _at_least("evaluate.examples", 1 if self.examples is None else self.examples, 1)
+        _at_least("evaluate.rounds", self.rounds, 1)
+        self.seed = checked_seed("evaluate.seed", self.seed)
+        self.out = optional_text("evaluate.out", self.out)
 
 
 @dataclass
@@ -573,6 +758,9 @@ class Config:
     report: Report = field(default_factory=Report)
     sweeps: Sweeps = field(default_factory=Sweeps)
     compile: Compile = field(default_factory=Compile)
+    switcher: Switcher = field(default_factory=Switcher)
+    apply: Apply = field(default_factory=Apply)
+    evaluate: Evaluate = field(default_factory=Evaluate)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: Seed = 0
     force: bool = False

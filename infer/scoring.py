@@ -1,6 +1,7 @@
 """Scores a split by a model and logs the scores as an artifact."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from infer.classification import classify
 from infer.generation import generate
 from infer.identity import ModelSource, infer_run_id, optional_columns, scoring_identity
 from infer.job import ScoringJob
+from infer.model_check import job_self_check
+from infer.self_check import FILE as SELF_CHECK
 from metrics.scores import Scores, write_scores
 from metrics.scores.preview import most_uncertain
 from tracking.interface import Artifact, ArtifactDraft, Tracker
@@ -60,7 +63,9 @@ def score(
         record = data_record(rows, model.vocabulary, Path(config.tracking.root))
         run.use_artifact(log_data(record, tracker, config.tracking.group))
         try:
-            scores, summary = score_split(ScoringJob(config, split, model, source.digest, mesh, stop))
+            job = ScoringJob(config, split, model, source.digest, mesh, stop)
+            scores, summary = score_split(job)
+            self_check = job_self_check(job)
         except Stopped:
             run.finish("stopped", f"stopped by signal {stop.received} while it scored: the same command scores again")
             raise
@@ -70,9 +75,12 @@ def score(
         with tracker.temporary_directory() as folder:
             file = folder / "scores.parquet"
             write_scores(scores, file)
+            check_file = folder / SELF_CHECK
+            check_file.write_text(json.dumps(self_check, indent=1, sort_keys=True) + "\n")
             metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"} | summary
             metadata["optional_columns"] = optional_columns(scores)
-            return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files={file.name: file}))
+            files = {file.name: file, check_file.name: check_file}
+            return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files=files))
 
 
 def score_split(job: ScoringJob) -> tuple[Scores, dict[str, float]]:

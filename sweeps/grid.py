@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, no_room
 from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
@@ -117,6 +118,7 @@ class AroundSweep(Callback):
                 sys.exit(0)
             check = grid[0].config.sweeps.check
             if check is not False:
+                open_tracker(grid[0].config.tracking)  # where it can't be, that is what to say
                 checks = check_data([cell.resolved or cell.config for cell in grid])
                 if check:
                     print_checks(checks)
@@ -125,6 +127,10 @@ class AroundSweep(Callback):
             _STARTED.append(start_sweep(grid))
         except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
             exit_with(error)
+        except OSError as error:
+            if (full := no_room(error)) is None:
+                raise
+            exit_with(full)
 
 
 def compose_grid(multirun: DictConfig) -> list[GridCell]:
@@ -230,7 +236,7 @@ def finish_sweep() -> int:
 
 
 def conclude(sweep: Sweep) -> int:
-    """Prints the grid's state, makes each dataset's tables, and ends the grid's run.
+    """Prints the grid's state, makes the training page and each dataset's tables, and ends the grid's run.
 
     Each cell's own model and scores become the latest of their names. Returns the command's exit status: 1 where a
     cell or a table failed.
@@ -242,6 +248,8 @@ def conclude(sweep: Sweep) -> int:
         print_grid(states)
         not_done = sum(state.state != "done" for state in states)
         make_results_latest(results, sweep.tracker)
+        if sweep.makes_tables:
+            _make_training_page(sweep)
         without_tables = _make_tables(sweep, results) if sweep.makes_tables else 0
         sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
         failures = []
@@ -255,6 +263,22 @@ def conclude(sweep: Sweep) -> int:
             print(f"{failures[-1]}: see the error above", file=sys.stderr)
         sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
     return 1 if failures else 0
+
+
+def _make_training_page(sweep: Sweep) -> None:
+    """Writes the page of the cells' training: beside the report of the one dataset, or in a folder of the sweep's name.
+
+    Where it can't be written that is said, and nothing has failed: the store has all that it shows.
+    """
+    from sweeps.training.page import write_training_page
+
+    [first, *others] = sweep.config_of_dataset.values()
+    name = first.tracking.group or first.dataset.name
+    folder = first.metrics.out or f"out/{name if others else first.dataset.name}"
+    try:
+        print(write_training_page(sweep.tracker, sweep.cells, Path(folder), name), flush=True)
+    except EdgewiseError as error:
+        print(f"note: {error}", file=sys.stderr)
 
 
 def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:

@@ -1,4 +1,4 @@
-"""Prints the grid as a table: `python -m sweeps.status [--root DIR] [--json]`. Starts without JAX."""
+"""Prints the grid as a table: `python -m sweeps.status [--root DIR] [--json] [--training DIR]`. Starts without JAX."""
 
 import argparse
 import dataclasses
@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -127,6 +128,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", metavar="DIR", help="the store's folder (tracking.root); default: runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
+        "--training", metavar="DIR", type=Path, help="write the curves of all cells' training to DIR/training.html"
+    )
+    parser.add_argument(
         "overrides",
         nargs="*",
         metavar="tracking.root=DIR",
@@ -134,8 +138,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        tracker = Store(_root(options.root, options.overrides), create=False)
-        states = cell_states(tracker, known_cells(tracker))
+        root = _root(options.root, options.overrides)
+        tracker = Store(root, create=False)
+        grid = known_cells(tracker)
+        states = cell_states(tracker, grid)
+        if options.training is not None:
+            from sweeps.training.page import write_training_page  # it reads the states from here
+
+            page = write_training_page(tracker, grid, options.training, root)
+            print(page, file=sys.stderr if options.json else sys.stdout)
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

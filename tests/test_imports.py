@@ -126,6 +126,10 @@ def test_no_module_imports_itself_by_way_of_others(room):
         "sweeps.status",
         "train.__main__",
         "infer.__main__",
+        "infer.switcher.stage",
+        "infer.switcher.bundle",
+        "infer.apply.stage",
+        "infer.evaluate.stage",
         "sweeps.__main__",
     ],
 )

@@ -118,7 +118,7 @@ def test_the_scores_artifact_holds_all_its_metadata(trained):
     source = find_model(config, store)
     assert finished_scores(config, store, source.digest) is None
     artifact = score(config, store, source)
-    assert artifact.name == "scores-demo-nano-s0-test" and set(artifact.files) == {"scores.parquet"}
+    assert artifact.name == "scores-demo-nano-s0-test" and set(artifact.files) == {"scores.parquet", "self_check.json"}
     assert finished_scores(config, store, source.digest).digest == artifact.digest
     scores = read_scores(artifact.file("scores.parquet"))
     meta = scores.metadata

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from conf.schema import Config, Dataset, Metrics
-from metrics.output.replace import MARK, OutputError, replaced
+from metrics.output.replace import MARK, TRAINING_PAGE, OutputError, replaced
 from metrics.stage import compute_metrics
 from tests.metrics_runs import log_scores
 from tests.support import REPO
@@ -118,3 +118,17 @@ def test_what_the_block_raises_is_not_taken_for_the_directory_s(tmp_path):
         raise OSError("of something else")
     assert error.type is OSError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_s_training_page_is_carried_over_and_alone_stands_in_no_way(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / TRAINING_PAGE).write_text("curves")
+    for content in ("first", "second"):
+        with replaced(out) as directory:
+            (directory / MARK).write_text(content)
+        assert (out / MARK).read_text() == content and (out / TRAINING_PAGE).read_text() == "curves"
+    (out / MARK).unlink()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds files but no"), replaced(out):
+        pass

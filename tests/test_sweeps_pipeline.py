@@ -45,7 +45,14 @@ def test_a_sweep_trains_scores_and_tabulates(swept):
     assert str(folder / "out") in result.stdout
     for path in ("tables/table1.csv", "tables/table2.csv", "tables/table3.csv", "curves/switcher.parquet"):
         assert (folder / "out" / path).stat().st_size > 0
-    for path in ("summary.json", "report/index.html", "figures/fig1.png", "figures/fig6.svg", "tables/table1.tex"):
+    for path in (
+        "training.html",
+        "summary.json",
+        "report/index.html",
+        "figures/fig1.png",
+        "figures/fig6.svg",
+        "tables/table1.tex",
+    ):
         assert (folder / "out" / path).stat().st_size > 0
     with open(folder / "out" / "tables" / "table3.csv") as file:
         rows = list(csv.DictReader(file))
@@ -57,7 +64,7 @@ def test_a_sweep_of_one_cell_says_what_it_can_and_has_not_failed(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "demo: nano " in result.stdout and "one run only, so there are no tables" in result.stdout
     assert "not done" not in result.stderr and "error" not in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["training.html"]
 
 
 def test_lineage_reaches_from_the_table_to_the_data(swept):

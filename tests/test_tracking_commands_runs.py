@@ -88,7 +88,10 @@ def test_an_artifact_goes_before_a_run_and_unknown_or_unclear_names_are_told(cal
     ]  # fmt: skip
     status, output, error = call("show", "train-x")
     assert (status, output) == (1, "")
-    assert error == "error: train-x is the start of 2 run ids, name one of them: train-x-s0-abc, train-x-s1-abc\n"
+    assert error.startswith(
+        "error: train-x is the start of 2 run ids, name one of them: train-x-s1-abc (failed, started 20"
+    )
+    assert ", train-x-s0-abc (finished, started 20" in error and error.count("\n") == 1
     assert "no run has that id either" in call("show", "nobody")[2]
     assert call("history", "nobody")[2].startswith("error: no run 'nobody': expected a run id or the start of one")
     assert call("history", "")[0] == 1

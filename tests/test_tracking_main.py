@@ -163,6 +163,11 @@ def test_the_default_root_is_runs(root, call, monkeypatch):
         ["show", "nothing"],
         ["get", "nothing", "out"],
         ["lineage", "nothing"],
+        ["history", "nothing"],
+        ["rm", "nothing"],
+        ["rm", "model-x"],
+        ["alias", "nothing", "best"],
+        ["alias", "model-x", "v1"],
         ["query", "steps"],
         ["query", "--uses", "nothing"],
         ["push", "nothing"],
@@ -174,7 +179,21 @@ def test_errors_are_one_line_on_stderr(root, call, arguments):
     assert status == 1 and output == "" and error.startswith("error: ") and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [["ls"], ["ls", "--json"], ["verify"], ["gc"], ["show", "m"], ["lineage", "m"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ls"],
+        ["ls", "--json"],
+        ["verify"],
+        ["gc"],
+        ["gc", "--older-than", "1d"],
+        ["show", "m"],
+        ["history", "r"],
+        ["lineage", "m"],
+        ["rm", "m"],
+        ["alias", "m", "best"],
+    ],
+)
 def test_looking_where_there_is_no_store_makes_none(call, tmp_path, command):
     status, _, error = call("--root", tmp_path / "none", *command)
     assert status == 1 and error.startswith(f"error: no store at {tmp_path / 'none'}: ")
@@ -193,7 +212,16 @@ def test_bad_flags_are_refused_with_the_usage(arguments, capsys):
 
 def test_piped_output_is_whole_and_quick_and_loads_nothing_heavy(root):
     environment = {**os.environ, "COLUMNS": "40", "PYTHONIOENCODING": "utf-8"}
-    for arguments in (["ls"], ["ls", "--runs"], ["show", LONG], ["lineage", "model-x"], ["verify"], ["gc"]):
+    for arguments in (
+        ["ls"],
+        ["ls", "--runs"],
+        ["show", LONG],
+        ["show", "train-1"],
+        ["history", "train-1", "--csv"],
+        ["lineage", "model-x"],
+        ["verify"],
+        ["gc", "--older-than", "1d", "--dry-run"],
+    ):
         script = (
             "import sys, runpy, atexit\n"
             "heavy = ('jax', 'hydra', 'datasets', 'wandb', 'numpy', 'pyarrow', 'omegaconf', 'flax')\n"

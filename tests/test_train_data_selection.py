@@ -102,6 +102,7 @@ def tsv(folder: Path, rows: list[tuple[str, str]], name: str = "amazon_reviews_u
 def test_one_file_is_drawn_into_two(tmp_path) -> None:
     games = dataset("amazon_video_games", tsv(tmp_path, REVIEWS))
     assert Source(games).names == ["train", "test"]
+    assert "split_by" not in Source(games).provenance  # by row, as before there was a choice: the digest is the same
     train, test = load_split(games, "train"), load_split(games, "test")
     assert (len(train), len(test)) == (80, 20)
     both = [(target, text) for split in (train, test) for _, text, target in pairs(split)]

@@ -14,6 +14,7 @@ from typing import IO
 from conf.errors import EdgewiseError
 
 MARK = "summary.json"  # a directory that holds it is a metrics output, and may be replaced by another
+TRAINING_PAGE = "training.html"  # a sweep's own page may stand there too, before and after
 
 
 class OutputError(EdgewiseError):
@@ -21,13 +22,17 @@ class OutputError(EdgewiseError):
 
 
 def check_replaceable(out: Path) -> None:
-    """Raises OutputError if `out` exists and is neither an empty directory nor an earlier metrics output."""
+    """Raises OutputError if `out` exists and is neither an empty directory nor an earlier metrics output.
+
+    A sweep's training page alone counts as empty.
+    """
     if not out.exists():
         return
     if not out.is_dir():
         raise OutputError(f"metrics.out={out} is a file; expected a directory")
     try:
-        something_else = any(out.iterdir()) and not (out / MARK).is_file()
+        held = any(path.name != TRAINING_PAGE for path in out.iterdir())
+        something_else = held and not (out / MARK).is_file()
     except OSError as error:
         raise OutputError(f"metrics.out={out} can't be read: {error.strerror}") from error
     if something_else:
@@ -74,7 +79,12 @@ def refusals_as_output_errors(out: Path) -> Iterator[None]:
 
 
 def _exchange(whole: Path, out: Path, old: Path) -> None:
-    """Moves `whole` to `out`, and what was there to `old`; puts it back where the move fails."""
+    """Moves `whole` to `out`, and what was there to `old`; puts it back where the move fails.
+
+    The training page of a sweep, which is no part of the metrics, is carried over.
+    """
+    if (out / TRAINING_PAGE).is_file():
+        shutil.copy2(out / TRAINING_PAGE, whole / TRAINING_PAGE)
     if out.exists():
         out.rename(old)
     try:

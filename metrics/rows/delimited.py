@@ -25,12 +25,15 @@ class Delimited:
     rows: Iterator[tuple[int, list[str]]]  # the line, from 1, on which a row starts, and its values of `kept`
 
 
-def read_delimited(file: Path, kind: str, layout: Layout, wanted: Callable[[str], bool]) -> Delimited:
+def read_delimited(
+    file: Path, kind: str, layout: Layout, wanted: Callable[[str], bool], unnamed: bool = False
+) -> Delimited:
     """Reads the header, and the rows below it when they are asked for; empty lines are left out.
 
     `kind` is `csv` or `tsv`. In CSV values may stand in double quotes, with separators, line ends and doubled quotes
     inside. In TSV a quote is a character like others. `layout` says what separates the values, as `separator_of` reads
-    it, and the columns' names where there is no header row.
+    it, and the columns' names where there is no header row. Columns without a name are read only where `unnamed` says
+    so.
 
     Raises EdgewiseError, here or while the rows are read, for binary files, a header that is missing, isn't UTF-8 or
     repeats a name, a first row that holds the layout's names, a row with more or fewer values than there are columns,
@@ -58,7 +61,7 @@ def read_delimited(file: Path, kind: str, layout: Layout, wanted: Callable[[str]
     # pandas writes its index under an empty name, which nobody can ask for
     if duplicated := first_duplicate([name for name in names if name]):
         raise EdgewiseError(f"{file}: two columns are named {duplicated!r}; rename or drop one")
-    places = [place for place, name in enumerate(names) if name and wanted(name)]
+    places = [place for place, name in enumerate(names) if (name or unnamed) and wanted(name)]
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         count, whole, mark = len(names), _is_utf8(file), separator_name(separator)

@@ -30,7 +30,8 @@ def find_run(reader: Reader, text: str) -> RunRecord | None:
         return record
     found = [record for record in reader.runs() if record.id.startswith(text)] if text else []
     if len(found) > 1:
-        named = ", ".join(record.id for record in found[:_MOST_NAMED])
+        found.sort(key=lambda record: record.started, reverse=True)
+        named = ", ".join(f"{r.id} ({r.state}, started {at_time(r.started)})" for r in found[:_MOST_NAMED])
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise TrackingError(f"{text} is the start of {len(found)} run ids, name one of them: {named}{more}")
     return found[0] if found else None

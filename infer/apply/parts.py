@@ -1,0 +1,84 @@
+"""Keeps what is done of an output in a folder beside it, part by part, until the parts are joined into the whole.
+
+A part counts when its note is there, and the note is written after it: what a kill leaves is whole parts and, at most,
+a file that is written again.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from conf.errors import EdgewiseError
+from tracking.files import written_whole
+
+STATE, LOCK, WHOLE = "state.json", "lock", "whole"
+
+
+class Parts:
+    """Represents the parts of one output, in `folder`; `state` says of which input, switcher and settings they are."""
+
+    def __init__(self, output: Path, state: Mapping[str, Any]):
+        self.folder = output.with_name(f".{output.name}.parts")
+        self._state = dict(state)
+
+    def resumes(self) -> bool:
+        """Tells whether there are parts of the same input, switcher and settings."""
+        try:
+            return bool(json.loads((self.folder / STATE).read_text()) == self._state)
+        except (OSError, ValueError):
+            return False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder, for as long as the block runs no other process's; parts of anything else are removed.
+
+        Where the block raises before any part is done, the folder is removed. Raises EdgewiseError where another
+        process writes the same output.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EdgewiseError(
+                    f"{self.folder} is in use: another process writes the same output; wait for it, or write elsewhere"
+                ) from None
+            except OSError:
+                pass  # not every file system has locks
+            if not self.resumes():
+                for path in self.folder.iterdir():
+                    if path.name != LOCK:
+                        path.unlink()
+                with written_whole(self.folder / STATE) as partial:
+                    partial.write_text(json.dumps(self._state, indent=1, sort_keys=True))
+            try:
+                yield
+            except BaseException:
+                if self.note(0) is None:
+                    self.remove()
+                raise
+
+    def path(self, number: int) -> Path:
+        """Returns where part `number`, from 0, lies."""
+        return self.folder / f"{number:08d}.part"
+
+    def note(self, number: int) -> dict[str, Any] | None:
+        """Returns what was noted of a part that is done; None where it isn't."""
+        try:
+            noted: dict[str, Any] = json.loads((self.folder / f"{number:08d}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return noted if self.path(number).is_file() else None
+
+    def commit(self, number: int, noted: Mapping[str, Any]) -> None:
+        """Notes that a part is done."""
+        with written_whole(self.folder / f"{number:08d}.json") as partial:
+            partial.write_text(json.dumps(noted))
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,62 @@
+"""Runs a model on the self-check's random token ids, when its scores are made and when it is deployed."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from infer.job import ScoringJob
+from infer.self_check import LENGTH, ROWS, random_inputs, record
+from infer.sequences import SequenceBatch, score_sequences
+from train.data.batches import ScoringBatch, plan_batches
+from train.labels import as_labels, score_examples, scoring_budget
+from train.model_artifact import Model
+from train.sharding import whole_rows
+
+SEED = 0
+
+
+def job_self_check(job: ScoringJob) -> dict[str, Any]:
+    """Returns the self-check of a job's model, as JSON values: of classes in a shape that the job has compiled."""
+    model, classes = job.model, list((job.config.dataset.classes or {}).values())
+    batch = None
+    length = LENGTH
+    if classes:
+        labels = as_labels(model.vocabulary.encode(classes, max_length=1 << 20))
+        budget = scoring_budget(job.config.infer, labels, job.mesh)
+        planned = plan_batches(job.config.infer, job.inputs().lengths, budget)[-1]
+        length = max(2, min(LENGTH, planned.length))
+        batch = ScoringBatch(np.arange(min(ROWS, planned.row_count)), max(2, planned.length), planned.row_count)
+    rows = ROWS if batch is None else len(batch.rows)
+    check = record(SEED, model.vocabulary.size, length, np.zeros((rows, 0)))
+    return record(SEED, model.vocabulary.size, length, check_values(model, check, classes, job.dtype, job.mesh, batch))
+
+
+def check_values(
+    model: Model,
+    check: dict[str, Any],
+    classes: list[str],
+    dtype: str,
+    mesh: jax.sharding.Mesh,
+    batch: ScoringBatch | None = None,
+) -> np.ndarray:
+    """Returns the log-likelihoods that a model gives for a self-check's ids: [rows, K] of its K classes, float32.
+
+    Without classes, [rows, 1]: the sum of the log-probabilities of as many random target tokens. `batch` is the shape
+    to run in, by default the smallest.
+    """
+    rows, length = check["rows"], check["length"]
+    inputs = random_inputs(check["seed"], rows, length, check["pieces"])
+    values = np.zeros((rows, len(classes) or 1), np.float32)
+    if classes:
+        labels = as_labels(model.vocabulary.encode(classes, max_length=1 << 20))
+        batch = batch or ScoringBatch(np.arange(rows), length, whole_rows(mesh, rows))
+        for places, scores in score_examples(model.params, inputs, labels, model.size, dtype, mesh, [batch]):
+            values[places] = scores
+        return values
+    targets = random_inputs(check["seed"] + 1, rows, length, check["pieces"])
+    shape = SequenceBatch(np.arange(rows), length, length, whole_rows(mesh, rows))
+    for places, [scored] in score_sequences(model.params, inputs, [targets], model.size, dtype, mesh, [shape]):
+        for row, one in zip(places, scored, strict=True):
+            values[row] = np.asarray(one.log_probs).sum()
+    return values

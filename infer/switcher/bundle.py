@@ -1,0 +1,66 @@
+"""Copies a switcher with its models into a folder that runs without a store: `python -m infer.switcher.bundle REF DIR`.
+
+`switcher.ref=DIR` then names it, here or on another machine.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from conf.errors import EdgewiseError, no_room
+from conf.schema import Tracking
+from conf.version import version_line
+from infer.switcher.find import MODELS, find_switcher
+
+
+def bundle(ref: str, directory: Path, tracking: Tracking) -> Path:
+    """Writes the files of the switcher `ref` and the models of its stages, and returns the folder.
+
+    It appears whole or not at all. Raises EdgewiseError for a folder that is there already and not empty, and where the
+    switcher or a model can't be read.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise EdgewiseError(f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one")
+    found = find_switcher(ref, tracking)
+    if found.artifact is None:
+        raise EdgewiseError(f"{ref} is a bundle already: copy the folder")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        found.artifact.download(unfinished)
+        for stage, model in zip(found.policy.stages, found.models, strict=True):
+            model.download(unfinished / MODELS / stage.name)
+        os.replace(unfinished, directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return directory
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Copies the switcher that the arguments name; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infer.switcher.bundle", description=__doc__)
+    parser.add_argument("ref", metavar="REF", help="a switcher: name:alias, name:vN or a digest prefix")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="a folder that doesn't exist yet, or an empty one")
+    parser.add_argument("--root", default="runs", help="the store's folder (tracking.root); default: %(default)s")
+    parser.add_argument("--version", action="version", version=version_line())
+    options = parser.parse_args(arguments)
+    try:
+        folder = bundle(options.ref, options.directory, Tracking(root=options.root))
+    except EdgewiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if (full := no_room(error)) is None:
+            raise
+        print(f"error: {full}", file=sys.stderr)
+        return 1
+    print(f"wrote {folder}; answer new text: python -m infer.apply switcher.ref={folder} apply.input=… apply.output=…")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Defines `policy.json`, all that is needed to answer as a switcher does, and reads and writes it."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conf.errors import EdgewiseError, first_line
+from conf.names import joined_name
+from conf.schema import DEPLOYABLE_SCORES, TASKS
+from tracking.printing import strict
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Holds one run of the chain. The last has neither score nor threshold: it answers all that reach it."""
+
+    size: str
+    seed: int
+    model: str  # digest of the model artifact
+    parameters: int
+    flops_per_example: float
+    score: str | None
+    threshold: float | None  # natural logarithm: a score of at least exp(threshold) goes on to the next stage
+
+    @property
+    def name(self) -> str:
+        """Names the run among those of its dataset, such as `small-s0`."""
+        return joined_name(self.size, f"s{self.seed}")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Holds a switcher: how text becomes an answer, and what was found when it was chosen.
+
+    `goal`, `certificate`, `expected`, `over_seeds` and `parts` are as docs/serving.md describes them. `calibration`
+    has, for each stage but the last, the sorted log scores of the certify part's examples that reach it. `self_check`
+    has what each stage's model gave for seeded random token ids when its scores were made; None where they were made
+    before that was kept.
+    """
+
+    dataset: str
+    task: str
+    labels: list[list[str]]  # pairs (label in the data, target string) in the order of the likelihoods; else []
+    template: str
+    max_input_length: int
+    max_target_length: int | None
+    decoding: dict[str, Any]
+    dtype: str
+    stages: list[Stage]
+    goal: dict[str, Any]
+    certificate: dict[str, Any]
+    expected: dict[str, Any]
+    over_seeds: dict[str, Any]
+    parts: dict[str, Any]
+    calibration: list[list[float]]
+    self_check: list[dict[str, Any]] | None
+    inputs: dict[str, str]  # name of each scores artifact that was looked at -> its digest
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the artifact: `switcher-D-S-L`, with every size of the chain."""
+        return joined_name("switcher", self.dataset, *(stage.size for stage in self.stages))
+
+    @property
+    def classes(self) -> list[str]:
+        """Returns the target strings, in the order of the likelihoods."""
+        return [target for _, target in self.labels]
+
+    @property
+    def chain(self) -> str:
+        """Names the chain for people, such as `nano-s0 -> micro-s1`."""
+        return " -> ".join(stage.name for stage in self.stages)
+
+
+def policy_json(policy: Policy) -> str:
+    """Returns the text of `policy.json`; the same policy gives the same text. Infinite thresholds are "Infinity"."""
+    values = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(policy)}
+    return json.dumps(strict(values), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_policy(text: str, where: str) -> Policy:
+    """Reads the text of a `policy.json`.
+
+    Raises EdgewiseError, starting with `where`, for what isn't one, is one of another schema version, or contradicts
+    itself.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EdgewiseError(f"{where}: not JSON ({first_line(error)}); expected a switcher's policy.json") from None
+    if not isinstance(values, dict) or "schema_version" not in values:
+        raise EdgewiseError(f"{where}: not a switcher's policy.json: it has no schema_version")
+    if values.pop("schema_version") != SCHEMA_VERSION:
+        raise EdgewiseError(
+            f"{where}: another schema version than {SCHEMA_VERSION}: make the switcher again (python -m infer.switcher)"
+        )
+    names = {field.name for field in dataclasses.fields(Policy)}
+    if missing := sorted(names - set(values)):
+        raise EdgewiseError(f"{where}: lacks {', '.join(missing)}; make the switcher again")
+    try:
+        stages = [_stage(stage) for stage in values["stages"]]
+        calibration = [[float(score) for score in scores] for scores in values["calibration"]]
+        policy = Policy(**{name: values[name] for name in names} | {"stages": stages, "calibration": calibration})
+        _check(policy)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise EdgewiseError(f"{where}: not a policy as this version writes it ({first_line(error)})") from None
+    return policy
+
+
+def _stage(values: Mapping[str, Any]) -> Stage:
+    """Reads a stage; a threshold may be the text of an infinity."""
+    threshold = values["threshold"]
+    return Stage(**{**values, "threshold": None if threshold is None else float(threshold)})
+
+
+def _check(policy: Policy) -> None:
+    """Raises ValueError for values that can't be a policy's."""
+    if policy.task not in TASKS:
+        raise ValueError(f"task {policy.task!r}")
+    if len(policy.stages) < 2:
+        raise ValueError(f"{len(policy.stages)} stages, expected two or more")
+    for stage in policy.stages[:-1]:
+        if stage.score not in DEPLOYABLE_SCORES or stage.threshold is None or math.isnan(stage.threshold):
+            raise ValueError(f"stage {stage.name} has score {stage.score} and threshold {stage.threshold}")
+    if policy.stages[-1].score is not None or policy.stages[-1].threshold is not None:
+        raise ValueError("the last stage has a threshold")
+    if policy.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype {policy.dtype!r}")
+    if (policy.task == "classification") != bool(policy.labels):
+        raise ValueError(f"task {policy.task} with {len(policy.labels)} labels")

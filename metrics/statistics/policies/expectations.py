@@ -1,0 +1,166 @@
+"""Says what to expect of a policy: on examples that chose nothing of it with intervals, and over other seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metrics.statistics.policies.candidates import Parts, Policy, matched_runs
+from metrics.statistics.policies.promises import share_interval
+from metrics.statistics.policies.routing import (
+    Member,
+    mean_quality,
+    mixed,
+    path_outcome,
+    quality_of_sums,
+    stage_reached,
+)
+
+RESAMPLES = 2000
+_NUMBERS_AT_A_TIME = 1 << 24
+Number = dict[str, float]  # value, and where it has an interval, low and high
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Holds how some examples [m] are answered: by which stage, and how well by the mixture, the last and the first."""
+
+    stage: np.ndarray  # [m] int8
+    mixture: np.ndarray  # [m, Q]
+    last: np.ndarray  # [m, Q]
+    first: np.ndarray  # [m, Q]
+
+
+def answered(chain: Sequence[Member], score: str, thresholds: np.ndarray, rows: np.ndarray) -> Answered:
+    """Returns how a chain with these thresholds [K - 1] answers the examples `rows` [m]."""
+    stage = stage_reached([member.uncertainty[score][rows] for member in chain[:-1]], thresholds)
+    qualities = [member.quality[rows] for member in chain]
+    return Answered(stage, mixed(qualities, stage), qualities[-1], qualities[0])
+
+
+def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> dict[str, Any]:
+    """Returns what the evaluate part says of these runs: shares, quality, loss and cost, each with an interval.
+
+    Shares, quality and loss are fractions (BLEU / 100). Shares and accuracies have Clopper-Pearson intervals; BLEU, the
+    loss and the cost have percentile-bootstrap intervals over examples, from `seed`. `cost_share` is the mean cost in
+    units of the last stage alone.
+    """
+    chain = policy.chain
+    one = answered(chain, policy.score, policy.thresholds, parts.evaluate)
+    m = len(parts.evaluate)
+    stages = np.bincount(one.stage, minlength=len(chain))
+    costs = np.cumsum([member.cost for member in chain])
+    samples = _resampled(one, costs, seed)
+
+    def share(count: int) -> Number:
+        return _number(count / m, *share_interval(count, m, confidence))
+
+    def estimate(value: float, name: str) -> Number:
+        return _number(value, *_percentiles(samples[name], confidence))
+
+    def quality(values: np.ndarray, name: str) -> Number:
+        if values.shape[1] == 1:
+            return share(int(values.sum()))
+        return estimate(mean_quality(values), name)
+
+    last, mixture = mean_quality(one.last), mean_quality(one.mixture)
+    cost = float(costs[one.stage].mean())
+    return {
+        "examples": m,
+        "confidence": confidence,
+        "deferred": share(m - int(stages[0])),
+        "answered": [share(int(count)) for count in stages],
+        "quality": quality(one.mixture, "mixture"),
+        "quality_of_largest": quality(one.last, "last"),
+        "quality_of_smallest": quality(one.first, "first"),
+        "loss": estimate(last - mixture, "loss"),
+        "cost_per_example": estimate(cost, "cost"),
+        "cost_share": _number(*(v / chain[-1].cost for v in (cost, *_percentiles(samples["cost"], confidence)))),
+    }
+
+
+def over_seeds(policy: Policy, members: Mapping[str, Sequence[Member]], parts: Parts) -> dict[str, Any]:
+    """Returns what the same shares deferred give with other seeds of the same sizes, on the evaluate part.
+
+    Each stage's threshold is the score that passes on the same share, on the select and certify parts, of what reaches
+    it as this policy's does: its labels aren't looked at. Each number is a mean with its least, most and standard
+    deviation over `runs` chains.
+    """
+    fit = np.concatenate([parts.select, parts.certify])
+    shares = _shares_passed_on(policy.chain, policy.score, policy.thresholds, fit)
+    rows: list[tuple[float, float, float, float]] = []
+    for chain in matched_runs(policy.chain, members):
+        thresholds = _thresholds_passing_on(chain, policy.score, shares, fit)
+        one = answered(chain, policy.score, thresholds, parts.evaluate)
+        quality, last = mean_quality(one.mixture), mean_quality(one.last)
+        rows.append((float((one.stage > 0).mean()), quality, last, last - quality))
+    columns = np.array(rows).T
+    names = ("deferred", "quality", "quality_of_largest", "loss")
+    return {"runs": len(rows)} | {
+        name: {
+            "mean": float(values.mean()),
+            "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            "least": float(values.min()),
+            "most": float(values.max()),
+        }
+        for name, values in zip(names, columns, strict=True)
+    }
+
+
+def curve(policy: Policy, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns quality [T], cost share [T] and share deferred [T] along the policy's path, on the examples `rows`."""
+    outcome = path_outcome(policy.chain, policy.score, policy.path, rows)
+    costs = [member.cost for member in policy.chain]
+    return {"quality": outcome.quality, "cost_share": outcome.cost(costs) / costs[-1], "deferred": outcome.deferred}
+
+
+def _shares_passed_on(chain: Sequence[Member], score: str, thresholds: np.ndarray, rows: np.ndarray) -> list[float]:
+    """Returns which share of what reaches each stage but the last it passes on; 0 where nothing reaches it."""
+    stage = stage_reached([member.uncertainty[score][rows] for member in chain[:-1]], thresholds)
+    reached = [int((stage >= k).sum()) for k in range(len(chain))]
+    return [after / before if before else 0.0 for before, after in zip(reached, reached[1:])]
+
+
+def _thresholds_passing_on(chain: Sequence[Member], score: str, shares: list[float], rows: np.ndarray) -> np.ndarray:
+    """Returns the thresholds [K - 1] at which each stage passes on these shares of what reaches it."""
+    thresholds, reaching = [], rows
+    for member, share in zip(chain[:-1], shares, strict=True):
+        scores = member.uncertainty[score][reaching]
+        count = round(share * len(scores))
+        threshold = float(np.sort(scores)[-count]) if count else np.inf
+        thresholds.append(threshold)
+        reaching = reaching[scores >= threshold] if count else reaching[:0]
+    return np.array(thresholds)
+
+
+def _resampled(one: Answered, costs: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Returns bootstrap samples [B] of the mixture's, the last and the first stage's quality, the loss and the cost.
+
+    Examples that are answered alike are drawn together, by their number, which takes the same draws far less time.
+    """
+    columns = np.concatenate([one.stage[:, None], one.mixture, one.last, one.first], axis=1).astype(np.int64)
+    kinds, counts = np.unique(columns, axis=0, return_counts=True)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(17,)))
+    m, width = len(one.stage), one.last.shape[1]
+    sums = np.empty((RESAMPLES, 3 * width), np.int64)
+    cost = np.empty(RESAMPLES)
+    at_a_time = max(1, _NUMBERS_AT_A_TIME // len(kinds))
+    for start in range(0, RESAMPLES, at_a_time):
+        some = slice(start, min(start + at_a_time, RESAMPLES))
+        drawn = rng.multinomial(m, counts / m, size=some.stop - some.start)  # [b, kinds]
+        sums[some] = drawn @ kinds[:, 1:]
+        cost[some] = drawn @ costs[kinds[:, 0]] / m
+    mixture, last, first = (quality_of_sums(part, m) for part in np.split(sums, 3, axis=1))
+    return {"mixture": mixture, "last": last, "first": first, "loss": last - mixture, "cost": cost}
+
+
+def _percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Returns the percentile interval of samples [B]."""
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _number(value: float, low: float, high: float) -> Number:
+    """Returns a value with its interval."""
+    return {"value": value, "low": low, "high": high}
