@@ -21,6 +21,7 @@ from infer.apply.stage import apply
 from infer.apply.table_files import COLUMNS, table_file
 from tests.switchers import EchoEngine, log_runs, made_switcher, start_echo
 from tracking.store import Store
+from train.stopping import Stopped
 
 HOSTILE = ["plain", "a,b", 'say "no"', "two\nlines", "car\rriage", "", " spaces ", "日本語 é", "=1+1", "x" * 5000]
 
@@ -194,12 +195,12 @@ def test_what_is_done_is_not_done_again(ending, settings, tmp_path):
     asked = []
 
     class Failing(EchoEngine):
-        def answer(self, columns):
+        def answer(self, columns, advance):
             if len(asked) % 3 == 2:
                 asked.append(0)
                 raise Cut
             asked.append(1)
-            return super().answer(columns)
+            return super().answer(columns, advance)
 
     cuts = 0
     while not output.exists():
@@ -215,10 +216,10 @@ def test_parts_of_something_else_are_not_taken(settings, tmp_path):
     source, output = write_rows(tmp_path / "in.csv", ["one", "two", "three"]), tmp_path / "out.csv"
 
     class Failing(EchoEngine):
-        def answer(self, columns):
+        def answer(self, columns, advance):
             if self.asked == 2:
                 raise Cut
-            return super().answer(columns)
+            return super().answer(columns, advance)
 
     with pytest.raises(Cut):
         apply(settings(source, output, chunk_rows=1), lambda found, config: Failing(found.policy))
@@ -327,12 +328,29 @@ def test_a_file_of_any_length_is_held_a_chunk_at_a_time(tmp_path):
     assert peaks[1] < 1.1 * peaks[0]
 
 
+def test_a_signal_stops_it_between_two_batches_and_the_same_command_goes_on(settings, tmp_path, root):
+    source = write_rows(tmp_path / "in.csv", ["one", "two", "three"])
+    output = tmp_path / "out.csv"
+
+    class Signalled(EchoEngine):
+        def answer(self, columns, advance):
+            if self.asked == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().answer(columns, advance)
+
+    with pytest.raises(Stopped):
+        apply(settings(source, output, chunk_rows=1), lambda found, config: Signalled(found.policy))
+    assert max(Store(root).runs(job_type="apply"), key=lambda run: run.started).state == "stopped"
+    assert len(list((tmp_path / ".out.csv.parts").glob("*.part"))) == 1
+    assert apply(settings(source, output, chunk_rows=1), start_echo).rows == 3
+
+
 class SlowEngine(EchoEngine):
     """Takes its time, so that a kill comes in the midst of it."""
 
-    def answer(self, columns):
+    def answer(self, columns, advance):
         time.sleep(0.01)
-        return super().answer(columns)
+        return super().answer(columns, advance)
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(settings, tmp_path):
