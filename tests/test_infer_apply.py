@@ -261,6 +261,18 @@ BAD_FILES = {
     "nan.jsonl": ('{"text": NaN}\n', "row 1: text is missing"),
     "text.parquet": ("text\na\n", "not a Parquet file"),
     "cut.parquet": (b"PAR1" + bytes(100), "can't be read as Parquet|damaged"),
+    "zipped.csv": (b"\x1f\x8b\x08" + bytes(20), "binary"),
+    "wide.csv": ("id,text\n".encode("utf-16"), "binary"),
+    "late.csv": ("text\n" + "a\n" * 50_000 + '"open\n', "row 50001: a quote is opened"),
+    "after.csv": ('text,id\n"a"b,1\n', "row 1: text follows a closing quote"),
+    "more.csv": ("id,text\n1,a,b\n", "row 1 has 3 values"),
+    "half.jsonl": ('{"text": "a"', "line 1: not JSON"),
+    "twice.jsonl": ('{"text": "a", "text": "b"}\n', "two columns are named 'text'"),
+    "latin.jsonl": (b'{"text": "\xe9"}\n', "line 1: not UTF-8"),
+    "digits.jsonl": ('{"text": ' + "1" * 5000 + "}\n", "line 1"),
+    "nothing.jsonl": ("\n\n", "no rows"),
+    "number.jsonl": ("3\n", "line 1: expected an object"),
+    "empty.parquet": (b"", "not a Parquet file"),
     "rows.xlsx": ("text\na\n", r"ends in \.csv, \.tsv, \.jsonl, \.parquet"),
     "rows.json": ("[]", r"ends in \.csv"),
 }
@@ -274,6 +286,44 @@ def test_a_bad_file_is_refused_with_its_row_and_nothing_is_written(name, setting
     with pytest.raises(EdgewiseError, match=message):
         apply(settings(source, tmp_path / f"out{source.suffix}"), start_echo)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_bad_parquet_files_are_refused(settings, tmp_path):
+    text = pa.array(["a", "b"])
+    nested = pa.array([{"text": "a"}, {"text": "b"}])
+    for table, message in (
+        (pa.table({"id": text}), "no column text"),
+        (pa.table({"text": text, "deferred": text}), "has a column deferred already"),
+        (pa.table([text, text], names=["text", "text"]), "two columns are named 'text'"),
+        (pa.table({"text": text[:0]}), "no rows"),
+        (pa.table({"text": pa.array([["a"], ["b"]])}), "2 of 2 rows can't be answered: row 1: text is a list"),
+        (pa.table({"text": nested}), "row 1: text is a dict"),
+        (pa.table({"text": pa.array([b"a", b"b"])}), "row 1: text is a bytes"),
+        (pa.table({"text": pa.array([None, None], pa.string())}), "row 1: text is missing; row 2"),
+        (pa.table({"text": pa.nulls(2)}), "row 1: text is missing"),
+    ):
+        pq.write_table(table, tmp_path / "in.parquet")
+        with pytest.raises(EdgewiseError, match=message):
+            apply(settings(tmp_path / "in.parquet", tmp_path / "out.parquet"), start_echo)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_odd_files_are_answered(settings, tmp_path):
+    """What is unusual and can be read in one way only is no error."""
+    for name, content, expected in (
+        ("mark.jsonl", b'\xef\xbb\xbf{"text": "a"}\n', ["A"]),
+        ("blank.jsonl", b'{"text": "a"}\n\n{"text": "b"}', ["A", "B"]),
+        ("numbers.jsonl", b'{"text": 1.50}\n{"text": true}\n', ["1.5", "TRUE"]),
+        ("lines.csv", b"text,n\r\na,1\r\n\r\nb,2\r\n", ["A", "B"]),
+        ("one.csv", b"text\na b\n", ["A B"]),
+        ("nul.csv", b"text\n" + b"a" * 70_000 + b"\0\n", ["A" * 70_000 + "\0"]),
+        ("empty.csv", b'text,n\n"",1\n', [""]),
+        ("quotes.tsv", b'text\tn\n"a\t1\n', ['"A']),
+    ):
+        source, output = tmp_path / name, tmp_path / f"out-{name}"
+        source.write_bytes(content)
+        apply(settings(source, output), start_echo)
+        assert [row["prediction"] for row in read_rows(output)] == expected, name
 
 
 def test_other_refusals(settings, tmp_path):
