@@ -4,6 +4,7 @@
 value of the wrong type fails when the config is composed, with the key's name.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -34,6 +35,50 @@ def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> None:
 def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
         raise EdgewiseError(f"{key}={value}: expected {least} or more")
+
+
+def _checked_price(price: Any) -> dict[str, float] | None:
+    """Returns `metrics.price` with its numbers as floats; raises EdgewiseError for anything but prices of sizes."""
+    if price is None:
+        return None
+    expected = (
+        "expected a mapping of each size to a number of 0 or more, such as 'metrics.price={small: 0.2, large: 3}'"
+    )
+    if not isinstance(price, dict) or not price:
+        raise EdgewiseError(f"metrics.price={price}: {expected}")
+    numbers: dict[str, float] = {}
+    for size, given in price.items():
+        try:
+            number = -1.0 if isinstance(given, bool) else float(given)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise EdgewiseError(f"metrics.price={price}: {expected}; {given!r} is none")
+        numbers[str(size)] = number
+    return numbers
+
+
+def _checked_costs(costs: Any) -> dict[str, dict[str, float]] | None:
+    """Returns `metrics.costs` with floats for numbers; raises EdgewiseError for anything but costs by two classes."""
+    if costs is None:
+        return None
+    expected = (
+        "expected a mapping of each class to what it costs to predict each other class for it, such as "
+        "'metrics.costs={spam: {ham: 1}, ham: {spam: 10}}'"
+    )
+    if not isinstance(costs, dict) or not costs or not all(isinstance(row, dict) for row in costs.values()):
+        raise EdgewiseError(f"metrics.costs={costs}: {expected}")
+    checked: dict[str, dict[str, float]] = {}
+    for true, row in costs.items():
+        for predicted, given in row.items():
+            try:
+                cost = math.nan if isinstance(given, bool) else float(given)
+            except (TypeError, ValueError):
+                cost = math.nan
+            if not math.isfinite(cost):
+                raise EdgewiseError(f"metrics.costs={costs}: {expected}; {given!r} is no number")
+            checked.setdefault(str(true), {})[str(predicted)] = cost
+    return checked
 
 
 def _checked_list(key: str, value: Any, example: str) -> list[Any]:
@@ -465,6 +510,9 @@ class Metrics:
     together by every interval, as examples that share one are not independent; `auto` takes `cluster` where the scores
     have it, `none` draws each example by itself. `committee_size` says of how many runs churn and committee scores are,
     so that grids of different numbers of seeds compare; all of a size's by default.
+    `price` is what one pass of each size over one example costs, in `price_unit` (money, milliseconds): costs are then
+    given in it too. `costs` maps each class to what it costs to predict each class for it, true -> predicted -> cost;
+    what is right costs nothing unless it says so.
     """
 
     out: Optional[str] = None
@@ -481,11 +529,17 @@ class Metrics:
     beyond: bool = True
     epsilon: float = 0.01
     delta: float = 0.1
+    price: Any = None  # a mapping; Any, so that one given on the command line has any size's name
+    price_unit: Text = "units"
+    costs: Any = None
     cluster: Text = "auto"
     committee_size: Optional[int] = None
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        self.price = _checked_price(self.price)
+        self.costs = _checked_costs(self.costs)
+        self.price_unit = checked_text("metrics.price_unit", self.price_unit)
         self.split = checked_name("metrics.split", checked_text("metrics.split", self.split))
         self.seed = checked_seed("metrics.seed", self.seed)
         self.cluster = checked_text("metrics.cluster", self.cluster)

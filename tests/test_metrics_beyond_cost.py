@@ -6,7 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
+from metrics.analysis.prices import prices_of
 from metrics.beyond.cost import BUDGETS, at_fraction, passes, relative_cost, unknown_flops
 from metrics.beyond.ensemble import (
     MAJORITY,
@@ -152,3 +154,39 @@ def test_translation_has_costs_and_no_ensembles_and_answers_have_votes():
         # the gold answer is not known where a score is to be paid for
         assert {row["context"] for name in names for row in tables[name].rows} == {"self"}
         assert {row["combination"] for row in tables["ensembles"].rows} <= {MAJORITY}
+
+
+def test_prices_are_those_of_the_passes():
+    sizes = {"small": (10, 1.3), "large": (100, 2.3)}
+    scores = synthetic_grid(sizes, seeds=3, examples=200)
+    config = Metrics(resamples=B, price={"small": 0.5, "large": 4.0}, price_unit="ms")
+    config.check()
+    result, tables = tables_of(scores, config)
+    [pair] = result.pairs
+    for row in tables["cost"].rows:
+        passes_of_small = 1 if row["score"] in ("margin", "entropy") else 3
+        shares = pair.least_share[row["score"]]
+        assert row["price_unit"] == "ms" and row["price_large"] == 4.0
+        assert row["price_score"] == 0.5 * passes_of_small
+        assert row["price_50"] == pytest.approx(0.5 * passes_of_small + shares.half.value * 4.0)
+        assert row["price_50_ci_high"] == pytest.approx(0.5 * passes_of_small + shares.half.high * 4.0)
+        assert row["price_within_epsilon"] == pytest.approx(0.5 * passes_of_small + shares.within_epsilon * 4.0)
+    assert "price_unit" in {column.key for column in tables["cost"].shown}
+    _, without = tables_of(scores, Metrics(resamples=B))
+    assert not [column.key for column in without["cost"].shown if column.key.startswith("price")]
+    assert all(np.isnan(row["price_large"]) for row in without["cost"].rows)
+
+
+def test_prices_that_can_t_be_used_are_refused():
+    for price in ({}, [1, 2], {"small": -1}, {"small": "dear"}, {"small": True}, {"small": float("inf")}):
+        with pytest.raises(
+            EdgewiseError, match=r"metrics\.price=.*expected a mapping of each size to a number of 0 or"
+        ):
+            Metrics(price=price).check()
+    grid = collect_grids(synthetic_grid(seeds=1, examples=20))[0]
+    with pytest.raises(EdgewiseError, match=r"has no price of base; expected one for each size of synthetic"):
+        prices_of(Metrics(price={"small": 1.0}), grid)
+    assert prices_of(Metrics(), grid) is None
+    prices = prices_of(Metrics(price={"small": 1.0, "base": 4.0}, price_unit="ms"), grid)
+    assert prices.of_mixture("small", "base", 0.25) == 2.0 and prices.saving("small", "base", 0.25) == 0.5
+    assert prices.written(1.23456) == "1.23 ms"

@@ -6,6 +6,7 @@ import math
 from importlib import import_module
 from pkgutil import iter_modules
 
+import numpy as np
 import pytest
 
 import metrics.beyond
@@ -23,10 +24,16 @@ from tests.synthetic_scores import synthetic_grid
 CONFIG = Metrics(resamples=20)
 
 
+def with_a_frequent_class(scores):
+    """The runs without most of the examples that are not of the first class."""
+    kept = np.flatnonzero((scores[0].target == "class 0") | (np.arange(len(scores[0].target)) % 4 == 0))
+    return [one.take(kept) for one in scores]
+
+
 @pytest.fixture(scope="module")
 def scores():
     return [
-        *synthetic_grid(seeds=2, examples=150, classes=3, dataset="a"),
+        *with_a_frequent_class(synthetic_grid(seeds=2, examples=300, classes=3, dataset="a")),
         *synthetic_grid(seeds={"small": [0], "base": [1, 2]}, examples=60, dataset="b|c&d", seed=1),
         *synthetic_grid(seeds=2, examples=50, task="span_qa", dataset="answers"),
     ]
@@ -38,6 +45,7 @@ LACKING = {
     "score_comparison": {"b|c&d"},
     "post_hoc": {"b|c&d", "answers"},
     "token_quantiles": {"a", "b|c&d"},
+    "class_quality": {"b|c&d", "answers"},
 }
 
 
@@ -155,5 +163,6 @@ def test_one_size_of_translation_says_what_it_lacks():
         assert tables[name].rows == [] and tables[name].notes == [
             "Translation is left out: no sentence is right or wrong."
         ]
-    for name in tables.keys() - {"selective", "selective_runs"}:
+    assert tables["class_quality"].rows == [] and tables["class_quality"].notes == ["There are no classes."]
+    for name in tables.keys() - {"selective", "selective_runs", "class_quality"}:
         assert tables[name].rows == [] and tables[name].notes[0].startswith("One size only (small)")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from conf.schema import SCORES, Metrics
 from metrics.analysis.dataset import analyse
+from metrics.analysis.prices import Prices
 from metrics.analysis.shown_examples import chosen, dispute
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.collect import collect_grids
@@ -698,6 +699,17 @@ def test_the_picture_without_a_second_size_intervals_or_flops():
         size.flops_per_example = 0.0
     figure = picture(bare, 0.95)
     assert 'class="band"' not in figure and "FLOPs" not in figure and "nan" not in figure and "interval" not in figure
+
+
+def test_the_picture_s_costs_are_prices_where_there_are_any(cheap):
+    prices = Prices({"small": 0.5, "large": 4.0}, "<ms>")
+    figure = picture(cheap, 0.95, prices)
+    assert "price, &lt;ms&gt; per example" in figure and "FLOPs" not in figure and "% cheaper" in figure
+    labels = re.findall(r'<text[^>]*text-anchor="middle">([\d.]+)</text>', figure)
+    assert labels[6:11] == [f"{0.5 + share * 4:.3g}" for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    dear = Prices({"small": 3.9, "large": 4.0}, "ms")
+    assert "but costs more than large alone" in picture(cheap, 0.95, dear)
+    assert math.isnan(recommended_share(cheap, cheap.widest, dear))
 
 
 def test_names_in_the_picture_are_escaped():

@@ -234,7 +234,8 @@ def small_page(tmp_path_factory):
     scores = synthetic_grid({"small": (1, 1.0), "large": (100, 2.2)}, seeds=3, examples=600)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("metrics.output.directory.write_figures", no_figures)
-        write_metrics(scores, [Input(f"scores-{k}", "d") for k in range(6)], Metrics(resamples=40), out)
+        priced = Metrics(resamples=40, price={"small": 0.25, "large": 4.0}, price_unit="ms")
+        write_metrics(scores, [Input(f"scores-{k}", "d") for k in range(6)], priced, out)
     return out / "report" / "index.html"
 
 
@@ -248,10 +249,29 @@ def test_the_first_screen_has_the_picture_and_the_answer(browser, small_page, wi
         box = part.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= height
     said = shown.text_content()
-    assert "defer " in said and "FLOPs" in said and "95\xa0% confidence" in said and "points lost" in said
+    assert "defer " in said and "cheaper" in said and "95\xa0% confidence" in said and "points lost" in said
     right = "e => e.getBoundingClientRect().right"
     texts = shown.locator("text").evaluate_all(f"all => Math.max(...all.map({right}))")
     assert texts <= shown.evaluate(right) + 8  # nothing is cut off at the edge
+    tab.context.close()
+
+
+def test_curves_can_be_drawn_over_prices(browser, small_page):
+    tab = opened(browser, small_page)
+    tab.locator("#curves").scroll_into_view_if_needed()
+    tab.locator("#curve-view").wait_for()
+    choose(tab, "#curve-controls", "x", "price, ms per example")
+    at(tab, 50)
+    [row] = readout(tab)
+    price = number(row["ms per example"])
+    assert price == pytest.approx(0.25 + number(row["deferred"].split(" ")[0]) / 100 * 4.0, abs=0.01)
+    assert "price, ms per example" in tab.locator("#curve-chart svg").text_content()
+    tab.locator("#curves summary").click()
+    with tab.expect_download() as download:
+        tab.locator("#curve-csv").click()
+    rows = rows_of(download)
+    assert float(rows[50]["price_per_example"]) == 0.25 + 0.5 * 4.0
+    assert float(rows[50]["flops_per_example"]) == 256 + 0.5 * 100 * 256
     tab.context.close()
 
 
@@ -449,6 +469,7 @@ def test_cost_charges_the_committee(curves, analysis):
         against = curve[0] + mixed * (curve[100] - curve[0])
         assert number(row["over random, points"]) == pytest.approx(100 * (value - against), abs=0.05)
     assert "3 runs of small on every example" in curves.locator("#curve-reading").inner_text()
+    assert curves.locator("#curve-controls [name=x] option[value=price]").is_disabled()
     assert {"small alone", "large alone"} <= set(curves.locator("#curve-chart text.note").all_text_contents())
     assert "cost, kFLOPs per example" in curves.locator("#curve-chart svg").text_content()
 

@@ -4,10 +4,14 @@ A switcher runs the small model on every example and the larger one on the fract
 need all runs of the small size, and ten passes of a small model may cost more than one of the larger.
 """
 
+import math
+
 import numpy as np
 
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.least_share import PARTS
+from metrics.analysis.pairs import SizePair
+from metrics.analysis.prices import prices_of
 from metrics.beyond.table import (
     PAIR,
     QUALITY,
@@ -67,10 +71,32 @@ class Costs(Observer):
                 for part, fraction in shares.reaching.items():
                     row |= interval_entries(f"cost_{100 * part:g}", _shifted(fraction, score_cost), 100)
                 row["cost_within_epsilon"] = 100 * (score_cost + shares.within_epsilon)
+                row |= self._in_prices(pair, score, k)
                 rows.append(row)
         return rows
 
+    def _in_prices(self, pair: SizePair, score: str, k: int) -> Row:
+        """Returns the row's columns of prices, k p_small + f p_large; NaN where `metrics.price` is not given."""
+        prices, shares = prices_of(self.config, self.grid), pair.least_share[score]
+        if prices is None:
+            return {key: math.nan if column.form else "" for column in PRICE_COLUMNS for key in column.keys}
+        half = prices.of_mixtures(pair.small, pair.large, shares.half, k)
+        return {
+            "price_unit": prices.unit,
+            "price_score": prices.of_mixture(pair.small, pair.large, 0.0, k),
+            **interval_entries("price_50", half),
+            "price_within_epsilon": prices.of_mixture(pair.small, pair.large, shares.within_epsilon, k),
+            "price_large": prices.of_size[pair.large],
+        }
 
+
+PRICE_COLUMNS = (
+    Column("price_unit", "Price in", optional=True),
+    Column("price_score", "Price of the score", "", ".4g", optional=True),
+    Column("price_50", "Least price of 50 % of the gap", "", ".4g", interval=True, optional=True),
+    Column("price_within_epsilon", "of at most ε below it", "", ".4g", optional=True),
+    Column("price_large", "Larger model's price", "", ".4g", optional=True),
+)
 COST = BeyondTable(
     name="cost",
     title="Quality at equal cost, and the least cost of the larger model's gain",
@@ -79,7 +105,8 @@ COST = BeyondTable(
         "small model's passes that it needs: one, or as many as a committee has for churn and committee scores. The "
         "switcher's accuracy (translation: BLEU) is given at four budgets (-: the score alone costs more); at "
         "100 % it costs what the larger model does, so compare with that model's. A least cost is that of a "
-        "share in the table of least shares; above 100 % it saves nothing."
+        "share in the table of least shares; above 100 % it saves nothing. Prices are of an example, by "
+        "metrics.price."
     ),
     columns=(
         *PAIR,
@@ -96,6 +123,7 @@ COST = BeyondTable(
             for part in PARTS
         ),
         Column("cost_within_epsilon", "of at most ε below it", "%", ".1f"),
+        *PRICE_COLUMNS,
     ),
     observer=Costs,
     rows=Costs.rows,

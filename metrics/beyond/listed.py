@@ -5,6 +5,7 @@ from typing import Any
 from metrics.beyond.certified import CERTIFIED, CERTIFIED_KEPT, CERTIFIED_RETRAINED, CERTIFIED_RUNS
 from metrics.beyond.chains import CHAINS
 from metrics.beyond.chance import CHANCE_PEAK
+from metrics.beyond.class_quality import CLASS_QUALITY
 from metrics.beyond.comparison import SCORE_COMPARISON
 from metrics.beyond.cost import COST
 from metrics.beyond.ensemble import ENSEMBLES
@@ -39,6 +40,7 @@ BEYOND_TABLES: tuple[BeyondTable[Any], ...] = (
     TOKEN_QUANTILES,
     SELECTIVE,
     SELECTIVE_RUNS,
+    CLASS_QUALITY,
     SUBGROUPS,
     INTERVAL_METHODS,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse, other_context
 from metrics.analysis.pairs import near_gap
+from metrics.analysis.prices import prices_of
 from metrics.beyond import Collector, beyond_tables
 from metrics.figures import load_in_background, write_figures
 from metrics.grid.collect import collect_grids
@@ -109,6 +110,7 @@ def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) ->
     """Analyses each dataset; returns that, and the tables past the paper's if the config wants them."""
     analyses, collectors = [], []
     for grid in collect_grids(sources, config.churn_normalization, config.cluster):
+        prices_of(config, grid)  # a size without a price is said before the work
         runs = sum(len(size.seeds) for size in grid.sizes)
         progress(f"{grid.dataset}: {grid.examples:,} examples, {runs} runs, {config.resamples:,} resamples")
         if config.beyond:

@@ -34,6 +34,9 @@ NUMBERS = (
     "beyond",
     "epsilon",
     "delta",
+    "price",
+    "price_unit",
+    "costs",
     "cluster",
     "committee_size",
 )

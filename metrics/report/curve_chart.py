@@ -7,6 +7,7 @@ import numpy as np
 
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
+from metrics.analysis.prices import Prices
 from metrics.beyond.cost import passes
 from metrics.report.measure import quality_of
 from metrics.report.packing import Pack, json_block
@@ -18,24 +19,28 @@ BUDGET = 3_500_000  # bytes of the page for curves of single pairs of runs, over
 _CONTEXT_TITLES = {None: "", "gold": "the gold answer (reads the label)", "self": "the model's own output (deployable)"}
 
 
-def curve_blocks(analyses: Sequence[Analysis], confidence: float) -> list[str]:
+def curve_blocks(
+    analyses: Sequence[Analysis], confidence: float, prices: Sequence[Prices | None] | None = None
+) -> list[str]:
     """Returns one JSON block a dataset, with the ids `curves-0` …; none for a dataset with one size.
 
     The curves of single pairs of runs are most of a block. Where all blocks together would pass `BUDGET` bytes, the
     margin's curves alone are given pair by pair; where those pass it too, none are. Mean curves are always there.
+    `prices` are those of each dataset's sizes, where `metrics.price` says them.
     """
     blocks = []
-    shown = [analysis for analysis in analyses if analysis.pairs]
-    for k, analysis in enumerate(shown):
+    of_each = prices or [None] * len(analyses)
+    shown = [(analysis, own) for analysis, own in zip(analyses, of_each, strict=True) if analysis.pairs]
+    for k, (analysis, own) in enumerate(shown):
         for singles in (True, "margin", False):
-            block = _block(analysis, confidence, singles)
+            block = _block(analysis, confidence, singles, own)
             if len(block["data"]) <= BUDGET // len(shown):
                 break
         blocks.append(json_block(f"curves-{k}", block))
     return blocks
 
 
-def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[str, Any]:
+def _block(analysis: Analysis, confidence: float, singles: bool | str, prices: Prices | None) -> dict[str, Any]:
     """Returns a dataset's block; `singles` says of which scores single pairs of runs are given: all, none, or one."""
     grid, quality, pack = analysis.grid, quality_of(analysis.grid), Pack()
     return pack.block(
@@ -45,9 +50,16 @@ def _block(analysis: Analysis, confidence: float, singles: bool | str) -> dict[s
         confidence=confidence,
         quality={"name": quality.name, "axis": quality.axis, "unit": quality.unit, "points": quality.points},
         sizes=[
-            {"name": size.name, "seeds": size.seeds, "parameters": size.parameters, "flops": size.flops_per_example}
+            {
+                "name": size.name,
+                "seeds": size.seeds,
+                "parameters": size.parameters,
+                "flops": size.flops_per_example,
+                "price": None if prices is None else prices.of_size[size.name],
+            }
             for size in grid.sizes
         ],
+        priceUnit=None if prices is None else prices.unit,
         readings=[
             {"title": _CONTEXT_TITLES[one.context], "pairs": _pairs(pack, k, one, singles)}
             for k, one in enumerate(analysis.contexts)
@@ -72,7 +84,7 @@ def _pairs(pack: Pack, context: int, analysis: Analysis, singles: bool | str) ->
                 {
                     "name": score,
                     "title": score_title(score),
-                    "passes": passes(score, len(small.seeds)),
+                    "passes": passes(score, pair.committee or len(small.seeds)),
                     "same": same,
                     "singles": with_singles,
                 }
@@ -127,7 +139,8 @@ CONTROLS = """
 <label>Pair of sizes <select name="pair"></select></label>
 <label data-readings>Uncertainty of <select name="reading"></select></label>
 <label>Horizontal axis <select name="x"><option value="fraction">examples deferred, %</option>
-<option value="cost">cost, FLOPs per example</option></select></label>
+<option value="cost">cost, FLOPs per example</option>
+<option value="price">price per example</option></select></label>
 <label>Vertical axis <select name="y"><option value="absolute"></option>
 <option value="scaled">scaled: larger model = 1</option></select></label>
 <label>Runs <select name="runs"><option value="interval">mean, with interval</option>

@@ -16,6 +16,7 @@ import numpy as np
 from conf.machine import cores
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.prices import prices_of
 from metrics.grid.runs import SizeRuns
 from metrics.report.packing import Pack
 from metrics.report.picture import recommended_share
@@ -47,7 +48,7 @@ class Sureness:
 
 
 def details_block(
-    analysis: Analysis, sureness: Sequence[Sureness], texts: Sequence[str] | None, budget: int
+    analysis: Analysis, sureness: Sequence[Sureness], texts: Sequence[str] | None, budget: int, config: Metrics
 ) -> dict[str, Any]:
     """Returns the content of a dataset's block.
 
@@ -68,17 +69,18 @@ def details_block(
         classes=len(analysis.grid.classes),
         likeliest=_LIKELIEST if len(analysis.grid.classes) > FEW_CLASSES else None,
         thresholds=all(size.thresholds is not None for size in sureness),
-        recommended=_recommended(analysis),
+        recommended=_recommended(analysis, config),
     )
 
 
-def _recommended(analysis: Analysis) -> float | None:
+def _recommended(analysis: Analysis, config: Metrics) -> float | None:
     """Returns the share of examples, 0-1, that the overview recommends to defer from the smallest to the largest size.
 
     None where it recommends none.
     """
     analysis = analysis.deployable
-    share = math.nan if analysis.widest is None else recommended_share(analysis, analysis.widest)
+    prices = prices_of(config, analysis.grid)
+    share = math.nan if analysis.widest is None else recommended_share(analysis, analysis.widest, prices)
     return None if math.isnan(share) else share
 
 

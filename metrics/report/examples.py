@@ -58,6 +58,7 @@ def example_blocks(
             [size.take(places) for size in sureness_of(analysis, config)],
             shown_texts(analysis, rows) if with_text else None,
             left_for_details // remaining,
+            config,
         )
         left_for_details -= min(len(details["data"]), left_for_details // remaining)
         blocks[k] = json_block(f"examples-{k}", block) + json_block(f"details-{k}", details)

@@ -8,9 +8,10 @@ from html import escape
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.least_share import LeastShares
 from metrics.analysis.pairs import SizePair
+from metrics.analysis.prices import Prices
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.picture import picture, recommended_share, sparkline
+from metrics.report.picture import picture, recommended_share, saved_part, sparkline
 from metrics.report.words import (
     answer,
     context_note,
@@ -19,20 +20,24 @@ from metrics.report.words import (
     percent,
     percent_rounded_up,
     points,
-    saving,
 )
-from metrics.report.words.savings import flops_known
 from metrics.tables.cells import Cell, count_cell, estimate_cell, number_cell
 from metrics.tables.html import table
 from metrics.tables.table import Head
 
 
-def overview(analyses: Sequence[Analysis], confidence: float) -> str:
-    """Writes the overview: all datasets side by side where there are several, then each by itself."""
+def overview(analyses: Sequence[Analysis], confidence: float, prices: Sequence[Prices | None] | None = None) -> str:
+    """Writes the overview: all datasets side by side where there are several, then each by itself.
+
+    `prices` are those of each dataset's sizes, where `metrics.price` says them.
+    """
+    of_each = prices or [None] * len(analyses)
     parts = [_across(analyses, confidence)] if len(analyses) > 1 else []
     for k, analysis in enumerate(analyses):
         heading = f"<h3>{escape(analysis.grid.dataset)}</h3>" if len(analyses) > 1 else ""
-        parts.append(f'<div class="dataset" id="dataset-{k}">{heading}{_dataset(analysis, confidence, k)}</div>')
+        parts.append(
+            f'<div class="dataset" id="dataset-{k}">{heading}{_dataset(analysis, confidence, k, of_each[k])}</div>'
+        )
     return "".join(parts)
 
 
@@ -41,18 +46,20 @@ def marked(text: str) -> str:
     return re.sub(r" (\[[^\[\]]*\])", r' <span class="ci">\1</span>', escape(text))
 
 
-def _dataset(analysis: Analysis, confidence: float, k: int) -> str:
+def _dataset(analysis: Analysis, confidence: float, k: int, prices: Prices | None) -> str:
     beside = [f'<p class="answer">{marked(answer(analysis))}</p>']
     deployable = analysis.deployable
     if deployable.widest is not None:
-        beside.append(_tiles(deployable, deployable.widest))
-    parts = [f'<div class="first">{picture(analysis, confidence)}<div class="said">{"".join(beside)}</div></div>']
+        beside.append(_tiles(deployable, deployable.widest, prices))
+    parts = [
+        f'<div class="first">{picture(analysis, confidence, prices)}<div class="said">{"".join(beside)}</div></div>'
+    ]
     for heading, sentences in passages(analysis, confidence):
         parts.append(f"<h4>{escape(heading)}</h4><p>{marked(' '.join(sentences))}</p>")
     return "".join(parts) + _sizes(analysis, confidence, k)
 
 
-def _tiles(analysis: Analysis, pair: SizePair) -> str:
+def _tiles(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     quality, area, shares = quality_of(analysis.grid), pair.area["margin"], pair.least_share["margin"]
     tiles = [
         (f"{points(pair.gap.value, sign=True)} {quality.points}", f"{pair.large} over {pair.small}", pair.gap),
@@ -66,13 +73,10 @@ def _tiles(analysis: Analysis, pair: SizePair) -> str:
         tiles.append(
             ("all examples", f"have to be deferred by {by} to be shown to lose at most {loss}", Estimate(math.nan))
         )
-    small, large = (size for size in analysis.grid.sizes if size.name in (pair.small, pair.large))
-    deferred = Estimate(recommended_share(analysis, pair))
-    saved = saving(small, large, deferred).value if flops_known(small, large) else math.nan
+    saved = saved_part(analysis, pair, recommended_share(analysis, pair, prices), prices)
     if saved > 0:
-        tiles.append(
-            (percent(saved, 0), f"fewer FLOPs than {pair.large} alone, with that deferred", Estimate(math.nan))
-        )
+        what = "cheaper" if prices is not None else "fewer FLOPs"
+        tiles.append((percent(saved, 0), f"{what} than {pair.large} alone, with that deferred", Estimate(math.nan)))
     else:
         tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"

@@ -15,6 +15,7 @@ from typing import Any
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
+from metrics.analysis.prices import prices_of
 from metrics.figures import TITLES
 from metrics.report.curve_chart import curve_blocks, curve_section
 from metrics.report.examples import example_blocks, example_section
@@ -51,7 +52,8 @@ class ReportContent:
 def write_report(path: Path, content: ReportContent) -> None:
     """Writes the page to `path`, whose folder must not exist yet."""
     analyses, confidence = content.analyses, content.config.confidence
-    data = curve_blocks(analyses, confidence) + example_blocks(
+    prices = [prices_of(content.config, analysis.grid) for analysis in analyses]
+    data = curve_blocks(analyses, confidence, prices) + example_blocks(
         analyses, content.inputs, content.config, content.with_text
     )
     path.parent.mkdir(parents=True)
@@ -61,11 +63,12 @@ def write_report(path: Path, content: ReportContent) -> None:
 def _sections(content: ReportContent) -> list[Section]:
     """Returns the page's sections in order, without those that have nothing to show."""
     analyses, confidence = content.analyses, content.config.confidence
+    prices = [prices_of(content.config, analysis.grid) for analysis in analyses]
     figures = "".join(figure(name, content.figures[name], analyses, confidence) for name in TITLES)
     notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
     several_sizes = any(analysis.pairs for analysis in analyses)
     sections = [
-        ("overview", "Overview", overview(analyses, confidence)),
+        ("overview", "Overview", overview(analyses, confidence, prices)),
         ("curves", "Curves", curve_section() if several_sizes else ""),
         ("examples", "Examples", example_section(content.with_text)),
         ("figures", "Figures", f'<div class="figures">{figures}</div>'),

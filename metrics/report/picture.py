@@ -13,6 +13,7 @@ import numpy as np
 
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
+from metrics.analysis.prices import Prices
 from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import SizeRuns
 from metrics.report.measure import quality_of
@@ -48,10 +49,11 @@ class _Canvas:
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 1)
 
 
-def picture(analysis: Analysis, confidence: float) -> str:
+def picture(analysis: Analysis, confidence: float, prices: Prices | None = None) -> str:
     """Returns the picture of a dataset as a figure; "" with one size.
 
-    `confidence`, 0-1, is that of the band. Sequences are ranked by the uncertainty that can be deployed.
+    `confidence`, 0-1, is that of the band. Costs are in `prices`, or in FLOPs where there are none. Sequences are
+    ranked by the uncertainty that can be deployed.
     """
     analysis = analysis.deployable
     pair = analysis.widest
@@ -62,20 +64,20 @@ def picture(analysis: Analysis, confidence: float) -> str:
     room = 0.08 * (np.ptp(shown) or 1.0)
     limits = float(shown.min() - room), float(shown.max() + room)
     canvases = _Canvas("wide-screen", 580, 400, *limits), _Canvas("phone", 358, 290, *limits)
-    caption = f"{_caption(pair, confidence)} {why_nothing_is_recommended(analysis, pair)}".rstrip()
-    drawings = "".join(_drawing(canvas, analysis, pair) for canvas in canvases)
+    caption = f"{_caption(pair, confidence)} {why_nothing_is_recommended(analysis, pair, prices)}".rstrip()
+    drawings = "".join(_drawing(canvas, analysis, pair, prices) for canvas in canvases)
     return f'<figure class="picture">{drawings}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def recommended_share(analysis: Analysis, pair: SizePair) -> float:
+def recommended_share(analysis: Analysis, pair: SizePair, prices: Prices | None = None) -> float:
     """Returns the least share of the examples, 0-1, whose deferral is shown to lose at most `metrics.epsilon`.
 
     It is NaN where there is none to recommend, as `why_nothing_is_recommended` says.
     """
-    return math.nan if why_nothing_is_recommended(analysis, pair) else pair.least_share["margin"].within_epsilon
+    return math.nan if why_nothing_is_recommended(analysis, pair, prices) else pair.least_share["margin"].within_epsilon
 
 
-def why_nothing_is_recommended(analysis: Analysis, pair: SizePair) -> str:
+def why_nothing_is_recommended(analysis: Analysis, pair: SizePair, prices: Prices | None = None) -> str:
     """Writes why there is no share of the examples to recommend deferring; "" where there is one."""
     shares, loss = pair.least_share["margin"], loss_allowed(analysis, pair)
     if {pair.small, pair.large} <= set(weak_sizes(analysis)):
@@ -84,11 +86,21 @@ def why_nothing_is_recommended(analysis: Analysis, pair: SizePair) -> str:
         return f"As {pair.large} isn't shown to be the better model, no share to defer is recommended."
     if not shares.saves:
         return f"No share short of all examples is shown to lose at most {loss}."
-    small, large = _sizes(analysis, pair)
-    if flops_known(small, large) and saving(small, large, Estimate(shares.within_epsilon)).value <= 0:
+    if saved_part(analysis, pair, shares.within_epsilon, prices) <= 0:
         share = percent_rounded_up(shares.within_epsilon, 0)
         return f"Deferring {share} is shown to lose at most {loss}, but costs more than {pair.large} alone."
     return ""
+
+
+def saved_part(analysis: Analysis, pair: SizePair, share: float, prices: Prices | None = None) -> float:
+    """Returns what part of the larger model's cost is saved by deferring a share, 0-1: of its price, else of its FLOPs.
+
+    It is NaN where neither is known, and negative where deferring costs more than the larger model alone.
+    """
+    if prices is not None:
+        return prices.saving(pair.small, pair.large, share)
+    small, large = _sizes(analysis, pair)
+    return saving(small, large, Estimate(share)).value if flops_known(small, large) else math.nan
 
 
 def sparkline(pair: SizePair) -> str:
@@ -116,24 +128,24 @@ def _caption(pair: SizePair, confidence: float) -> str:
     return f"{text}; band: {100 * confidence:g} % interval; dashed: as many deferred at random."
 
 
-def _drawing(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> str:
+def _drawing(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     curve = 100 * pair.curve["margin"]
     low, high = (100 * limit for limit in pair.band["margin"])
-    parts = [_axes(canvas, analysis, pair)]
+    parts = [_axes(canvas, analysis, pair, prices)]
     if np.isfinite(low).all() and np.isfinite(high).all():
         outline = [*zip(FRACTIONS, high), *zip(FRACTIONS[::-1], low[::-1])]
         parts.append(f'<path class="band" d="M{_path(canvas, outline)}Z"/>')
     parts.append(f'<path class="random" d="M{_path(canvas, [(0.0, curve[0]), (1.0, curve[-1])])}"/>')
     parts.append(f'<path class="curve" d="M{_path(canvas, list(zip(FRACTIONS, curve)))}"/>')
     parts += _ends(canvas, analysis, pair)
-    parts += _recommendation(canvas, analysis, pair)
+    parts += _recommendation(canvas, analysis, pair, prices)
     return (
         f'<svg class="{canvas.css}" viewBox="0 0 {canvas.width} {canvas.height}" role="img" '
-        f'aria-label="{escape(_described(analysis, pair))}">{"".join(parts)}</svg>'
+        f'aria-label="{escape(_described(analysis, pair, prices))}">{"".join(parts)}</svg>'
     )
 
 
-def _axes(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> str:
+def _axes(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     """Returns both axes with their labels: the share deferred below, its cost above where it is known."""
     quality = quality_of(analysis.grid)
     ends = canvas.x(0), canvas.x(1)
@@ -149,15 +161,29 @@ def _axes(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> str:
     middle = (ends[0] + ends[1]) / 2
     parts.append(_text(middle, canvas.height - 8, f"examples deferred to {pair.large}, %", "label", "middle"))
     parts.append(_text(2, canvas.top - 10, quality.axis, "label"))
-    small, large = _sizes(analysis, pair)
-    if flops_known(small, large):
-        ratio = small.flops_per_example / large.flops_per_example
-        parts.append(_text(ends[1], 14, f"cost, % of the FLOPs of {pair.large} alone", "label", "end"))
-        for share in shares[1:]:  # the first would stand where the vertical axis has its name
+    costs = _costs(analysis, pair, shares, prices)
+    if costs is not None:
+        title, written = costs
+        parts.append(_text(ends[1], 14, title, "label", "end"))
+        for share, cost in list(zip(shares, written, strict=True))[1:]:
             at = canvas.x(share)
             parts.append(f'<line class="axis" x1="{at}" x2="{at}" y1="{canvas.top - 6}" y2="{canvas.top - 2}"/>')
-            parts.append(_text(at, canvas.top - 10, f"{100 * (ratio + share):.0f}", anchor="middle"))
-    return "".join(parts)
+            parts.append(_text(at, canvas.top - 10, cost, anchor="middle"))
+    return "".join(parts)  # the first cost would stand where the vertical axis has its name
+
+
+def _costs(
+    analysis: Analysis, pair: SizePair, shares: Sequence[float], prices: Prices | None
+) -> tuple[str, list[str]] | None:
+    """Returns the title of the axis of costs, and the cost of deferring each share; None where none is known."""
+    if prices is not None:
+        costs = [prices.of_mixture(pair.small, pair.large, share) for share in shares]
+        return f"price, {prices.unit} per example", [f"{cost:.3g}" for cost in costs]
+    small, large = _sizes(analysis, pair)
+    if not flops_known(small, large):
+        return None
+    ratio = small.flops_per_example / large.flops_per_example
+    return f"cost, % of the FLOPs of {pair.large} alone", [f"{100 * (ratio + share):.0f}" for share in shares]
 
 
 def _ends(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> list[str]:
@@ -173,18 +199,17 @@ def _ends(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> list[str]:
     ]
 
 
-def _recommendation(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> list[str]:
+def _recommendation(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | None) -> list[str]:
     """Returns the point of the share to defer, with what it gives and saves; nothing where there is none."""
-    share = recommended_share(analysis, pair)
+    share = recommended_share(analysis, pair, prices)
     if math.isnan(share):
         return []
     value = float(np.interp(share, FRACTIONS, pair.curve["margin"]))
     at, level, floor = canvas.x(share), canvas.y(100 * value), canvas.height - canvas.bottom
     lines = [f"defer {percent_rounded_up(share, 0)}: {quality_of(analysis.grid).value(value)}"]
-    small, large = _sizes(analysis, pair)
-    if flops_known(small, large):
-        saved = saving(small, large, Estimate(share)).value
-        lines.append(f"{percent(saved, 0)} fewer FLOPs")
+    saved = saved_part(analysis, pair, share, prices)
+    if not math.isnan(saved):
+        lines.append(f"{percent(saved, 0)} {'cheaper' if prices is not None else 'fewer FLOPs'}")
     shares = pair.least_share["margin"]
     lines.append(f"at most {points(shares.epsilon)} {quality_of(analysis.grid).points} lost")
     lines.append(f"({percent(shares.confidence, 0)} confidence)")
@@ -196,12 +221,12 @@ def _recommendation(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> list
     return [line, f'<circle class="advice" cx="{at}" cy="{level}" r="6"/>', *texts]
 
 
-def _described(analysis: Analysis, pair: SizePair) -> str:
+def _described(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     """Describes the picture for those who can't see it."""
     quality, curve = quality_of(analysis.grid), pair.curve["margin"]
     values = ", ".join(f"{quality.value(curve[k])} at {k} %" for k in (0, 10, 20, 30, 50, 75, 100))
     text = f"Switcher curve from {pair.small} to {pair.large}, {quality.name} by share deferred: {values}."
-    share = recommended_share(analysis, pair)
+    share = recommended_share(analysis, pair, prices)
     if not math.isnan(share):
         text += f" Marked: {percent_rounded_up(share, 0)} deferred lose at most {loss_allowed(analysis, pair)}."
     return text

@@ -42,7 +42,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Column:
-    """Defines one column. With `interval`, rows also hold KEY_ci_low and KEY_ci_high, shown in the same cell."""
+    """Defines one column. With `interval`, rows also hold KEY_ci_low and KEY_ci_high, shown in the same cell.
+
+    An `optional` column is shown only where a row has a value in it.
+    """
 
     key: str
     title: str
@@ -50,6 +53,7 @@ class Column:
     form: str = ""  # how a number is shown, in Python's format language; nothing for text
     interval: bool = False
     shown: bool = True  # False: in the CSV alone
+    optional: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -72,6 +76,11 @@ class Column:
         return number_cell(value, self.form, (low, high))
 
 
+def _is_empty(value: Any, optional: bool) -> bool:
+    """Tells whether a row has nothing in a column: no text, or in an optional column no number."""
+    return value == "" or (optional and isinstance(value, float) and math.isnan(value))
+
+
 @dataclass
 class Table:
     """Holds a table: rows keyed by the columns' `keys`, numbers in the columns' units, NaN where there is none."""
@@ -92,7 +101,11 @@ class Table:
     @property
     def shown(self) -> list[Column]:
         """Returns the columns to read: without those that are empty in every row, as the context of classes is."""
-        empty = {column.key for column in self.columns if all(row[column.key] == "" for row in self.rows)}
+        empty = {
+            column.key
+            for column in self.columns
+            if all(_is_empty(row[column.key], column.optional) for row in self.rows)
+        }
         return [column for column in self.columns if column.shown and (column.key not in empty or not self.rows)]
 
     def sheet_for_files(self, confidence: float) -> Sheet:

@@ -64,9 +64,11 @@ class Curves {
         return element("label", { class: "check" }, box, sample, ` ${score.title}${like}`);
       }),
     );
-    const cost = controls.x.options[1];
+    const [, cost, price] = controls.x.options;
     cost.disabled = !(this.small.flops > 0 && this.large.flops > 0);
-    if (cost.disabled) controls.x.value = "fraction";
+    price.hidden = price.disabled = data.priceUnit === null || !(this.large.price > 0);
+    price.textContent = `price, ${data.priceUnit} per example`;
+    if (controls.x.selectedOptions[0].disabled) controls.x.value = "fraction";
     // which sentences a perfect router should defer isn't known: the best choices depend on one another in BLEU
     this.form.querySelector("[data-perfect]").hidden = !this.pair.perfect;
     if (!this.pair.perfect) controls.perfect.checked = false;
@@ -128,13 +130,20 @@ class Curves {
     });
   }
 
-  cost(percent, passes) {
-    return passes * this.small.flops + (percent / 100) * this.large.flops;
+  /** What an example costs with that many percent deferred, in what the horizontal axis shows: prices, else FLOPs. */
+  cost(percent, passes, kind = this.currency) {
+    return passes * this.small[kind] + (percent / 100) * this.large[kind];
+  }
+
+  /** The percent deferred that costs so much. */
+  percentAt(cost, passes) {
+    return (100 * (cost - passes * this.small[this.currency])) / this.large[this.currency];
   }
 
   show() {
     const { controls, data } = this;
-    this.byCost = controls.x.value === "cost";
+    this.byCost = controls.x.value !== "fraction";
+    this.currency = controls.x.value === "price" ? "price" : "flops";
     this.scaled = controls.y.value === "scaled";
     this.shown = this.curves();
     const any = this.shown[0] || { values: [...this.column(this.pair.scores[0], "mean")] };
@@ -143,7 +152,8 @@ class Curves {
     const from = Number(controls.from.value), to = Number(controls.to.value);
     this.percents = PERCENTS.slice(from, to + 1);
     const lastCost = this.cost(to, most([1, ...this.shown.map((curve) => curve.passes)]));
-    [this.divisor, this.prefix] = prefixed(lastCost);
+    [this.divisor, this.prefix] = this.currency === "price" ? [1, ""] : prefixed(lastCost);
+    this.unit = this.currency === "price" ? `${data.priceUnit} per example` : `${this.prefix}FLOPs per example`;
     const y = (value) => (this.scaled ? value / end : 100 * value);
     this.toY = y;
     const cut = (values) => values && this.percents.map((k) => y(values[k]));
@@ -156,7 +166,7 @@ class Curves {
     }
     if (controls.random.checked) {
       // at random, each example goes to one model alone: the chord, from the one model's cost to the other's
-      const x = this.byCost ? this.percents.map((k) => ((1 - k / 100) * this.small.flops + (k / 100) * this.large.flops) / this.divisor) : this.percents;
+      const x = this.byCost ? this.percents.map((k) => ((1 - k / 100) * this.small[this.currency] + (k / 100) * this.large[this.currency]) / this.divisor) : this.percents;
       series.push({ x, y: this.percents.map((k) => y(start + (k / 100) * (end - start))), color: "var(--soft)", dash: "4 4", thin: true });
     }
     if (controls.perfect.checked) {
@@ -164,13 +174,13 @@ class Curves {
       series.push({ x: xs(1), y: cut(perfect), color: "var(--soft)", dash: "1 3", thin: true });
     }
     const points = [];
-    if (this.byCost && from === 0) points.push({ x: this.small.flops / this.divisor, y: y(start), text: `${this.small.name} alone`, color: "var(--ink)" });
-    if (this.byCost && to === 100) points.push({ x: this.large.flops / this.divisor, y: y(end), text: `${this.large.name} alone`, color: "var(--ink)" });
+    if (this.byCost && from === 0) points.push({ x: this.small[this.currency] / this.divisor, y: y(start), text: `${this.small.name} alone`, color: "var(--ink)" });
+    if (this.byCost && to === 100) points.push({ x: this.large[this.currency] / this.divisor, y: y(end), text: `${this.large.name} alone`, color: "var(--ink)" });
     this.chart.draw({
       label: this.described(),
       series,
       points,
-      xLabel: this.byCost ? `cost, ${this.prefix}FLOPs per example` : `examples deferred to ${this.large.name}, %`,
+      xLabel: this.byCost ? `${this.currency === "price" ? "price" : "cost"}, ${this.unit}` : `examples deferred to ${this.large.name}, %`,
       yLabel: this.scaled ? `${data.quality.name}, ${this.large.name} = 1` : data.quality.axis,
     });
     const all = series.flatMap((s) => [s.x[0], s.x[s.x.length - 1]]).concat(points.map((p) => p.x));
@@ -227,7 +237,7 @@ class Curves {
   zoom(from, to) {
     const { controls } = this;
     const passes = this.shown.length ? this.shown[0].passes : 1;
-    const percent = (x) => (this.byCost ? (100 * (x * this.divisor - passes * this.small.flops)) / this.large.flops : x);
+    const percent = (x) => (this.byCost ? this.percentAt(x * this.divisor, passes) : x);
     controls.from.value = from === null ? 0 : Math.min(99, Math.max(0, Math.round(percent(from))));
     controls.to.value = from === null ? 100 : Math.min(100, Math.max(1, Math.round(percent(to))));
     this.changed("from");
@@ -244,8 +254,8 @@ class Curves {
     const { start, end } = this.ends;
     let share = percent / 100;
     if (this.byCost) {
-      const mixed = (this.cost(percent, passes) - this.small.flops) / (this.large.flops - this.small.flops);
-      share = Math.min(1, Math.max(0, mixed));
+      const mixed = (this.cost(percent, passes) - this.small[this.currency]) / (this.large[this.currency] - this.small[this.currency]);
+      share = Number.isFinite(mixed) ? Math.min(1, Math.max(0, mixed)) : 0; // of two models that cost the same, there is no mix
     }
     return start + share * (end - start);
   }
@@ -256,7 +266,7 @@ class Curves {
     const x = this.byCost ? this.domain[0] + (at / 100) * (this.domain[1] - this.domain[0]) : at;
     const dots = [], rows = [];
     for (const curve of this.shown) {
-      const percent = this.byCost ? (100 * (x * this.divisor - curve.passes * this.small.flops)) / this.large.flops : at;
+      const percent = this.byCost ? this.percentAt(x * this.divisor, curve.passes) : at;
       if (percent < this.percents[0] - 1e-9 || percent > this.percents[this.percents.length - 1] + 1e-9) {
         rows.push([curve.title, "–", "–", "–", "–", "–"]);
         continue;
@@ -270,15 +280,15 @@ class Curves {
         limits,
         signed(100 * (value - this.randomAt(percent, curve.passes))),
         `${fixed(percent, this.byCost ? 1 : 0)} % (${whole.format((percent / 100) * data.examples)})`,
-        this.small.flops > 0 && this.large.flops > 0 ? fixed(this.cost(percent, curve.passes) / this.divisor) : "–",
+        this.small[this.currency] > 0 && this.large[this.currency] > 0 ? fixed(this.cost(percent, curve.passes) / this.divisor) : "–",
       ]);
     }
-    const where = this.byCost ? `${fixed(x)} ${this.prefix}FLOPs per example` : `${at} % deferred, ${whole.format((at / 100) * data.examples)} of ${whole.format(data.examples)} examples`;
+    const where = this.byCost ? `${fixed(x)} ${this.unit}` : `${at} % deferred, ${whole.format((at / 100) * data.examples)} of ${whole.format(data.examples)} examples`;
     byId("curve-at").textContent = where;
     this.cursor.setAttribute("aria-valuetext", `${where}: ${rows.map((row) => `${row[0]} ${row[1]}`).join(", ")}`);
     this.chart.cursor(x, dots);
     const limits = this.controls.runs.value === "range" ? "range" : "interval";
-    const heads = ["Deferred by", this.scaled ? `${data.quality.name}, scaled` : data.quality.axis, limits, `over random, ${data.quality.points}`, "deferred", `${this.prefix}FLOPs per example`];
+    const heads = ["Deferred by", this.scaled ? `${data.quality.name}, scaled` : data.quality.axis, limits, `over random, ${data.quality.points}`, "deferred", this.unit];
     const bare = rows.every((row) => row[2] === "–"); // no interval to give a column
     const kept = (row) => (bare ? row.filter((_, k) => k !== 2) : row);
     byId("curve-readout").replaceChildren(head(kept(heads)), body(rows.map(kept)));
@@ -298,10 +308,12 @@ class Curves {
   }
 
   csv() {
-    const lines = ["dataset,small,large,score,percent_deferred,flops_per_example,value,low,high"];
+    const priced = this.data.priceUnit !== null;
+    const lines = [`dataset,small,large,score,percent_deferred,flops_per_example,value,low,high${priced ? ",price_per_example" : ""}`];
     for (const curve of this.shown) {
       for (const k of this.percents) {
-        const numbers = [k, this.cost(k, curve.passes), curve.values[k], curve.low ? curve.low[k] : "", curve.high ? curve.high[k] : ""];
+        const numbers = [k, this.cost(k, curve.passes, "flops"), curve.values[k], curve.low ? curve.low[k] : "", curve.high ? curve.high[k] : ""];
+        if (priced) numbers.push(this.cost(k, curve.passes, "price"));
         lines.push([this.data.dataset, this.small.name, this.large.name, curve.name, ...numbers].map(csvField).join(","));
       }
     }
