@@ -565,12 +565,13 @@ DEPLOYABLE_SCORES = ("margin", "entropy")  # of one run alone; the others need e
 class Switcher:
     """Sets how a switcher is chosen from a dataset's scores (`goal` and below), or names one (`ref`).
 
-    Goals: `budget` defers at most the share `budget` of the examples, with probability 1 - `delta`; `cost` costs at
-    most the share `cost` of the largest model's FLOPs; `match` is the cheapest that reaches the largest model;
-    `certified` is the cheapest that loses at most `epsilon` of its accuracy (a fraction), with probability 1 - `delta`;
-    `best` has the best quality. `sizes` and `seeds` are the candidates' (null: all that have scores); the largest size
-    is the one to defer to. A chain has at most `longest` sizes. `parts` are the shares of the scored examples that
-    select, certify and evaluate, drawn by `seed`. `out`: where the artifact's files are written too.
+    Goals: `budget` defers at most the share `budget` of the examples, with probability 1 - `delta`; `cost` costs about
+    the share `cost` of the largest model's FLOPs, or of its milliseconds as the evaluation `measured` has them; `match`
+    is the cheapest that reaches the largest model; `certified` is the cheapest that loses at most `epsilon` of its
+    accuracy (a fraction), with probability 1 - `delta`; `best` has the best quality. `sizes` and `seeds` are the
+    candidates' (null: all that have scores); the largest size is the one to defer to. A chain has at most `longest`
+    sizes. `parts` are the shares of the scored examples that select, certify and evaluate, drawn by `seed`. `out`:
+    where the artifact's files are written too.
     """
 
     goal: Optional[str] = None
@@ -587,6 +588,7 @@ class Switcher:
     parts: Any = field(default_factory=lambda: [0.3, 0.4, 0.3])
     confidence: float = 0.95
     seed: Seed = 0
+    measured: Optional[Text] = None
     out: Optional[Text] = None
     ref: Optional[Text] = None
 
@@ -628,7 +630,7 @@ class Switcher:
                 "to evaluate), such as [0.3, 0.4, 0.3]"
             )
         self.seed = checked_seed("switcher.seed", self.seed)
-        for key in ("out", "ref"):
+        for key in ("measured", "out", "ref"):
             setattr(self, key, optional_text(f"switcher.{key}", getattr(self, key)))
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     # the package itself hands its classes on by `import *`, which type checkers don't follow
     from wandb_workspaces.reports.v2.interface import CustomChart, Layout, Report, Runset, TextLikeField
 
-    from tracking.wandb.server import Server, ServerArtifact
+    from tracking.wandb.server import Server
+from tracking.wandb.server_artifact import ServerArtifact
 
 _WIDTH = 24  # of a panel grid, in its units
 

@@ -98,6 +98,24 @@ def test_the_thresholds_are_log_scores_and_expectations_are_counted(store, setti
         token_score("churn", None)
 
 
+def test_costs_may_be_measured_milliseconds(store, settings, tmp_path):
+    file = tmp_path / "evaluation.json"
+    file.write_text("{}")
+    metadata = {"ms_per_example": {"small": 2.0, "large": 4.0}}
+    with store.start_run("evaluate", job_type="evaluate", config={}, restart=True) as run:
+        measured = run.log_artifact(ArtifactDraft("evaluation-x", "evaluation", metadata, {file.name: file}))
+    cost = ("switcher.goal=cost", "switcher.cost=0.8", f"switcher.measured='{measured.ref}'")
+    artifact, policy = made_switcher(store, settings(*cost, "switcher.sizes=[small, large]"))
+    assert policy.goal["unit"] == "ms" and policy.stages[0].flops_per_example == 1e6
+    deferred = policy.expected["deferred"]["value"]  # half a larger pass is spent before any is deferred
+    assert policy.expected["cost_share"]["value"] == pytest.approx(0.5 + deferred) and 0.15 < deferred < 0.4
+    assert measured.ref in [one.ref for one in store.inputs(store.logged_by(artifact)[0].id)]
+    with pytest.raises(EdgewiseError, match="no milliseconds of base, it has those of small, large"):
+        make_switcher(settings(*cost), store)
+    with pytest.raises(EdgewiseError, match="is a scores artifact, expected an evaluation's"):
+        make_switcher(settings(*BUDGET, "switcher.measured=scores-synthetic-small-s0-test"), store)
+
+
 def test_sizes_and_seeds_limit_the_candidates(store, settings):
     _, policy = made_switcher(store, settings(*BUDGET, "switcher.sizes=[small, base]", "switcher.seeds=[1]"))
     assert [(stage.size, stage.seed) for stage in policy.stages] == [("small", 1), ("base", 1)]

@@ -58,7 +58,7 @@ def test_a_path_goes_from_all_deferred_to_none_and_counts_what_a_loop_counts(siz
     held_out = np.arange(1, 400, 2)
     outcome = path_outcome(chain, "margin", path, held_out)
     assert (np.diff(outcome.deferred) <= 0).all() and outcome.answered[0, -1] == 200 and outcome.answered[-1, 0] == 200
-    flops = [member.flops for member in chain]
+    flops = [member.cost for member in chain]
     cost = outcome.cost(flops)
     for t in range(0, len(path), 17):
         right = worse = better = spent = 0
@@ -79,7 +79,7 @@ def test_a_greedy_path_saves_before_it_loses():
     chain = [runs[0] for runs in members.values()]
     rows = np.arange(4000)
     outcome = path_outcome(chain, "margin", path_of(chain, "margin", rows), rows)
-    cost = outcome.cost([m.flops for m in chain]) / 9
+    cost = outcome.cost([m.cost for m in chain]) / 9
     small, large = outcome.quality[-1], outcome.quality[0]
     assert np.interp(-0.5, -cost, outcome.quality) > small + 0.8 * (large - small)
 

@@ -12,7 +12,7 @@ from conf.schema import Config
 from infer.evaluate.result import evaluation, evaluation_page
 from infer.switcher.find import find_switcher
 from infer.switcher.policy import Policy
-from infer.switcher.stage import write_out
+from infer.switcher.stage import MILLISECONDS, write_out
 from metrics.figures.policy import TimedSide, write_evaluation_figure
 from metrics.statistics.text import bleu_statistics, exact_match
 from tracking.interface import Artifact, ArtifactDraft, Tracker
@@ -81,7 +81,11 @@ def evaluate(config: Config, tracker: Tracker) -> tuple[Artifact, dict[str, Any]
             for artifact in (found.artifact, *found.models):
                 run.use_artifact(artifact)
         files = _write(result, name, folder)
-        metadata = facts | {"ms_per_example": {row["side"]: row["ms_per_example"]["median"] for row in result["sides"]}}
+        by_size = zip(policy.stages, result["sides"][1:], strict=True)
+        metadata = facts | {
+            MILLISECONDS: {stage.size: row["ms_per_example"]["median"] for stage, row in by_size},
+            "speedup": result["speedup"],
+        }
         logged = run.log_artifact(ArtifactDraft(name, "evaluation", metadata, {file.name: file for file in files}))
         run.log_image("evaluation", folder / f"{FIGURE}.png")
         run.set_summary({"artifact": logged.ref, "speedup": result["speedup"], "promise": result["promise"]})

@@ -8,7 +8,7 @@ from infer.switcher.policy import Policy
 MEASURES = {"classification": "accuracy", "span_qa": "exact match", "translation": "BLEU"}
 GOALS = {
     "budget": "defers at most {limit:.4g} % of the examples",
-    "cost": "has the best quality at about {limit:.4g} % of the largest model's FLOPs",
+    "cost": "has the best quality at about {limit:.4g} % of the largest model's cost",
     "match": "is the cheapest that reaches the largest model",
     "certified": "is the cheapest that loses at most {limit:.4g} points against the largest model",
     "best": "has the best quality",
@@ -30,7 +30,7 @@ def expectation_lines(policy: Policy) -> list[str]:
         f"{measure} {_interval(expected['quality'], unit)}",
         f"{largest} alone {_interval(expected['quality_of_largest'], unit)}, {policy.stages[0].name} alone "
         f"{_interval(expected['quality_of_smallest'], unit)}; loss {_interval(expected['loss'], f' {points}')}",
-        f"cost {_interval(expected['cost_share'], ' %')} of {largest} alone, in FLOPs",
+        f"cost {_interval(expected['cost_share'], ' %')} of {largest} alone, in {policy.goal['unit']}",
     ]
     return [*lines, promise_line(policy)]
 

@@ -1,7 +1,7 @@
 """Chooses a switcher from a dataset's scores artifacts: reads them, makes the candidates, and says what came of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -43,9 +43,12 @@ class Candidate:
     self_check: dict[str, Any] | None
 
 
-def choose_switcher(runs: Sequence[Candidate], settings: Switcher) -> Chosen:
+def choose_switcher(
+    runs: Sequence[Candidate], settings: Switcher, measured: Mapping[str, float] | None = None
+) -> Chosen:
     """Chooses the switcher that `settings` ask for from the runs of one dataset and split.
 
+    Costs are FLOPs, or, where given, the `measured` milliseconds of an example by size.
     Raises EdgewiseError where the runs don't fit together, for scores that can't be deployed, and where what was asked
     for can't be certified, with the least ε that can and the examples that the wanted one needs.
     """
@@ -59,7 +62,8 @@ def choose_switcher(runs: Sequence[Candidate], settings: Switcher) -> Chosen:
     goal = _goal(grid, settings)
     parts = _parts(grid, settings)
     scores = scores_of(grid, settings)
-    members = {size.name: members_of(size, scores) for size in grid.sizes}
+    unit, costs = example_costs(grid, measured)
+    members = {size.name: members_of(size, scores, costs[size.name]) for size in grid.sizes}
     found = choose(members, scores, goal, parts, settings.longest)
     if isinstance(found, Uncertified):
         raise EdgewiseError(_not_certified(found, settings))
@@ -83,13 +87,13 @@ def choose_switcher(runs: Sequence[Candidate], settings: Switcher) -> Chosen:
                 seed=member.seed,
                 model=run.model.digest,
                 parameters=sizes[member.size].parameters,
-                flops_per_example=member.flops,
+                flops_per_example=sizes[member.size].flops_per_example,
                 score=found.score if threshold is not None else None,
                 threshold=threshold,
             )
             for member, run, threshold in zip(found.chain, chain, thresholds, strict=True)
         ],
-        goal={"name": goal.name, "limit": goal.limit, "delta": goal.delta, "candidates": found.compared},
+        goal={"name": goal.name, "limit": goal.limit, "delta": goal.delta, "candidates": found.compared, "unit": unit},
         certificate=_certificate(found, grid, parts),
         expected=expectations(found, parts, settings.confidence, settings.seed),
         over_seeds=over_seeds(found, members, parts),
@@ -102,8 +106,8 @@ def choose_switcher(runs: Sequence[Candidate], settings: Switcher) -> Chosen:
     return Chosen(policy, curve(found, parts.evaluate), found.place, _notes(grid, policy))
 
 
-def members_of(size: SizeRuns, scores: Sequence[str]) -> list[Member]:
-    """Returns the runs of a size as members of a chain, with these scores of each example."""
+def members_of(size: SizeRuns, scores: Sequence[str], cost: float) -> list[Member]:
+    """Returns the runs of a size as members of a chain, with these scores and this cost of each example."""
     members = []
     for i, seed in enumerate(size.seeds):
         if size.task == "classification":
@@ -117,9 +121,27 @@ def members_of(size: SizeRuns, scores: Sequence[str]) -> list[Member]:
         else:
             assert size.correct is not None
             quality = size.correct[i][:, None]
-        flops = size.flops_per_example if size.flops_per_example > 0 else float(size.parameters)
-        members.append(Member(size.name, seed, flops, uncertainty, quality))
+        members.append(Member(size.name, seed, cost, uncertainty, quality))
     return members
+
+
+def example_costs(grid: Grid, measured: Mapping[str, float] | None) -> tuple[str, dict[str, float]]:
+    """Returns the unit of costs, and what an example costs each size: measured ms, FLOPs, or parameters in their place.
+
+    Raises EdgewiseError where a size wasn't measured.
+    """
+    sizes = [size.name for size in grid.sizes]
+    if measured is not None:
+        if missing := [name for name in sizes if name not in measured]:
+            there = ", ".join(measured)
+            raise EdgewiseError(
+                f"switcher.measured has no milliseconds of {', '.join(missing)}, it has those of {there}: limit the "
+                f"candidates (switcher.sizes=[{there}]), or evaluate a switcher of all of them"
+            )
+        return "ms", {name: measured[name] for name in sizes}
+    if all(size.flops_per_example > 0 for size in grid.sizes):
+        return "FLOPs", {size.name: size.flops_per_example for size in grid.sizes}
+    return "parameters", {size.name: float(size.parameters) for size in grid.sizes}
 
 
 def scores_of(grid: Grid, settings: Switcher) -> list[str]:
@@ -271,7 +293,7 @@ def _self_checks(chain: Sequence[Candidate]) -> list[dict[str, Any]] | None:
 def _notes(grid: Grid, policy: Policy) -> list[str]:
     """Returns what whoever deploys it should know."""
     notes = []
-    if not all(size.flops_per_example > 0 for size in grid.sizes):
+    if policy.goal["unit"] == "parameters":
         notes.append("Not every scores file says FLOPs: costs are ratios of parameters.")
     if grid.clusters is not None:
         notes.append(

@@ -19,7 +19,8 @@ from train.identity import identity_hash
 
 CHOOSING_VERSION = 1  # counts changes of the code that change what the same scores give
 POLICY, CARD, CURVE = "policy.json", "card.md", "curve"
-NOT_IN_IDENTITY = ("out", "ref")
+NOT_IN_IDENTITY = ("out", "ref", "measured")
+MILLISECONDS = "ms_per_example"  # of an evaluation's metadata: by size
 
 
 def make_switcher(config: Config, tracker: Tracker) -> tuple[Artifact, Policy, list[str]]:
@@ -36,11 +37,13 @@ def make_switcher(config: Config, tracker: Tracker) -> tuple[Artifact, Policy, l
             "switcher.goal=best"
         )
     runs, notes = find_candidates(config, tracker)
+    measured = _measured(settings.measured, tracker)
     identity: dict[str, Any] = {
         "version": CHOOSING_VERSION,
         "dataset": config.dataset.name,
         "inputs": sorted([run.scores.name, run.scores.digest] for run in runs),
         "switcher": {key: value for key, value in vars(settings).items() if key not in NOT_IN_IDENTITY},
+        "measured": None if measured is None else measured.digest,
     }
     run_id = f"{joined_name('switcher', config.dataset.name)}-{identity_hash(identity)}"
     if not config.force and (done := _finished(tracker, run_id)) is not None:
@@ -49,7 +52,7 @@ def make_switcher(config: Config, tracker: Tracker) -> tuple[Artifact, Policy, l
             read_policy(done.file(POLICY).read_text(encoding="utf-8"), done.ref),
             ["It was there already; force=true chooses again."],
         )
-    chosen = choose_switcher(runs, settings)
+    chosen = choose_switcher(runs, settings, None if measured is None else measured.metadata[MILLISECONDS])
     policy = chosen.policy
     with (
         tracker.temporary_directory() as folder,
@@ -63,6 +66,8 @@ def make_switcher(config: Config, tracker: Tracker) -> tuple[Artifact, Policy, l
             restart=True,
         ) as run,
     ):
+        if measured is not None:
+            run.use_artifact(measured)
         used = {stage.model for stage in policy.stages}
         for candidate in runs:
             run.use_artifact(candidate.scores)
@@ -165,6 +170,19 @@ def _finished(tracker: Tracker, run_id: str) -> Artifact | None:
     if record is None or record.state != "finished":
         return None
     return next((artifact for artifact in tracker.outputs(run_id) if artifact.type == "switcher"), None)
+
+
+def _measured(ref: str | None, tracker: Tracker) -> Artifact | None:
+    """Returns the evaluation that `switcher.measured` names; EdgewiseError where it is something else."""
+    if ref is None:
+        return None
+    artifact = tracker.artifact(ref)
+    if artifact.type != "evaluation" or MILLISECONDS not in artifact.metadata:
+        raise EdgewiseError(
+            f"switcher.measured={ref}: {artifact.ref} is a {artifact.type} artifact, expected an evaluation's "
+            "(python -m infer.evaluate)"
+        )
+    return artifact
 
 
 def _model(tracker: Tracker, digest: str) -> Artifact | None:

@@ -6,7 +6,8 @@ from tracking.artifact import StoredArtifact
 from tracking.delivery import Ledger
 from tracking.interface import TrackingError
 from tracking.store import Store
-from tracking.wandb.server import Server, ServerArtifact
+from tracking.wandb.server import Server
+from tracking.wandb.server_artifact import ServerArtifact
 
 
 class Undelivered(TrackingError):

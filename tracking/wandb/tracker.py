@@ -28,7 +28,8 @@ from tracking.wandb.confirmation import Undelivered, confirm_moved_aliases
 from tracking.wandb.courier import Courier
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
-from tracking.wandb.server import Server, ServerArtifact, download_checked
+from tracking.wandb.server import Server
+from tracking.wandb.server_artifact import ServerArtifact, download_checked
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from tracking.wandb.account import remember, resolved
 from tracking.wandb.courier import Courier
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
-from tracking.wandb.server import Server, ServerArtifact, download_checked
+from tracking.wandb.server import Server
+from tracking.wandb.server_artifact import ServerArtifact, download_checked
 
 Report = Callable[[str], None]
 _UNSHOWN = "W&B did not show all of it when it was asked"

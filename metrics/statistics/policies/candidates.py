@@ -168,7 +168,7 @@ def _place_and_value(
     outcome: PathOutcome, chain: Sequence[Member], goal: Goal, certify_examples: int
 ) -> tuple[int, tuple[float, float]]:
     """Returns the place on the path that suits the goal on the select part, and how good it is (larger is better)."""
-    cost = outcome.cost([member.flops for member in chain])
+    cost = outcome.cost([member.cost for member in chain])
     quality = outcome.quality
     if goal.name == "certified":
         # what the test would say if the certify part's examples came out as these
@@ -184,7 +184,7 @@ def _place_and_value(
     if goal.name == "budget":
         allowed = outcome.deferred <= goal.limit
     elif goal.name == "cost":
-        allowed = cost <= goal.limit * chain[-1].flops
+        allowed = cost <= goal.limit * chain[-1].cost
     if not allowed.any():  # even the smallest alone costs more
         return len(quality) - 1, (-np.inf, -float(cost[-1]))
     place = _best_of(allowed, quality, -cost)

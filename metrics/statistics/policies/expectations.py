@@ -50,7 +50,7 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
     one = answered(chain, policy.score, policy.thresholds, parts.evaluate)
     m = len(parts.evaluate)
     stages = np.bincount(one.stage, minlength=len(chain))
-    costs = np.cumsum([member.flops for member in chain])
+    costs = np.cumsum([member.cost for member in chain])
     samples = _resampled(one, costs, seed)
 
     def share(count: int) -> Number:
@@ -75,8 +75,8 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
         "quality_of_largest": quality(one.last, "last"),
         "quality_of_smallest": quality(one.first, "first"),
         "loss": estimate(last - mixture, "loss"),
-        "flops_per_example": estimate(cost, "cost"),
-        "cost_share": _number(*(v / chain[-1].flops for v in (cost, *_percentiles(samples["cost"], confidence)))),
+        "cost_per_example": estimate(cost, "cost"),
+        "cost_share": _number(*(v / chain[-1].cost for v in (cost, *_percentiles(samples["cost"], confidence)))),
     }
 
 
@@ -111,8 +111,8 @@ def over_seeds(policy: Policy, members: Mapping[str, Sequence[Member]], parts: P
 def curve(policy: Policy, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Returns quality [T], cost share [T] and share deferred [T] along the policy's path, on the examples `rows`."""
     outcome = path_outcome(policy.chain, policy.score, policy.path, rows)
-    flops = [member.flops for member in policy.chain]
-    return {"quality": outcome.quality, "cost_share": outcome.cost(flops) / flops[-1], "deferred": outcome.deferred}
+    costs = [member.cost for member in policy.chain]
+    return {"quality": outcome.quality, "cost_share": outcome.cost(costs) / costs[-1], "deferred": outcome.deferred}
 
 
 def _shares_passed_on(chain: Sequence[Member], score: str, thresholds: np.ndarray, rows: np.ndarray) -> list[float]:

@@ -37,7 +37,7 @@ def _greedy_path(chain: Sequence[Member], score: str, rows: np.ndarray) -> np.nd
     """
     scores = [member.uncertainty[score][rows] for member in chain[:-1]]
     qualities = [member.quality[rows] for member in chain]
-    costs = np.cumsum([member.flops for member in chain])
+    costs = np.cumsum([member.cost for member in chain])
     grids = [levels(values, CHAIN_STEPS) for values in scores]
     places = [0] * len(grids)
 

@@ -18,7 +18,7 @@ class Member:
 
     size: str
     seed: int
-    flops: float  # of one example, a mean
+    cost: float  # of one example, a mean, in whatever unit all runs have: FLOPs, milliseconds
     uncertainty: Mapping[str, np.ndarray]
     quality: np.ndarray
 
@@ -44,9 +44,9 @@ class PathOutcome:
         share: np.ndarray = 1 - self.answered[:, 0] / self.examples
         return share
 
-    def cost(self, flops: Sequence[float]) -> np.ndarray:
-        """Returns the mean cost of an example, [T] float64, where stage k costs `flops`[k] each time that it runs."""
-        mean: np.ndarray = self.answered @ np.cumsum(flops) / self.examples
+    def cost(self, costs: Sequence[float]) -> np.ndarray:
+        """Returns the mean cost of an example, [T] float64, where stage k costs `costs`[k] each time that it runs."""
+        mean: np.ndarray = self.answered @ np.cumsum(costs) / self.examples
         return mean
 
 
