@@ -1,15 +1,17 @@
 """Measures how often the tables' intervals hold the truth, in populations where the truth is known: `just calibrate`.
 
-Draws datasets from bench/populations.py, three ways in which runs differ, and asks for each how often the 95 % interval
-of accuracy, gap, Table 3 and Table 2's most certain half holds the population's value, and how wide it is. Writes the
-table between two marks of docs/metrics.md. The truth is a mean over many independent draws of large datasets.
+Draws datasets from bench/populations.py, three ways in which runs differ, and asks for each how often a 95 % interval
+holds the population's value and how wide it is: of accuracy, gap, Table 3 and Table 2's most certain half here, of
+Table 1, churn and clustered examples in bench/further_coverage.py. How often tests find what isn't there is measured in
+bench/error_rates.py. Each part writes its table between two marks of docs/metrics.md. A truth is a mean over many
+independent draws of large datasets.
 """
 
 import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench import further_coverage
+from bench.error_rates import LEVEL, error_rates
+from bench.error_rates import TITLES as ERROR_TITLES
+from bench.further_coverage import Covered
 from bench.populations import REGIMES, Draw, Regime, draw
 from conf.machine import cores
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
@@ -32,10 +38,12 @@ from metrics.statistics.components import (
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
-MARKS = ("<!-- calibration: made by `just calibrate` -->", "<!-- end of calibration -->")
+PARTS = ("intervals", "peaks", "clusters", "tests")
+FEW_DRAWS = 2  # resampled parts take so many times fewer draws, as each costs far more
 RUNS = (2, 3, 5, 10)
 EXAMPLES = (1000, 5000)
 CONFIDENCE = 0.95
+NAMES = {"examples": "example by example", "runs_1": "accuracy, sd 1.1 points", "runs_2": "accuracy, sd 2 points"}
 TITLES = {"accuracy": "accuracy", "gap": "gap", "table3": "Table 3", "table2_q1": "Table 2, Q1"}
 
 
@@ -114,7 +122,6 @@ def _truth(regime: Regime, runs: int, draws: int, rng: np.random.Generator) -> d
 
 def table(rows: list[Coverage], draws: int) -> str:
     """Returns the rows as Markdown: a line a regime, number of examples and quantity, a column a number of runs."""
-    names = {"examples": "example by example", "runs_1": "accuracy, sd 1.1 points", "runs_2": "accuracy, sd 2 points"}
     lines = [
         f"Coverage of 95 % intervals, and in brackets their width over the needed one, from {draws} draws each "
         f"(standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / draws) ** 0.5:.1f} points).",
@@ -131,30 +138,108 @@ def table(rows: list[Coverage], draws: int) -> str:
                     if (row.regime, row.examples, row.quantity) == (regime.name, examples, quantity)
                 }
                 cells = " | ".join(found[runs] for runs in RUNS)
-                lines.append(f"| {names[regime.name]} | {examples:,} | {title} | {cells} |")
+                lines.append(f"| {NAMES[regime.name]} | {examples:,} | {title} | {cells} |")
     return "\n".join(lines)
 
 
+def cells_table(head: str, found: Mapping[tuple[str, int], Mapping[str, str]], quantities: Iterable[str]) -> str:
+    """Returns cells, by (regime, runs) and quantity, as Markdown: a line a regime and quantity, a column a number."""
+    counts = sorted({runs for _, runs in found})
+    lines = [
+        head,
+        "",
+        "| runs differ | quantity | " + " | ".join(f"R = {runs}" for runs in counts) + " |",
+        "| --- | --- | " + " | ".join("---" for _ in counts) + " |",
+    ]
+    for regime in REGIMES:
+        for quantity in quantities:
+            cells = " | ".join(found[regime.name, runs][quantity] for runs in counts)
+            lines.append(f"| {NAMES[regime.name]} | {quantity} | {cells} |")
+    return "\n".join(lines)
+
+
+def intervals_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
+    """Returns the table of accuracy, gap, Table 3 and Table 2."""
+    cells = [(regime, runs, examples) for regime in REGIMES for runs in RUNS for examples in EXAMPLES]
+    waiting = [pool.submit(coverage, *cell, draws=draws, truth_draws=2 * draws, seed=seed) for cell in cells]
+    return table([row for one in waiting for row in one.result()], draws)
+
+
+def _further_part(
+    pool: ProcessPoolExecutor, measure: Callable[..., Covered], counts: Iterable[int], draws: int, seed: int
+) -> dict[tuple[str, int], dict[str, str]]:
+    waiting = {
+        (regime.name, runs): pool.submit(measure, regime, runs, draws, seed) for regime in REGIMES for runs in counts
+    }
+    return {
+        cell: {title: f"{covered:.3f} ({width:.2f})" for title, (covered, width) in one.result().items()}
+        for cell, one in waiting.items()
+    }
+
+
+def peaks_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
+    """Returns the table of Table 1's peaks, where there is one and where there is none, and of overall churn."""
+    draws //= FEW_DRAWS
+    examples = f"{further_coverage.EXAMPLES:,} examples"
+    head = f"The same of Table 1 and of overall churn with {examples}, from {draws} draws each."
+    found = _further_part(pool, further_coverage.peaks_and_churn, RUNS, draws, seed)
+    return cells_table(head, found, further_coverage.PEAK_TITLES)
+
+
+def clusters_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
+    """Returns the table of examples in clusters."""
+    head = (
+        f"The same of {further_coverage.CLUSTERED:,} examples in clusters of {further_coverage.PER_CLUSTER}, drawn by "
+        f"`metrics.cluster`, from {draws} draws each."
+    )
+    found = _further_part(pool, further_coverage.clusters, RUNS, draws, seed)
+    return cells_table(head, found, further_coverage.CLUSTER_TITLES)
+
+
+def tests_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
+    """Returns the table of error rates of tests."""
+    draws //= FEW_DRAWS
+    rate = 100 * (LEVEL * (1 - LEVEL) / draws) ** 0.5
+    head = (
+        f"How often tests at the level of {100 * LEVEL:g} % find a difference where there is none, with 1,000 "
+        f"examples, from {draws} draws each (standard error of a rate of 5 %: {rate:.1f} points)."
+    )
+    waiting = {
+        (regime.name, runs): pool.submit(error_rates, regime, runs, 1000, draws, seed, resampled=True)
+        for regime in REGIMES
+        for runs in RUNS[:3]
+    }
+    found = {
+        cell: {ERROR_TITLES[name]: f"{rate:.3f}" for name, rate in one.result().items()}
+        for cell, one in waiting.items()
+    }
+    return cells_table(head, found, ERROR_TITLES.values())
+
+
+def write_between_marks(part: str, text: str) -> None:
+    """Writes a part's table into docs/metrics.md, between its two marks."""
+    marks = f"<!-- calibration of {part}: made by `just calibrate` -->", f"<!-- end of calibration of {part} -->"
+    page = PAGE.read_text(encoding="utf-8")
+    between = f"{marks[0]}\n\n{text}\n\n{marks[1]}"
+    written = re.sub(f"{re.escape(marks[0])}.*{re.escape(marks[1])}", lambda _: between, page, flags=re.S)
+    PAGE.write_text(written, encoding="utf-8")
+
+
 def main() -> int:
-    """Measures, prints the table and writes it into docs/metrics.md; returns the exit status."""
+    """Measures, prints the tables and writes them into docs/metrics.md; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.calibrate", description=__doc__)
-    parser.add_argument("--draws", type=int, default=400, help="datasets a cell of the table; default: %(default)s")
+    parser.add_argument("--draws", type=int, default=200, help="datasets a cell of the tables; default: %(default)s")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which tables; default: all")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console, start = Console(highlight=False), time.monotonic()
-    cells = [(regime, runs, examples) for regime in REGIMES for runs in RUNS for examples in EXAMPLES]
+    make = {"intervals": intervals_part, "peaks": peaks_part, "clusters": clusters_part, "tests": tests_part}
     with ProcessPoolExecutor(cores()) as pool:
-        waiting = [
-            pool.submit(coverage, *cell, draws=options.draws, truth_draws=2 * options.draws, seed=options.seed)
-            for cell in cells
-        ]
-        rows = [row for one in waiting for row in one.result()]
-    text = table(rows, options.draws)
-    console.print(text, markup=False)
-    page = PAGE.read_text(encoding="utf-8")
-    between = f"{MARKS[0]}\n\n{text}\n\n{MARKS[1]}"
-    PAGE.write_text(re.sub(f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", lambda _: between, page, flags=re.S))
-    console.print(f"{len(cells)} cells in {time.monotonic() - start:.0f} s; written to docs/metrics.md")
+        for part in options.parts:
+            text = make[part](pool, options.draws, options.seed)
+            console.print(text, markup=False)
+            write_between_marks(part, text)
+            console.print(f"{part}: {time.monotonic() - start:.0f} s so far; written to docs/metrics.md")
     return 0
 
 
