@@ -111,6 +111,11 @@ bench *FLAGS: setup
 calibrate *FLAGS: setup
     {{ python }} -m bench.calibrate "$@"
 
+# how often least shares to defer and certificates hold what they claim, into docs/metrics.md
+[group('measure')]
+calibrate-decisions *FLAGS: setup
+    {{ python }} -m bench.decision_coverage "$@"
+
 # beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small
 [group('measure')]
 bench-torch *OVERRIDES: setup

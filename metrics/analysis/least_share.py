@@ -28,7 +28,7 @@ class LeastShares:
 
     `reaching` has for each of PARTS the least f with S(f) ≥ a + part · (b − a), and its interval; all NaN where b − a
     isn't above 0, or its interval isn't, as there is no gain then to have a part of. `within_epsilon` is the least f
-    from which on the lower confidence limit of S(f) − b is at least −ε; NaN without intervals.
+    from which on the lower end of the interval of S(f) − b is at least −ε; NaN without intervals.
     """
 
     reaching: dict[float, Estimate]
@@ -64,9 +64,10 @@ def least_shares(
         gap: b − a with its interval.
         config: says the confidence of the limits, and ε, a fraction of accuracy, or of 100 BLEU.
 
-    The intervals of parts have two tails; the limit of S(f) − b has one, of 1 − confidence, and is tested from f = 1
-    downward until it first fails, so that no correction for the number of fractions is due (fixed-sequence testing:
-    Maurer, Hothorn and Lehmacher 1995).
+    The limit of S(f) − b is the lower end of its two-sided interval: where few examples decide, a loss that is small by
+    chance has a variance that is too, so that a limit of one tail would be broken more often than it says. It is tested
+    from f = 1 downward until it first fails, so that no correction for the number of fractions is due (fixed-sequence
+    testing: Maurer, Hothorn and Lehmacher 1995).
 
     """
     tail = 1 - config.confidence
@@ -80,7 +81,7 @@ def least_shares(
         first, last = least_share_interval(*_limits(pairs, resampled, moments, goal, tail / 2))
         reaching[part] = Estimate(point, min(first, point), max(last, point))  # NaN stays NaN
     goal = Goal.within(config.epsilon)
-    lower, _ = _limits(pairs, resampled, moments, goal, tail)
+    lower, _ = _limits(pairs, resampled, moments, goal, tail / 2)
     within = math.nan if np.isnan(lower).any() else last_below_zero(lower)
     return LeastShares(reaching, within, config.epsilon, config.confidence)
 

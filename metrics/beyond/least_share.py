@@ -45,7 +45,7 @@ LEAST_SHARE = BeyondTable(
         "The least share of examples that has to be deferred so that the mixture's quality is that part of the way "
         "from the smaller to the larger model (RouteLLM's call-performance threshold). The interval holds the share "
         "that is needed in the population of examples and runs. Parts of a gap that may be 0 are not given. At most ε "
-        "below: from this share on the lower confidence limit of the mixture minus the larger model is at least -ε "
+        "below: from this share on the lower end of the interval of the mixture minus the larger model is at least -ε "
         "(100 %: only all examples are)."
     ),
     columns=(
