@@ -20,7 +20,7 @@ COMMENT = """\
 Written by `python -m conf.init` from {files}. dataset={name} is this file; change what was guessed.
 classes: a label as it is in the files, and what the model learns to say for it (words are better than digits).
 recipe: for the small sizes from scratch; with T5's own weights (train.init) take steps, a learning_rate of 0.001 and
-schedule: constant. conf/schema.py (Dataset) describes every key."""
+schedule: constant. conf/sections/data.py (Dataset) describes every key."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
