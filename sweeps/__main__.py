@@ -10,14 +10,20 @@ from conf.app import command, exit_with
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from sweeps.cell import run_job
+from sweeps.check import check_data, print_checks
 from sweeps.grid import abandon_sweep, finish_sweep
 from sweeps.launchers import register_launchers
 from sweeps.sweeper import register_sweeper
+from train.pretrained.find import resolved
+from train.seeds import seeds_of
 from train.stopping import Stopped
 
 
 def main(config: Config) -> None:
-    """Runs one job of the grid and remembers whether it failed."""
+    """Runs one job of the grid and remembers whether it failed; with `sweeps.check=true` a cell alone is checked."""
+    if config.sweeps.check:  # of a multirun the whole grid has been checked, and no job was started
+        print_checks(check_data(seeds_of(resolved(config))))
+        return
     if not run_job(config):
         _FAILED.append(config.seed)
 

@@ -28,7 +28,8 @@ from sweeps.overrides import overrides_of_cells
 from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
 from sweeps.seeds import split_seed
-from sweeps.status import cell_states, print_grid
+from sweeps.states import cell_states
+from sweeps.status import print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
@@ -248,9 +249,10 @@ def conclude(sweep: Sweep) -> int:
         print_grid(states)
         not_done = sum(state.state != "done" for state in states)
         make_results_latest(results, sweep.tracker)
+        without_tables = 0
         if sweep.makes_tables:
             _make_training_page(sweep)
-        without_tables = _make_tables(sweep, results) if sweep.makes_tables else 0
+            without_tables = _make_tables(sweep, results)
         sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
         failures = []
         if not_done:

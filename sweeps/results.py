@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from sweeps.cell import finished_cell
-from sweeps.status import CellState
+from sweeps.states import CellState
 from tracking.interface import Artifact, Tracker, TrackingError
 
 _MOST_NAMED = 4  # artifacts in one line

@@ -21,6 +21,7 @@ from infer.apply.stage import apply
 from infer.apply.table_files import COLUMNS, table_file
 from tests.switchers import EchoEngine, log_runs, made_switcher, start_echo
 from tracking.store import Store
+from train.stopping import Stopped
 
 HOSTILE = ["plain", "a,b", 'say "no"', "two\nlines", "car\rriage", "", " spaces ", "日本語 é", "=1+1", "x" * 5000]
 
@@ -194,12 +195,12 @@ def test_what_is_done_is_not_done_again(ending, settings, tmp_path):
     asked = []
 
     class Failing(EchoEngine):
-        def answer(self, columns):
+        def answer(self, columns, advance):
             if len(asked) % 3 == 2:
                 asked.append(0)
                 raise Cut
             asked.append(1)
-            return super().answer(columns)
+            return super().answer(columns, advance)
 
     cuts = 0
     while not output.exists():
@@ -215,10 +216,10 @@ def test_parts_of_something_else_are_not_taken(settings, tmp_path):
     source, output = write_rows(tmp_path / "in.csv", ["one", "two", "three"]), tmp_path / "out.csv"
 
     class Failing(EchoEngine):
-        def answer(self, columns):
+        def answer(self, columns, advance):
             if self.asked == 2:
                 raise Cut
-            return super().answer(columns)
+            return super().answer(columns, advance)
 
     with pytest.raises(Cut):
         apply(settings(source, output, chunk_rows=1), lambda found, config: Failing(found.policy))
@@ -260,6 +261,18 @@ BAD_FILES = {
     "nan.jsonl": ('{"text": NaN}\n', "row 1: text is missing"),
     "text.parquet": ("text\na\n", "not a Parquet file"),
     "cut.parquet": (b"PAR1" + bytes(100), "can't be read as Parquet|damaged"),
+    "zipped.csv": (b"\x1f\x8b\x08" + bytes(20), "binary"),
+    "wide.csv": ("id,text\n".encode("utf-16"), "binary"),
+    "late.csv": ("text\n" + "a\n" * 50_000 + '"open\n', "row 50001: a quote is opened"),
+    "after.csv": ('text,id\n"a"b,1\n', "row 1: text follows a closing quote"),
+    "more.csv": ("id,text\n1,a,b\n", "row 1 has 3 values"),
+    "half.jsonl": ('{"text": "a"', "line 1: not JSON"),
+    "twice.jsonl": ('{"text": "a", "text": "b"}\n', "two columns are named 'text'"),
+    "latin.jsonl": (b'{"text": "\xe9"}\n', "line 1: not UTF-8"),
+    "digits.jsonl": ('{"text": ' + "1" * 5000 + "}\n", "line 1"),
+    "nothing.jsonl": ("\n\n", "no rows"),
+    "number.jsonl": ("3\n", "line 1: expected an object"),
+    "empty.parquet": (b"", "not a Parquet file"),
     "rows.xlsx": ("text\na\n", r"ends in \.csv, \.tsv, \.jsonl, \.parquet"),
     "rows.json": ("[]", r"ends in \.csv"),
 }
@@ -273,6 +286,44 @@ def test_a_bad_file_is_refused_with_its_row_and_nothing_is_written(name, setting
     with pytest.raises(EdgewiseError, match=message):
         apply(settings(source, tmp_path / f"out{source.suffix}"), start_echo)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_bad_parquet_files_are_refused(settings, tmp_path):
+    text = pa.array(["a", "b"])
+    nested = pa.array([{"text": "a"}, {"text": "b"}])
+    for table, message in (
+        (pa.table({"id": text}), "no column text"),
+        (pa.table({"text": text, "deferred": text}), "has a column deferred already"),
+        (pa.table([text, text], names=["text", "text"]), "two columns are named 'text'"),
+        (pa.table({"text": text[:0]}), "no rows"),
+        (pa.table({"text": pa.array([["a"], ["b"]])}), "2 of 2 rows can't be answered: row 1: text is a list"),
+        (pa.table({"text": nested}), "row 1: text is a dict"),
+        (pa.table({"text": pa.array([b"a", b"b"])}), "row 1: text is a bytes"),
+        (pa.table({"text": pa.array([None, None], pa.string())}), "row 1: text is missing; row 2"),
+        (pa.table({"text": pa.nulls(2)}), "row 1: text is missing"),
+    ):
+        pq.write_table(table, tmp_path / "in.parquet")
+        with pytest.raises(EdgewiseError, match=message):
+            apply(settings(tmp_path / "in.parquet", tmp_path / "out.parquet"), start_echo)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_odd_files_are_answered(settings, tmp_path):
+    """What is unusual and can be read in one way only is no error."""
+    for name, content, expected in (
+        ("mark.jsonl", b'\xef\xbb\xbf{"text": "a"}\n', ["A"]),
+        ("blank.jsonl", b'{"text": "a"}\n\n{"text": "b"}', ["A", "B"]),
+        ("numbers.jsonl", b'{"text": 1.50}\n{"text": true}\n', ["1.5", "TRUE"]),
+        ("lines.csv", b"text,n\r\na,1\r\n\r\nb,2\r\n", ["A", "B"]),
+        ("one.csv", b"text\na b\n", ["A B"]),
+        ("nul.csv", b"text\n" + b"a" * 70_000 + b"\0\n", ["A" * 70_000 + "\0"]),
+        ("empty.csv", b'text,n\n"",1\n', [""]),
+        ("quotes.tsv", b'text\tn\n"a\t1\n', ['"A']),
+    ):
+        source, output = tmp_path / name, tmp_path / f"out-{name}"
+        source.write_bytes(content)
+        apply(settings(source, output), start_echo)
+        assert [row["prediction"] for row in read_rows(output)] == expected, name
 
 
 def test_other_refusals(settings, tmp_path):
@@ -327,12 +378,29 @@ def test_a_file_of_any_length_is_held_a_chunk_at_a_time(tmp_path):
     assert peaks[1] < 1.1 * peaks[0]
 
 
+def test_a_signal_stops_it_between_two_batches_and_the_same_command_goes_on(settings, tmp_path, root):
+    source = write_rows(tmp_path / "in.csv", ["one", "two", "three"])
+    output = tmp_path / "out.csv"
+
+    class Signalled(EchoEngine):
+        def answer(self, columns, advance):
+            if self.asked == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().answer(columns, advance)
+
+    with pytest.raises(Stopped):
+        apply(settings(source, output, chunk_rows=1), lambda found, config: Signalled(found.policy))
+    assert max(Store(root).runs(job_type="apply"), key=lambda run: run.started).state == "stopped"
+    assert len(list((tmp_path / ".out.csv.parts").glob("*.part"))) == 1
+    assert apply(settings(source, output, chunk_rows=1), start_echo).rows == 3
+
+
 class SlowEngine(EchoEngine):
     """Takes its time, so that a kill comes in the midst of it."""
 
-    def answer(self, columns):
+    def answer(self, columns, advance):
         time.sleep(0.01)
-        return super().answer(columns)
+        return super().answer(columns, advance)
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(settings, tmp_path):

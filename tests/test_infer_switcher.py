@@ -121,6 +121,11 @@ def test_sizes_and_seeds_limit_the_candidates(store, settings):
     assert [(stage.size, stage.seed) for stage in policy.stages] == [("small", 1), ("base", 1)]
     assert set(policy.inputs) == {"scores-synthetic-small-s1-test", "scores-synthetic-base-s1-test"}
     assert policy.goal["candidates"] == 1  # of two classes margin and entropy are one score
+    limits = ("switcher.sizes=[small, base]", "switcher.seeds=[1]")
+    other, _ = made_switcher(store, settings("switcher.goal=cost", "switcher.cost=0.6", *limits))
+    assert store.artifact("switcher-synthetic-small-base").digest == other.digest
+    again, _ = made_switcher(store, settings(*BUDGET, *limits))  # the last that was asked for is the latest
+    assert again.digest != other.digest and store.artifact(again.name).digest == again.digest
 
 
 @pytest.mark.parametrize(

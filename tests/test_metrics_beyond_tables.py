@@ -24,6 +24,9 @@ from tests.synthetic_scores import synthetic_grid
 CONFIG = Metrics(resamples=20)
 
 
+THREE_SIZES = {"small": (10, 1.5), "base": (20, 2.0), "large": (40, 2.4)}
+
+
 def with_a_frequent_class(scores):
     """The runs without most of the examples that are not of the first class."""
     kept = np.flatnonzero((scores[0].target == "class 0") | (np.arange(len(scores[0].target)) % 4 == 0))
@@ -33,7 +36,7 @@ def with_a_frequent_class(scores):
 @pytest.fixture(scope="module")
 def scores():
     return [
-        *with_a_frequent_class(synthetic_grid(seeds=2, examples=300, classes=3, dataset="a")),
+        *with_a_frequent_class(synthetic_grid(THREE_SIZES, seeds=2, examples=300, classes=3, dataset="a")),
         *synthetic_grid(seeds={"small": [0], "base": [1, 2]}, examples=60, dataset="b|c&d", seed=1),
         *synthetic_grid(seeds=2, examples=50, task="span_qa", dataset="answers"),
     ]
@@ -46,6 +49,8 @@ LACKING = {
     "post_hoc": {"b|c&d", "answers"},
     "token_quantiles": {"a", "b|c&d"},
     "class_quality": {"b|c&d", "answers"},
+    "multiplicity": {"b|c&d"},
+    "chains": {"b|c&d", "answers"},
 }
 
 

@@ -10,6 +10,7 @@ from metrics.statistics.least_share import (
     CurveMoments,
     Goal,
     curve_influence,
+    deferred_at_places,
     excess_variance,
     first_reaching_zero,
     last_below_zero,
@@ -30,7 +31,9 @@ def curves_and_moments(correct, uncertainty, clusters=None):
         curve = switcher_statistics(order, own, large).curve
         gains = large.astype(np.int8) - own.astype(np.int8)
         moments.add(
-            curve_influence(order, gains, curve, rows), own - own.mean(), large - large.mean(axis=1, keepdims=True)
+            curve_influence(order, gains, curve, deferred_at_places(order, rows)),
+            own - own.mean(),
+            large - large.mean(axis=1, keepdims=True),
         )
         curves.append(curve)
     return np.array(curves), moments
@@ -44,7 +47,9 @@ def influences(correct, uncertainty, goal):
     for own, scores in zip(small, uncertainty["small"], strict=True):
         order = deferral_order(scores)
         curve = switcher_statistics(order, own, large).curve
-        gained = curve_influence(order, large.astype(np.int8) - own.astype(np.int8), curve, rows)
+        gained = curve_influence(
+            order, large.astype(np.int8) - own.astype(np.int8), curve, deferred_at_places(order, rows)
+        )
         a, b = own - own.mean(), large - large.mean(axis=1, keepdims=True)
         result.append(gained + (1 - goal.small) * a - goal.large * b[:, None])
     return np.array(result)
@@ -86,7 +91,9 @@ def test_influence_is_what_leaving_an_example_out_changes():
     order = deferral_order(uncertainty)
     curve = switcher_statistics(order, small, large).curve
     rows = rng.choice(n, 60, replace=False)
-    found = curve_influence(order, (large.astype(np.int8) - small.astype(np.int8))[:, rows], curve, rows)
+    found = curve_influence(
+        order, (large.astype(np.int8) - small.astype(np.int8))[:, rows], curve, deferred_at_places(order, rows)
+    )
     assert found.shape == (2, len(PLACES), 60)
     for k, row in enumerate(rows):
         kept = np.arange(n) != row
@@ -101,7 +108,9 @@ def test_influence_has_mean_zero_and_the_spread_of_resamples():
     small, large, scores = one.correct["small"][0], one.correct["large"], one.uncertainty["small"][0]
     order = deferral_order(scores)
     curve = switcher_statistics(order, small, large).curve
-    found = curve_influence(order, large.astype(np.int8) - small.astype(np.int8), curve, np.arange(2000))[0]
+    found = curve_influence(
+        order, large.astype(np.int8) - small.astype(np.int8), curve, deferred_at_places(order, np.arange(2000))
+    )[0]
     assert np.abs(found.mean(axis=1)).max() < 0.005  # cuts between two examples: half of one of 2,000
     rng, resampled = np.random.default_rng(2), []
     for _ in range(400):
@@ -129,11 +138,24 @@ def test_variance_at_every_place_is_that_of_the_components(small_runs, large_run
                 assert freedom[place] == pytest.approx(expected.freedom, rel=1e-3)
 
 
+def test_an_excess_that_does_not_vary_has_no_limits_beside_it():
+    """At f = 1 the excess over b is the allowance, whatever the runs: rounding errors make no interval of it."""
+    rng = np.random.default_rng(8)
+    goal = Goal.within(0.01)
+    for _ in range(20):
+        one = draw(REGIMES[2], 10, 400, rng)
+        curves, moments = curves_and_moments(one.correct, one.uncertainty)
+        excess = goal.excess(curves)
+        low, high = t_limits(excess.mean(axis=(0, 1)), *excess_variance(excess, goal, moments), 0.05)
+        assert low[-1] == pytest.approx(0.01, abs=1e-9) and high[-1] == pytest.approx(0.01, abs=1e-9)
+        assert last_below_zero(low) < 1
+
+
 def test_clusters_are_drawn_together():
     one = draw(REGIMES[0], 2, 200, np.random.default_rng(4), per_cluster=10, cluster_sd=1.0)
     clusters = np.repeat(np.arange(20), 10)
     _, moments = curves_and_moments(one.correct, one.uncertainty, clusters)
-    of_all, _, _, units = moments.covariances()
+    of_all, _, _, units = moments.covariances
     assert units == 20
     every = influences(one.correct, one.uncertainty, Goal(1.0, 0.0)).mean(axis=(0, 1))  # of S(f) − a
     for k in range(len(PLACES)):

@@ -148,3 +148,6 @@ def test_a_data_error_stops_the_sweep_once_before_its_first_cell(tmp_path):
     [line] = result.stderr.splitlines()
     assert line.startswith("error: ") and "label" in line
     assert "Launching" not in result.stdout + result.stderr
+    alone = [*command[:3], *(part for part in command[3:] if part not in ("-m", "seed=range(4)")), "sweeps.check=true"]
+    result = subprocess.run(alone, cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.splitlines() == [line], "a cell alone is checked too"

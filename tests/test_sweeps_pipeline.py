@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from metrics.scores import read_scores
-from sweeps.status import cell_states, known_cells
+from sweeps.runs import known_cells
+from sweeps.states import cell_states
 from tests.support import REPO
 from tests.training import SMALL, SMALL_GRID, wait_for_checkpoint
 from tracking.store import Store

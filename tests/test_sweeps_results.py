@@ -9,7 +9,7 @@ from conf.errors import EdgewiseError
 from infer.identity import infer_run_id
 from sweeps.grid import GROUP_VARIABLE, Combination, GridCell, conclude, start_sweep
 from sweeps.results import CellResult, make_results_latest
-from sweeps.status import CellState
+from sweeps.states import CellState
 from tests.synthetic_scores import synthetic_grid, write_grid
 from tests.training import SMALL
 from tests.wandb_server import ENTITY

@@ -10,7 +10,8 @@ import pytest
 from conf.errors import EdgewiseError
 from sweeps.cell import keep_failure
 from sweeps.runs import Cell, known_cells
-from sweeps.status import CellState, cell_states, main, print_grid
+from sweeps.states import CellState, cell_states
+from sweeps.status import main, print_grid
 from tracking.interface import ArtifactDraft
 from tracking.removal import remove
 

@@ -7,7 +7,7 @@ import pytest
 
 from sweeps import status
 from sweeps.runs import Cell
-from sweeps.status import CellState
+from sweeps.states import CellState
 from sweeps.training.chart import loss_scale, share_scale
 from sweeps.training.curves import ALL_POINTS, CellTraining, Curve, cell_trainings, has_diverged, thinned, training_of
 from sweeps.training.page import training_page, write_training_page

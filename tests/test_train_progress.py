@@ -91,3 +91,15 @@ def test_lines_say_that_it_compiles_until_a_rate_is_known(clock, capsys):
     assert capsys.readouterr().err == "", "a line tells of a finished step"
     meter.advance(note="loss 1.5")
     assert capsys.readouterr().err.endswith(" left, loss 1.5\n")
+
+
+def test_a_line_that_stays_names_the_loop_and_is_text_not_markup(monkeypatch, capsys):
+    meter_of(3, Clock()).print_line("step 2 [bold]of[/] 3")
+    assert capsys.readouterr().err == "cell: step 2 [bold]of[/] 3\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress("one", 3, "steps") as shown:
+        shown.print_line("step 2 [bold]of[/] 3")
+    assert "one: step 2 [bold]of[/] 3" in capsys.readouterr().err
+    with progress("hidden", 3, "steps", show=False) as hidden:
+        hidden.print_line("not shown")
+    assert capsys.readouterr().err == ""

@@ -140,7 +140,7 @@ def _answer_all(
             if noted is None:
                 if engine is None:
                     engine = start(found, config)
-                noted = _answer_chunk(engine, table, chunk, parts.path(number - 1))
+                noted = _answer_chunk(engine, table, chunk, parts.path(number - 1), stop)
                 parts.commit(number - 1, noted)
             counts.add(noted)
             meter.advance(len(chunk), f"{100 * counts.deferred / max(counts.rows, 1):.1f} % deferred")
@@ -152,8 +152,8 @@ def _answer_all(
     return counts
 
 
-def _answer_chunk(engine: "Engine", table: TableFile, chunk: Chunk, part: Path) -> dict[str, Any]:
-    """Writes a chunk with its answers and returns what to note of it."""
+def _answer_chunk(engine: "Engine", table: TableFile, chunk: Chunk, part: Path, stop: Stop) -> dict[str, Any]:
+    """Writes a chunk with its answers and returns what to note of it; raises Stopped between two batches."""
     good = [place for place in range(len(chunk)) if place not in chunk.bad]
     columns = {name: [values[place] for place in good] for name, values in chunk.columns.items()}
     names = [stage.name for stage in engine.policy.stages]
@@ -161,7 +161,7 @@ def _answer_chunk(engine: "Engine", table: TableFile, chunk: Chunk, part: Path) 
     answered: dict[str, int] = {}
     deferred = 0
     if good:
-        given = engine.answer(columns)
+        given = engine.answer(columns, lambda _: stop.check())
         for place, answer in zip(good, _rows_of(given, names), strict=True):
             answers[place] = answer
         answered = {name: int((given.stage == k).sum()) for k, name in enumerate(names)}

@@ -3,9 +3,12 @@
 The switcher and its models alone take turns; quality, time, FLOPs and energy stand beside what was promised.
 """
 
+import sys
+
 from conf.app import command
 from conf.schema import Config
 from tracking import open_tracker
+from train.data.remember import recover_dataset
 
 
 def main(config: Config) -> None:
@@ -25,4 +28,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
+    recover_dataset(sys.argv[1:])
     command(main)()

@@ -53,7 +53,7 @@ def evaluate(config: Config, tracker: Tracker) -> tuple[Artifact, dict[str, Any]
         answer_quality(policy.task, side.prediction, split, places, config.infer.bleu_tokenizer) for side in sides
     ]
     facts: dict[str, Any] = {
-        "switcher": found.ref,
+        "switcher": policy.name if found.artifact is None else found.ref,  # not where a bundle lies
         "digest": found.digest,
         "dataset": config.dataset.name,
         "split": split.name,

@@ -47,11 +47,9 @@ def make_switcher(config: Config, tracker: Tracker) -> tuple[Artifact, Policy, l
     }
     run_id = f"{joined_name('switcher', config.dataset.name)}-{identity_hash(identity)}"
     if not config.force and (done := _finished(tracker, run_id)) is not None:
-        return (
-            done,
-            read_policy(done.file(POLICY).read_text(encoding="utf-8"), done.ref),
-            ["It was there already; force=true chooses again."],
-        )
+        tracker.make_latest(done)
+        policy = read_policy(done.file(POLICY).read_text(encoding="utf-8"), done.ref)
+        return done, policy, ["It was there already; force=true chooses again."]
     chosen = choose_switcher(runs, settings, None if measured is None else measured.metadata[MILLISECONDS])
     policy = chosen.policy
     with (

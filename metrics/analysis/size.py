@@ -15,7 +15,7 @@ from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
 from metrics.statistics.chance import Chance, RankCells, chance_peaks, covariance_of_correctness
 from metrics.statistics.components import ExampleInfluence, area_influence
-from metrics.statistics.least_share import CurveMoments, curve_influence
+from metrics.statistics.least_share import CurveMoments, curve_influence, deferred_at_places
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
@@ -214,9 +214,11 @@ def _analyse_run(
     if drawn is not None:
         drawn.add(score, order)
     statistics = [statistics_of(order, scored.size, run, large) for large in scored.larger]
-    if on_curves is not None:
+    if on_curves is not None and scored.larger:
+        deferred = deferred_at_places(order, on_curves.rows)
         for large, of_large in zip(scored.larger, statistics, strict=True):
-            _add_moments(moments[score][large.name], order, scored.size, run, large, of_large.curve, on_curves.rows)
+            own = moments[score][large.name]
+            _add_moments(own, order, deferred, scored.size, run, large, of_large.curve, on_curves.rows)
     return _RunResult(
         order=order if keep_orders or score == "margin" else None,
         percentiles=percentiles(order)[rows] if rows is not None else None,
@@ -240,6 +242,7 @@ def _gains(small: SizeRuns, run: int, large: SizeRuns) -> np.ndarray:
 def _add_moments(
     moments: CurveMoments,
     order: DeferralOrder,
+    deferred: np.ndarray,
     small: SizeRuns,
     run: int,
     large: SizeRuns,
@@ -250,7 +253,7 @@ def _add_moments(
     assert small.correct is not None and large.correct is not None
     own, theirs = (correct.astype(np.float32) for correct in (small.correct[run, rows], large.correct[:, rows]))
     moments.add(
-        curve_influence(order, theirs - own, curve, rows),
+        curve_influence(order, theirs - own, curve, deferred),
         own - np.float32(small.quality[run]),
         theirs - large.quality[:, None].astype(np.float32),
     )

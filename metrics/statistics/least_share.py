@@ -11,6 +11,7 @@ reaches 0 to the last f at which the lower limit is below 0. As D(f*) = 0, it mi
 point f* miss 0: it covers as often as they do, whatever the shape of the curve, even one that is flat near its goal.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from metrics.statistics.switcher import FRACTIONS, DeferralOrder, parts_deferred
 
 # Places in FRACTIONS at which examples' influence is taken; its variance is smooth, so it is interpolated between them.
 PLACES = np.array([0, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100])
+# A standard deviation of 1e-7 is an example in ten million: below it the excess is a constant, as at f = 1 that over b,
+# and its degrees of freedom are those of rounding errors.
+_NO_VARIANCE = 1e-14
 _SLOPE_RANKS = 25  # ranks to either side of a cut that tell the slope there, as in Table 2's variance
 
 
@@ -46,17 +50,22 @@ class Goal:
         return over
 
 
-def curve_influence(deferral: DeferralOrder, gains: np.ndarray, curve: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def deferred_at_places(deferral: DeferralOrder, rows: np.ndarray) -> np.ndarray:
+    """Returns the chance that each of some examples [m] is deferred at PLACES: [F, m] float32."""
+    return parts_deferred(deferral, rows, FRACTIONS[PLACES]).astype(np.float32)
+
+
+def curve_influence(deferral: DeferralOrder, gains: np.ndarray, curve: np.ndarray, deferred: np.ndarray) -> np.ndarray:
     """Returns the influence of some examples on S(f) − a at PLACES, with each of J large runs: [J, F, m] float32.
 
-    `gains` are d of those examples, [J, m]; `curve` [J, 101] is S at FRACTIONS; `rows` [m] int are the examples.
+    `gains` are d of those examples, [J, m]; `curve` [J, 101] is S at FRACTIONS; `deferred` [F, m] is what
+    `deferred_at_places` gives of the examples, which is the same for all larger sizes.
 
     With w the part of an example that is deferred at f (0 or 1, and between them in the tie block that the cut is in)
     the influence is (d − S'(f)) w minus its mean, as of a Lorenz curve whose cut is a quantile (Cowell and Flachaire
     2015, section 4). Inside a tie block S'(f) is the block's mean of d; elsewhere it is that of the examples within 1 %
     of the cut, or 25 examples.
     """
-    deferred = parts_deferred(deferral, rows, FRACTIONS[PLACES]).astype(np.float32)  # [F, m]
     slope = _slopes(deferral, curve)  # [J, F]
     mean = curve[:, PLACES] - curve[:, :1] - slope * FRACTIONS[PLACES]
     influence: np.ndarray = (gains[:, None, :] - slope[:, :, None].astype(np.float32)) * deferred
@@ -102,8 +111,11 @@ class CurveMoments:
             self._gained += gained
             self._small += small
 
+    @functools.cached_property
     def covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Returns covariances [F, 3, 3] of the mean over all runs, over own small runs and own large runs; and units.
+
+        To be read once all runs are added.
 
         The second is a mean over small runs of that of each run's own influence, the third the same over large runs.
         The units are what is drawn: examples or clusters.
@@ -141,7 +153,7 @@ def excess_variance(excess: np.ndarray, goal: Goal, moments: CurveMoments) -> tu
     fraction at once.
     """
     small, large = excess.shape[:2]
-    of_all, of_small, of_large, units = moments.covariances()
+    of_all, of_small, of_large, units = moments.covariances
     weights = np.array([1.0, 1.0 - goal.small, -goal.large])  # of S(f) − a, a and b
     by_examples, own_small, own_large = (
         np.interp(np.arange(len(FRACTIONS)), PLACES, np.einsum("fij,i,j->f", one, weights, weights))
@@ -170,11 +182,14 @@ def excess_variance(excess: np.ndarray, goal: Goal, moments: CurveMoments) -> tu
 def t_limits(mean: np.ndarray, variance: np.ndarray, freedom: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the limits that a mean lies below, and above, with probability `tail` each: [101] each.
 
-    The quantile is that of Student's t with `freedom` [101] degrees of freedom.
+    The quantile is that of Student's t with `freedom` [101] degrees of freedom. Where nothing varies the limits are the
+    mean.
     """
     from scipy.special import stdtrit
 
-    half = stdtrit(np.maximum(freedom, 1e-6), 1 - tail) * np.sqrt(variance)
+    half = np.zeros_like(mean)
+    varies = variance > _NO_VARIANCE
+    half[varies] = stdtrit(np.maximum(freedom[varies], 1e-6), 1 - tail) * np.sqrt(variance[varies])
     return mean - half, mean + half
 
 

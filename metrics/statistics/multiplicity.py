@@ -14,6 +14,7 @@ import numpy as np
 from metrics.statistics.components import Component, Variance, combined, example_variance, run_component, units
 from metrics.statistics.switcher import DeferralOrder, parts_deferred
 
+_AT_A_TIME = 2048  # examples, so that what is computed of a pair of trainings fits a core's cache
 _WINDOW = 0.01  # of the examples to either side of a cut, which tell what moving the cut changes
 
 
@@ -109,8 +110,18 @@ def _differing(small: np.ndarray, large: np.ndarray, parts: np.ndarray) -> tuple
 
     Returns that count [R, F, m], and how much it is higher where the training defers than where it doesn't, [R, F, m].
     """
-    runs = len(small)
     counts, steps = np.zeros_like(parts), np.zeros_like(parts)
+    for start in range(0, small.shape[1], _AT_A_TIME):
+        some = slice(start, start + _AT_A_TIME)
+        _add_differing(small[:, some], large[:, some], parts[..., some], counts[..., some], steps[..., some])
+    return counts, steps
+
+
+def _add_differing(
+    small: np.ndarray, large: np.ndarray, parts: np.ndarray, counts: np.ndarray, steps: np.ndarray
+) -> None:
+    """Adds what `_differing` returns of some examples to its two results."""
+    runs = len(small)
     for i in range(runs):
         for k in range(i + 1, runs):
             both_small, both_large = small[i] != small[k], large[i] != large[k]
@@ -126,7 +137,6 @@ def _differing(small: np.ndarray, large: np.ndarray, parts: np.ndarray) -> tuple
             counts[k] += differ
             steps[i] += i_large - i_small
             steps[k] += k_large - k_small
-    return counts, steps
 
 
 def _ambiguity(small: np.ndarray, large: np.ndarray, parts: np.ndarray) -> np.ndarray:

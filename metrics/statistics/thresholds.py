@@ -40,8 +40,9 @@ class Candidates:
     """
 
     thresholds: np.ndarray  # [T + 1] ascending, the last inf
-    fit: np.ndarray  # [m] the calibration half's scores
+    examples: int  # m, how many calibrate
     check: np.ndarray  # the evaluation half's scores
+    ranked: np.ndarray  # the same, ascending
     kept: np.ndarray  # [T + 1] int, how many of the calibration half are below each threshold
     wins: np.ndarray  # [J, T + 1] int, on how many of these only each larger run is right
     losses: np.ndarray  # [J, T + 1] int, on how many only the small run is
@@ -52,19 +53,19 @@ class Candidates:
         """Returns a run's, from its score [n], correctness [n] and [J, n], and which examples calibrate [n] bool."""
         calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
         fit, check = score.take(calibrates), score.take(evaluates)
-        ranked = np.sort(check)[::-1]
+        ranked = np.sort(check)
         # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
         at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
-        thresholds = np.append(np.unique(ranked[at]).astype(np.float64), np.inf)
+        thresholds = np.append(np.unique(ranked[::-1][at]).astype(np.float64), np.inf)
         order = np.argsort(fit, kind="stable")
         kept = np.searchsorted(fit[order], thresholds, side="left")
         gains = _gains(small, large, calibrates.take(order))
         wins, losses = (sums_before((gains == sign).view(np.int8), kept) for sign in (1, -1))
-        return cls(thresholds, fit, check, kept, wins, losses, _gains(small, large, evaluates))
+        return cls(thresholds, len(fit), check, ranked, kept, wins, losses, _gains(small, large, evaluates))
 
     def certified(self, epsilon: float, delta: float) -> Certified:
         """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
-        passes = loses_no_more(self.wins, self.losses, len(self.fit), epsilon, delta)
+        passes = loses_no_more(self.wins, self.losses, self.examples, epsilon, delta)
         return self._with_last(np.logical_and.accumulate(passes, axis=1).sum(axis=1))
 
     def certified_among_kept(self, epsilon: float, delta: float) -> Certified:
@@ -83,12 +84,14 @@ class Candidates:
     def _with_last(self, count: np.ndarray) -> Certified:
         """Returns what the last of the first `count` [J] thresholds does on both halves; with none, all is deferred."""
         threshold = np.concatenate([[-np.inf], self.thresholds])[count]
-        kept = self.check[None, :] < threshold[:, None]  # [J, m]
+        calibrated = np.concatenate([[0], self.kept])[count]
+        below = np.searchsorted(self.ranked, threshold, side="left")
+        kept = self.check[None, :] < threshold[:, None]  # [J, the evaluation half]
         return Certified(
             threshold=threshold,
-            chosen=(self.fit[None, :] >= threshold[:, None]).mean(axis=1),
-            deferred=(~kept).mean(axis=1),
-            loss=(self.gains * kept).mean(axis=1),
+            chosen=1 - calibrated / self.examples,
+            deferred=1 - below / len(self.check),
+            loss=(self.gains * kept).sum(axis=1) / len(self.check),
         )
 
 

@@ -4,9 +4,10 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from sweeps.runs import Cell, CellRuns
-from sweeps.status import CellState, cell_states
+from sweeps.states import CellState, cell_states
 from tracking.interface import RunRecord, Tracker
 
 ALL_POINTS = 24_000  # of all cells' curves of one kind: about a tenth of a megabyte for each 10,000
@@ -95,7 +96,8 @@ def has_diverged(losses: Sequence[float]) -> bool:
     Far is twice as much, and half a nat a token more.
     """
     width = max(len(losses) // 10, 1)
-    means = [statistics.fmean(losses[i : i + width]) for i in range(0, len(losses) - width + 1)]
+    sums = list(accumulate(losses, initial=0.0))
+    means = [(sums[i + width] - sums[i]) / width for i in range(len(losses) - width + 1)]
     if not means:
         return False
     return means[-1] > DIVERGED_TIMES * min(means) and means[-1] > min(means) + DIVERGED_NATS

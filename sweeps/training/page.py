@@ -171,8 +171,9 @@ def _values(trainings: Sequence[CellTraining]) -> str:
     return (
         f'<div class="table"><div class="wide tall" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="reading">Loss: of the last log. Time: from the start of the training run to its end. '
-        "Examples/s: the median of what was logged, so that compiling does not count.</p></div>"
+        '<p class="reading">Loss and evaluations: the last ones, whichever step was kept. Time: from the start of the '
+        "training run to its end. Examples/s: the median of what was logged, so that compiling does not count.</p>"
+        "</div>"
     )
 
 

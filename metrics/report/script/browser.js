@@ -82,6 +82,7 @@ class Browser {
         : `${whole.format(data.count)} of the ${whole.format(data.examples)} examples of ${data.dataset}, split ${data.split}: the half of them on which sizes and seeds differ most in how well they do, the rest those of which ${data.sizes[0].name} is least certain. ${data.quality.ofAnExample}`
     ) + texts;
     this.list.classList.toggle("texts", data.inputs !== null);
+    (window.requestIdleCallback ?? setTimeout)(() => data.prepareSearch()); // before the first search asks for it
   }
 
   fillScores() {

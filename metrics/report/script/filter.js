@@ -126,15 +126,20 @@ class Examples {
     return kept.slice(0, length);
   }
 
+  /** Makes the lower-case texts that a search looks into, once: it takes a moment where there are many. */
+  prepareSearch() {
+    this.wholes ??= [
+      loweredTexts(this.columns, "id"),
+      ...(this.inputs ? [loweredTexts(this.detailColumns, "text")] : []),
+    ];
+    this.lowered ??= this.texts.map((text) => text.toLowerCase());
+  }
+
   /** [n] of 0 and 1: whether an example's text, id, target, any prediction or any slice holds the text, in either case. */
   searched(search) {
     const needle = search.toLowerCase();
     const { columns, count } = this;
-    this.wholes ??= [
-      loweredTexts(columns, "id"),
-      ...(this.inputs ? [loweredTexts(this.detailColumns, "text")] : []),
-    ];
-    this.lowered ??= this.texts.map((text) => text.toLowerCase());
+    this.prepareSearch();
     const found = new Uint8Array(count);
     for (const texts of this.wholes) for (let k = 0; k < count; k++) if (texts[k].includes(needle)) found[k] = 1;
     const holds = this.lowered.map((text) => text.includes(needle));
