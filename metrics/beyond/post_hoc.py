@@ -73,10 +73,11 @@ class LearnedScores(Observer):
             return
         learned = self.learned.setdefault(view.context, {})
         few = first_few(view.resampling)
-        inputs = features(view.size, view.scores, self.config.length_normalized)
+        inputs = inputs_of_fits(features(view.size, view.scores, self.config.length_normalized), view.scores)
+        powers = powers_of_runs(inputs[ALONE], view.parallel_map)
         for large in view.larger:
             seed = (self.config.seed, len(learned))
-            found = post_hoc_of(view.size, large, view.scores, inputs, few, seed, view.parallel_map, view.influential)
+            found = post_hoc_of(view.size, large, inputs, powers, few, seed, view.parallel_map, view.influential)
             margin = view.results["margin"]
             learned[view.size.name, large.name] = LearnedCells.of(
                 found,
@@ -220,8 +221,8 @@ def load_in_background() -> None:
 def post_hoc_of(
     small: SizeRuns,
     large: SizeRuns,
-    scores: Mapping[str, np.ndarray],
-    inputs: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
+    powers: np.ndarray,
     resampling: Resampling,
     seed: tuple[int, ...],
     parallel_map: ParallelMap = map,
@@ -229,21 +230,18 @@ def post_hoc_of(
 ) -> PostHoc:
     """Fits, scores and resamples one pair of sizes with `correct`, and 100 examples or more.
 
-    `scores` are the small size's, `inputs` its `features`; a committee's scores are added to these for a second fit.
-    `influential` are the examples whose influence on the area is wanted.
+    `inputs` are those of each fit, as `inputs_of_fits` returns them, and `powers` as `powers_of_runs` does: they are of
+    the small size alone. `influential` are the examples whose influence on the area is wanted.
     """
     assert small.correct is not None and large.correct is not None
     samples = switcher_samples(small, [large], resampling)
     statistics: dict[str, list[SwitcherStatistics]] = {}
-    more = [scores[name] for name in _OF_A_COMMITTEE if name in scores]
-    inputs_of = {ALONE: inputs}
-    if more:
-        committee = np.stack(more, axis=2).clip(_LOWEST_LOG)
-        inputs_of[COMMITTEE] = np.concatenate([inputs, committee], axis=2, dtype=np.float32)
     predicted = {}
-    for score, columns in inputs_of.items():
+    for score, columns in inputs.items():
         rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
-        predicted[score] = cross_fitted(columns, small.correct, large.correct, rng, parallel_map, resampling.clusters)
+        predicted[score] = cross_fitted(
+            columns, small.correct, large.correct, rng, parallel_map, resampling.clusters, powers
+        )
     influence: dict[str, list[np.ndarray]] = {score: [] for score in predicted}  # by run
     for run, own in enumerate(small.correct):
         drawn = samples.run(run)
@@ -264,6 +262,24 @@ def post_hoc_of(
             if influential is not None
         },
     )
+
+
+def inputs_of_fits(inputs: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what each fit learns from: a run's `features` [R, n, F], and these with its committee's scores, if any.
+
+    `scores` are the size's, [R, n] each.
+    """
+    result = {ALONE: inputs}
+    more = [scores[name] for name in _OF_A_COMMITTEE if name in scores]
+    if more:
+        committee = np.stack(more, axis=2).clip(_LOWEST_LOG)
+        result[COMMITTEE] = np.concatenate([inputs, committee], axis=2, dtype=np.float32)
+    return result
+
+
+def powers_of_runs(inputs: np.ndarray, parallel_map: ParallelMap = map) -> np.ndarray:
+    """Returns `rank_powers` by the first of each run's inputs, the margin: [R, n, F] -> [R, n, 4] float64."""
+    return np.stack(list(parallel_map(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))
 
 
 def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized: bool) -> np.ndarray:
@@ -295,6 +311,7 @@ def cross_fitted(
     rng: np.random.Generator,
     parallel_map: ParallelMap = map,
     clusters: np.ndarray | None = None,
+    powers: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predicts E[d | inputs] of every run's examples by models that saw none of them: [R_small, n, F] -> [R_small, n].
 
@@ -302,6 +319,8 @@ def cross_fitted(
     each of their examples once, with one small and one large run drawn at random, as much as one pair of runs has to
     learn from. It is a cubic in the rank of the first feature (the margin; ranks need no label) and, on what that
     leaves, shallow trees: with few examples to learn from it stays near confidence, which trees alone fall below.
+
+    `powers` [R_small, n, 4] are those of `powers_of_runs`, where the same inputs are fitted more than once.
 
     What a fold's model predicts is returned as its rank among that fold's examples, 0-1: predictions of different
     models have levels of their own, and a model fitted on better examples than it is applied to predicts too much of
@@ -317,7 +336,7 @@ def cross_fitted(
     own, other = np.asarray(rng.integers(runs, size=n)), np.asarray(rng.integers(len(large_correct), size=n))
     example = np.arange(n)
     d = large_correct[other, example].astype(np.float64) - small_correct[own, example]
-    powers = np.stack(list(parallel_map(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))  # [R_small, n, 4]
+    powers = powers_of_runs(inputs, parallel_map) if powers is None else powers
     present = np.unique(fold)  # of fewer than five clusters there are fewer folds
     others = {k: np.flatnonzero(fold != k) for k in present.tolist()}
     fitted_on = {
