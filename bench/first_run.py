@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         minutes = (time.monotonic() - begun) / 60
     load = f"{os.getloadavg()[2]:.0f}"
     made = f"{len(STEPS) + 1} commands in {minutes:.1f} minutes, {cores()} cores, load {load}."
-    _write_between_marks(page, "\n\n".join([made, *blocks]))
+    write_between_marks(page, "\n\n".join([made, *blocks]))
     return 0
 
 
@@ -133,20 +133,20 @@ def _last_run(checkout: Path) -> str:
 
 def _block(why: str, command: str, output: str, seconds: float, folder: str) -> str:
     """Returns a step as Markdown: why, the command and its output, and how long it took."""
-    lines = _as_shown(output, folder)
+    lines = shown_lines(output, folder)
     if len(lines) > SHOWN_LINES:
         half = SHOWN_LINES // 2
         lines = [*lines[:half], f"… {len(lines) - 2 * half} lines more …", *lines[-half:]]
     return "\n".join([f"{why} ({seconds:.0f} s)", "", "```text", f"$ {command}", *lines, "```"])
 
 
-def _as_shown(output: str, folder: str) -> list[str]:
+def shown_lines(output: str, folder: str) -> list[str]:
     """Returns the lines that a terminal shows: without colours, and without what a carriage return wrote over."""
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.replace(folder, HOME))
     return [line.split("\r")[-1].rstrip() for line in plain.rstrip("\n").split("\n")]
 
 
-def _write_between_marks(page: Path, made: str) -> None:
+def write_between_marks(page: Path, made: str) -> None:
     """Replaces what stands between the page's marks. Raises ValueError for a page without them."""
     text = page.read_text(encoding="utf-8")
     before, first, rest = text.partition(MARKS[0])

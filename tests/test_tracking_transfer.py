@@ -211,6 +211,17 @@ def test_a_second_push_sends_nothing_and_again_sends_what_is_gone(pushed, wandb_
     assert [version.digest for version in project.collections["metrics-demo"].versions] == [lost.digest]
 
 
+def test_a_push_says_where_it_sends_texts_of_examples(tmp_path, capsys, wandb_server):
+    store = Store(tmp_path / "runs")
+    (tmp_path / "rows").write_text("a text")
+    for name, columns in (("with", ["text"]), ("without", [])):
+        with store.start_run(f"infer-{name}", job_type="infer", config={}) as run:
+            metadata = {"optional_columns": columns}
+            run.log_artifact(ArtifactDraft(f"scores-{name}", "scores", metadata, {"rows": tmp_path / "rows"}))
+    assert main(["push", "--root", str(store.root), "--entity", ENTITY, "--project", "texts"]) == 0
+    assert "texts of examples are sent too: 1 artifact of scores" in capsys.readouterr().err
+
+
 def test_a_push_of_one_artifact_brings_all_upstream_of_it_and_no_more(pushed, wandb_server):
     store, place = pushed
     assert main(["push", "scores-demo-nano-s1-test", *place, "--project", "part"]) == 0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tracking.delivery import Ledger, Pending
-from tracking.interface import Reader, RunRecord, TrackingError
+from tracking.interface import Artifact, Reader, RunRecord, TrackingError
 from tracking.lineage import lineage
 from tracking.process import is_alive
 from tracking.store import Store
@@ -54,9 +54,19 @@ def push(
     waiting = [run_id for run_id in ended if ledger.pending([run_id])]
     if waiting:
         report(f"sending {len(waiting):,} run{'s' * (len(waiting) != 1)} to {project}")
+        if with_text := sum(_holds_text(artifact) for run_id in waiting for artifact in store.outputs(run_id)):
+            report(
+                f"note: texts of examples are sent too: {with_text:,} artifact{'s' * (with_text != 1)} of scores, and "
+                "reports of such, hold them; `infer.keep_text=false force=true` scores without texts"
+            )
         _send(store, project, waiting, ledger, result, again, report)
     result.pending = ledger.pending(ended)
     return result
+
+
+def _holds_text(artifact: Artifact) -> bool:
+    """Tells whether an artifact's metadata says that its rows hold texts of examples."""
+    return "text" in (artifact.metadata.get("optional_columns") or [])
 
 
 def _send(

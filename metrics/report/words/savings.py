@@ -136,8 +136,7 @@ def which_score(analysis: Analysis, pair: SizePair) -> list[str]:
         sentences = [f"{first}; the margin, which needs one model alone, has {points(margin.value)}{within(margin)}."]
     sentences += _against_the_margin(pair)
     if "churn" in pair.scores:
-        seeds = len(next(size.seeds for size in analysis.grid.sizes if size.name == pair.small))
-        sentences.append(f"Churn and the committee's scores run all {seeds} seeds of {pair.small} on every example.")
+        sentences.append(f"Churn and the committee's scores run several seeds of {pair.small} on every example.")
     return sentences
 
 
