@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_reviews(folder / "reviews.csv")
         environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONUNBUFFERED": "1"}
         set_up = Step("Set the packages up, once.", "just setup")
-        begun = time.monotonic()
+        begun, load = time.monotonic(), os.getloadavg()[0]
         blocks = []
         for step in (set_up, *STEPS):
             command = step.command.format(run=_last_run(checkout)) if "{run}" in step.command else step.command
@@ -117,8 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 1
             blocks.append(_block(step.why, command, result.stdout, time.monotonic() - start, str(folder)))
         minutes = (time.monotonic() - begun) / 60
-    load = f"{os.getloadavg()[2]:.0f}"
-    made = f"{len(STEPS) + 1} commands in {minutes:.1f} minutes, {cores()} cores, load {load}."
+    made = f"{len(STEPS) + 1} commands in {minutes:.1f} minutes, {cores()} cores, load {load:.0f} before."
     write_between_marks(page, "\n\n".join([made, *blocks]))
     return 0
 
