@@ -111,7 +111,7 @@ bench *FLAGS: setup
 calibrate *FLAGS: setup
     {{ python }} -m bench.calibrate "$@"
 
-# how often least shares to defer and certificates hold what they claim, into docs/metrics.md
+# how often least shares and certificates hold what they claim, into docs/metrics.md
 [group('measure')]
 calibrate-decisions *FLAGS: setup
     {{ python }} -m bench.decision_coverage "$@"

@@ -70,7 +70,7 @@ def server(wandb_server):
     wandb_server.revive()
 
 
-SLOW = ("breaks the connection", "loses the stream mid-run", "refuses uploads")
+SLOW = ("dies mid-run", "breaks the connection", "loses the stream mid-run", "refuses uploads")
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c in SLOW else ()) for c in CASES])

@@ -164,6 +164,7 @@ def test_a_vocabulary_larger_than_the_model_s_is_refused(compose, tmp_path):
         train_here(config)
 
 
+@pytest.mark.slow  # a second sweep is tested in test_sweeps_pipeline, force=true above
 def test_no_op_and_force(compose, tmp_path):
     root = tmp_path / "runs"
     first = command("train", root)
