@@ -101,6 +101,22 @@ CLUSTERED = (
     "less than 1 - metrics.delta."
 )
 
+_PROMISE = (
+    Column("epsilon", "ε", "points", ".2f"),
+    Column("delta", "δ", "", ".2g"),
+)
+_DEFERRED = (
+    Column("deferred", "Deferred", "%", ".1f"),
+    Column("deferred_least", "least", "%", ".1f"),
+    Column("deferred_most", "most", "%", ".1f"),
+)
+_EXTENT = (
+    Column("saving", "Pairs that save", "%", ".0f"),
+    Column("pairs", "Pairs", "", "d"),
+    Column("calibration", "Calibration examples", "", ",d"),
+    Column("evaluation", "Other half", "", ",d"),
+)
+
 CERTIFIED = BeyondTable(
     name="certified",
     title="Certified deferral: no worse than ε below the larger model, with probability 1 - δ",
@@ -114,18 +130,12 @@ CERTIFIED = BeyondTable(
     columns=(
         *PAIR,
         *SCORE,
-        Column("epsilon", "ε", "points", ".2f"),
-        Column("delta", "δ", "", ".2g"),
-        Column("deferred", "Deferred", "%", ".1f"),
-        Column("deferred_least", "least", "%", ".1f"),
-        Column("deferred_most", "most", "%", ".1f"),
+        *_PROMISE,
+        *_DEFERRED,
         Column("deferred_chosen", "on the calibration half", "%", ".1f", shown=False),
         Column("loss", "Loss", "points", "+.2f"),
         Column("over_epsilon", "Pairs over ε", "%", ".0f"),
-        Column("saving", "Pairs that save", "%", ".0f"),
-        Column("pairs", "Pairs", "", "d"),
-        Column("calibration", "Calibration examples", "", ",d"),
-        Column("evaluation", "Other half", "", ",d"),
+        *_EXTENT,
     ),
     observer=CertifiedThresholds,
     rows=CertifiedThresholds.rows,
@@ -156,7 +166,6 @@ CERTIFIED_RUNS = BeyondTable(
     choices=_promise_in_signature,
 )
 
-
 CERTIFIED_KEPT = BeyondTable(
     name="certified_kept",
     title="Certified among those kept: no worse than ε on the examples that the smaller model answers alone",
@@ -169,18 +178,12 @@ CERTIFIED_KEPT = BeyondTable(
     columns=(
         *PAIR,
         *SCORE,
-        Column("epsilon", "ε", "points", ".2f"),
-        Column("delta", "δ", "", ".2g"),
-        Column("deferred", "Deferred", "%", ".1f"),
-        Column("deferred_least", "least", "%", ".1f"),
-        Column("deferred_most", "most", "%", ".1f"),
+        *_PROMISE,
+        *_DEFERRED,
         Column("loss_among_kept", "Loss among those kept", "points", "+.2f"),
         Column("over_epsilon", "Pairs over ε", "%", ".0f"),
         Column("fewest_kept", "Fewest kept", "examples", ",d"),
-        Column("saving", "Pairs that save", "%", ".0f"),
-        Column("pairs", "Pairs", "", "d"),
-        Column("calibration", "Calibration examples", "", ",d"),
-        Column("evaluation", "Other half", "", ",d"),
+        *_EXTENT,
     ),
     observer=CertifiedThresholds,
     rows=CertifiedThresholds.rows_among_kept,
@@ -200,8 +203,7 @@ CERTIFIED_RETRAINED = BeyondTable(
     columns=(
         *PAIR,
         *SCORE,
-        Column("epsilon", "ε", "points", ".2f"),
-        Column("delta", "δ", "", ".2g"),
+        *_PROMISE,
         Column("thresholds", "Thresholds", "", "d"),
         Column("own_over", "Over ε: own runs", "%", ".0f"),
         Column("new_large_over", "larger retrained", "%", ".0f"),
