@@ -8,7 +8,6 @@ independent draws of large datasets.
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from bench import further_coverage
 from bench.error_rates import LEVEL, error_rates
 from bench.error_rates import TITLES as ERROR_TITLES
 from bench.further_coverage import Covered
+from bench.marked_page import write_between_marks
 from bench.populations import REGIMES, Draw, Regime, draw
 from conf.machine import cores
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
@@ -216,13 +216,10 @@ def tests_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
     return cells_table(head, found, ERROR_TITLES.values())
 
 
-def write_between_marks(part: str, text: str) -> None:
+def write_part(part: str, text: str) -> None:
     """Writes a part's table into docs/metrics.md, between its two marks."""
     marks = f"<!-- calibration of {part}: made by `just calibrate` -->", f"<!-- end of calibration of {part} -->"
-    page = PAGE.read_text(encoding="utf-8")
-    between = f"{marks[0]}\n\n{text}\n\n{marks[1]}"
-    written = re.sub(f"{re.escape(marks[0])}.*{re.escape(marks[1])}", lambda _: between, page, flags=re.S)
-    PAGE.write_text(written, encoding="utf-8")
+    write_between_marks(PAGE, marks, text)
 
 
 def main() -> int:
@@ -238,7 +235,7 @@ def main() -> int:
         for part in options.parts:
             text = make[part](pool, options.draws, options.seed)
             console.print(text, markup=False)
-            write_between_marks(part, text)
+            write_part(part, text)
             console.print(f"{part}: {time.monotonic() - start:.0f} s so far; written to docs/metrics.md")
     return 0
 

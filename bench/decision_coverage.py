@@ -6,7 +6,6 @@ threshold, loses more. Writes two tables between two marks of docs/metrics.md.
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.marked_page import write_between_marks
 from bench.populations import REGIMES, Draw, Regime, draw
 from conf.machine import cores
 from metrics.statistics.least_share import (
@@ -212,9 +212,7 @@ def main() -> int:
         certified = {key: one.result() for key, one in broken.items()}
     text = f"{shares_table(rows, options.draws)}\n\n{violations_table(certified, 2 * options.draws)}"
     console.print(text, markup=False)
-    page = PAGE.read_text(encoding="utf-8")
-    between = f"{MARKS[0]}\n\n{text}\n\n{MARKS[1]}"
-    PAGE.write_text(re.sub(f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", lambda _: between, page, flags=re.S))
+    write_between_marks(PAGE, MARKS, text)
     console.print(f"in {time.monotonic() - start:.0f} s; written to docs/metrics.md")
     return 0
 

@@ -9,7 +9,6 @@ import csv
 import os
 import random
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.marked_page import write_between_marks
 from conf.machine import cores
 from conf.schema import Dataset
 from tests.support import REPO
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             blocks.append(_block(step.why, command, result.stdout, time.monotonic() - start, str(folder)))
         minutes = (time.monotonic() - begun) / 60
     made = f"{len(STEPS) + 1} commands in {minutes:.1f} minutes, {cores()} cores, load {load:.0f} before."
-    write_between_marks(page, "\n\n".join([made, *blocks]))
+    write_between_marks(page, MARKS, "\n\n".join([made, *blocks]))
     return 0
 
 
@@ -143,16 +143,6 @@ def shown_lines(output: str, folder: str) -> list[str]:
     """Returns the lines that a terminal shows: without colours, and without what a carriage return wrote over."""
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.replace(folder, HOME))
     return [line.split("\r")[-1].rstrip() for line in plain.rstrip("\n").split("\n")]
-
-
-def write_between_marks(page: Path, made: str) -> None:
-    """Replaces what stands between the page's marks. Raises ValueError for a page without them."""
-    text = page.read_text(encoding="utf-8")
-    before, first, rest = text.partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
-    if not (first and last):
-        raise ValueError(f"{page} lacks the marks {shlex.join(MARKS)}")
-    page.write_text(f"{before}{first}\n\n{made}\n\n{last}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

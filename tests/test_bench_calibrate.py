@@ -38,9 +38,9 @@ def test_a_table_is_written_between_its_marks(tmp_path, monkeypatch):
     assert text.splitlines()[2] == "| runs differ | quantity | R = 2 | R = 5 |"
     assert text.splitlines()[4] == "| example by example | gap | 0.95 (2) | 0.95 (5) |"
     for part in calibrate.PARTS:
-        calibrate.write_between_marks(part, f"{part}: {text}")
+        calibrate.write_part(part, f"{part}: {text}")
     after = page.read_text(encoding="utf-8")
     assert all(f"{part}: Head." in after for part in calibrate.PARTS)
     assert after.split("<!--")[0] == before.split("<!--")[0] and after.endswith(before[-200:])
-    calibrate.write_between_marks("tests", "again")
+    calibrate.write_part("tests", "again")
     assert "tests: Head." not in page.read_text(encoding="utf-8")

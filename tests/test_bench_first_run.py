@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.first_run import MARKS, PAGE, ROWS, STEPS, shown_lines, write_between_marks, write_reviews
+from bench.first_run import MARKS, PAGE, ROWS, STEPS, shown_lines, write_reviews
+from bench.marked_page import write_between_marks
 from train.data.draft import draft
 
 
@@ -22,11 +23,11 @@ def test_the_page_shows_what_the_terminal_showed(tmp_path):
     ]
     page = tmp_path / "page.md"
     page.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
-    write_between_marks(page, "new")
+    write_between_marks(page, MARKS, "new")
     assert page.read_text() == f"before\n{MARKS[0]}\n\nnew\n\n{MARKS[1]}\nafter\n"
     page.write_text("no marks")
-    with pytest.raises(ValueError, match="lacks the marks"):
-        write_between_marks(page, "new")
+    with pytest.raises(ValueError, match="lacks the markers"):
+        write_between_marks(page, MARKS, "new")
 
 
 def test_the_page_holds_every_command():

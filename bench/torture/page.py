@@ -2,14 +2,14 @@
 
 import os
 import platform
-import re
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.marked_page import write_between_marks
 from bench.torture.outcome import Outcome, described
 from conf.machine import cores
 
-MARKED = r"(<!-- torture -->\n).*?(<!-- end -->)"
+MARKS = ("<!-- torture -->", "<!-- end -->")
 
 
 class Line(NamedTuple):
@@ -40,12 +40,7 @@ def write_figures(page: Path, lines: list[Line], seconds: float) -> None:
             f"Made by `just torture` in {seconds / 60:.0f} minutes, two campaigns at a time: {where}, load {_load()}.",
         ]
     )
-    text, count = re.subn(
-        MARKED, lambda found: f"{found[1]}{made}\n{found[2]}", page.read_text(encoding="utf-8"), flags=re.DOTALL
-    )
-    if not count:
-        raise ValueError(f"{page} lacks the markers <!-- torture --> and <!-- end -->")
-    page.write_text(text, encoding="utf-8")
+    write_between_marks(page, MARKS, made)
 
 
 def _load() -> str:
