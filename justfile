@@ -166,5 +166,5 @@ scale *FLAGS:
 # pin the newest versions that pyproject.toml allows
 [group('work on it')]
 lock:
-    uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+    uv pip compile pyproject.toml --extra serve --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
     uv pip compile --group docs --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements-docs.lock
