@@ -34,6 +34,23 @@ switcher *OVERRIDES: setup
 apply *OVERRIDES: setup
     {{ python }} -m infer.apply "$@"
 
+# a switcher over HTTP: just serve REF (without REF the demo's)
+[group('use')]
+serve *ARGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    case "${1:-}" in
+    "" | *=*)
+        demo=switcher-demo-nano-micro
+        {{ python }} -m tracking show $demo > /dev/null 2>&1 ||
+            {{ python }} -m infer.switcher dataset=demo switcher.goal=budget switcher.budget=0.2
+        set -- $demo:latest "$@"
+        ;;
+    esac
+    ref=$1
+    shift
+    exec {{ python }} -m infer.serve switcher.ref="$ref" "$@"
+
 # tables, figures and report of a dataset's scores: just metrics dataset=demo
 [group('use')]
 metrics *OVERRIDES: setup
