@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import http.client
 import json
 import threading
@@ -179,3 +180,48 @@ def served(load: Any, config: Config | None = None, wait: bool = True) -> Iterat
         loops[0].call_soon_threadsafe(life.end, "the test's end")
         thread.join(20)
         assert not thread.is_alive()
+
+
+WORDS = ["the", "film", "was", "good", "bad", "fine", "dull", "bright", "slow", "quick", "very", "never", "and", "but"]
+CLASSES = ["good", "bad", "fine"]
+
+
+def random_texts(n: int, seed: int = 0) -> list[str]:
+    """Returns texts of 1 to 12 words."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 13))) for _ in range(n)]
+
+
+def random_engine(task: str = "classification", longest: int = 24) -> Any:
+    """Returns a real engine of two models with random weights, which pass on about half of `random_texts`."""
+    import jax
+
+    from conf.schema import Infer, Mesh
+    from infer.engine.engine import Engine
+    from train import t5
+    from train.data.tokens import Vocabulary
+    from train.model_artifact import Model
+    from train.sharding import make_mesh
+
+    texts = random_texts(200)
+    vocabulary = Vocabulary.train(texts, 96, set(CLASSES))
+    models = []
+    for seed, width in ((0, 8), (1, 16)):
+        shape = {"d_kv": 8, "d_ff": 16, "layers": 1, "heads": 1, "vocabulary_size": vocabulary.size}
+        size = Size(name=f"w{width}", d_model=width, **shape)
+        params = jax.tree.map(lambda x: 3 * x, t5.init_params(size, jax.random.key(seed)))
+        models.append(Model(size, params, vocabulary, {}))
+    labels = [[name, name] for name in CLASSES] if task == "classification" else []
+    policy = dataclasses.replace(
+        letter_policy(),
+        task=task,
+        labels=labels,
+        max_input_length=longest,
+        max_target_length=None if labels else 4,
+        decoding={} if labels else {"beams": 1},
+    )
+    engine = Engine(policy, models, make_mesh(Mesh()), Infer(batch_tokens=256))
+    _, scores = engine.run_stage(0, [f"say: {text}" for text in texts])
+    first = dataclasses.replace(policy.stages[0], threshold=float(np.median(scores)))
+    policy = dataclasses.replace(policy, stages=[first, policy.stages[1]])
+    return Engine(policy, models, make_mesh(Mesh()), Infer(batch_tokens=256))

@@ -1,28 +1,32 @@
-"""Counts the programs that JAX compiles in this process."""
+"""Counts the programs that JAX compiles in this process, by its own events. Starts without JAX."""
 
 import threading
 
-_EVENT = "/jax/core/compile/backend_compile_duration"
-_lock = threading.Lock()
-_count = 0
-_listens = False
+
+class CompilationCounter:
+    """Counts compilations, of any thread, from the first `listen` on."""
+
+    EVENT = "/jax/core/compile/backend_compile_duration"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listens = False
+        self.count = 0
+
+    def listen(self) -> None:
+        """Starts counting; JAX starts here."""
+        import jax
+
+        with self._lock:
+            if not self._listens:
+                jax.monitoring.register_event_duration_secs_listener(self._note)
+                self._listens = True
+
+    def _note(self, event: str, *_: object, **__: object) -> None:
+        """Counts a compilation."""
+        if event == self.EVENT:
+            with self._lock:
+                self.count += 1
 
 
-def count_compilations() -> int:
-    """Returns how many programs were compiled since the first call, by any thread."""
-    global _listens
-    with _lock:
-        if not _listens:
-            import jax
-
-            jax.monitoring.register_event_duration_secs_listener(_note)
-            _listens = True
-        return _count
-
-
-def _note(event: str, *_: object, **__: object) -> None:
-    """Counts a compilation."""
-    global _count
-    if event == _EVENT:
-        with _lock:
-            _count += 1
+COMPILATIONS = CompilationCounter()  # JAX keeps its listeners for good, so there is one a process

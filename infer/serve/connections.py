@@ -107,7 +107,9 @@ def limited_protocol(settings: Serve) -> type[HttpToolsProtocol]:
             self._received()
             if self.transport.is_closing():
                 return
-            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            cycle = self.cycle
+            unanswered = cycle is None or not cycle.response_started
+            if unanswered or (self._in_headers and cycle.response_complete):  # not in the midst of another answer
                 self.transport.write(problem.response())
             self.transport.close()
             self.loop.call_later(1.0, self.transport.abort)  # where nobody reads the answer

@@ -8,6 +8,7 @@ import numpy as np
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
+from infer.serve.compilations import COMPILATIONS
 from infer.serve.queue import TakenBatch, TokenQueue
 from infer.switcher.find import FoundSwitcher, find_switcher
 from infer.switcher.policy import Policy
@@ -153,6 +154,7 @@ def load_deployment(config: Config) -> Deployment:
     from train.compilation_cache import keep_compiled
 
     keep_compiled()
+    COMPILATIONS.listen()
     engine = load_engine(found, config)
     engine.compile_shapes()
     return Deployment(found, engine, config.serve.patience_ms / 1000)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from conf.schema import Serve
+from infer.serve.compilations import COMPILATIONS
 from infer.serve.deployment import Deployment
 from infer.serve.device import DeviceThread
 from infer.serve.measures import Measures
@@ -31,12 +32,14 @@ class Service:
         self.deployment: Deployment | None = None
         self.not_ready: str | None = "the switcher is being loaded"
         self.draining = False
+        self._compiled = 0  # programs, when the deployment was ready
         self._asking = 0  # requests whose answers are not there yet
 
     def use(self, deployment: Deployment) -> None:
         """Answers new requests by this version; those that wait are answered by the one that took them in."""
         self.device.use(deployment)
         self.deployment, self.not_ready = deployment, None
+        self._compiled = COMPILATIONS.count
 
     def refuse(self, why: str) -> None:
         """Answers no request until another version is loaded."""
@@ -112,6 +115,7 @@ class Service:
         measures.waiting.set(0 if deployment is None else len(deployment.queue))
         answers = deployment is not None and self.not_ready is None and not self.draining and self.device.broken is None
         measures.ready.set(answers)
+        measures.compilations.set(COMPILATIONS.count - self._compiled)
         measures.certified.set(deployment is not None and deployment.certified)
 
     def _admit(self, deployment: Deployment, n: int, seconds: float) -> bool:
