@@ -22,8 +22,8 @@ from train.data.splits import Split
 PAD, EOS, UNK = 0, 1, 2
 SENTINELS = 100  # of T5's: <extra_id_0> … <extra_id_99>
 
-_TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
-_TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
+TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
+TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
 ENCODE_CHUNK = 256  # texts at a time, for each core
 
 
@@ -212,7 +212,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     if tokenizer.path is not None:
         return Vocabulary.from_file(tokenizer.path)
     size = tokenizer.vocabulary_size
-    key = hashlib.sha256(f"{_TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
+    key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     try:
         return Vocabulary.from_bytes(file.read_bytes())
@@ -247,6 +247,6 @@ def check_targets(vocabulary: Vocabulary, classes: Mapping[Any, str]) -> None:
 
 
 def _thinned(sentences: list[str]) -> list[str]:
-    """Returns every k-th sentence, for the smallest k that keeps about _TRAINING_CHARACTERS."""
-    step = -(-sum(map(len, sentences)) // _TRAINING_CHARACTERS)
+    """Returns every k-th sentence, for the smallest k that keeps about TRAINING_CHARACTERS."""
+    step = -(-sum(map(len, sentences)) // TRAINING_CHARACTERS)
     return sentences[:: max(step, 1)]
