@@ -8,7 +8,6 @@ from conf.names import checked_name
 from conf.sections.values import AUTO, Text, at_least, checked_switch, one_of
 from conf.text import checked_text
 
-
 OBJECTIVES = ("supervised", "span_corruption")
 SPAN_CORRUPTION = OBJECTIVES[1]
 
