@@ -9,7 +9,7 @@ from conf.schema import Config
 from tracking.interface import Artifact
 from tracking.store import Store
 
-# Every input is longer than 8 tokens and is cut, so that all batches have one shape: each other takes seconds to compile.
+# Every input is longer than 8 tokens and is cut: all batches have one shape, and each other takes seconds to compile.
 SMALL = (
     "dataset=demo",
     "dataset.train_examples=200",
