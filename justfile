@@ -156,7 +156,7 @@ results DATA VOCABULARY: setup
 # docs/serving.md's switchers of real text again (half an hour); arguments as for results
 [group('measure')]
 switchers DATA VOCABULARY: setup
-    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro seed=0,1 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,tiny seed=0 tracking.root=runs/switchers sweeps.metrics=false
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
     {{ python }} -m bench.switchers --root runs/switchers docs/serving.md
 
