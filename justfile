@@ -34,6 +34,23 @@ switcher *OVERRIDES: setup
 apply *OVERRIDES: setup
     {{ python }} -m infer.apply "$@"
 
+# a switcher over HTTP: just serve REF (without REF the demo's)
+[group('use')]
+serve *ARGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    case "${1:-}" in
+    "" | *=*)
+        demo=switcher-demo-nano-micro
+        {{ python }} -m tracking show $demo > /dev/null 2>&1 ||
+            {{ python }} -m infer.switcher dataset=demo switcher.goal=budget switcher.budget=0.2
+        set -- $demo:latest "$@"
+        ;;
+    esac
+    ref=$1
+    shift
+    exec {{ python }} -m infer.serve switcher.ref="$ref" "$@"
+
 # tables, figures and report of a dataset's scores: just metrics dataset=demo
 [group('use')]
 metrics *OVERRIDES: setup
@@ -173,5 +190,5 @@ scale *FLAGS:
 # pin the newest versions that pyproject.toml allows
 [group('work on it')]
 lock:
-    uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+    uv pip compile pyproject.toml --extra serve --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
     uv pip compile --group docs --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements-docs.lock
