@@ -147,6 +147,25 @@ bench-torch *OVERRIDES: setup
 torture *CAMPAIGNS: setup
     {{ python }} -m bench.torture --page docs/reliability.md "$@"
 
+# the server beside LitServe and Ray Serve in torch, into docs/serving.md (ten minutes)
+[group('measure')]
+bench-serve *FLAGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    theirs=bench/serve/theirs
+    [ -x $theirs/.venv/bin/python ] || python3 -m venv $theirs/.venv
+    $theirs/.venv/bin/pip install --quiet -r $theirs/requirements.txt
+    {{ python }} -m bench.serve --page docs/serving.md "$@"
+
+# restarts, overload, slow clients of the server, into docs/serving.md (half an hour; needs nginx)
+[group('measure')]
+bench-faults *FLAGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    fuzzing=bench/serve/.venv
+    [ -x $fuzzing/bin/schemathesis ] || { python3 -m venv $fuzzing; $fuzzing/bin/pip install --quiet schemathesis; }
+    {{ python }} -m bench.serve.faults --schemathesis $fuzzing/bin/schemathesis --page docs/serving.md "$@"
+
 # both ways of attention, side by side
 [group('measure')]
 bench-attention: setup
