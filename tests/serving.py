@@ -7,7 +7,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,8 +120,17 @@ def serve_config(**keys: Any) -> Config:
 class Served:
     """Represents a server that runs in a thread."""
 
-    def __init__(self, life: Life, port: int):
-        self.life, self.port = life, port
+    def __init__(self, life: Life, port: int, loop: asyncio.AbstractEventLoop):
+        self.life, self.port, self._loop = life, port, loop
+
+    def on_loop(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns what calls a function on the server's own thread."""
+        return lambda *arguments: self._loop.call_soon_threadsafe(function, *arguments)
+
+    @property
+    def connections(self) -> set[Any]:
+        """Returns the connections that are open."""
+        return self.life.server.server_state.connections
 
     def ask(
         self,
@@ -160,10 +169,12 @@ def served(load: Any, config: Config | None = None, wait: bool = True) -> Iterat
         loops.append(asyncio.get_running_loop())
         await life.run(listener, signals=False)
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     port = listener.getsockname()[1]
     thread.start()
-    server = Served(life, port)
+    while not loops:
+        time.sleep(0.001)
+    server = Served(life, port, loops[0])
     try:
         deadline = time.monotonic() + 20
         while True:

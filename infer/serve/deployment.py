@@ -79,9 +79,8 @@ class Deployment:
         counts = [{length: engine.row_counts(k, length) for length in engine.lengths} for k in stages]
         self.queue = TokenQueue(engine.lengths, counts, patience)
         self._seconds = np.array([[self._timed(k, n, counts[k][n][0]) for n in engine.lengths] for k in stages])
-        expected = self.policy.expected.get("answered") or []
-        reached = np.cumsum([float(share["value"]) for share in expected][::-1])[::-1]
-        self._reached = reached if len(reached) == len(self.policy.stages) else np.ones(len(self.policy.stages))
+        answered = [float(share["value"]) for share in self.policy.expected.get("answered") or []]
+        self._reached = np.cumsum(answered[::-1])[::-1] if len(answered) == len(stages) else np.ones(len(stages))
 
     def fill(self, columns: Mapping[str, Sequence[str]]) -> list[str]:
         """Returns the template filled in, for each of n inputs given as columns."""
@@ -105,22 +104,19 @@ class Deployment:
         shape = ScoringBatch(np.arange(len(ids)), batch.length, batch.row_count)
         return self.engine.run_batch(batch.stage, Encoded(np.concatenate(ids), offsets, 0), shape)
 
-    def expected_wait(self, more: int = 0, small: bool = False) -> float:
-        """Estimates in how many seconds the last input in the queue will be answered, with `more` inputs behind it.
+    def expected_wait(self, lengths: Sequence[int] = (), small: bool = False) -> float:
+        """Estimates in how many seconds all that waits will be answered, and inputs of these lengths behind it.
 
         By the seconds that full batches took when the shapes were compiled, and the shares of examples that reached
-        each stage when the switcher was chosen. `small`: of inputs that the first stage alone answers.
+        each stage when the switcher was chosen. `small`: the first stage alone answers those inputs.
         """
         waiting = np.array(self.queue.waiting(), float)  # [stages, lengths]
-        per_input = self._seconds
-        wait = 0.0
-        for k in range(len(waiting)):
-            here = float(waiting[k] @ per_input[k])
-            mean = here / waiting[k].sum() if waiting[k].sum() else float(per_input[k].mean())
-            wait += here + (more * mean if k == 0 else 0.0)
-            coming = waiting[:k].sum() + more if not small else waiting[:k].sum()
-            if k:
-                wait += coming * self._reached[k] / max(self._reached[0], 1e-9) * float(per_input[k].mean())
+        new = np.bincount(np.searchsorted(self.engine.lengths, lengths), minlength=waiting.shape[1])
+        wait = float((waiting * self._seconds).sum() + new @ self._seconds[0])
+        coming = np.zeros(waiting.shape[1]) if small else new.astype(float)
+        for k in range(1, len(waiting)):
+            coming += waiting[k - 1]
+            wait += float(self._reached[k] * (coming @ self._seconds[k]))
         return wait
 
     def _timed(self, k: int, length: int, count: int) -> float:

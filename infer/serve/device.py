@@ -5,16 +5,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from infer.serve.deployment import Deployment
-from infer.serve.problems import unavailable
 from infer.serve.queue import TakenBatch
 from infer.serve.ticket import Ticket, Waiting
 
-MOST_FAILURES = 3  # batches that failed one after the other: then the device is taken to be broken
+MOST_FAILURES = 20  # batches that failed one after the other: then the device is taken to be broken
 
 
 class Observer(Protocol):
@@ -48,12 +48,12 @@ class DeviceThread:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the thread after the batch that it runs."""
+    def stop(self, seconds: float) -> None:
+        """Ends the thread after the batch that it runs; waits so long for that at most."""
         with self._changed:
             self._ending = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def use(self, deployment: Deployment) -> None:
         """Takes up another deployment; those before it are let go of when nothing waits for them."""
@@ -89,16 +89,7 @@ class DeviceThread:
                     self._changed.wait()
                 if self._ending or taken is None:
                     return
-            deployment, batch = taken
-            started = time.perf_counter()
-            try:
-                done = self._run(deployment, batch)
-            except Exception as error:  # a device out of memory, a driver that fails: the next batch may succeed
-                self._fail(batch, error)
-                continue
-            self._failures = 0
-            self._observer.batch(deployment, batch, time.perf_counter() - started)
-            if done:
+            if done := self._answer(*taken):
                 self._call(_end_all, done)
 
     def _next(self) -> tuple[Deployment, TakenBatch] | None:
@@ -111,9 +102,30 @@ class DeviceThread:
                 return deployment, batch
         return None
 
-    def _run(self, deployment: Deployment, batch: TakenBatch) -> list[Ticket]:
-        """Answers a batch, passes on what its stage is uncertain of, and returns the requests that are done."""
-        answers, scores = deployment.run(batch)
+    def _answer(self, deployment: Deployment, batch: TakenBatch) -> list[Ticket]:
+        """Answers a batch and returns the requests that are done.
+
+        Where the device fails, each half is tried by itself, so that an input which makes it fail fails alone.
+        """
+        started = time.perf_counter()
+        try:
+            answers, scores = deployment.run(batch)
+        except Exception as error:
+            self._observer.failed(error)
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                self.broken = f"the device failed {self._failures} times in a row, the last time by {_name(error)}"
+            if len(batch.items) == 1 or self.broken is not None:
+                return [ticket for item in batch.items if (ticket := _fail(item, error)) is not None]
+            half = len(batch.items) // 2
+            parts = [replace(batch, items=items) for items in (batch.items[:half], batch.items[half:])]
+            return [ticket for part in parts for ticket in self._answer(deployment, part)]
+        self._failures = 0
+        self._observer.batch(deployment, batch, time.perf_counter() - started)
+        return self._sort(deployment, batch, answers, scores)
+
+    def _sort(self, deployment: Deployment, batch: TakenBatch, answers: np.ndarray, scores: np.ndarray) -> list[Ticket]:
+        """Passes on what a stage is uncertain of, notes its other answers, and returns the requests that are done."""
         k = batch.stage
         threshold = deployment.thresholds[k]
         passed_on = ((scores >= threshold) & (threshold < np.inf)).tolist()
@@ -140,22 +152,6 @@ class DeviceThread:
                 deployment.queue.add(item for item in further if not item.ticket.gone)
         return done
 
-    def _fail(self, batch: TakenBatch, error: Exception) -> None:
-        """Ends the requests of a batch that failed."""
-        self._failures += 1
-        self._observer.failed(error)
-        if self._failures >= MOST_FAILURES:
-            self.broken = f"the device failed {self._failures} times in a row: {type(error).__name__}"
-        problem = unavailable("device-failed", "the device failed at this batch; try again")
-        tickets = {id(item.ticket): item.ticket for item in batch.items}
-
-        def end() -> None:
-            for ticket in tickets.values():
-                self.drop(ticket)
-                ticket.end(problem)
-
-        self._call(end)
-
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Has the event loop call a function soon."""
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
@@ -166,3 +162,18 @@ def _end_all(tickets: Sequence[Ticket]) -> None:
     """Lets requests that are done go on."""
     for ticket in tickets:
         ticket.end()
+
+
+def _fail(item: Waiting, error: Exception) -> Ticket | None:
+    """Notes that an input has no answer; returns its request where that is done now."""
+    ticket = item.ticket
+    if ticket.gone:
+        return None
+    ticket.errors[item.place] = f"the device failed at this input ({_name(error)})"
+    ticket.left -= 1
+    return None if ticket.left else ticket
+
+
+def _name(error: Exception) -> str:
+    """Names an error without its message, which may quote an input."""
+    return type(error).__name__

@@ -115,9 +115,9 @@ def example(fields: Sequence[str]) -> str:
     return f'[{{"id": "1"{pairs}}}]'
 
 
-def error_object(id: str | int, detail: str) -> dict[str, Any]:
+def error_object(id: str | int, detail: str, name: str = "bad-input", title: str = "Bad input") -> dict[str, Any]:
     """Returns what is answered for an input that can't be."""
-    return {"id": id, "error": {"type": "urn:edgewise:bad-input", "title": "Bad input", "detail": detail}}
+    return {"id": id, "error": {"type": f"urn:edgewise:{name}", "title": title, "detail": detail}}
 
 
 def answer_body(inputs: Inputs, ticket: Ticket, certified: bool) -> bytes:
@@ -126,6 +126,9 @@ def answer_body(inputs: Inputs, ticket: Ticket, certified: bool) -> bytes:
     names, thresholds = deployment.names, deployment.natural_thresholds
     outputs: list[dict[str, Any]] = [{}] * len(inputs.ids)
     for i, place in enumerate(inputs.places):
+        if i in ticket.errors:
+            outputs[place] = error_object(inputs.ids[place], ticket.errors[i], "device-failed", "Device failed")
+            continue
         stage, log_score = ticket.stages[i], ticket.log_scores[i]
         outputs[place] = {
             "id": inputs.ids[place],

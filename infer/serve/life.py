@@ -56,7 +56,7 @@ class Life:
         self.service = Service(settings, device)
         device.start()
         app = make_app(self.service, self.measures, self._token)
-        self._server = QuietServer(
+        self.server = QuietServer(
             uvicorn.Config(
                 app,
                 http=limited_protocol(settings),
@@ -76,8 +76,8 @@ class Life:
         host, port = listener.getsockname()[:2]
         LOG.info("listening at http://%s:%s", f"[{host}]" if ":" in host else host, port)
         self._loading = loop.create_task(self._renewed())
-        await self._server.serve(sockets=[listener])
-        device.stop()
+        await self.server.serve(sockets=[listener])
+        device.stop(5.0)
 
     def renew(self) -> None:
         """Loads what the reference names now, where nothing is being loaded."""
@@ -105,8 +105,9 @@ class Life:
             else:
                 LOG.error("%s still answers: the new switcher can't be used: %s", old.ref, why)
             return
-        if old is not None and old.digest == new.digest:
-            LOG.info("%s is served already", new.ref)
+        if old is not None and old.digest == new.digest and self.service.device.broken is None:
+            LOG.info("%s is what answers already", new.ref)
+            return
         self.service.use(new)
         self.measures.using(new)
         LOG.info(
@@ -120,7 +121,7 @@ class Life:
     def end(self, why: str) -> None:
         """Answers what waits, takes in nothing more, and ends; called again, ends at once."""
         if self.service.draining:
-            self._server.should_exit = self._server.force_exit = True
+            self.server.should_exit = self.server.force_exit = True
             return
         LOG.info("ending on %s: what waits is answered first", why)
         self.service.draining = True
@@ -131,7 +132,7 @@ class Life:
         until = time.monotonic() + self._config.serve.drain_ms / 1000
         while not self.service.idle and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        self._server.should_exit = True
+        self.server.should_exit = True
 
 
 async def in_thread(function: Callable[[Config], Deployment], config: Config) -> Deployment:

@@ -24,6 +24,7 @@ class Service:
         deployment: what answers new requests; None before the first is loaded.
         not_ready: why no request is answered, a sentence; None where they are.
         draining: whether the process is about to end.
+        asking: how many requests wait for their answers.
 
     """
 
@@ -33,7 +34,7 @@ class Service:
         self.not_ready: str | None = "the switcher is being loaded"
         self.draining = False
         self._compiled = 0  # programs, when the deployment was ready
-        self._asking = 0  # requests whose answers are not there yet
+        self.asking = 0
 
     def use(self, deployment: Deployment) -> None:
         """Answers new requests by this version; those that wait are answered by the one that took them in."""
@@ -70,7 +71,8 @@ class Service:
         arrived = time.monotonic()
         seconds = min(deadline_ms or self.settings.deadline_ms, self.settings.deadline_ms) / 1000
         n = len(columns[deployment.fields[0]])
-        small = self._admit(deployment, n, seconds)
+        if self.settings.on_overload == "refuse":  # before the texts are read, which takes time too
+            self._admit(deployment, n, seconds)
         texts = deployment.fill(columns)
         loop = asyncio.get_running_loop()
         if sum(map(len, texts)) > LONG_TEXTS:
@@ -78,6 +80,7 @@ class Service:
             self.ready()
         else:
             encoded = deployment.encode(0, texts)
+        small = self._admit(deployment, n, seconds, [len(ids) for ids in encoded])
         ticket = Ticket(deployment, texts, arrived, loop.create_future(), small)
         ticket.items = [Waiting(ticket, place, 0, ids) for place, ids in enumerate(encoded)]
 
@@ -90,14 +93,16 @@ class Service:
         if on_leave is not None:
             on_leave(lambda: leave(client_left()))
         self.device.submit(ticket)
-        self._asking += 1
+        self.asking += 1
         try:
             await ticket.answered
         finally:
-            self._asking -= 1
+            self.asking -= 1
             timer.cancel()
             if not ticket.answered.done() or ticket.answered.cancelled():
                 self.device.drop(ticket)
+        if len(ticket.errors) == n:
+            raise unavailable("device-failed", ticket.errors[0])
         return ticket
 
     def certified(self, ticket: Ticket) -> bool:
@@ -107,7 +112,7 @@ class Service:
     @property
     def idle(self) -> bool:
         """Tells whether nobody waits for an answer."""
-        return self.device.idle and not self._asking
+        return self.device.idle and not self.asking
 
     def measure(self, measures: Measures) -> None:
         """Sets the gauges."""
@@ -118,17 +123,20 @@ class Service:
         measures.compilations.set(COMPILATIONS.count - self._compiled)
         measures.certified.set(deployment is not None and deployment.certified)
 
-    def _admit(self, deployment: Deployment, n: int, seconds: float) -> bool:
-        """Returns whether the smallest model alone is to answer n inputs; raises Problem where none can in time."""
+    def _admit(self, deployment: Deployment, n: int, seconds: float, lengths: Sequence[int] = ()) -> bool:
+        """Returns whether the smallest model alone is to answer n inputs; raises Problem where none can in time.
+
+        Without the inputs' lengths, it is only looked at what waits already.
+        """
         waiting = len(deployment.queue)
-        wait = deployment.expected_wait(n)
-        if waiting + n <= max(self.settings.most_waiting, n) and wait <= seconds:
+        room = waiting + n <= max(self.settings.most_waiting, n)
+        wait = deployment.expected_wait(lengths)
+        if room and wait <= seconds:
             return False
-        small = self.settings.on_overload == "small" and waiting + n <= self.settings.most_waiting
-        if small and deployment.expected_wait(n, small=True) <= seconds:
+        if room and self.settings.on_overload == "small" and deployment.expected_wait(lengths, small=True) <= seconds:
             return True
         raise queue_full(
             f"{waiting:,} inputs wait, and {n:,} more would be done after about {1000 * wait:.0f} ms; expected at most "
-            f"{1000 * seconds:.0f}. Try again later, with fewer inputs, or elsewhere",
+            f"{self.settings.most_waiting:,} inputs and {1000 * seconds:.0f} ms. Try again later, or with fewer inputs",
             max(1, math.ceil(wait - seconds / 2)),
         )

@@ -216,6 +216,9 @@ def answer_tensors(name: str, request: TensorRequest, ticket: Ticket, certified:
         "error": [""] * n,
     }
     for i, place in enumerate(request.inputs.places):
+        if i in ticket.errors:
+            columns["error"][place] = ticket.errors[i]
+            continue
         stage, log_score = ticket.stages[i], ticket.log_scores[i]
         threshold = deployment.natural_thresholds[stage]
         columns["prediction"][place] = ticket.predictions[i]

@@ -42,6 +42,7 @@ class Ticket:
         left: how many inputs have no answer yet.
         predictions: the answers, [n].
         stages: which stage answered, [n].
+        errors: why an input has no answer, a sentence, by its place.
         log_scores: the scores of the last stages that had one, natural logarithms, [n]; NaN where none was asked.
 
     """
@@ -50,6 +51,7 @@ class Ticket:
         "answered",
         "arrived",
         "deployment",
+        "errors",
         "gone",
         "items",
         "left",
@@ -71,6 +73,7 @@ class Ticket:
         self.deployment, self.texts, self.arrived = deployment, texts, arrived
         self.answered, self.small, self.gone = answered, small, False
         self.items: list[Waiting] = []
+        self.errors: dict[int, str] = {}
         self.left = len(texts)
         self.predictions = [""] * self.left
         self.stages = [0] * self.left
