@@ -157,6 +157,25 @@ bench-torch *OVERRIDES: setup
 torture *CAMPAIGNS: setup
     {{ python }} -m bench.torture --page docs/reliability.md "$@"
 
+# the server beside LitServe and Ray Serve in torch, into docs/serving.md (ten minutes)
+[group('measure')]
+bench-serve *FLAGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    theirs=bench/serve/theirs
+    [ -x $theirs/.venv/bin/python ] || python3 -m venv $theirs/.venv
+    $theirs/.venv/bin/pip install --quiet -r $theirs/requirements.txt
+    {{ python }} -m bench.serve --page docs/serving.md "$@"
+
+# restarts, overload, slow clients of the server, into docs/serving.md (half an hour; needs nginx)
+[group('measure')]
+bench-faults *FLAGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    fuzzing=bench/serve/.venv
+    [ -x $fuzzing/bin/schemathesis ] || { python3 -m venv $fuzzing; $fuzzing/bin/pip install --quiet schemathesis; }
+    {{ python }} -m bench.serve.faults --schemathesis $fuzzing/bin/schemathesis --page docs/serving.md "$@"
+
 # both ways of attention, side by side
 [group('measure')]
 bench-attention: setup
@@ -183,7 +202,7 @@ results DATA VOCABULARY: setup
 # docs/serving.md's switchers of real text again (half an hour); arguments as for results
 [group('measure')]
 switchers DATA VOCABULARY: setup
-    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro seed=0,1 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,tiny seed=0 tracking.root=runs/switchers sweeps.metrics=false
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
     {{ python }} -m bench.switchers --root runs/switchers docs/serving.md
 

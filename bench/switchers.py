@@ -18,6 +18,7 @@ from tracking.interface import Artifact
 from tracking.store import Store
 
 MARKS = ("<!-- switchers: made by `just switchers` -->", "<!-- end of switchers -->")
+SEED = 0
 CHOSEN_ON, EVALUATED_ON = "test", "validation"
 
 
@@ -32,7 +33,7 @@ class Wanted:
     overrides: tuple[str, ...]
 
 
-SST2 = ("sst2", "SST-2", ("nano", "micro"))
+SST2 = ("sst2", "SST-2", ("nano", "tiny"))
 MULTI30K = ("multi30k", "Multi30k", ("micro", "tiny"))
 WANTED = (
     Wanted(*SST2, "budget: 20 % deferred", ("switcher.goal=budget", "switcher.budget=0.2")),
@@ -56,7 +57,8 @@ def measure(wanted: Wanted, root: str, rounds: int, store: Store) -> Measured:
     """Chooses a switcher by the commands that a person would use, and evaluates it on the split that chose nothing."""
     common = [f"dataset={wanted.dataset}", f"tracking.root={root}"]
     sizes = f"switcher.sizes=[{','.join(wanted.sizes)}]"
-    choosing = [*common, *wanted.overrides, sizes, f"switcher.split={CHOSEN_ON}", "force=true"]
+    runs = (sizes, f"switcher.seeds=[{SEED}]", f"switcher.split={CHOSEN_ON}")
+    choosing = [*common, *wanted.overrides, *runs, "force=true"]
     chosen = _command("infer.switcher", choosing)
     if chosen.returncode:
         return Measured(wanted, None, chosen.stderr.strip().removeprefix("error: ").splitlines()[-1])
