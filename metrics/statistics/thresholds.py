@@ -41,27 +41,28 @@ class Candidates:
 
     thresholds: np.ndarray  # [T + 1] ascending, the last inf
     examples: int  # m, how many calibrate
-    check: np.ndarray  # the evaluation half's scores
-    ranked: np.ndarray  # the same, ascending
+    ranked: np.ndarray  # the evaluation half's scores, ascending
     kept: np.ndarray  # [T + 1] int, how many of the calibration half are below each threshold
     wins: np.ndarray  # [J, T + 1] int, on how many of these only each larger run is right
     losses: np.ndarray  # [J, T + 1] int, on how many only the small run is
-    gains: np.ndarray  # [J, the evaluation half] int8, d = l - s
+    gains: np.ndarray  # [J, the evaluation half] int8, d = l - s, in the order of `ranked`
 
     @classmethod
     def of_run(cls, score: np.ndarray, small: np.ndarray, large: np.ndarray, calibration: np.ndarray) -> "Candidates":
         """Returns a run's, from its score [n], correctness [n] and [J, n], and which examples calibrate [n] bool."""
         calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
         fit, check = score.take(calibrates), score.take(evaluates)
-        ranked = np.sort(check)
+        by_score = np.argsort(check)
+        ranked = check.take(by_score)
         # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
         at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
         thresholds = np.append(np.unique(ranked[::-1][at]).astype(np.float64), np.inf)
-        order = np.argsort(fit, kind="stable")
+        order = np.argsort(fit)  # of equal scores any: a threshold keeps all of them or none
         kept = np.searchsorted(fit[order], thresholds, side="left")
         gains = _gains(small, large, calibrates.take(order))
-        wins, losses = (sums_before((gains == sign).view(np.int8), kept) for sign in (1, -1))
-        return cls(thresholds, len(fit), check, ranked, kept, wins, losses, _gains(small, large, evaluates))
+        more, differing = (sums_before(values, kept) for values in (gains, np.abs(gains)))
+        wins, losses = (differing + more) // 2, (differing - more) // 2
+        return cls(thresholds, len(fit), ranked, kept, wins, losses, _gains(small, large, evaluates.take(by_score)))
 
     def certified(self, epsilon: float, delta: float) -> Certified:
         """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
@@ -86,12 +87,11 @@ class Candidates:
         threshold = np.concatenate([[-np.inf], self.thresholds])[count]
         calibrated = np.concatenate([[0], self.kept])[count]
         below = np.searchsorted(self.ranked, threshold, side="left")
-        kept = self.check[None, :] < threshold[:, None]  # [J, the evaluation half]
         return Certified(
             threshold=threshold,
             chosen=1 - calibrated / self.examples,
-            deferred=1 - below / len(self.check),
-            loss=(self.gains * kept).sum(axis=1) / len(self.check),
+            deferred=1 - below / len(self.ranked),
+            loss=sums_before(self.gains, below).diagonal() / len(self.ranked),
         )
 
 
