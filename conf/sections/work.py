@@ -19,6 +19,10 @@ class Train:
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
 
+    `unroll` says whether the layers are written out one after the other in the compiled step (true) or run by a loop
+    (false). Written out, a GPU's step needs less time and memory, and longer to compile. `auto` writes them out on a
+    GPU, up to 64 layers of both stacks together. It changes no number beyond rounding.
+
     Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
     `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
     ends the training after so many evaluations without a better one; 0: at `steps`.
@@ -35,6 +39,7 @@ class Train:
     loss_normalizer: str = "none"
     dtype: str = "auto"
     remat: str = "none"
+    unroll: Any = AUTO
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -69,6 +74,7 @@ class Train:
             )
         one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("train.remat", self.remat, ("none", "dots", "full"))
+        self.unroll = checked_switch("train.unroll", self.unroll)
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0
