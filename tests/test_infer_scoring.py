@@ -10,6 +10,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Size
 from infer.identity import column_note, find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
+from metrics.text_baseline import TextBaseline
 from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train import t5
@@ -142,6 +143,7 @@ def test_the_scores_artifact_holds_all_its_metadata(trained):
     assert meta.classes == ["negative", "positive"] and meta.schema_version == 1
     assert meta.model == store.artifact("model-demo-nano-s0").digest
     assert meta.parameters == store.artifact("model-demo-nano-s0").metadata["parameters"]
+    assert TextBaseline.from_metadata(artifact.metadata["baseline"]).examples == 60
     assert meta.flops_per_example > 2 * 60 and len(meta.data) == 64 and meta.signature
     assert len(scores.example_id) == 60 and set(scores.slices) == {"slice_kind"}
     np.testing.assert_array_equal(scores.correct, scores.prediction == scores.target)
