@@ -3,15 +3,17 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from conf.errors import EdgewiseError
 from tests.support import REPO
 from train.compile import __main__ as ahead
 from train.compile.collectives import Collective
-from train.compile.programs import full_size, label_strings
+from train.compile.programs import full_size, label_strings, programs
 from train.compile.report import Compiled, StepReport, report_lines, step_as_json
 from train.compile.topology import INSTALL
+from train.sharding import make_mesh
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason=f"libtpu is not installed: {INSTALL}"
@@ -54,6 +56,16 @@ def test_the_extra_that_it_names_is_there():
 
     extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert any(requirement.startswith("libtpu") for requirement in extras["tpu"])
+
+
+def test_a_pre_training_is_compiled_with_its_own_rows(compose):
+    given = ("dataset=text", "dataset.name=wiki", "dataset.path=y", "size=nano", "train.batch_size=6")
+    config = compose(*given, "tokenizer.vocabulary_size=8000", "dataset.max_input_length=128")
+    assert full_size(config).vocabulary_size == 8192  # 8,100 ids, the sentinels' among them
+    assert label_strings(config) is None
+    [train, evaluation] = programs(config, make_mesh(config.mesh, jax.devices()[:1]))
+    assert (train.step, evaluation.step) == ("train", "teacher forcing")
+    assert train.shapes == evaluation.shapes == {"inputs": [6, 128], "targets": [6, 30]}
 
 
 def test_memory_is_what_all_parts_take():
