@@ -133,6 +133,16 @@ calibrate *FLAGS: setup
 calibrate-decisions *FLAGS: setup
     {{ python }} -m bench.decision_coverage "$@"
 
+# how often a switcher's promise is broken, choice included, into docs/serving.md
+[group('measure')]
+bench-policies *FLAGS: setup
+    {{ python }} -m bench.policies "$@"
+
+# how often the watch raises a false alarm and how soon a true one, into docs/serving.md
+[group('measure')]
+bench-watch *FLAGS: setup
+    {{ python }} -m bench.watch "$@"
+
 # beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small
 [group('measure')]
 bench-torch *OVERRIDES: setup
@@ -169,6 +179,13 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
+
+# docs/serving.md's switchers of real text again (half an hour); arguments as for results
+[group('measure')]
+switchers DATA VOCABULARY: setup
+    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro seed=0,1 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m bench.switchers --root runs/switchers docs/serving.md
 
 # docs/scale.md's tables again (an hour), by the TPU's own compiler in .venv-tpu
 [group('measure')]
