@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Config
 from infer.serve.compilations import COMPILATIONS
 from infer.serve.queue import TakenBatch, TokenQueue
+from infer.serve.watching import Watching
 from infer.switcher.find import FoundSwitcher, find_switcher
 from infer.switcher.policy import Policy
 from train.data.batches import ScoringBatch
@@ -60,11 +62,12 @@ class Deployment:
             answer, the one that decided, in the score's own unit: None where that is infinite.
         queue: what waits for it.
         fields: the columns of the policy's template.
-        certified: whether it was chosen with a promise that holds with a stated probability.
+        promised: whether it was chosen with a promise that holds with a stated probability.
+        watching: what is told of its answers; None where nobody watches.
 
     """
 
-    def __init__(self, found: FoundSwitcher, engine: BatchEngine, patience: float):
+    def __init__(self, found: FoundSwitcher, engine: BatchEngine, patience: float, watching: Watching | None = None):
         """Takes a switcher and an engine that has compiled its shapes; times each once. `patience` in seconds."""
         self.ref, self.digest, self.policy, self.engine = found.ref, found.digest, found.policy, engine
         self.version = found.digest[:12] if found.artifact is None else str(found.artifact.version)
@@ -74,7 +77,8 @@ class Deployment:
         self.natural_thresholds = [
             _natural(self.thresholds[min(k, len(self.names) - 2)]) for k in range(len(self.names))
         ]
-        self.certified = any(
+        self.watching = watching
+        self.promised = any(
             isinstance(promise, Mapping) and promise.get("at_most") is not None
             for promise in self.policy.certificate.values()
         )
@@ -93,6 +97,16 @@ class Deployment:
             for k in stages
         ]
         self.queue = TokenQueue(engine.lengths, counts, patience, self._through)
+
+    @property
+    def certified(self) -> bool:
+        """Tells whether it was chosen with a promise, and no alarm says that it may not hold any more."""
+        return self.promised and not (self.watching is not None and self.watching.watch.alarms)
+
+    @property
+    def first_stage(self) -> int:
+        """Returns which stage new inputs begin at: the last after an alarm, where the settings say so."""
+        return len(self.names) - 1 if self.watching is not None and self.watching.larger else 0
 
     def fill(self, columns: Mapping[str, Sequence[str]]) -> list[str]:
         """Returns the template filled in, for each of n inputs given as columns."""
@@ -172,4 +186,15 @@ def load_deployment(config: Config) -> Deployment:
     COMPILATIONS.listen()
     engine = load_engine(found, config)
     engine.compile_shapes()
-    return Deployment(found, engine, config.serve.patience_ms / 1000)
+    watching = Watching(found.policy, config.serve, state_directory(config))
+    return Deployment(found, engine, config.serve.patience_ms / 1000, watching)
+
+
+def state_directory(config: Config) -> Path | None:
+    """Returns where the watch's state is kept: `serve.state`, or a folder of the store for this port.
+
+    None where the system picks the port: no other process would find it again.
+    """
+    if config.serve.state is not None:
+        return Path(config.serve.state)
+    return Path(config.tracking.root) / "watch" / str(config.serve.port) if config.serve.port else None
