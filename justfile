@@ -133,6 +133,16 @@ calibrate *FLAGS: setup
 calibrate-decisions *FLAGS: setup
     {{ python }} -m bench.decision_coverage "$@"
 
+# how often a switcher's promise is broken, choice included, into docs/serving.md
+[group('measure')]
+bench-policies *FLAGS: setup
+    {{ python }} -m bench.policies "$@"
+
+# how often the watch raises a false alarm and how soon a true one, into docs/serving.md
+[group('measure')]
+bench-watch *FLAGS: setup
+    {{ python }} -m bench.watch "$@"
+
 # beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small
 [group('measure')]
 bench-torch *OVERRIDES: setup

@@ -36,18 +36,25 @@ class Answers:
     """Holds the answers to n inputs.
 
     `log_score` is that of the last stage which could have passed the input on, the natural logarithm of its
-    uncertainty: of an input that went to the last stage, the one before it.
+    uncertainty: of an input that went to the last stage, the one before it. `first` has the first stage's, None where
+    it is the same because the chain has two stages.
     """
 
     prediction: np.ndarray  # [n] object (str)
     stage: np.ndarray  # [n] int8, which stage answered
     log_score: np.ndarray  # [n] float64
+    first: np.ndarray | None = None  # [n] float64
 
     @property
     def deferred(self) -> np.ndarray:
         """Tells which inputs the first stage passed on: [n] bool."""
         passed: np.ndarray = self.stage > 0
         return passed
+
+    @property
+    def first_log_score(self) -> np.ndarray:
+        """Returns the first stage's log scores, which decided what it passed on: [n] float64."""
+        return self.log_score if self.first is None else self.first
 
     @property
     def score(self) -> np.ndarray:
@@ -102,18 +109,20 @@ class Engine:
         n = len(texts)
         prediction = np.empty(n, dtype=object)
         stage, log_score = np.zeros(n, np.int8), np.full(n, -np.inf)
-        rows = np.arange(n)
+        rows, first = np.arange(n), None
         for k, described in enumerate(self.policy.stages):
             answers, scores = self.run_stage(k, [texts[row] for row in rows.tolist()], advance)
             prediction[rows], stage[rows] = answers, k
             if described.threshold is None:
                 break
             log_score[rows] = scores
+            if not k and len(self.policy.stages) > 2:
+                first = log_score.copy()
             passed_on = (scores >= described.threshold) & (described.threshold < np.inf)
             rows = rows[passed_on]
             if not len(rows):
                 break
-        return Answers(prediction, stage, log_score)
+        return Answers(prediction, stage, log_score, first)
 
     def run_stage(self, k: int, texts: Sequence[str], advance: Advance = _ignore) -> tuple[np.ndarray, np.ndarray]:
         """Returns what stage k's model answers to n filled templates, [n] object (str), and its log scores [n].
