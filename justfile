@@ -203,7 +203,7 @@ results DATA VOCABULARY: setup
 [group('measure')]
 switchers DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,tiny seed=0 tracking.root=runs/switchers sweeps.metrics=false
-    {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=nano,micro seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
     {{ python }} -m bench.switchers --root runs/switchers docs/serving.md
 
 # docs/scale.md's tables again (an hour), by the TPU's own compiler in .venv-tpu

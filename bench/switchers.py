@@ -34,7 +34,7 @@ class Wanted:
 
 
 SST2 = ("sst2", "SST-2", ("nano", "tiny"))
-MULTI30K = ("multi30k", "Multi30k", ("micro", "tiny"))
+MULTI30K = ("multi30k", "Multi30k", ("nano", "micro"))
 WANTED = (
     Wanted(*SST2, "budget: 20 % deferred", ("switcher.goal=budget", "switcher.budget=0.2")),
     Wanted(*SST2, "match", ("switcher.goal=match",)),

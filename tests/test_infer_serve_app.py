@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from infer.serve.openapi import with_fields
 from tests.serving import THRESHOLD, LetterEngine, letter_deployment, served
 
 
@@ -73,3 +74,18 @@ def test_the_description_has_every_path(server):
     answers = described["paths"]["/v1/predict"]["post"]["responses"]
     assert {"200", "413", "415", "422", "429", "503", "504"} <= set(answers)
     assert "application/problem+json" in answers["429"]["content"]
+    body = described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    inputs = body["properties"]["inputs"]["items"]
+    assert inputs["required"] == ["text"] and set(inputs["properties"]) == {"id", "text"}
+    assert inputs["additionalProperties"] is False
+
+
+def test_the_description_has_the_fields_of_the_template(server):
+    described = server.ask("GET", "/openapi.json")[2]
+
+    def inputs(*fields):
+        body = with_fields(described, fields)["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
+        return body["application/json"]["schema"]["properties"]["inputs"]["items"]
+
+    assert inputs("question", "context")["required"] == ["question", "context"]
+    assert [way["required"] for way in inputs("review")["anyOf"]] == [["review"], ["text"]]

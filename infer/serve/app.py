@@ -14,7 +14,7 @@ from infer.serve.deployment import Deployment
 from infer.serve.guard import App, Guard
 from infer.serve.inputs import answer_body, read_inputs
 from infer.serve.measures import MEDIA_TYPE, Measures
-from infer.serve.openapi import INFER, PREDICT, PROBLEMS
+from infer.serve.openapi import INFER, PREDICT, PROBLEMS, with_fields
 from infer.serve.problems import MEDIA_TYPE as PROBLEM
 from infer.serve.problems import Problem, broken
 from infer.serve.service import Service
@@ -23,9 +23,24 @@ from infer.serve.tensors import JSON_LENGTH, answer_tensors, metadata, read_tens
 JSON = "application/json"
 
 
+class DescribedApp(FastAPI):
+    """Represents the application, whose description has the fields of the switcher that answers now."""
+
+    def __init__(self, service: Service, **options: Any):
+        """Takes what answers, and FastAPI's options."""
+        super().__init__(**options)
+        self._service = service
+
+    def openapi(self) -> dict[str, Any]:
+        """Returns the description; before a switcher is loaded, that of any switcher."""
+        description, deployment = super().openapi(), self._service.deployment
+        return description if deployment is None else with_fields(description, deployment.fields)
+
+
 def make_app(service: Service, measures: Measures, token: str | None = None) -> App:
     """Returns the application: `service` answers, `measures` counts; with a token, requests must bring it."""
-    app = FastAPI(
+    app = DescribedApp(
+        service,
         title="Edgewise",
         version=product_version(),
         description="Answers inputs by a switcher: a small model answers what it is certain of, a larger one the rest.",

@@ -1,8 +1,18 @@
 """Describes for `/openapi.json` the bodies that `inputs.py` and `tensors.py` read by hand."""
 
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-_ID = {"anyOf": [{"type": "string", "maxLength": 256}, {"type": "integer"}]}
+from infer.serve.inputs import ALIAS, LONGEST_ID
+
+_LARGEST_ID = 2**53 - 1
+_ID = {
+    "anyOf": [
+        {"type": "string", "maxLength": LONGEST_ID},
+        {"type": "integer", "minimum": -_LARGEST_ID, "maximum": _LARGEST_ID},
+    ]
+}
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -134,3 +144,24 @@ INFER: dict[str, Any] = {
         }
     },
 }
+
+
+def with_fields(description: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Returns an OpenAPI description whose inputs have the fields of a switcher's template, and no others."""
+    described: dict[str, Any] = copy.deepcopy(dict(description))
+    body = described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    text = {"type": "string"}
+    ways = [list(fields)]
+    if len(fields) == 1 and fields[0] != ALIAS:
+        ways.append([ALIAS])
+    inputs = [
+        {
+            "type": "object",
+            "required": names,
+            "properties": {"id": _ID, **dict.fromkeys(names, text)},
+            "additionalProperties": False,
+        }
+        for names in ways
+    ]
+    body["properties"]["inputs"]["items"] = inputs[0] if len(inputs) == 1 else {"anyOf": inputs}
+    return described
