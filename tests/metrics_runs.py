@@ -35,7 +35,7 @@ def log_scores(store: Store, grid: list[Scores], directory: Path, **more_metadat
 
 def tables_of(scores: list[Scores], config: Metrics) -> tuple[Analysis, dict[str, Table]]:
     """Returns the analysis of one dataset, and its tables past the paper's by name."""
-    (grid,) = collect_grids(scores)
+    (grid,) = collect_grids(scores, cluster=config.cluster)
     collector = Collector(grid, config)
     analysis = analyse(grid, config, watch=collector.observe)
     return analysis, {table.name: table for table in collector.tables(analysis)}
