@@ -199,6 +199,11 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
+# docs/study.md again: DATASET is imdb or banking77, DATA has imdb_full/ (hours on a CPU)
+[group('measure')]
+study DATASET DATA *FLAGS: setup
+    {{ python }} -m bench.study "$@"
+
 # docs/serving.md's switchers of real text again (half an hour); arguments as for results
 [group('measure')]
 switchers DATA VOCABULARY: setup
