@@ -268,9 +268,11 @@ def certified_entries(
     calibrates = int(calibration.sum())
     halves: Row = {"calibration": calibrates, "evaluation": int((~calibration).sum())}
     if clusters is None:
-        fewest, tests = fewest_kept, (test_by_counts(calibrates, config.epsilon, config.delta), LIMITS)
+        fewest = fewest_kept(config.epsilon, config.delta)
+        tests = (test_by_counts(calibrates, config.epsilon, config.delta), LIMITS)
     else:
-        fewest, tests = clusters.fewest_examples, (CLUSTER_TEST, CLUSTER_TEST)
+        fewest = clusters.fewest_examples(config.epsilon, config.delta)
+        tests = (CLUSTER_TEST, CLUSTER_TEST)
     thresholds, shares = (np.stack([getattr(run, name) for run in runs]) for name in ("threshold", "chosen"))
     saving = np.stack([run.deferred < 1 for run in runs])
     evaluates = np.flatnonzero(~calibration)
@@ -281,7 +283,7 @@ def certified_entries(
         among_kept={
             **promise,
             **_among_kept(kept, config.epsilon),
-            "fewest_kept": fewest(config.epsilon, config.delta),
+            "fewest_kept": fewest,
             **halves,
             "test": tests[1],
         }
