@@ -128,7 +128,7 @@ def test_a_dataset_whose_cells_are_done_is_not_read(cells, tmp_path, monkeypatch
 
 
 def test_the_full_check_measures_a_step_and_says_how_long_the_grid_takes(compose, tmp_path, capsys):
-    config = compose(*SMALL, f"tracking.root={tmp_path}/runs")
+    config = compose(*SMALL, "dataset.max_input_length=64", f"tracking.root={tmp_path}/runs")
     print_checks(check_data([dataclasses.replace(config, seed=seed) for seed in range(3)]))
     out = capsys.readouterr().out
     assert "demo: 3 of 3 cells to do" in out and "classes of validation: " in out
