@@ -126,8 +126,10 @@ class DeviceThread:
             half = len(batch.items) // 2
             parts = [replace(batch, items=items) for items in (batch.items[:half], batch.items[half:])]
             return [ticket for part in parts for ticket in self._answer(deployment, part)]
+        seconds = time.perf_counter() - started
         self._failures = 0
-        self._observer.batch(deployment, batch, time.perf_counter() - started)
+        deployment.note(batch, seconds)
+        self._observer.batch(deployment, batch, seconds)
         return self._sort(deployment, batch, answers, scores)
 
     def _sort(self, deployment: Deployment, batch: TakenBatch, answers: np.ndarray, scores: np.ndarray) -> list[Ticket]:
