@@ -185,7 +185,7 @@ def page(alarms: list[str], unchanged_streams: int, found: dict[tuple[str, int],
         "until the alarm after a change, the median and in brackets the 90 % quantile of "
         f"{max(map(len, found.values()))} streams:",
         "",
-        "| change | " + " | ".join(f"after {quiet:,} inputs" for quiet in QUIET) + " |",
+        "| change | " + " | ".join(f"after {quiet:,} quiet inputs" for quiet in QUIET) + " |",
         "| --- | " + " | ".join("---:" for _ in QUIET) + " |",
         *(
             f"| {titles[change]} | " + " | ".join(cell(found[change, quiet]) for quiet in QUIET) + " |"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.schema import Config
+from conf.schema import Config, Dataset, Size, Tracking
 from infer.engine.engine import Answers
 from infer.switcher.find import FoundSwitcher
 from infer.switcher.policy import Policy
@@ -47,6 +47,16 @@ def log_runs(store: Store, folder: Path, sizes: Sequence[str] = ("small", "base"
         with store.start_run(f"infer-{name}", job_type="infer", config={}, restart=True) as run:
             draft = ArtifactDraft(f"scores-{name}-{metadata.split}", "scores", kept, {"scores.parquet": file})
             run.log_artifact(draft)
+
+
+def applying(root: Path, ref: str, source: Path | None = None, output: Path | None = None, **keys: Any) -> Config:
+    """Returns the config that applies the switcher `ref` of a store to a file; `keys` are apply's."""
+    config = Config(dataset=Dataset(name="synthetic"), size=Size(name="none"), tracking=Tracking(root=str(root)))
+    config.switcher.ref = ref
+    for key, value in {"input": source and str(source), "output": output and str(output), **keys}.items():
+        setattr(config.apply, key, value)
+    config.apply.check()
+    return config
 
 
 def made_switcher(store: Store, config: Config) -> tuple[Artifact, Policy]:

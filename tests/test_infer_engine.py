@@ -142,6 +142,18 @@ def test_classes_are_decided_as_infer_s_scores_say(texts, models, mesh, score):
     assert len(engine.run_stage(0, [])[0]) == 0
 
 
+def test_of_a_longer_chain_the_first_stage_s_scores_are_kept_beside_the_last(texts, models, mesh):
+    pair = policy_of("classification", -1.0)
+    scores = Engine(pair, models, mesh, Infer()).answer({"text": texts}).log_score
+    threshold = float(np.median(scores))
+    first, last = pair.stages[0], pair.stages[1]
+    first = dataclasses.replace(first, threshold=threshold)
+    chain = dataclasses.replace(pair, stages=[first, dataclasses.replace(first, threshold=-np.inf), last])
+    found = Engine(chain, [models[0], models[1], models[1]], mesh, Infer()).answer({"text": texts})
+    np.testing.assert_allclose(found.first_log_score, scores, atol=1e-4)
+    assert (found.stage[found.deferred] == 2).all() and not np.allclose(found.log_score, found.first_log_score)
+
+
 def test_written_answers_are_decided_as_infer_s_scores_say(texts, models, mesh):
     texts = texts[:40]
     answers, scores = [], []

@@ -40,7 +40,7 @@ def taken(queue, now=0.0):
 
 
 def make_queue(patience=1.0, stages=2):
-    return TokenQueue(LENGTHS, [ROWS] * stages, patience)
+    return TokenQueue(LENGTHS, [ROWS] * stages, patience, [[1.0, 2.0, 4.0]] * stages)
 
 
 def test_nothing_waits_for_a_batch_to_fill(put):
@@ -128,7 +128,9 @@ def test_every_input_is_taken_once_whatever_comes(put):
             )
             assert batch.row_count in ROWS[batch.length] and not any(item.ticket.gone for item in batch.items)
             seen += len(batch.items)
-        assert len(queue) == added - seen
+        assert len(queue) == added - seen == sum(map(sum, queue.waiting()))
+        expected = sum(count * cost for stage in queue.waiting() for count, cost in zip(stage, [1.0, 2.0, 4.0]))
+        assert queue.seconds == pytest.approx(expected)
     while (batch := queue.take(now)) is not None:
         seen += len(batch.items)
     assert seen == added

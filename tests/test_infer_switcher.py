@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from conf.errors import EdgewiseError
@@ -91,6 +92,10 @@ def test_the_thresholds_are_log_scores_and_expectations_are_counted(store, setti
     assert policy.expected["cost_share"]["value"] == pytest.approx(
         (first.flops_per_example + deferred.mean() * last.flops_per_example) / last.flops_per_example
     )
+    answers = [np.array(scores[stage.name].prediction)[parts.evaluate] for stage in (first, last)]
+    disagreement = policy.expected["disagreement"]
+    assert disagreement["examples"] == (~deferred).sum()
+    assert disagreement["differing"] == (~deferred & (answers[0] != answers[1])).sum() > 0
     assert likelihood_score("entropy", scores[first.name].class_log_likelihoods).shape == (1500,)
     with pytest.raises(ValueError, match="churn"):
         likelihood_score("churn", scores[first.name].class_log_likelihoods)
@@ -162,6 +167,7 @@ def test_what_is_refused_says_why(store, settings, overrides, message):
         ("apply.bad_rows=skip", "stop, keep"),
         ("apply.columns=[text]", "expected a mapping"),
         ("apply.chunk_rows=0", "expected 1 or more"),
+        ("apply.false_alarms=1", r"apply\.false_alarms=1.0: expected a probability"),
     ],
 )
 def test_values_out_of_range_are_named(override, message, compose):

@@ -9,7 +9,7 @@ import pytest
 from bench.policies import CHAINS, FLOPS, GOALS, SAMPLE, page, population, violations
 from metrics.statistics.certificates import rejected_by_limits
 from metrics.statistics.policies.candidates import Goal, Parts, Policy, Uncertified, choose, cut_in_parts, longer_chains
-from metrics.statistics.policies.expectations import curve, expectations, over_seeds
+from metrics.statistics.policies.expectations import curve, disagreement, expectations, over_seeds
 from metrics.statistics.policies.paths import CHAIN_STEPS, levels, path_of
 from metrics.statistics.policies.promises import (
     budget_place,
@@ -195,6 +195,28 @@ def test_what_is_measured_is_written_as_a_table():
     lines = page(found, 1000).splitlines()
     assert "1,000 populations" in lines[0] and "allows 10 %, standard error 0.9" in lines[0]
     assert lines[-2].startswith("| two sizes | 1.0 % of 900 | 2.6 % |") and len(lines) == 6
+
+
+@pytest.mark.parametrize("sizes", [("small", "large"), ("small", "base", "large")])
+def test_disagreement_is_counted_among_what_an_earlier_stage_answers(sizes):
+    members = population(2000, np.random.default_rng(11), sizes)
+    parts = cut_in_parts(2000, [0.3, 0.4, 0.3], 0)
+    policy = choose(members, ["margin"], Goal("budget", 0.4, 0.1), parts)
+    rng = np.random.default_rng(12)
+    predictions = [rng.integers(0, 3, 2000) for _ in policy.chain]
+    found = disagreement(policy, predictions, parts, 0.95)
+    for part, counts in (("evaluate", found), ("certify", found["certify"])):
+        kept = differing = 0
+        for i in getattr(parts, part):
+            k = 0
+            while k < len(policy.chain) - 1 and policy.chain[k].uncertainty["margin"][i] >= policy.thresholds[k]:
+                k += 1
+            if k < len(policy.chain) - 1:
+                kept, differing = kept + 1, differing + (predictions[k][i] != predictions[-1][i])
+        assert (counts["examples"], counts["differing"]) == (kept, differing)
+    assert found["low"] < found["value"] == found["differing"] / found["examples"] < found["high"]
+    all_deferred = dataclasses.replace(policy, thresholds=np.full(len(policy.thresholds), -np.inf))
+    assert disagreement(all_deferred, predictions, parts, 0.95) is None
 
 
 def test_over_seeds_reruns_the_same_shares_with_each_seed():

@@ -24,7 +24,9 @@ class Serve:
     body have `receive_ms` each to arrive. An input that has waited `patience_ms` goes before full batches.
 
     A share `shadow` of the answers that the smallest model keeps is compared with the largest model's. After an alarm
-    of the watch the server goes on (`on_alarm: continue`) or asks the largest model alone (`larger`). `seed` draws.
+    of the watch the server goes on (`on_alarm: continue`) or asks the largest model alone (`larger`). One is false with
+    probability `false_alarms` at most; `state` is the folder in which the watch's state is kept (null: one of the
+    store, for this port). `seed` draws.
 
     A signal to stop leaves `drain_ms` to answer what waits. Counts go to the tracked run every `log_seconds`.
     """
@@ -42,6 +44,8 @@ class Serve:
     patience_ms: int = 500
     shadow: float = 0.02
     on_alarm: str = "continue"
+    false_alarms: float = 0.01
+    state: Optional[Text] = None
     drain_ms: int = 30_000
     log_seconds: int = 60
     seed: Seed = 0
@@ -68,4 +72,9 @@ class Serve:
             raise EdgewiseError(
                 f"serve.shadow={self.shadow}: expected a share in [0, 1], such as 0.02; 0 compares none"
             )
+        if not 0 < self.false_alarms < 1:
+            raise EdgewiseError(
+                f"serve.false_alarms={self.false_alarms}: expected a probability between 0 and 1, such as 0.01"
+            )
+        self.state = optional_text("serve.state", self.state)
         self.seed = checked_seed("serve.seed", self.seed)

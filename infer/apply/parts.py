@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, no_room
 from tracking.files import written_whole
 
 STATE, LOCK, WHOLE = "state.json", "lock", "whole"
@@ -23,12 +23,12 @@ class Parts:
 
     def __init__(self, output: Path, state: Mapping[str, Any]):
         self.folder = output.with_name(f".{output.name}.parts")
-        self._state = dict(state)
+        self.state = dict(state)
 
     def resumes(self) -> bool:
         """Tells whether there are parts of the same input, switcher and settings."""
         try:
-            return bool(json.loads((self.folder / STATE).read_text()) == self._state)
+            return bool(json.loads((self.folder / STATE).read_text()) == self.state)
         except (OSError, ValueError):
             return False
 
@@ -37,10 +37,17 @@ class Parts:
         """Makes the folder, for as long as the block runs no other process's; parts of anything else are removed.
 
         Where the block raises before any part is done, the folder is removed. Raises EdgewiseError where another
-        process writes the same output.
+        process writes the same output, and where there can be no such folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("w") as lock:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            opened = (self.folder / LOCK).open("w")
+        except OSError as error:
+            raise no_room(error) or EdgewiseError(
+                f"{self.folder}, where what is done of the output is kept, can't be made: {error.strerror}; write "
+                "elsewhere (apply.output)"
+            ) from None
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -51,10 +58,15 @@ class Parts:
                 pass  # not every file system has locks
             if not self.resumes():
                 for path in self.folder.iterdir():
+                    if path.is_dir():
+                        raise EdgewiseError(
+                            f"{path} is a folder, where only parts of an output are expected: move it away, or write "
+                            "elsewhere (apply.output)"
+                        )
                     if path.name != LOCK:
                         path.unlink()
                 with written_whole(self.folder / STATE) as partial:
-                    partial.write_text(json.dumps(self._state, indent=1, sort_keys=True))
+                    partial.write_text(json.dumps(self.state, indent=1, sort_keys=True))
             try:
                 yield
             except BaseException:

@@ -86,7 +86,7 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
     run_id = f"apply-{identity_hash(state)}"
     tracker = None if found.artifact is None else open_tracker(config.tracking)
     parts = Parts(output, state)
-    if output.exists() and not parts.resumes():
+    if os.path.exists(output) and not parts.resumes():
         if not config.force and tracker is not None and (done := _finished(tracker, run_id, output)) is not None:
             print(f"{output} is there already, as this command writes it; force=true writes it again")
             return done
@@ -152,8 +152,11 @@ def _answer_all(
             counts.add(noted)
             watched = noted.get("watch")
             meter.advance(len(chunk), f"{100 * counts.deferred / max(counts.rows, 1):.1f} % deferred")
-    if counts.rows != rows:
-        raise EdgewiseError(f"{table.path} has {counts.rows:,} rows now and had {rows:,}: it changed while it was read")
+    if counts.rows != rows or _sha256(table.path) != parts.state["input"]:
+        raise EdgewiseError(
+            f"{table.path} changed while it was read: it had {rows:,} rows, and {counts.rows:,} were answered. Nothing "
+            "was written; run the same command again when the file is whole"
+        )
     if watched is not None:
         watch.restore(watched)
     counts.alarms = [f"{alarm.name}: {alarm.message}" for alarm in watch.alarms]
@@ -236,15 +239,14 @@ def _checked_paths(config: Config) -> tuple[Path, Path]:
     source, output = Path(config.apply.input or "").expanduser(), Path(config.apply.output or "").expanduser()
     config.apply.output = str(output)
     if not source.is_file():
-        raise EdgewiseError(
-            f"apply.input={source}: {'a folder' if source.is_dir() else 'no such file'}; expected a file"
-        )
+        other = "a pipe or a device" if source.exists() else "no such file"
+        raise EdgewiseError(f"apply.input={source}: {'a folder' if source.is_dir() else other}; expected a file")
     table_file(source, {})
     if source.suffix.lower() != output.suffix.lower():
         raise EdgewiseError(
             f"apply.output={output}: expected a name that ends in {source.suffix.lower()}, as the input does"
         )
-    if output.exists() and (output.is_dir() or os.path.samefile(source, output)):
+    if os.path.exists(output) and (output.is_dir() or os.path.samefile(source, output)):
         what = "is a folder" if output.is_dir() else "is the input itself"
         raise EdgewiseError(f"apply.output={output} {what}: give another name")
     return source, output
@@ -253,15 +255,19 @@ def _checked_paths(config: Config) -> tuple[Path, Path]:
 def _file_columns(found: FoundSwitcher, config: Config) -> dict[str, str]:
     """Returns the file's column for each field of the template; EdgewiseError for a field that it doesn't have."""
     fields = template_fields(found.policy.template)
-    columns = {name: name for name in fields}
+    columns: dict[str, str] = {}
     for theirs, name in (config.apply.columns or {}).items():
         if name not in fields:
             raise EdgewiseError(
                 f"apply.columns={{{theirs}: {name}}}: the switcher reads {', '.join(fields)}, not {name}; write the "
                 "file's name first, then one of those"
             )
+        if name in columns:
+            raise EdgewiseError(
+                f"apply.columns: {columns[name]} and {theirs} are both to be read as {name}; name one of them"
+            )
         columns[name] = theirs
-    return columns
+    return {name: columns.get(name, name) for name in fields}
 
 
 def _finished(tracker: Tracker, run_id: str, output: Path) -> Counts | None:

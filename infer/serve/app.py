@@ -16,7 +16,7 @@ from infer.serve.inputs import answer_body, read_inputs
 from infer.serve.measures import MEDIA_TYPE, Measures
 from infer.serve.openapi import INFER, PREDICT, PROBLEMS, with_fields
 from infer.serve.problems import MEDIA_TYPE as PROBLEM
-from infer.serve.problems import Problem
+from infer.serve.problems import Problem, broken
 from infer.serve.service import Service
 from infer.serve.tensors import JSON_LENGTH, answer_tensors, metadata, read_tensors
 
@@ -64,6 +64,10 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         return await problem(
             request, Problem(404, "no-such-path", "Not Found", "no such path; /openapi.json lists those that there are")
         )
+
+    @app.exception_handler(Exception)
+    async def mistake(request: Request, _: Exception) -> Response:
+        return await problem(request, broken())  # the guard logs it
 
     @app.post("/v1/predict", openapi_extra=PREDICT, responses=PROBLEMS, response_class=JSONResponse)
     async def predict(request: Request) -> Response:
@@ -158,7 +162,7 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         return Response(measures.text(), media_type=MEDIA_TYPE)
 
     paths = {path for route in app.routes if "{" not in (path := getattr(route, "path", "{"))}
-    return Guard(app, measures, paths, token)
+    return Guard(app, measures, paths, token, {("POST", "/v1/predict"): predict})
 
 
 def _model(service: Service, name: str, version: str | None) -> Deployment:

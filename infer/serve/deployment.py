@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,11 +11,15 @@ from conf.errors import EdgewiseError
 from conf.schema import Config
 from infer.serve.compilations import COMPILATIONS
 from infer.serve.queue import TakenBatch, TokenQueue
+from infer.serve.watching import Watching
 from infer.switcher.find import FoundSwitcher, find_switcher
 from infer.switcher.policy import Policy
 from train.data.batches import ScoringBatch
 from train.data.template import fill_template, template_fields
 from train.data.tokens import Encoded
+
+TIMINGS = 3  # of each shape: the shortest counts
+LEARNING = 0.1  # the weight of the last batch in how fast the device is taken to be
 
 
 class BatchEngine(Protocol):
@@ -57,11 +62,12 @@ class Deployment:
             answer, the one that decided, in the score's own unit: None where that is infinite.
         queue: what waits for it.
         fields: the columns of the policy's template.
-        certified: whether it was chosen with a promise that holds with a stated probability.
+        promised: whether it was chosen with a promise that holds with a stated probability.
+        watching: what is told of its answers; None where nobody watches.
 
     """
 
-    def __init__(self, found: FoundSwitcher, engine: BatchEngine, patience: float):
+    def __init__(self, found: FoundSwitcher, engine: BatchEngine, patience: float, watching: Watching | None = None):
         """Takes a switcher and an engine that has compiled its shapes; times each once. `patience` in seconds."""
         self.ref, self.digest, self.policy, self.engine = found.ref, found.digest, found.policy, engine
         self.version = found.digest[:12] if found.artifact is None else str(found.artifact.version)
@@ -71,16 +77,36 @@ class Deployment:
         self.natural_thresholds = [
             _natural(self.thresholds[min(k, len(self.names) - 2)]) for k in range(len(self.names))
         ]
-        self.certified = any(
+        self.watching = watching
+        self.promised = any(
             isinstance(promise, Mapping) and promise.get("at_most") is not None
             for promise in self.policy.certificate.values()
         )
         stages = range(len(self.policy.stages))
         counts = [{length: engine.row_counts(k, length) for length in engine.lengths} for k in stages]
-        self.queue = TokenQueue(engine.lengths, counts, patience)
-        self._seconds = np.array([[self._timed(k, n, counts[k][n][0]) for n in engine.lengths] for k in stages])
+        seconds = [[self._timed(k, n, counts[k][n][0]) for n in engine.lengths] for k in stages]
         answered = [float(share["value"]) for share in self.policy.expected.get("answered") or []]
-        self._reached = np.cumsum(answered[::-1])[::-1] if len(answered) == len(stages) else np.ones(len(stages))
+        reached = [sum(answered[k:]) if len(answered) == len(stages) else 1.0 for k in stages]
+        self._seconds, self._pace = seconds, 1.0
+        self._alone = seconds[0]
+        self._through = [
+            [
+                seconds[k][i] + sum(reached[j] * seconds[j][i] for j in stages[k + 1 :])
+                for i in range(len(engine.lengths))
+            ]
+            for k in stages
+        ]
+        self.queue = TokenQueue(engine.lengths, counts, patience, self._through)
+
+    @property
+    def certified(self) -> bool:
+        """Tells whether it was chosen with a promise, and no alarm says that it may not hold any more."""
+        return self.promised and not (self.watching is not None and self.watching.watch.alarms)
+
+    @property
+    def first_stage(self) -> int:
+        """Returns which stage new inputs begin at: the last after an alarm, where the settings say so."""
+        return len(self.names) - 1 if self.watching is not None and self.watching.larger else 0
 
     def fill(self, columns: Mapping[str, Sequence[str]]) -> list[str]:
         """Returns the template filled in, for each of n inputs given as columns."""
@@ -107,25 +133,32 @@ class Deployment:
     def expected_wait(self, lengths: Sequence[int] = (), small: bool = False) -> float:
         """Estimates in how many seconds all that waits will be answered, and inputs of these lengths behind it.
 
-        By the seconds that full batches took when the shapes were compiled, and the shares of examples that reached
-        each stage when the switcher was chosen. `small`: the first stage alone answers those inputs.
+        By the seconds that full batches took when the shapes were compiled, how much longer they take now, and the
+        shares of examples that reached each stage when the switcher was chosen. `small`: the first stage alone answers
+        those inputs.
         """
-        waiting = np.array(self.queue.waiting(), float)  # [stages, lengths]
-        new = np.bincount(np.searchsorted(self.engine.lengths, lengths), minlength=waiting.shape[1])
-        wait = float((waiting * self._seconds).sum() + new @ self._seconds[0])
-        coming = np.zeros(waiting.shape[1]) if small else new.astype(float)
-        for k in range(1, len(waiting)):
-            coming += waiting[k - 1]
-            wait += float(self._reached[k] * (coming @ self._seconds[k]))
-        return wait
+        wait = self.queue.seconds
+        if lengths:
+            costs = self._alone if small else self._through[0]
+            wait += sum(costs[self.queue.place(length)] for length in lengths)
+        return self._pace * wait
+
+    def note(self, batch: TakenBatch, seconds: float) -> None:
+        """Learns from what a batch took, where it was at least half full, how fast the device is now."""
+        if 2 * len(batch.items) >= batch.row_count:
+            expected = batch.row_count * self._seconds[batch.stage][self.queue.place(batch.length)]
+            self._pace += LEARNING * (min(max(seconds / expected, 0.1), 10.0) - self._pace)
 
     def _timed(self, k: int, length: int, count: int) -> float:
         """Returns the seconds an input takes in a full batch of this shape."""
         full = Encoded(np.ones(length, np.int32), np.array([0, length]), 0)
         shape = ScoringBatch(np.zeros(1, np.int64), length, count)
-        started = time.perf_counter()
-        self.engine.run_batch(k, full, shape)
-        return (time.perf_counter() - started) / count
+        seconds = []
+        for _ in range(TIMINGS):
+            started = time.perf_counter()
+            self.engine.run_batch(k, full, shape)
+            seconds.append(time.perf_counter() - started)
+        return min(seconds) / count
 
 
 def _natural(threshold: float) -> float | None:
@@ -153,4 +186,15 @@ def load_deployment(config: Config) -> Deployment:
     COMPILATIONS.listen()
     engine = load_engine(found, config)
     engine.compile_shapes()
-    return Deployment(found, engine, config.serve.patience_ms / 1000)
+    watching = Watching(found.policy, config.serve, state_directory(config))
+    return Deployment(found, engine, config.serve.patience_ms / 1000, watching)
+
+
+def state_directory(config: Config) -> Path | None:
+    """Returns where the watch's state is kept: `serve.state`, or a folder of the store for this port.
+
+    None where the system picks the port: no other process would find it again.
+    """
+    if config.serve.state is not None:
+        return Path(config.serve.state)
+    return Path(config.tracking.root) / "watch" / str(config.serve.port) if config.serve.port else None

@@ -67,12 +67,16 @@ class DeviceThread:
         with self._changed:
             if ticket.deployment not in self._deployments:  # it was let go of while the request was read
                 self._deployments.insert(0, ticket.deployment)
+            if (watching := ticket.deployment.watching) is not None:
+                watching.arrive(ticket.items)
             ticket.deployment.queue.add(ticket.items)
             self._changed.notify()
 
     def drop(self, ticket: Ticket) -> None:
         """Takes a request's inputs out of the queue; those in the batch that runs are answered in vain."""
         with self._changed:
+            if (watching := ticket.deployment.watching) is not None:
+                watching.left_out(item for item in ticket.items if item.lane is not None)
             ticket.deployment.queue.drop(ticket)
 
     @property
@@ -116,22 +120,33 @@ class DeviceThread:
             if self._failures >= MOST_FAILURES:
                 self.broken = f"the device failed {self._failures} times in a row, the last time by {_name(error)}"
             if len(batch.items) == 1 or self.broken is not None:
+                if deployment.watching is not None:
+                    deployment.watching.left_out(batch.items)
                 return [ticket for item in batch.items if (ticket := _fail(item, error)) is not None]
             half = len(batch.items) // 2
             parts = [replace(batch, items=items) for items in (batch.items[:half], batch.items[half:])]
             return [ticket for part in parts for ticket in self._answer(deployment, part)]
+        seconds = time.perf_counter() - started
         self._failures = 0
-        self._observer.batch(deployment, batch, time.perf_counter() - started)
+        deployment.note(batch, seconds)
+        self._observer.batch(deployment, batch, seconds)
         return self._sort(deployment, batch, answers, scores)
 
     def _sort(self, deployment: Deployment, batch: TakenBatch, answers: np.ndarray, scores: np.ndarray) -> list[Ticket]:
         """Passes on what a stage is uncertain of, notes its other answers, and returns the requests that are done."""
+        if batch.items[0].shadow is not None:  # then all of them are: a batch has the shadow's inputs or others
+            if deployment.watching is not None:
+                deployment.watching.compared(batch.items, answers.tolist())
+            return []
         k = batch.stage
         threshold = deployment.thresholds[k]
         passed_on = ((scores >= threshold) & (threshold < np.inf)).tolist()
         done: list[Ticket] = []
         further: list[Waiting] = []
         last = k == len(deployment.thresholds) - 1
+        if not k and deployment.watching is not None:
+            deployment.watching.answered(batch.items, scores, passed_on)
+        kept: list[tuple[Waiting, str]] = []
         for item, answer, score, passes in zip(batch.items, answers.tolist(), scores.tolist(), passed_on, strict=True):
             ticket = item.ticket
             if ticket.gone:
@@ -145,12 +160,30 @@ class DeviceThread:
                 continue
             ticket.predictions[item.place], ticket.stages[item.place] = answer, k
             ticket.left -= 1
+            if not last and not passes:
+                kept.append((item, answer))
             if not ticket.left:
                 done.append(ticket)
+        further += self._shadows(deployment, kept)
         if further:
             with self._changed:
-                deployment.queue.add(item for item in further if not item.ticket.gone)
+                deployment.queue.add(item for item in further if item.shadow is not None or not item.ticket.gone)
         return done
+
+    def _shadows(self, deployment: Deployment, kept: Sequence[tuple[Waiting, str]]) -> list[Waiting]:
+        """Returns a random share of the kept inputs, each with its answer, for the last stage to answer too."""
+        if deployment.watching is None or not kept:
+            return []
+        drawn = deployment.watching.drawn(len(kept), deployment.queue.waiting_shadows)
+        last = len(deployment.names) - 1
+        found = []
+        for place in np.flatnonzero(drawn).tolist():
+            item, answer = kept[place]
+            ids = item.ids
+            for k in range(item.stage + 1, last + 1):
+                ids = deployment.next_ids(k, item.ticket.texts[item.place], ids)
+            found.append(Waiting(item.ticket, item.place, last, ids, answer))
+        return found
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Has the event loop call a function soon."""
@@ -167,7 +200,7 @@ def _end_all(tickets: Sequence[Ticket]) -> None:
 def _fail(item: Waiting, error: Exception) -> Ticket | None:
     """Notes that an input has no answer; returns its request where that is done now."""
     ticket = item.ticket
-    if ticket.gone:
+    if ticket.gone or item.shadow is not None:
         return None
     ticket.errors[item.place] = f"the device failed at this input ({_name(error)})"
     ticket.left -= 1

@@ -78,6 +78,8 @@ class Life:
         self._loading = loop.create_task(self._renewed())
         await self.server.serve(sockets=[listener])
         device.stop(5.0)
+        if (used := self.service.deployment) is not None and used.watching is not None:
+            used.watching.watch.save()
 
     def renew(self) -> None:
         """Loads what the reference names now, where nothing is being loaded."""

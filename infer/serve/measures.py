@@ -1,6 +1,6 @@
 """Counts what the server does, for Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -57,6 +57,9 @@ class Measures:
         self.certified = Gauge(
             "edgewise_certified", "Whether the switcher has a promise and no alarm of the watch.", registry=registry
         )
+        self.watched = Gauge(
+            "edgewise_watch", "What the watch sees; alarm is 1 after one.", ["what"], registry=registry
+        )
         self.switcher = Gauge(
             "edgewise_switcher_info", "Which switcher answers.", ["switcher", "digest"], registry=registry
         )
@@ -73,6 +76,11 @@ class Measures:
         self.loads.inc()
         self.switcher.clear()
         self.switcher.labels(deployment.ref, deployment.digest).set(1)
+
+    def watch(self, gauges: Mapping[str, float]) -> None:
+        """Sets what the watch sees, by name."""
+        for name, value in gauges.items():
+            self.watched.labels(name).set(value)
 
     def batch(self, deployment: Deployment, batch: TakenBatch, seconds: float) -> None:
         """Counts a batch."""

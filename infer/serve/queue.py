@@ -11,11 +11,11 @@ them. What room a batch has left is filled with shorter inputs of the same stage
 are taken where nothing else waits.
 """
 
+import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from infer.serve.ticket import Ticket, Waiting
 
@@ -41,8 +41,10 @@ class _Lane:
     stage: int
     length: int
     row_counts: Sequence[int]
+    cost: float  # seconds that an input takes, here and further on
     items: deque[Waiting] = field(default_factory=deque)
     live: int = 0
+    shadow: bool = False
 
     def add(self, item: Waiting) -> None:
         """Adds an input behind the others."""
@@ -54,7 +56,7 @@ class _Lane:
         """Returns when the request of the first input arrived; infinity where there is none."""
         while self.items and self.items[0].lane is None:
             self.items.popleft()
-        return self.items[0].ticket.arrived if self.items else np.inf
+        return self.items[0].ticket.arrived if self.items else math.inf
 
     def pop(self, most: int) -> list[Waiting]:
         """Removes and returns at most `most` inputs, the first ones."""
@@ -71,20 +73,36 @@ class _Lane:
 class TokenQueue:
     """Holds the inputs that wait for the stages of one deployment. Not safe for several threads by itself."""
 
-    def __init__(self, lengths: Sequence[int], row_counts: Sequence[Mapping[int, Sequence[int]]], patience: float):
-        """Takes the padded lengths, ascending; for each stage and length the rows that a batch may have; seconds."""
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        row_counts: Sequence[Mapping[int, Sequence[int]]],
+        patience: float,
+        costs: Sequence[Sequence[float]],
+    ):
+        """Takes the padded lengths, ascending; for each stage the rows that a batch of a length may have.
+
+        `patience` is in seconds; so are `costs`, what an input that waits for a stage will take until it is answered,
+        by stage and length.
+        """
         self.lengths = list(lengths)
-        self._steps = np.array(lengths)
         self._patience = patience
         self._lanes = [
-            [_Lane(k, length, list(counts[length])) for length in self.lengths] for k, counts in enumerate(row_counts)
+            [_Lane(k, n, list(counts[n]), cost) for n, cost in zip(self.lengths, costs[k], strict=True)]
+            for k, counts in enumerate(row_counts)
         ]
         last = len(row_counts) - 1
-        self._shadows = [_Lane(last, length, list(row_counts[last][length])) for length in self.lengths]
+        self._shadows = [_Lane(last, n, list(row_counts[last][n]), 0.0, shadow=True) for n in self.lengths]
+        self._count, self._seconds = 0, 0.0
 
     def __len__(self) -> int:
         """Counts the inputs that wait, those in the shadow left out."""
-        return sum(lane.live for stage in self._lanes for lane in stage)
+        return self._count
+
+    @property
+    def seconds(self) -> float:
+        """Returns how many seconds what waits will take, by its `costs`."""
+        return self._seconds if self._count else 0.0
 
     @property
     def empty(self) -> bool:
@@ -100,11 +118,17 @@ class TokenQueue:
         """Counts the inputs that wait, by stage and length."""
         return [[lane.live for lane in stage] for stage in self._lanes]
 
+    def place(self, length: int) -> int:
+        """Returns the place in `lengths` of the length that an input is padded to."""
+        return bisect_left(self.lengths, length)
+
     def add(self, items: Iterable[Waiting]) -> None:
         """Adds inputs, each behind those of its stage and length."""
         for item in items:
-            place = int(self._steps.searchsorted(len(item.ids)))
-            (self._lanes[item.stage] if item.shadow is None else self._shadows)[place].add(item)
+            place = bisect_left(self.lengths, len(item.ids))
+            lane = (self._lanes[item.stage] if item.shadow is None else self._shadows)[place]
+            lane.add(item)
+            self._note(lane, 1)
 
     def drop(self, ticket: Ticket) -> None:
         """Drops all inputs of a request that still wait."""
@@ -112,6 +136,7 @@ class TokenQueue:
         for item in ticket.items:
             if item.lane is not None:
                 item.lane.live -= 1
+                self._note(item.lane, -1)
                 item.lane = None
 
     def take(self, now: float) -> TakenBatch | None:
@@ -122,22 +147,34 @@ class TokenQueue:
             if not lanes:
                 return None
         ages = [lane.oldest() for lane in lanes]
-        chosen = int(np.argmin(ages))
+        chosen = min(range(len(lanes)), key=ages.__getitem__)
         if now - ages[chosen] <= self._patience:
             full = [i for i, lane in enumerate(lanes) if lane.live >= lane.row_counts[0]]
             if full:
                 chosen = min(full, key=ages.__getitem__)
         lane = lanes[chosen]
-        return self._batch(lane, self._shadows if lane in self._shadows else self._lanes[lane.stage])
+        return self._batch(lane, self._shadows if lane.shadow else self._lanes[lane.stage])
 
     def _batch(self, lane: _Lane, stage: Sequence[_Lane]) -> TakenBatch:
         """Returns a batch of a lane, filled up with shorter inputs of the same stage, the longest of them first."""
         most, least = lane.row_counts[0], lane.row_counts[-1]
         count = most if 2 * lane.live >= most else least  # half-filled, a large batch is done no later than small ones
-        items = lane.pop(count)
+        items = self._pop(lane, count)
         for shorter in reversed(stage[: self.lengths.index(lane.length)]):
             if len(items) == count:
                 break
             if shorter.live:
-                items += shorter.pop(count - len(items))
+                items += self._pop(shorter, count - len(items))
         return TakenBatch(lane.stage, items, lane.length, count)
+
+    def _pop(self, lane: _Lane, most: int) -> list[Waiting]:
+        """Removes and returns at most `most` inputs of a lane."""
+        items = lane.pop(most)
+        self._note(lane, -len(items))
+        return items
+
+    def _note(self, lane: _Lane, more: int) -> None:
+        """Notes that a lane has so many more inputs."""
+        if not lane.shadow:
+            self._count += more
+            self._seconds = self._seconds + more * lane.cost if self._count else 0.0

@@ -75,14 +75,17 @@ class Service:
             self._admit(deployment, n, seconds)
         texts = deployment.fill(columns)
         loop = asyncio.get_running_loop()
+        first = deployment.first_stage
         if sum(map(len, texts)) > LONG_TEXTS:
-            encoded = await loop.run_in_executor(None, deployment.encode, 0, texts)
+            encoded = await loop.run_in_executor(None, deployment.encode, first, texts)
             self.ready()
         else:
-            encoded = deployment.encode(0, texts)
+            encoded = deployment.encode(first, texts)
         small = self._admit(deployment, n, seconds, [len(ids) for ids in encoded])
+        if small and first:
+            first, encoded = 0, deployment.encode(0, texts)
         ticket = Ticket(deployment, texts, arrived, loop.create_future(), small)
-        ticket.items = [Waiting(ticket, place, 0, ids) for place, ids in enumerate(encoded)]
+        ticket.items = [Waiting(ticket, place, first, ids) for place, ids in enumerate(encoded)]
 
         def leave(problem: Problem) -> None:
             self.device.drop(ticket)
@@ -122,6 +125,8 @@ class Service:
         measures.ready.set(answers)
         measures.compilations.set(COMPILATIONS.count - self._compiled)
         measures.certified.set(deployment is not None and deployment.certified)
+        if deployment is not None and deployment.watching is not None:
+            measures.watch(deployment.watching.watch.gauges())
 
     def _admit(self, deployment: Deployment, n: int, seconds: float, lengths: Sequence[int] = ()) -> bool:
         """Returns whether the smallest model alone is to answer n inputs; raises Problem where none can in time.

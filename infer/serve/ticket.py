@@ -16,14 +16,16 @@ class Waiting:
         stage: which stage is to answer it next.
         ids: its tokens for that stage, [length] int32.
         lane: the lane of the queue in which it waits; None where it doesn't.
+        number: its place among the inputs that came, for the watch; -1 where it has none.
 
     """
 
-    __slots__ = ("ids", "lane", "place", "shadow", "stage", "ticket")
+    __slots__ = ("ids", "lane", "number", "place", "shadow", "stage", "ticket")
 
     def __init__(self, ticket: "Ticket", place: int, stage: int, ids: np.ndarray, shadow: str | None = None):
         self.ticket, self.place, self.stage, self.ids, self.shadow = ticket, place, stage, ids, shadow
         self.lane: Any = None
+        self.number = -1
 
 
 class Ticket:

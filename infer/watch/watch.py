@@ -106,7 +106,8 @@ class Watch:
     def answered(self, log_scores: np.ndarray, deferred: np.ndarray) -> tuple[Alarm, ...]:
         """Takes note of answered inputs: the first stage's log scores [n] and whether it passed each on, [n] bool.
 
-        In the order in which they came; how they are divided among calls makes no difference. They are looked at when
+        In the order in which they came in: batches of like inputs, one after the other, would look like changes
+        (`infer.watch.order` undoes them). How they are divided among calls makes no difference. They are looked at when
         there are TOGETHER of them, or when the gauges or the state are asked for. Returns the alarms that no
         call has returned yet.
         """
