@@ -85,6 +85,13 @@ def test_an_open_loop_sends_at_the_moments_of_a_poisson_process_whoever_answers(
 def test_latencies_count_from_the_planned_moment_where_connections_are_few():
     found = loaded(Answering(delay=0.05), lambda port: open_loop(port, REQUESTS, 1, 100, 0.3, most=1))
     assert found.quantile(1.0) > 0.5  # 30 requests, one at a time
+    found = loaded(Answering(delay=0.05), lambda port: open_loop(port, REQUESTS, 1, 100, 0.3, most=1, wait=False))
+    assert 1 < len(found.statuses) < 12  # those that find it in use are not sent
+
+
+def test_a_closed_loop_loses_no_bad_answer_unseen():
+    found = loaded(Answering(delay=0.2, status=503), lambda port: closed_loop(port, REQUESTS, 1, 3, 0.1))
+    assert found.statuses == [503] * 3
 
 
 def test_other_statuses_and_nobody_there_are_no_good_answers():

@@ -106,7 +106,8 @@ def overload(setting: Setting, connections: int) -> list[Finding]:
         most = capacity(server, setting.work.texts, 1, max(setting.seconds / 6, 2.0)).rate
 
         def load(share: float, seconds: float, seed: int) -> Answered:
-            return asyncio.run(open_loop(server.port, requests, 1, share * most, seconds, seed, connections))
+            rate = share * most
+            return asyncio.run(open_loop(server.port, requests, 1, rate, seconds, seed, connections, wait=False))
 
         calm = max(setting.seconds / 6, 2.0)
         before, memory = load(CALM, calm, 1), resident(server.process.pid)

@@ -130,7 +130,7 @@ async def closed_loop(
     """Keeps so many requests in flight for so many seconds, after `warm` seconds that don't count.
 
     What was answered a second then is the capacity. A request that gets no answer counts with status 0, and another
-    connection is opened.
+    connection is opened. An answer that comes later counts where it is not a good one, so that none is lost unseen.
     """
     begin = time.perf_counter() + warm
     answered, end = Answered(seconds, inputs), begin + seconds
@@ -149,11 +149,13 @@ async def closed_loop(
                 await asyncio.sleep(0.05)
             place += connections
             now = time.perf_counter()
-            if begin <= now <= end:
+            if now >= begin and (now <= end or status != 200):
                 answered.add(status, now - sent)
 
     clients = [asyncio.ensure_future(client(number)) for number in range(connections)]
-    await asyncio.wait(clients, timeout=warm + seconds + PATIENCE)
+    _, waiting = await asyncio.wait(clients, timeout=warm + seconds + PATIENCE)
+    for _ in waiting:
+        answered.add(0, PATIENCE)
     await _end(clients, opened)
     return answered
 
@@ -166,8 +168,13 @@ async def open_loop(
     seconds: float,
     seed: int = 0,
     most: int = MOST_CONNECTIONS,
+    wait: bool = True,
 ) -> Answered:
-    """Sends requests at the moments of a Poisson process of `rate` inputs a second, for so many seconds."""
+    """Sends requests at the moments of a Poisson process of `rate` inputs a second, for so many seconds.
+
+    One that finds all of the `most` connections in use waits for one, which its latency counts; without `wait` it is
+    not sent.
+    """
     rng = np.random.default_rng(seed)
     arrivals: list[float] = []
     moment = 0.0
@@ -195,13 +202,18 @@ async def open_loop(
         except (OSError, TimeoutError):
             pass
         finally:
+            in_flight.discard(place)
             answered.add(status, time.perf_counter() - begin - planned)
 
+    in_flight: set[int] = set()
     sending: list[asyncio.Task[None]] = []
     for place, planned in enumerate(arrivals):
-        wait = begin + planned - time.perf_counter()
-        if wait > 0:
-            await asyncio.sleep(wait)
+        early = begin + planned - time.perf_counter()
+        if early > 0:
+            await asyncio.sleep(early)
+        if not wait and len(in_flight) >= most:
+            continue
+        in_flight.add(place)
         sending.append(asyncio.ensure_future(send(place, planned)))
     if sending:
         await asyncio.wait(sending, timeout=PATIENCE)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,18 +39,18 @@ class Work:
     deferred: float  # share of the texts
 
 
-def make_work(folder: Path, texts: int = 2000) -> Work:
-    """Writes a switcher's folder, which torch's servers read their weights from too.
+def make_work(folder: Path, texts: int = 2000, sizes: Sequence[str] = SIZES) -> Work:
+    """Writes a switcher's folder, of two sizes, which torch's servers read their weights from too.
 
     The texts are the built-in reviews, one sentence each; the weights are random.
     """
-    config = composed(["dataset=demo", f"size={SIZES[0]}", f"dataset.train_examples={CALIBRATION + texts}"])
+    config = composed(["dataset=demo", f"size={sizes[0]}", f"dataset.train_examples={CALIBRATION + texts}"])
     dataset = config.dataset
     split = load_split(dataset, "train")
     vocabulary = get_vocabulary(config.tokenizer, split, folder)
     lengths = vocabulary.encode(split.inputs, dataset.max_input_length).lengths
     models, stages = [], []
-    for number, name in enumerate(SIZES):
+    for number, name in enumerate(sizes):
         size = cell_size(composed(["dataset=demo", f"size={name}"]), vocabulary)
         params = jax.tree.map(lambda value: SPREAD * value, t5.init_params(size, jax.random.key(number)))
         place = folder / "bundle" / MODELS / f"{name}-s0"
