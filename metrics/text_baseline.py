@@ -8,11 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from metrics.analysis.dataset import Analysis
 from metrics.bootstrap.resampling import Estimate
 from metrics.tables.table import Column, Table
+
+if TYPE_CHECKING:  # a sweep's check needs no analysis to say what a run should beat
+    from metrics.analysis.dataset import Analysis
 
 NAME = "TF-IDF with logistic regression"
 
@@ -72,7 +74,7 @@ def over_baseline(quality: Estimate, baseline: TextBaseline, confidence: float) 
     return Estimate(difference, difference - below, difference + above)
 
 
-def baseline_note(analysis: Analysis, baseline: TextBaseline, confidence: float) -> str:
+def baseline_note(analysis: "Analysis", baseline: TextBaseline, confidence: float) -> str:
     """Writes the note that stands under every table: what the baseline reaches, and where each size is beside it."""
     sizes = []
     for size, quality in analysis.quality.items():
@@ -94,7 +96,7 @@ def _verdict(over: Estimate) -> str:
 
 
 def baseline_table(
-    analyses: Sequence[Analysis], baselines: Mapping[str, TextBaseline], confidence: float
+    analyses: Sequence["Analysis"], baselines: Mapping[str, TextBaseline], confidence: float
 ) -> Table | None:
     """Returns a row for each size of each dataset that has a baseline, in percent and points; None without any.
 

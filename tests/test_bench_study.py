@@ -2,14 +2,17 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from bench.study.__main__ import STUDIES, command_line, few_reviews, options_of
+from bench.study.__main__ import STUDIES, command_line, few_reviews, main, options_of
 from bench.study.claims import CONTRADICTED, HOLDS, UNDECIDED, Claim, Evidence, Output, claims, weighted_correlation
 from bench.study.page import marks, study_text, write_study
-from tests.support import REPO
+from tests.support import REPO, shared_data
+from tracking.store import Store
 
 
 def evidence(value, low=math.nan, high=math.nan):
@@ -179,3 +182,40 @@ def test_few_reviews_are_evenly_spread(tmp_path):
         pq.write_table(pa.table({"text": [f"{name} {i}" for i in range(10)]}), source / f"{name}.parquet")
     taken = pq.read_table(few_reviews(source, 4, tmp_path / "few") / "test.parquet")
     assert taken["text"].to_pylist() == ["test 0", "test 2", "test 5", "test 7"]
+
+
+@pytest.mark.slow
+def test_a_tiny_study_from_pre_training_to_the_page(tmp_path):
+    data = shared_data()
+    if data is None:
+        pytest.skip("there is no folder of real text")
+    page = tmp_path / "study.md"
+    page.write_text((REPO / "docs" / "study.md").read_text())
+    flags = ["--reviews", "500", "--seeds", "2", "--pretraining-steps", "20", "--steps", "30", "--page", str(page)]
+    flags += ["--root", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "train.batch_size=16"]
+    flags += ["size.d_model=8", "size.d_kv=4", "size.d_ff=8", "dataset.max_input_length=32"]
+    given = ["imdb", str(data), *flags, "tokenizer.vocabulary_size=500", "train.eval_examples=16"]
+    main(given)
+    text = page.read_text()
+    assert (
+        text.count("### (") == 7 and text.count("From scratch: ") == 7 and "TF-IDF with logistic regression: " in text
+    )
+    assert "just study imdb DATA --sizes nano,micro --seeds 2 --pretraining-steps 20" in text
+    assert all((tmp_path / f"study_imdb_fig{number}.png").is_file() for number in range(1, 7))
+    store = Store(tmp_path / "runs")
+    runs = {run.id for run in store.runs()}
+    main(given)
+    assert {run.id for run in store.runs()} == runs and page.read_text() == text
+    scores = tmp_path / "out" / "scores" / "imdb"
+    assert len(list(scores.glob("*.parquet"))) == 4
+    command = [
+        sys.executable,
+        "-m",
+        "metrics",
+        f"metrics.scores={scores}/*.parquet",
+        f"metrics.out={tmp_path / 'check'}",
+    ]
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+    for name in ("table1.csv", "table2.csv", "table3.csv"):
+        tables = (tmp_path / folder / "tables" / name for folder in ("check", "out/imdb"))
+        assert len({table.read_bytes() for table in tables}) == 1

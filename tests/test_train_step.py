@@ -8,7 +8,7 @@ from flax import nnx
 
 from train import t5
 from train.sharding import make_mesh, spec_of, state_shardings
-from train.step import StepConfig, compile_train_step, cross_entropy, loss_fn
+from train.step import StepConfig, compile_train_step, cross_entropy, drop_tokens, loss_fn
 
 NANO = ("size.d_model=16", "size.d_kv=8", "size.d_ff=16", "size.vocabulary_size=40")
 
@@ -177,6 +177,28 @@ def test_dropout_follows_seed_and_step(compose):
     assert loss(0, 1) == loss(0, 1)
     assert loss(0, 1) != loss(1, 1)
     assert loss(0, 2) == loss(0, 2)
+
+
+def test_tokens_are_dropped_at_the_rate_and_eos_and_padding_never():
+    inputs = jnp.asarray(np.random.default_rng(0).integers(0, 40, (100, 50)), jnp.int32)
+    dropped = np.asarray(drop_tokens(inputs, 0.3, jax.random.key(0)))
+    replaced, text = dropped != np.asarray(inputs), np.asarray(inputs) > 2
+    assert set(dropped[replaced]) == {2} and not replaced[~text].any()
+    assert replaced[text].mean() == pytest.approx(0.3, abs=4 * (0.21 / text.sum()) ** 0.5)
+    again, other = (np.asarray(drop_tokens(inputs, 0.3, jax.random.key(seed))) for seed in (0, 1))
+    assert (again == dropped).all() and (other != dropped).any()
+    assert drop_tokens(inputs, 0.3, None) is inputs and drop_tokens(inputs, 0.0, jax.random.key(0)) is inputs
+
+
+def test_the_embedding_starts_as_wide_as_it_says(compose):
+    [wide, narrow] = (
+        t5.init_params(step_config(compose, *given)[1], jax.random.key(0))
+        for given in ((), ("size.embedding_stddev=0.03",))
+    )
+    np.testing.assert_allclose(narrow["embedding"], 0.03 * wide["embedding"], rtol=1e-6)
+    np.testing.assert_array_equal(
+        narrow["encoder"]["relpos_bias"]["rel_embedding"], wide["encoder"]["relpos_bias"]["rel_embedding"]
+    )
 
 
 def test_the_sharding_table_reaches_every_matrix(compose):

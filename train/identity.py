@@ -43,6 +43,8 @@ def training_identity(config: Config) -> dict[str, Any]:
     train["init"] = initial_content(config)
     if config.train.objective != SPAN_CORRUPTION:  # cells from before there was another keep their identity
         train = {key: value for key, value in train.items() if key not in OF_SPAN_CORRUPTION}
+    if config.train.token_dropout == 0:  # likewise
+        del train["token_dropout"]
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}

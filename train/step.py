@@ -15,6 +15,7 @@ import optax
 
 from conf.schema import AUTO, Config, Optimizer, Size, Train
 from train import t5
+from train.data.tokens import EOS, PAD, UNK
 from train.optimizer import learning_rate, make_optimizer
 from train.sharding import BATCH, on_mesh, state_shardings
 
@@ -49,6 +50,7 @@ class StepConfig:
     loss_normalizer: str
     dtype: str
     execution: t5.Execution = t5.Execution()
+    token_dropout: float = 0.0
 
     @classmethod
     def from_config(cls, config: Config, size: Size, platform: str | None = None) -> "StepConfig":
@@ -65,6 +67,7 @@ class StepConfig:
             train.loss_normalizer,
             dtype_of(config),
             t5.Execution(train.remat, writes_out_layers(train, size, platform or jax.default_backend())),
+            train.token_dropout,
         )
 
 
@@ -99,6 +102,14 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple
     return nll, z_loss * log_z**2
 
 
+def drop_tokens(inputs: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Replaces token ids [B, S] int32 by <unk> at `rate`, but neither padding nor EOS; none of them without a `key`."""
+    if key is None or rate == 0.0:
+        return inputs
+    dropped = jax.random.bernoulli(key, rate, inputs.shape) & (inputs != PAD) & (inputs != EOS)
+    return jnp.where(dropped, UNK, inputs)
+
+
 def loss_fn(
     params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
 ) -> tuple[jax.Array, Metrics]:
@@ -112,7 +123,8 @@ def loss_fn(
     keys = t5.split_key(key, 2)
     segments, positions = t5.plain_rows(batch["inputs"])
     segments = batch.get("input_segments", segments)
-    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0], c.execution)
+    inputs = drop_tokens(batch["inputs"], c.token_dropout, None if key is None else jax.random.fold_in(key, 2))
+    memory = model.encode(inputs, segments, positions, jnp.dtype(c.dtype), keys[0], c.execution)
     target_segments, target_positions = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)

@@ -30,6 +30,9 @@ class Train:
     `init` is where training starts: `scratch`, or a checkpoint; `{size}` in it stands for the size's name. `objective`
     says what is learnt: `supervised`, the target of each row, or `span_corruption`, T5's pre-training on plain text. It
     takes out the share `noise_density` of the tokens, in spans of `mean_noise_span_length` on average.
+
+    `token_dropout` is the share of an input's tokens that training replaces by <unk>, others at each step: where texts
+    are few, it keeps a model from learning them by heart. Scoring replaces none.
     """
 
     steps: int = 1000
@@ -50,6 +53,7 @@ class Train:
     objective: str = OBJECTIVES[0]
     noise_density: float = 0.15
     mean_noise_span_length: float = 3.0
+    token_dropout: float = 0.0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -64,6 +68,13 @@ class Train:
         if not 0 < self.noise_density < 1:
             raise EdgewiseError(f"train.noise_density={self.noise_density}: expected a share between 0 and 1")
         at_least("train.mean_noise_span_length", self.mean_noise_span_length, 1)
+        if not 0 <= self.token_dropout < 1:
+            raise EdgewiseError(f"train.token_dropout={self.token_dropout}: expected a share in [0, 1)")
+        if self.token_dropout > 0 and self.objective == SPAN_CORRUPTION:
+            raise EdgewiseError(
+                f"train.token_dropout={self.token_dropout} train.objective={SPAN_CORRUPTION}: expected 0, as the "
+                "objective itself takes tokens out; leave train.token_dropout away"
+            )
         one_of("train.keep", self.keep, ("last", "best"))
         at_least("train.patience", self.patience, 0)
         if self.eval_every == 0 and (self.keep == "best" or self.patience > 0):

@@ -27,7 +27,8 @@ class T5(nnx.Module):
         if size.vocabulary_size is None:
             raise ValueError("size.vocabulary_size is not set: call with_vocabulary first")
         shape = (size.vocabulary_size, size.d_model)
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
+        stddev = 1.0 if size.embedding_stddev is None else size.embedding_stddev
+        self.embedding = nnx.Param(stddev * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.encoder = Encoder(size, rngs=rngs)
         self.decoder = Decoder(size, rngs=rngs)
         self.tied_head, self.scales_head = size.tied_head, size.scales_head
