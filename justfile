@@ -153,6 +153,11 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
+# docs/pretraining.md's figures again: DATA has imdb_full/ and sst2/ (CPU: see the page)
+[group('measure')]
+pretraining DATA *FLAGS: setup
+    {{ python }} -m bench.pretraining "$@"
+
 # docs/scale.md's tables again (an hour), by the TPU's own compiler in .venv-tpu
 [group('measure')]
 scale *FLAGS:
