@@ -13,6 +13,7 @@ from conf.sections.data import PLAIN_TEXT, TASKS, Dataset, Recipe, Tokenizer
 from conf.sections.machine import Compile, Hosts, Mesh, Tracking
 from conf.sections.model import Optimizer, Size
 from conf.sections.results import CONTEXTS, SCORES, Metrics, Report
+from conf.sections.serve import Serve
 from conf.sections.switcher import DEPLOYABLE_SCORES, GOALS, Apply, Evaluate, Switcher
 from conf.sections.values import AUTO, Seed
 from conf.sections.work import SPAN_CORRUPTION, Infer, Sweeps, Train
@@ -36,6 +37,7 @@ __all__ = [
     "Recipe",
     "Report",
     "SCORES",
+    "Serve",
     "SPAN_CORRUPTION",
     "Size",
     "Sweeps",
@@ -67,6 +69,7 @@ class Config:
     switcher: Switcher = field(default_factory=Switcher)
     apply: Apply = field(default_factory=Apply)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    serve: Serve = field(default_factory=Serve)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: Seed = 0
     force: bool = False
