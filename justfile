@@ -181,6 +181,16 @@ bench-faults *FLAGS: setup
 bench-attention: setup
     {{ python }} -m bench.attention
 
+# tokens a second of decoding beside the memory bound: just bench-decoding size=small
+[group('measure')]
+bench-decoding *OVERRIDES: setup
+    {{ python }} -m bench.decoding "$@"
+
+# on a GPU, in ten minutes: steps, torch, decoding, the demo, into out/gpu.json
+[group('measure')]
+bench-gpu *FLAGS: setup
+    {{ python }} -m bench.gpu "$@"
+
 # docs/first-run.md again: a newcomer's session in a fresh clone (ten minutes)
 [group('measure')]
 first-run: setup

@@ -32,6 +32,12 @@ class Jobs:
 
     def __init__(self, folder: Path, config: Config) -> None:
         settings = json.loads((folder / "settings.json").read_text())
+        backend = jax.default_backend()
+        if (settings["device"] == "cuda") != (backend == "gpu"):
+            raise SystemExit(
+                f"--device {settings['device']}, but JAX computes on {backend}: expected a JAX for that device; on a "
+                "machine with a GPU set JAX_PLATFORMS=cpu to compare on the CPU"
+            )
         arrays = np.load(folder / "work.npz")
         self.inputs, self.targets = read_encoded(arrays, "inputs"), read_encoded(arrays, "targets")
         self.labels, self.scored = Labels(arrays["labels"]), arrays["scored"]

@@ -35,6 +35,7 @@ def report(**changes):
         "flops": 4e12,
         "collectives": [Collective("all-gather", count=1200, bytes=2**30, sent=3 * 2**28)],
         "open_loops": 0,
+        "launches": 1234,
     }
     return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, Compiled(**compiled | changes))
 
@@ -49,6 +50,12 @@ def test_without_the_compiler_it_says_how_to_get_it(compose, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EdgewiseError, match="uv pip install .*--extra tpu"):
         ahead.main(compose("topology=v5e:4x4"))
+
+
+def test_a_gpu_has_a_compiler_of_its_own(compose, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EdgewiseError, match=r"topology=h200, is not installed.*jax\[cuda12\]"):
+        ahead.main(compose("topology=h200"))
 
 
 def test_the_extra_that_it_names_is_there():
@@ -73,6 +80,7 @@ def test_memory_is_what_all_parts_take():
     assert made.compiled.memory == 8 * 2**30 + 1024 and made.fits
     lines = report_lines(made)
     assert lines["memory"] == "8.00 GiB (50%)"
+    assert lines["kernels, calls and copies"] == "1,234"
     assert lines["those of the model"] == "3.000 T (75%)"
     assert lines["all-gather"] == "1,200 of 1.00 GiB, 768.00 MiB sent"
     assert not report(temporaries=14 * 2**30).fits

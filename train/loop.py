@@ -36,6 +36,8 @@ from train.stopping import Stop, Stopped, stop_signals
 from train.text_data import TextData, load_text_data
 from train.validation import check_validation, chooses, warn_of_no_validation
 
+SAID_SECONDS = 15.0  # a shape that takes the compiler longer is said in a line
+
 
 def train(
     config: Config, tracker: Tracker, devices: Sequence[jax.Device] | None = None, stop: Stop | None = None
@@ -93,9 +95,6 @@ def train(
             run.finish()
             raise Stopped(stop.received)
         return model
-
-
-SAID_SECONDS = 15.0  # a shape that takes the compiler longer is said in a line
 
 
 def load_data(config: Config) -> CellData | TextData:

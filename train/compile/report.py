@@ -28,7 +28,8 @@ class Compiled:
 
     `aliased` are the outputs that take their inputs' place; `temporaries` are all that lives between inputs and
     outputs. `flops` counts the matrix products that run, also what the backward pass computes again. `open_loops` are
-    loops whose number of turns the compiler doesn't say.
+    loops whose number of turns the compiler doesn't say. `launches` are the operations that the device is given:
+    kernels, library calls and copies.
     """
 
     arguments: float
@@ -39,6 +40,7 @@ class Compiled:
     flops: float
     collectives: list[Collective]
     open_loops: int
+    launches: int
 
     @property
     def memory(self) -> float:
@@ -94,6 +96,7 @@ def compile_program(program: Program, hbm: float) -> StepReport:
         flops=flops(module),
         collectives=collectives(module),
         open_loops=len(module.open_loops),
+        launches=hlo.launches(module),
     )
     return StepReport(program.step, program.shapes, hbm, program.model_flops, seconds, compiled)
 
@@ -182,6 +185,7 @@ def report_lines(report: StepReport) -> Mapping[str, str]:
         "floating-point operations": f"{compiled.flops / 1e12:.3f} T",
         "those of the model": f"{report.model_flops / 1e12:.3f} T ({report.model_flops / compiled.flops:.0%})",
     }
+    lines["kernels, calls and copies"] = f"{compiled.launches:,}"
     for collective in compiled.collectives:
         size, sent = in_bytes(collective.bytes, binary=True), in_bytes(collective.sent, binary=True)
         lines[collective.kind] = f"{collective.count:,} of {size}, {sent} sent"
