@@ -18,7 +18,15 @@ from train.pretrained.find import initial_content
 from train.validation import chooses
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
-NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples", "remat")
+NOT_IN_IDENTITY = (
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "eval_every",
+    "eval_examples",
+    "remat",
+    "attention",
+)
 
 
 def training_identity(config: Config) -> dict[str, Any]:

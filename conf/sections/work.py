@@ -16,6 +16,10 @@ class Train:
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
 
+    `attention` says how attention is computed: `plain` (all weights are written to memory), `cudnn` (NVIDIA's fused
+    attention), `kernel` (the project's own), or `auto`, which takes the kernel on TPUs and cuDNN on GPUs where it can,
+    and else plain. What can't be is plain; the run says what it took and why. It changes no number beyond rounding.
+
     Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
     `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
     ends the training after so many evaluations without a better one; 0: at `steps`.
@@ -28,6 +32,7 @@ class Train:
     loss_normalizer: str = "none"
     dtype: str = "auto"
     remat: str = "none"
+    attention: str = "auto"
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -55,6 +60,7 @@ class Train:
             )
         one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("train.remat", self.remat, ("none", "dots", "full"))
+        one_of("train.attention", self.attention, ("auto", "plain", "cudnn", "kernel"))
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0

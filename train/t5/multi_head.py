@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from conf.schema import Size
-from train.attention import Segments, attention
+from train.attention import DistanceBias, Segments, attention
 from train.t5.layers import Dense
 
 
@@ -28,7 +28,7 @@ class Attention(nnx.Module):
         self,
         x: jax.Array,
         memory: jax.Array,
-        bias: jax.Array | None,
+        bias: jax.Array | DistanceBias | None,
         segments: Segments,
         key: jax.Array | None = None,
     ) -> jax.Array:
@@ -78,7 +78,7 @@ class Attention(nnx.Module):
         q: jax.Array,
         k: jax.Array,
         v: jax.Array,
-        bias: jax.Array | None,
+        bias: jax.Array | DistanceBias | None,
         segments: Segments | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
