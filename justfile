@@ -34,6 +34,23 @@ switcher *OVERRIDES: setup
 apply *OVERRIDES: setup
     {{ python }} -m infer.apply "$@"
 
+# a switcher over HTTP: just serve REF (without REF the demo's)
+[group('use')]
+serve *ARGS: setup
+    #!/usr/bin/env sh
+    set -eu
+    case "${1:-}" in
+    "" | *=*)
+        demo=switcher-demo-nano-micro
+        {{ python }} -m tracking show $demo > /dev/null 2>&1 ||
+            {{ python }} -m infer.switcher dataset=demo switcher.goal=budget switcher.budget=0.2
+        set -- $demo:latest "$@"
+        ;;
+    esac
+    ref=$1
+    shift
+    exec {{ python }} -m infer.serve switcher.ref="$ref" "$@"
+
 # tables, figures and report of a dataset's scores: just metrics dataset=demo
 [group('use')]
 metrics *OVERRIDES: setup
@@ -116,6 +133,16 @@ calibrate *FLAGS: setup
 calibrate-decisions *FLAGS: setup
     {{ python }} -m bench.decision_coverage "$@"
 
+# how often a switcher's promise is broken, choice included, into docs/serving.md
+[group('measure')]
+bench-policies *FLAGS: setup
+    {{ python }} -m bench.policies "$@"
+
+# how often the watch raises a false alarm and how soon a true one, into docs/serving.md
+[group('measure')]
+bench-watch *FLAGS: setup
+    {{ python }} -m bench.watch "$@"
+
 # beside Hugging Face's T5 in torch: just bench-torch dataset=imdb size=small
 [group('measure')]
 bench-torch *OVERRIDES: setup
@@ -153,6 +180,13 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
+# docs/serving.md's switchers of real text again (half an hour); arguments as for results
+[group('measure')]
+switchers DATA VOCABULARY: setup
+    {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro seed=0,1 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
+    {{ python }} -m bench.switchers --root runs/switchers docs/serving.md
+
 # docs/scale.md's tables again (an hour), by the TPU's own compiler in .venv-tpu
 [group('measure')]
 scale *FLAGS:
@@ -166,5 +200,5 @@ scale *FLAGS:
 # pin the newest versions that pyproject.toml allows
 [group('work on it')]
 lock:
-    uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+    uv pip compile pyproject.toml --extra serve --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
     uv pip compile --group docs --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements-docs.lock

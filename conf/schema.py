@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from conf.errors import EdgewiseError
-from conf.names import check_cell_names, checked_seed
-from conf.sections.data import TASKS, Dataset, Recipe, Tokenizer
+from conf.names import check_cell_names, checked_seed, joined_name
+from conf.sections.data import PLAIN_TEXT, TASKS, Dataset, Recipe, Tokenizer
 from conf.sections.machine import Compile, Hosts, Mesh, Tracking
 from conf.sections.model import Optimizer, Size
 from conf.sections.results import CONTEXTS, SCORES, Metrics, Report
+from conf.sections.serve import Serve
 from conf.sections.switcher import DEPLOYABLE_SCORES, GOALS, Apply, Evaluate, Switcher
 from conf.sections.values import AUTO, Seed
-from conf.sections.work import Infer, Sweeps, Train
+from conf.sections.work import SPAN_CORRUPTION, Infer, Sweeps, Train
 
 __all__ = [
     "AUTO",
@@ -32,9 +33,12 @@ __all__ = [
     "Mesh",
     "Metrics",
     "Optimizer",
+    "PLAIN_TEXT",
     "Recipe",
     "Report",
     "SCORES",
+    "Serve",
+    "SPAN_CORRUPTION",
     "Size",
     "Sweeps",
     "Switcher",
@@ -65,6 +69,7 @@ class Config:
     switcher: Switcher = field(default_factory=Switcher)
     apply: Apply = field(default_factory=Apply)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    serve: Serve = field(default_factory=Serve)
     topology: Optional[str] = None  # of `python -m train.compile`: a TPU slice by its compiler's name, such as v5e:4x4
     seed: Seed = 0
     force: bool = False
@@ -89,6 +94,30 @@ class Config:
                 part.check()
         checked_seed("seed + mesh.seed - 1", self.seed + self.mesh.seed - 1)
         check_cell_names(self.dataset.name, self.size.name, self.infer.split)
+        self._check_objective()
+        self.train.init = self._initial_checkpoint()
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
             raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
+
+    def _check_objective(self) -> None:
+        """Raises EdgewiseError unless spans are corrupted in plain text, and in nothing else."""
+        corrupts, is_plain = self.train.objective == SPAN_CORRUPTION, self.dataset.task == PLAIN_TEXT
+        if corrupts and not is_plain:
+            raise EdgewiseError(
+                f"train.objective={SPAN_CORRUPTION} dataset={self.dataset.name}: expected plain text, not a dataset of "
+                f"the task {self.dataset.task}. Give dataset=text dataset.name=NAME dataset.path=DIR"
+            )
+        if is_plain and not corrupts:
+            raise EdgewiseError(
+                f"dataset={self.dataset.name} train.objective={self.train.objective}: it is plain text, without labels "
+                f"to learn; expected train.objective={SPAN_CORRUPTION}"
+            )
+
+    def _initial_checkpoint(self) -> str:
+        """Returns `train.init` with the size's name in place of `{size}`: in an artifact's name as it is written there.
+
+        So one command line fine-tunes a whole family of sizes, each from its own pre-training.
+        """
+        init = self.train.init
+        return init.replace("{size}", self.size.name if "/" in init else joined_name(self.size.name))

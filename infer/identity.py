@@ -32,8 +32,9 @@ class ModelSource:
 def find_model(config: Config, tracker: Tracker) -> ModelSource:
     """Finds the model to score: `infer.checkpoint`, else the one that this config trains, else the cell's latest.
 
-    Raises EdgewiseError where there is none, saying what to run.
+    Raises EdgewiseError where there is none, saying what to run, and for a dataset without labels.
     """
+    config.dataset.check_labelled()
     if config.infer.checkpoint is not None:
         return _outside_model(config.infer.checkpoint, config)
     trained = trained_model(config, tracker)

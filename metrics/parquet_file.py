@@ -17,14 +17,18 @@ CLAIM_PER_BYTE = 1000
 
 
 @contextmanager
-def opened_parquet(path: Path | str) -> Iterator[pq.ParquetFile]:
+def opened_parquet(path: Path | str, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file, whose pages will be compared with their checksums where they have some.
+
+    With `buffer_bytes`, columns are read so many bytes at a time instead of a whole row group at once.
 
     Raises EdgewiseError, before anything is read, for a footer that is damaged or claims far more data than a file of
     its size can be worth; OSError and ArrowException as pyarrow does.
     """
     # ParquetFile, not read_table: that one turns `seed=0/` in a path into a column.
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(
+        path, page_checksum_verification=True, buffer_size=buffer_bytes, pre_buffer=not buffer_bytes
+    ) as file:
         _check_footer(path, file)
         yield file
 

@@ -32,6 +32,7 @@ def run_job(config: Config) -> bool:
     Raises as `run_cell` does.
     """
     started = time.time()
+    config.dataset.check_labelled()
     try:
         config = resolved(config)
     except Exception as error:

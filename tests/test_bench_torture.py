@@ -24,8 +24,8 @@ def test_a_small_campaign_breaks_no_promise(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_and_a_full_disk(tmp_path):
-    for name in ("kills", "disks"):
+def test_killed_commands_and_a_full_disk(tmp_path):
+    for name in ("kills", "applies", "disks"):
         (tmp_path / name).mkdir()
         outcome = CAMPAIGNS[name].run(1, tmp_path / name, 0)
         assert outcome.faults == [] and outcome.tried == 1

@@ -11,7 +11,7 @@ from conf.errors import EdgewiseError
 from tests.support import REPO
 
 NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
-NEEDS["dataset"] |= dict.fromkeys(("span_qa", "translation"), ("dataset.name=x", "dataset.path=y"))
+NEEDS["dataset"] |= dict.fromkeys(("span_qa", "translation", "text"), ("dataset.name=x", "dataset.path=y"))
 NEEDS["tokenizer"] = {"t5": ("tokenizer.path=spiece.model",)}
 NEEDS["experiment"] = dict.fromkeys(("sst2_scratch", "trec_scratch"), ("dataset.path=y", "tokenizer.path=z"))
 NEEDS["sweep"] = {"paper": ("size=small",)}  # its train.init is the size's official checkpoint

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from bench.policies import CHAINS, FLOPS, GOALS, SAMPLE, page, population, violations
 from metrics.statistics.certificates import rejected_by_limits
 from metrics.statistics.policies.candidates import Goal, Parts, Policy, Uncertified, choose, cut_in_parts, longer_chains
 from metrics.statistics.policies.expectations import curve, expectations, over_seeds
@@ -17,26 +18,8 @@ from metrics.statistics.policies.promises import (
     share_interval,
     share_limit,
 )
-from metrics.statistics.policies.routing import Member, mean_quality, path_outcome, stage_reached
+from metrics.statistics.policies.routing import Member, path_outcome, stage_reached
 from metrics.statistics.text import bleu_statistics, corpus_bleu
-
-SKILL = {"small": 0.6, "base": 1.3, "large": 2.0}
-FLOPS = {"small": 1.0, "base": 3.0, "large": 9.0}
-
-
-def world(n, rng, sizes=("small", "base", "large"), seeds=2):
-    """Runs that are uncertain where they are wrong, harder examples harder for all; the larger more often right."""
-    difficulty = rng.normal(size=n)
-    members = {}
-    for size in sizes:
-        members[size] = []
-        for seed in range(seeds):
-            evidence = SKILL[size] - difficulty + 0.5 * rng.normal(size=n)
-            right = rng.random(n) < 1 / (1 + np.exp(-3 * evidence))
-            uncertainty = -evidence + 0.3 * rng.normal(size=n)
-            scores = {"margin": uncertainty, "entropy": uncertainty + 0.2 * rng.normal(size=n)}
-            members[size].append(Member(size, seed, FLOPS[size], scores, right[:, None]))
-    return members
 
 
 def test_an_example_goes_on_where_its_score_is_at_least_the_threshold():
@@ -50,7 +33,7 @@ def test_an_example_goes_on_where_its_score_is_at_least_the_threshold():
 
 @pytest.mark.parametrize("sizes", [("small", "large"), ("small", "base", "large")])
 def test_a_path_goes_from_all_deferred_to_none_and_counts_what_a_loop_counts(sizes):
-    members = world(400, np.random.default_rng(0), sizes, seeds=1)
+    members = population(400, np.random.default_rng(0), sizes, seeds=1)
     chain, rows = [members[size][0] for size in sizes], np.arange(0, 400, 2)
     path = path_of(chain, "margin", rows)
     assert np.isneginf(path[0]).all() and np.isposinf(path[-1]).all()
@@ -75,7 +58,7 @@ def test_a_path_goes_from_all_deferred_to_none_and_counts_what_a_loop_counts(siz
 
 def test_a_greedy_path_saves_before_it_loses():
     """Half-way down in cost, the mixture is far nearer to the largest than a random choice would be."""
-    members = world(4000, np.random.default_rng(1), seeds=1)
+    members = population(4000, np.random.default_rng(1), seeds=1)
     chain = [runs[0] for runs in members.values()]
     rows = np.arange(4000)
     outcome = path_outcome(chain, "margin", path_of(chain, "margin", rows), rows)
@@ -128,7 +111,7 @@ def test_parts_are_drawn_by_their_seed_and_share_no_example():
 
 def test_candidates_are_pairs_and_chains_before_the_largest():
     assert list(longer_chains(["a", "b", "c"], 3)) == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
-    members = world(1200, np.random.default_rng(3))
+    members = population(1200, np.random.default_rng(3))
     parts = cut_in_parts(1200, [0.3, 0.4, 0.3], 0)
     policy = choose(members, ["margin", "entropy"], Goal("best", 0, 0.1), parts)
     assert isinstance(policy, Policy) and policy.compared == (2 * 2 + 1) * 2
@@ -138,7 +121,7 @@ def test_candidates_are_pairs_and_chains_before_the_largest():
 
 @pytest.mark.parametrize(("goal", "limit"), [("budget", 0.2), ("cost", 0.5), ("match", 0.0), ("best", 0.0)])
 def test_goals_are_met(goal, limit):
-    members = world(6000, np.random.default_rng(4))
+    members = population(6000, np.random.default_rng(4))
     parts = cut_in_parts(6000, [0.3, 0.4, 0.3], 0)
     policy = choose(members, ["margin"], Goal(goal, limit, 0.1), parts)
     found = expectations(policy, parts, 0.95, 0)
@@ -160,7 +143,7 @@ def test_goals_are_met(goal, limit):
 
 
 def test_what_cannot_be_certified_says_what_could():
-    members = world(300, np.random.default_rng(5), ("small", "large"), seeds=1)
+    members = population(300, np.random.default_rng(5), ("small", "large"), seeds=1)
     parts = cut_in_parts(300, [0.3, 0.4, 0.3], 0)
     found = choose(members, ["margin"], Goal("certified", 0.005, 0.1), parts)
     assert isinstance(found, Uncertified) and found.examples == 120
@@ -171,7 +154,7 @@ def test_what_cannot_be_certified_says_what_could():
 
 
 def test_a_budget_is_kept_by_the_scores_alone():
-    members = world(1000, np.random.default_rng(6), ("small", "large"), seeds=1)
+    members = population(1000, np.random.default_rng(6), ("small", "large"), seeds=1)
     chain, rows = [members["small"][0], members["large"][0]], np.arange(500)
     path = path_of(chain, "margin", rows)
     outcome = path_outcome(chain, "margin", path, np.arange(500, 1000))
@@ -180,40 +163,6 @@ def test_a_budget_is_kept_by_the_scores_alone():
     assert share_limit(500 - outcome.answered[place - 1, 0], 500, 0.1) > 0.2
     blind = [dataclasses.replace(member, quality=~member.quality) for member in chain]
     assert budget_place(path_outcome(blind, "margin", path, np.arange(500, 1000)), 0.2, 0.1) == place
-
-
-def violations(goal, trials, n, seed, sizes):
-    """How often a promise is broken in the population, when candidate, path and threshold are chosen each time anew.
-
-    The population is a sample of 60,000 examples; each trial draws n of them.
-    """
-    rng = np.random.default_rng(seed)
-    population = world(60_000, rng, sizes, seeds=2)
-    broken = certified = 0
-    for trial in range(trials):
-        drawn = rng.integers(0, 60_000, n)
-        sample = {
-            size: [
-                dataclasses.replace(
-                    member,
-                    quality=member.quality[drawn],
-                    uncertainty={name: score[drawn] for name, score in member.uncertainty.items()},
-                )
-                for member in runs
-            ]
-            for size, runs in population.items()
-        }
-        policy = choose(sample, ["margin", "entropy"], goal, cut_in_parts(n, [0.3, 0.4, 0.3], trial))
-        if isinstance(policy, Uncertified):
-            continue
-        certified += 1
-        chain = [population[member.size][member.seed] for member in policy.chain]
-        everyone = path_outcome(chain, policy.score, policy.thresholds[None], np.arange(60_000))
-        if goal.name == "budget":
-            broken += everyone.deferred[0] > policy.promise.deferred
-        else:
-            broken += everyone.quality[0] < mean_quality(chain[-1].quality) - policy.promise.loss
-    return broken, certified
 
 
 @pytest.mark.parametrize(
@@ -226,24 +175,30 @@ def violations(goal, trials, n, seed, sizes):
 )
 def test_promises_hold_choice_included(goal, sizes):
     trials = 60
-    broken, certified = violations(goal, trials, 600, 7, sizes)
+    broken, certified = violations(goal, sizes, 600, range(trials))
     assert certified > trials / 2  # and it doesn't hold for want of promising anything
     assert broken <= 0.2 * trials + 3 * math.sqrt(trials * 0.2 * 0.8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["certified", "budget", "cost", "match", "best"])
-@pytest.mark.parametrize("sizes", [("small", "large"), ("small", "base", "large")])
+@pytest.mark.parametrize("name", GOALS)
+@pytest.mark.parametrize("sizes", CHAINS)
 def test_promises_hold_in_a_thousand_populations(name, sizes):
-    limit = {"certified": 0.02, "budget": 0.3, "cost": 0.4}.get(name, 0.0)
-    trials = 1000 if len(sizes) == 2 else 200
-    broken, certified = violations(Goal(name, limit, 0.1), trials, 1000, 8, sizes)
-    print(name, sizes, broken, certified)
+    trials = 1000
+    broken, certified = violations(GOALS[name], CHAINS[sizes], SAMPLE, range(trials))
     assert certified > trials / 2 and broken <= 0.1 * trials + 3 * math.sqrt(trials * 0.1 * 0.9)
 
 
+def test_what_is_measured_is_written_as_a_table():
+    found = {(title, name): (26, 1000) for title in CHAINS for name in GOALS}
+    found["two sizes", "certified"] = (9, 900)
+    lines = page(found, 1000).splitlines()
+    assert "1,000 populations" in lines[0] and "allows 10 %, standard error 0.9" in lines[0]
+    assert lines[-2].startswith("| two sizes | 1.0 % of 900 | 2.6 % |") and len(lines) == 6
+
+
 def test_over_seeds_reruns_the_same_shares_with_each_seed():
-    members = world(3000, np.random.default_rng(9), seeds=4)
+    members = population(3000, np.random.default_rng(9), seeds=4)
     parts = cut_in_parts(3000, [0.3, 0.4, 0.3], 0)
     policy = choose(members, ["margin"], Goal("budget", 0.3, 0.1), parts)
     found = over_seeds(policy, members, parts)

@@ -4,6 +4,7 @@ import functools
 import json
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from conf.names import joined_name
 from conf.schema import Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
+from train.data.batches import TrainBatches
 from train.data.encodings import encode_split
 from train.data.notices import print_once
+from train.data.packing import Batch, Packer
 from train.data.source import Source, source_of
 from train.data.survey import survey
-from train.data.tokens import Encoded, Vocabulary, check_targets, get_vocabulary
+from train.data.tokens import SENTINELS, Encoded, Vocabulary, check_targets, get_vocabulary
 from train.identity import file_sha256, identity_hash
 from train.label_tree import Labels
 from train.labels import as_labels
@@ -45,6 +48,35 @@ class CellData:
     eval_targets: Encoded
     eval_truth: np.ndarray | None
     record: dict[str, Any]
+
+    @property
+    def ids(self) -> int:
+        """Returns how many token ids there are."""
+        return self.vocabulary.size
+
+    def summary(self) -> dict[str, int]:
+        """Returns what the training run's summary says of the data."""
+        return {
+            "truncated_train_inputs": self.inputs.truncated,
+            "truncated_train_targets": self.targets.truncated,
+            "unknown_train_targets": self.targets.count_unknown(),
+        }
+
+    def train_batches(
+        self, batch_size: int, seed: int, row_cost: Callable[[int, int], float], row_multiple: int
+    ) -> Callable[[int], Batch]:
+        """Returns the function of a step, from 0, to its batch, as `TrainBatches` makes it."""
+        return TrainBatches(self.inputs, self.targets, batch_size, seed, row_cost, row_multiple)
+
+    def eval_batches(
+        self, batch_size: int, row_cost: Callable[[int, int], float], row_multiple: int
+    ) -> list[Callable[[], Batch]]:
+        """Returns what makes the packed batches of the evaluation examples, `batch_size` of them in each."""
+        n = len(self.eval_inputs)
+        batch_size = min(batch_size, n)
+        packer = Packer(self.eval_inputs, self.eval_targets, batch_size, row_cost, row_multiple)
+        parts = [np.arange(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+        return [functools.partial(packer, part) for part in parts]
 
 
 def load_cell_data(config: Config, cache: Path) -> CellData:
@@ -127,15 +159,24 @@ def _repeat(labels: dict[str, np.ndarray], targets: list[str]) -> Encoded:
     return Encoded(np.concatenate(ids), np.concatenate([[0], np.cumsum([len(i) for i in ids])]), 0)
 
 
-def cell_size(config: Config, vocabulary: Vocabulary) -> Size:
-    """Returns the cell's architecture with its vocabulary size; EdgewiseError where the tokenizer has more pieces."""
-    size = t5.with_vocabulary(config.size, vocabulary.size)
+def cell_size(config: Config, vocabulary: Vocabulary, ids: int | None = None) -> Size:
+    """Returns the cell's architecture with its vocabulary size; EdgewiseError where the tokenizer has more pieces.
+
+    `ids` is the number of token ids, where they are more than the tokenizer's pieces: the sentinels' are needed too.
+    """
+    size = t5.with_vocabulary(config.size, ids or vocabulary.size)
     assert size.vocabulary_size is not None
     if vocabulary.size > size.vocabulary_size:
         raise EdgewiseError(
             f"the tokenizer has {vocabulary.size} pieces, but size.vocabulary_size={size.vocabulary_size} of size "
             f"{size.name}: expected a model vocabulary at least as large. Take a smaller tokenizer "
             "(tokenizer.path or tokenizer.vocabulary_size) or a larger size.vocabulary_size"
+        )
+    if ids is not None and ids > size.vocabulary_size:
+        raise EdgewiseError(
+            f"the tokenizer has {vocabulary.size} pieces, and with {SENTINELS} sentinels {ids} ids, but "
+            f"size.vocabulary_size={size.vocabulary_size} of size {size.name}: expected a model vocabulary at least as "
+            "large. Take a smaller tokenizer or a larger size.vocabulary_size"
         )
     return size
 

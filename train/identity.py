@@ -11,7 +11,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
-from conf.schema import Config
+from conf.schema import SPAN_CORRUPTION, Config
 from tracking.interface import Artifact, Tracker
 from train.data.source import source_of
 from train.pretrained.find import initial_content
@@ -27,6 +27,7 @@ NOT_IN_IDENTITY = (
     "remat",
     "attention",
 )
+OF_SPAN_CORRUPTION = ("objective", "noise_density", "mean_noise_span_length")
 
 
 def training_identity(config: Config) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def training_identity(config: Config) -> dict[str, Any]:
         if key in evaluations or key not in (*NOT_IN_IDENTITY, *left_out)
     }
     train["init"] = initial_content(config)
+    if config.train.objective != SPAN_CORRUPTION:  # cells from before there was another keep their identity
+        train = {key: value for key, value in train.items() if key not in OF_SPAN_CORRUPTION}
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}

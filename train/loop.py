@@ -13,13 +13,13 @@ import jax
 import numpy as np
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Size
+from conf.schema import PLAIN_TEXT, Config, Size
 from tracking.interface import Artifact, ArtifactDraft, Run, Tracker
 from train import hosts, t5
 from train.cell_data import CellData, cell_size, load_cell_data, log_data
 from train.checkpoint import Checkpoints
-from train.data.batches import TrainBatches, plan_batches
-from train.data.packing import Batch, Packer
+from train.data.batches import plan_batches
+from train.data.packing import Batch
 from train.data.prefetch import ahead
 from train.data.remember import remember_dataset
 from train.data.source import source_of
@@ -33,6 +33,7 @@ from train.progress import Meter, progress
 from train.sharding import BATCH, make_mesh, whole_rows
 from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
+from train.text_data import TextData, load_text_data
 from train.validation import check_validation, chooses, warn_of_no_validation
 
 
@@ -50,8 +51,8 @@ def train(
     checkpoint = None
     if config.train.init != SCRATCH:
         checkpoint = find(config.train.init, "train.init", config.tracking)
-    data = load_cell_data(config, Path(config.tracking.root))
-    size = cell_size(config, data.vocabulary)
+    data = load_data(config)
+    size = cell_size(config, data.vocabulary, data.ids)
     if checkpoint is not None:
         check_vocabulary(checkpoint, data.vocabulary)
     check_validation(config.train, config.dataset.name, source_of(config.dataset).names)
@@ -78,12 +79,7 @@ def train(
             remember_dataset(config.dataset, Path(config.tracking.root))
         if checkpoint is not None and checkpoint.artifact is not None:
             run.use_artifact(checkpoint.artifact)
-        lost = {
-            "truncated_train_inputs": data.inputs.truncated,
-            "truncated_train_targets": data.targets.truncated,
-            "unknown_train_targets": data.targets.count_unknown(),
-        }
-        run.set_summary({"parameters": t5.count_parameters(size), **lost})
+        run.set_summary({"parameters": t5.count_parameters(size), **data.summary()})
         with stop_signals() if stop is None else nullcontext(stop) as stop:
             training = Training(config, data, size, make_mesh(config.mesh, devices))
             params = hosts.whole(training.fit(checkpoint, directory, run, stop))
@@ -99,12 +95,21 @@ def train(
         return model
 
 
+def load_data(config: Config) -> CellData | TextData:
+    """Returns what a cell learns from and is evaluated on: labelled rows, or plain text to pre-train on.
+
+    Raises EdgewiseError as `load_cell_data` and `load_text_data` do.
+    """
+    cache = Path(config.tracking.root)
+    return load_text_data(config, cache) if config.dataset.task == PLAIN_TEXT else load_cell_data(config, cache)
+
+
 @dataclass(frozen=True)
 class Training:
     """Holds what every step of a cell's training reads: its config, data, architecture, mesh and compiled functions."""
 
     config: Config
-    data: CellData
+    data: CellData | TextData
     size: Size
     mesh: jax.sharding.Mesh
 
@@ -196,13 +201,8 @@ class Training:
     def batch_maker(self) -> Callable[[int], tuple[dict[str, jax.Array], float]]:
         """Returns the function of a step, from 0, to its batch on the devices and the batch's share of padding."""
         data, mesh = self.data, self.mesh
-        batches = TrainBatches(
-            data.inputs,
-            data.targets,
-            self.config.train.batch_size,
-            self.config.seed,
-            row_cost(self.size),
-            whole_rows(mesh, 1),
+        batches = data.train_batches(
+            self.config.train.batch_size, self.config.seed, row_cost(self.size), whole_rows(mesh, 1)
         )
 
         def make(step: int) -> tuple[dict[str, jax.Array], float]:
@@ -219,11 +219,8 @@ class Training:
         """
         config, data, mesh = self.config, self.data, self.mesh
         if data.labels is None or data.eval_truth is None:
-            n = len(data.eval_inputs)
-            batch_size = min(config.train.batch_size, n)
-            packer = Packer(data.eval_inputs, data.eval_targets, batch_size, row_cost(self.size), whole_rows(mesh, 1))
-            batches = [packer(np.arange(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
-            sums = jax.device_get([self.compiled.eval_sums(state.params, put(batch, mesh)) for batch in batches])
+            batches = data.eval_batches(config.train.batch_size, row_cost(self.size), whole_rows(mesh, 1))
+            sums = jax.device_get([self.compiled.eval_sums(state.params, put(make(), mesh)) for make in batches])
             nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
             return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
         budget = scoring_budget(config.infer, data.labels, mesh)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.torture import damage, jobs
+from bench.torture import answers, damage, jobs
 from bench.torture.outcome import Outcome
 
 
@@ -18,6 +18,7 @@ class Campaign(NamedTuple):
 
 CAMPAIGNS = {
     "kills": Campaign("`kill -9` at random moments of a sweep", jobs.kills, 20),
+    "applies": Campaign("`kill -9` at random moments of `infer.apply`", answers.killed_applies, 20),
     "versions": Campaign("Versions of one artifact from four processes at once", jobs.versions, 1080),
     "disks": Campaign("Full disks, at random sizes", jobs.disks, 8),
     "wandb": Campaign("Ways of W&B to fail (loopback server)", jobs.wandb, 100),

@@ -10,7 +10,8 @@ from conf.names import checked_name, checked_seed
 from conf.sections.values import AUTO, Seed, Text, at_least, one_of
 from conf.text import IN_CONFIG_LIST, checked_text, checked_texts, optional_text
 
-TASKS = ("classification", "span_qa", "translation")
+TASKS = ("classification", "span_qa", "translation")  # those whose rows have a target: what can be scored
+PLAIN_TEXT = "text"  # the task of a dataset without labels, on which models are pre-trained
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Recipe:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup_steps: int = 0
+    objective: str = "supervised"
 
 
 def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:
@@ -58,7 +60,7 @@ def _checked_separator(separator: str) -> str:
 
 @dataclass
 class Dataset:
-    """Describes a labelled text dataset.
+    """Describes a dataset of labelled texts, or of plain text to pre-train on.
 
     `classes` maps each label, as it is written in the data, to the target string that the model learns to say;
     its order is the order of `class_log_likelihoods`. `template` is filled with the row's columns.
@@ -76,6 +78,9 @@ class Dataset:
 
     `cluster` names the column of what rows share that are not independent, such as the user who wrote them. Scores
     carry it. `auto` is SQuAD's article, the column `title` of span QA, where the rows have one.
+
+    Of the task `text` there are no labels, and a row is a document. Where there is no validation file, about
+    `validation_share` of the documents are held out, chosen by the hashes of their texts with `split_seed`.
 
     The other tasks have no classes: the target is the text of `label_column`. A column that is a field of an object has
     a dotted name in `columns`, such as `translation.de`. In `span_qa` a row may have several gold answers, the first of
@@ -98,6 +103,7 @@ class Dataset:
     test_share: Optional[float] = None
     split_seed: Seed = 0
     split_by: str = "text"
+    validation_share: float = 0.01  # of plain text
     expected_rows: Any = None
     label_column: Text = "label"
     cluster: Optional[Text] = AUTO
@@ -112,6 +118,15 @@ class Dataset:
     train_examples: int = 0
     test_examples: int = 0
 
+    def check_labelled(self) -> None:
+        """Raises EdgewiseError for plain text, which has no targets that a model could be scored by."""
+        if self.task == PLAIN_TEXT:
+            raise EdgewiseError(
+                f"dataset={self.name} is plain text, without labels: models are pre-trained on it (`python -m train`; "
+                "several sizes by `python -m train -m`), and none is scored. Fine-tune from one, train.init=REF, on a "
+                "labelled dataset, and score that"
+            )
+
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         for key in ("name", "file_prefix", "hub_revision", "label_column", "template"):
@@ -121,7 +136,7 @@ class Dataset:
         self.name = checked_name("dataset.name", self.name)
         self.split_seed = checked_seed("dataset.split_seed", self.split_seed)
         self.generator_seed = checked_seed("dataset.generator_seed", self.generator_seed)
-        one_of("dataset.task", self.task, TASKS)
+        one_of("dataset.task", self.task, (*TASKS, PLAIN_TEXT))
         if self.task == "classification":
             if not isinstance(self.classes, dict):
                 raise EdgewiseError(
@@ -145,6 +160,8 @@ class Dataset:
             self.drop_labels = [
                 checked_text("dataset.drop_labels", label, IN_CONFIG_LIST) for label in self.drop_labels
             ]
+        if not 0 < self.validation_share < 1:
+            raise EdgewiseError(f"dataset.validation_share={self.validation_share}: expected a share between 0 and 1")
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise EdgewiseError(f"dataset.test_share={self.test_share}: expected a share between 0 and 1")
 

@@ -92,7 +92,9 @@ class Apply:
 
     `input` and `output` end in .csv, .tsv, .jsonl or .parquet, both in the same. `columns` maps names that the file has
     to those of the dataset's template. A row that can't be answered stops the command (`bad_rows: stop`), or is kept
-    without an answer (`keep`). So many rows are answered and kept at a time: `chunk_rows`.
+    without an answer (`keep`). So many rows are answered and kept at a time: `chunk_rows`. Where the rows differ from
+    what the switcher was chosen on an alarm is printed, which is false with probability `false_alarms` at most; with
+    `fail_on_alarm` the command ends with status 3 then, its output written.
     """
 
     input: Optional[Text] = None
@@ -100,6 +102,8 @@ class Apply:
     columns: Any = None
     bad_rows: str = "stop"
     chunk_rows: int = 8192
+    fail_on_alarm: bool = False
+    false_alarms: float = 0.01
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -111,6 +115,10 @@ class Apply:
             self.columns = checked_texts("apply.columns", self.columns)
         one_of("apply.bad_rows", self.bad_rows, ("stop", "keep"))
         at_least("apply.chunk_rows", self.chunk_rows, 1)
+        if not 0 < self.false_alarms < 1:
+            raise EdgewiseError(
+                f"apply.false_alarms={self.false_alarms}: expected a probability between 0 and 1, such as 0.01"
+            )
 
 
 @dataclass

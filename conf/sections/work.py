@@ -8,6 +8,9 @@ from conf.names import checked_name
 from conf.sections.values import AUTO, Text, at_least, checked_switch, one_of
 from conf.text import checked_text
 
+OBJECTIVES = ("supervised", "span_corruption")
+SPAN_CORRUPTION = OBJECTIVES[1]
+
 
 @dataclass
 class Train:
@@ -23,6 +26,10 @@ class Train:
     Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
     `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
     ends the training after so many evaluations without a better one; 0: at `steps`.
+
+    `init` is where training starts: `scratch`, or a checkpoint; `{size}` in it stands for the size's name. `objective`
+    says what is learnt: `supervised`, the target of each row, or `span_corruption`, T5's pre-training on plain text. It
+    takes out the share `noise_density` of the tokens, in spans of `mean_noise_span_length` on average.
     """
 
     steps: int = 1000
@@ -40,6 +47,9 @@ class Train:
     eval_examples: int = 256
     keep: str = "last"
     patience: int = 0
+    objective: str = OBJECTIVES[0]
+    noise_density: float = 0.15
+    mean_noise_span_length: float = 3.0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -50,6 +60,10 @@ class Train:
         at_least("train.log_every", self.log_every, 1)
         at_least("train.eval_every", self.eval_every, 0)
         at_least("train.eval_examples", self.eval_examples, 1)
+        one_of("train.objective", self.objective, OBJECTIVES)
+        if not 0 < self.noise_density < 1:
+            raise EdgewiseError(f"train.noise_density={self.noise_density}: expected a share between 0 and 1")
+        at_least("train.mean_noise_span_length", self.mean_noise_span_length, 1)
         one_of("train.keep", self.keep, ("last", "best"))
         at_least("train.patience", self.patience, 0)
         if self.eval_every == 0 and (self.keep == "best" or self.patience > 0):

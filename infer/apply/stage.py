@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from infer.apply.parts import WHOLE, Parts
 from infer.apply.table_files import NO_ANSWER, Answer, Chunk, TableFile, table_file
 from infer.switcher.find import FoundSwitcher, find_switcher
+from infer.watch.watch import Watch
 from tracking import open_tracker
 from tracking.files import written_whole
 from tracking.interface import Run, Tracker
@@ -34,12 +37,13 @@ NAMED_ROWS = 5  # that can't be answered, in a message
 
 @dataclass
 class Counts:
-    """Counts rows and how they were answered."""
+    """Counts rows and how they were answered; `alarms` say where the rows differ from what the switcher was made on."""
 
     rows: int = 0
     bad: int = 0
     deferred: int = 0
     answered: dict[str, int] = field(default_factory=dict)  # by the stage's name
+    alarms: list[str] = field(default_factory=list)
 
     def add(self, noted: dict[str, Any]) -> None:
         """Adds what was noted of a part."""
@@ -134,26 +138,38 @@ def _answer_all(
     output = Path(config.apply.output or "")
     number, size = 0, config.apply.chunk_rows
     engine: Engine | None = None
+    watch, watched = Watch(found.policy, config.apply, None), None  # its state after the last part that was done
     with progress(f"answering by {found.policy.name}", rows, "rows") as meter:
         for number, chunk in enumerate(stop.between(table.chunks(size)), 1):
             noted = parts.note(number - 1)
             if noted is None:
                 if engine is None:
                     engine = start(found, config)
-                noted = _answer_chunk(engine, table, chunk, parts.path(number - 1), stop)
+                if watched is not None:  # one way for whole and resumed runs: they end with the same alarms
+                    watch.restore(watched)
+                noted = _answer_chunk(engine, table, chunk, parts.path(number - 1), stop, watch, number)
                 parts.commit(number - 1, noted)
             counts.add(noted)
+            watched = noted.get("watch")
             meter.advance(len(chunk), f"{100 * counts.deferred / max(counts.rows, 1):.1f} % deferred")
     if counts.rows != rows:
         raise EdgewiseError(f"{table.path} has {counts.rows:,} rows now and had {rows:,}: it changed while it was read")
+    if watched is not None:
+        watch.restore(watched)
+    counts.alarms = [f"{alarm.name}: {alarm.message}" for alarm in watch.alarms]
     whole = parts.folder / WHOLE  # beside the output, so that a kill leaves nothing elsewhere
     table.join([parts.path(i) for i in range(number)], whole)
     os.replace(whole, output)
     return counts
 
 
-def _answer_chunk(engine: "Engine", table: TableFile, chunk: Chunk, part: Path, stop: Stop) -> dict[str, Any]:
-    """Writes a chunk with its answers and returns what to note of it; raises Stopped between two batches."""
+def _answer_chunk(
+    engine: "Engine", table: TableFile, chunk: Chunk, part: Path, stop: Stop, watch: Watch, number: int
+) -> dict[str, Any]:
+    """Writes a chunk with its answers and returns what to note of it; raises Stopped between two batches.
+
+    The watch looks at the rows of a chunk in an order drawn by its number, so that neighbours may be alike.
+    """
     good = [place for place in range(len(chunk)) if place not in chunk.bad]
     columns = {name: [values[place] for place in good] for name, values in chunk.columns.items()}
     names = [stage.name for stage in engine.policy.stages]
@@ -166,9 +182,17 @@ def _answer_chunk(engine: "Engine", table: TableFile, chunk: Chunk, part: Path, 
             answers[place] = answer
         answered = {name: int((given.stage == k).sum()) for k, name in enumerate(names)}
         deferred = int(given.deferred.sum())
+        order = np.random.default_rng(number).permutation(len(good))
+        watch.answered(given.first_log_score[order], given.deferred[order])
     with written_whole(part) as partial:
         table.write_part(partial, chunk, answers)
-    return {"rows": len(chunk), "bad": len(chunk.bad), "deferred": deferred, "answered": answered}
+    return {
+        "rows": len(chunk),
+        "bad": len(chunk.bad),
+        "deferred": deferred,
+        "answered": answered,
+        "watch": watch.state(),
+    }
 
 
 def _rows_of(given: "Answers", names: list[str]) -> list[Answer]:
@@ -245,7 +269,8 @@ def _finished(tracker: Tracker, run_id: str, output: Path) -> Counts | None:
     record = tracker.run(run_id)
     if record is None or record.state != "finished" or record.summary.get("output") != _sha256(output):
         return None
-    return Counts(**{name: record.summary[name] for name in ("rows", "bad", "deferred", "answered")})
+    counted = {name: record.summary[name] for name in ("rows", "bad", "deferred", "answered")}
+    return Counts(**counted, alarms=record.summary.get("alarms", []))
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from conf.errors import EdgewiseError
 from conf.schema import Infer
 from infer.decode import as_encoded, decode_examples
-from infer.engine.batches import batches_of, ladder
+from infer.engine.batches import batches_of, ladder, row_counts
 from infer.generation import decoding_budget
 from infer.model_check import check_values
 from infer.self_check import differs
@@ -17,8 +17,9 @@ from infer.sequences import SequenceBatch, score_sequences
 from infer.switcher.policy import Policy
 from metrics.scores import TokenScores
 from metrics.statistics.policies.scores import likelihood_score, token_score
+from train.data.batches import ScoringBatch
 from train.data.template import fill_template, template_fields
-from train.data.tokens import Encoded
+from train.data.tokens import EOS, Encoded
 from train.labels import as_labels, score_examples, scoring_budget
 from train.model_artifact import Model
 from train.sharding import whole_rows
@@ -35,18 +36,25 @@ class Answers:
     """Holds the answers to n inputs.
 
     `log_score` is that of the last stage which could have passed the input on, the natural logarithm of its
-    uncertainty: of an input that went to the last stage, the one before it.
+    uncertainty: of an input that went to the last stage, the one before it. `first` has the first stage's, None where
+    it is the same because the chain has two stages.
     """
 
     prediction: np.ndarray  # [n] object (str)
     stage: np.ndarray  # [n] int8, which stage answered
     log_score: np.ndarray  # [n] float64
+    first: np.ndarray | None = None  # [n] float64
 
     @property
     def deferred(self) -> np.ndarray:
         """Tells which inputs the first stage passed on: [n] bool."""
         passed: np.ndarray = self.stage > 0
         return passed
+
+    @property
+    def first_log_score(self) -> np.ndarray:
+        """Returns the first stage's log scores, which decided what it passed on: [n] float64."""
+        return self.log_score if self.first is None else self.first
 
     @property
     def score(self) -> np.ndarray:
@@ -68,6 +76,17 @@ class Engine:
         """Takes one model a stage, their parameters laid over `mesh`; `infer.batch_tokens` bounds a batch."""
         self.policy, self.fields = policy, template_fields(policy.template)
         self._models, self._mesh, self._infer = models, mesh, infer
+        self._classes = np.array(policy.classes, dtype=object)
+        self._beams = int(policy.decoding.get("beams", 1))
+        self._labels = [
+            as_labels(model.vocabulary.encode(policy.classes, max_length=1 << 20)) for model in models if policy.labels
+        ]
+        if policy.task == "classification":
+            self._budgets = [scoring_budget(infer, labels, mesh) for labels in self._labels]
+        else:
+            assert policy.max_target_length is not None
+            limits = Infer(batch_tokens=infer.batch_tokens, beams=self._beams)
+            self._budgets = [decoding_budget(limits, policy.max_target_length, whole_rows(mesh, 1))] * len(models)
 
     @property
     def on_gpu(self) -> bool:
@@ -90,30 +109,78 @@ class Engine:
         n = len(texts)
         prediction = np.empty(n, dtype=object)
         stage, log_score = np.zeros(n, np.int8), np.full(n, -np.inf)
-        rows = np.arange(n)
+        rows, first = np.arange(n), None
         for k, described in enumerate(self.policy.stages):
             answers, scores = self.run_stage(k, [texts[row] for row in rows.tolist()], advance)
             prediction[rows], stage[rows] = answers, k
             if described.threshold is None:
                 break
             log_score[rows] = scores
+            if not k and len(self.policy.stages) > 2:
+                first = log_score.copy()
             passed_on = (scores >= described.threshold) & (described.threshold < np.inf)
             rows = rows[passed_on]
             if not len(rows):
                 break
-        return Answers(prediction, stage, log_score)
+        return Answers(prediction, stage, log_score, first)
 
     def run_stage(self, k: int, texts: Sequence[str], advance: Advance = _ignore) -> tuple[np.ndarray, np.ndarray]:
         """Returns what stage k's model answers to n filled templates, [n] object (str), and its log scores [n].
 
         The last stage has no score: NaN.
         """
-        model = self._models[k]
+        answers, scores = np.empty(len(texts), dtype=object), np.full(len(texts), np.nan)
         if not texts:
-            return np.empty(0, dtype=object), np.empty(0)
-        inputs = model.vocabulary.encode(texts, self.policy.max_input_length)
+            return answers, scores
+        inputs = self.encode(k, texts)
+        for batch in batches_of(inputs.lengths, self.policy.max_input_length, self._budgets[k]):
+            answers[batch.rows], scores[batch.rows] = self.run_batch(k, inputs, batch)
+            advance(len(batch.rows))
+        return answers, scores
+
+    def encode(self, k: int, texts: Sequence[str]) -> Encoded:
+        """Returns n filled templates as stage k's model reads them, cut to the policy's longest input."""
+        return self._models[k].vocabulary.encode(texts, self.policy.max_input_length)
+
+    def vocabulary(self, k: int) -> str:
+        """Returns the digest of stage k's vocabulary: stages that share one read the same token ids."""
+        return self._models[k].vocabulary.digest
+
+    @property
+    def lengths(self) -> list[int]:
+        """Returns the lengths that inputs are padded to, in tokens, ascending."""
+        return ladder(self.policy.max_input_length)
+
+    def row_counts(self, k: int, length: int) -> list[int]:
+        """Returns the numbers of rows that a batch of stage k padded to `length` may have, descending."""
+        return row_counts(self._budgets[k], length)
+
+    def run_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what stage k's model answers to the inputs `batch.rows` [b], [b] object (str), and log scores [b].
+
+        Shapes made of `lengths` and `row_counts` are those that `compile_shapes` compiles.
+        """
         run = self._classify if self.policy.task == "classification" else self._write
-        return run(k, inputs, advance)
+        return run(k, inputs, batch)
+
+    def compile_shapes(self, advance: Advance = _ignore) -> None:
+        """Runs one input in every shape that a batch may have, so that none compiles later.
+
+        `advance` is told of every shape.
+        """
+        for k, described in enumerate(self.policy.stages):
+            vocabulary = self._models[k].vocabulary
+            inputs = vocabulary.encode([""], self.policy.max_input_length)
+            for length in self.lengths:
+                for count in self.row_counts(k, length):
+                    self.run_batch(k, inputs, ScoringBatch(np.zeros(1, np.int64), length, count))
+                    if self.policy.max_target_length is not None and described.score is not None:
+                        for longest in ladder(self.policy.max_target_length):
+                            written = [np.full(min(longest, 2), EOS, np.int32)]
+                            self._token_scores(
+                                k, described.score, inputs, length, count, np.zeros(1, int), written, longest
+                            )
+                    advance(1)
 
     def problems(self) -> list[str]:
         """Runs the self-check of every stage, where the policy has one; returns a sentence for each that differs."""
@@ -132,71 +199,60 @@ class Engine:
                 "choose the switcher again here, or run it where its scores were made"
             )
 
-    def _classify(self, k: int, inputs: Encoded, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
+    def _classify(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """Returns each input's likeliest class and log score."""
-        model, classes = self._models[k], self.policy.classes
-        labels = as_labels(model.vocabulary.encode(classes, max_length=1 << 20))
-        budget = scoring_budget(self._infer, labels, self._mesh)
-        batches = list(batches_of(inputs.lengths, self.policy.max_input_length, budget))
-        log_likelihoods = np.empty((len(inputs), len(classes)), np.float32)
-        scored = score_examples(model.params, inputs, labels, model.size, self.policy.dtype, self._mesh, batches)
-        for rows, values in scored:
-            log_likelihoods[rows] = values
-            advance(len(rows))
-        answers = np.array(classes, dtype=object)[log_likelihoods.argmax(axis=1)]
-        score = self.policy.stages[k].score
-        return answers, np.full(len(inputs), np.nan) if score is None else likelihood_score(score, log_likelihoods)
+        model, policy = self._models[k], self.policy
+        arguments = (model.params, inputs, self._labels[k], model.size, policy.dtype, self._mesh, [batch])
+        [(_, log_likelihoods)] = score_examples(*arguments)
+        answers = self._classes[log_likelihoods.argmax(axis=1)]
+        score = policy.stages[k].score
+        return answers, np.full(len(batch.rows), np.nan) if score is None else likelihood_score(score, log_likelihoods)
 
-    def _write(self, k: int, inputs: Encoded, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
+    def _write(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """Returns each input's written answer and the log score of its tokens."""
         model, policy = self._models[k], self.policy
         assert policy.max_target_length is not None
-        beams = int(policy.decoding.get("beams", 1))
-        alpha = float(policy.decoding.get("length_penalty", self._infer.length_penalty))
-        limits = Infer(batch_tokens=self._infer.batch_tokens, beams=beams)
-        budget = decoding_budget(limits, policy.max_target_length, whole_rows(self._mesh, 1))
-        steps = np.array(ladder(policy.max_target_length))
-        answers, scores = np.empty(len(inputs), dtype=object), np.full(len(inputs), np.nan)
+        [(rows, outputs)] = decode_examples(
+            model.params,
+            inputs,
+            model.size,
+            policy.dtype,
+            self._mesh,
+            [batch],
+            max_length=policy.max_target_length,
+            beams=self._beams,
+            alpha=float(policy.decoding.get("length_penalty", self._infer.length_penalty)),
+        )
+        answers = np.empty(len(rows), dtype=object)
+        answers[:] = [model.vocabulary.decode(ids) for ids in outputs]
         score = policy.stages[k].score
-        for batch in batches_of(inputs.lengths, policy.max_input_length, budget):
-            decoded = decode_examples(
-                model.params,
-                inputs,
-                model.size,
-                policy.dtype,
-                self._mesh,
-                [batch],
-                max_length=policy.max_target_length,
-                beams=beams,
-                alpha=alpha,
-            )
-            for rows, outputs in decoded:
-                answers[rows] = [model.vocabulary.decode(ids) for ids in outputs]
-                if score is not None:
-                    longest = int(steps[np.searchsorted(steps, max(len(ids) for ids in outputs))])
-                    scores[rows] = self._token_scores(k, score, inputs, batch.row_count, rows, outputs, longest)
-                advance(len(rows))
-        return answers, scores
+        if score is None:
+            return answers, np.full(len(rows), np.nan)
+        steps = np.array(ladder(policy.max_target_length))
+        longest = int(steps[np.searchsorted(steps, max(len(ids) for ids in outputs))])
+        return answers, self._token_scores(k, score, inputs, batch.length, batch.row_count, rows, outputs, longest)
 
     def _token_scores(
         self,
         k: int,
         score: str,
         inputs: Encoded,
+        length: int,
         row_count: int,
         rows: np.ndarray,
         outputs: Sequence[np.ndarray],
         longest: int,
     ) -> np.ndarray:
-        """Returns the log scores [b] of what the model wrote for the inputs `rows` [b], in its own context."""
+        """Returns the log scores [b] of what the model wrote for the inputs `rows` [b], in its own context.
+
+        The inputs are padded to `length` and what was written to `longest` tokens.
+        """
         model = self._models[k]
         own = Encoded(
             np.concatenate([inputs[row] for row in rows]),
             np.concatenate([[0], np.cumsum(inputs.lengths[rows])]),
             0,
         )
-        step = np.array(ladder(self.policy.max_input_length))
-        length = int(step[np.searchsorted(step, own.lengths.max())])
         shape = SequenceBatch(np.arange(len(rows)), length, longest, row_count)
         written = as_encoded(outputs)
         arguments = (model.params, own, [written], model.size, self.policy.dtype, self._mesh, [shape])

@@ -16,7 +16,7 @@ from metrics.grid.runs import Grid, SizeRuns
 from metrics.scores import TokenScores
 from metrics.statistics.policies import candidates
 from metrics.statistics.policies.candidates import FEWEST, Goal, Parts, Uncertified, choose, cut_in_parts
-from metrics.statistics.policies.expectations import curve, expectations, over_seeds
+from metrics.statistics.policies.expectations import curve, disagreement, expectations, over_seeds
 from metrics.statistics.policies.routing import Member, stage_reached
 from metrics.statistics.policies.scores import likelihood_score, token_score
 from tracking.interface import Artifact
@@ -95,7 +95,7 @@ def choose_switcher(
         ],
         goal={"name": goal.name, "limit": goal.limit, "delta": goal.delta, "candidates": found.compared, "unit": unit},
         certificate=_certificate(found, grid, parts),
-        expected=expectations(found, parts, settings.confidence, settings.seed),
+        expected=_expected(found, sizes, parts, settings),
         over_seeds=over_seeds(found, members, parts),
         parts={name: len(getattr(parts, name)) for name in candidates.PART_NAMES}
         | {"split": grid.split, "seed": settings.seed},
@@ -268,6 +268,17 @@ def _certificate(found: candidates.Policy, grid: Grid, parts: Parts) -> dict[str
         "method": "fixed-sequence testing of one path; exact trinomial and Clopper-Pearson limits; each by itself",
         "clusters": None if grid.clusters is None else int(grid.clusters.max()) + 1,
         "reference": joined_name(found.chain[-1].size, f"s{found.chain[-1].seed}"),
+    }
+
+
+def _expected(
+    found: candidates.Policy, sizes: Mapping[str, SizeRuns], parts: Parts, settings: Switcher
+) -> dict[str, Any]:
+    """Returns what to expect, with the disagreement that the watch compares with."""
+    runs = [(sizes[member.size], member.seed) for member in found.chain]
+    predictions = [size.prediction[size.seeds.index(seed)] for size, seed in runs]
+    return expectations(found, parts, settings.confidence, settings.seed) | {
+        "disagreement": disagreement(found, predictions, parts, settings.confidence)
     }
 
 

@@ -17,7 +17,7 @@ from tracking.files import written_whole
 from tracking.interface import Artifact, ArtifactDraft, NotFound, Tracker
 from train.identity import identity_hash
 
-CHOOSING_VERSION = 1  # counts changes of the code that change what the same scores give
+CHOOSING_VERSION = 2  # counts changes of the code that change what the same scores give
 POLICY, CARD, CURVE = "policy.json", "card.md", "curve"
 NOT_IN_IDENTITY = ("out", "ref", "measured")
 MILLISECONDS = "ms_per_example"  # of an evaluation's metadata: by size

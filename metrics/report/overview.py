@@ -15,6 +15,8 @@ from metrics.report.picture import picture, recommended_share, saved_part, spark
 from metrics.report.words import (
     answer,
     context_note,
+    deploy_command,
+    deploy_sentence,
     loss_allowed,
     passages,
     percent,
@@ -26,17 +28,24 @@ from metrics.tables.html import table
 from metrics.tables.table import Head
 
 
-def overview(analyses: Sequence[Analysis], confidence: float, prices: Sequence[Prices | None] | None = None) -> str:
+def overview(
+    analyses: Sequence[Analysis],
+    confidence: float,
+    prices: Sequence[Prices | None] | None = None,
+    models_stored: bool = True,
+) -> str:
     """Writes the overview: all datasets side by side where there are several, then each by itself.
 
-    `prices` are those of each dataset's sizes, where `metrics.price` says them.
+    `prices` are those of each dataset's sizes, where `metrics.price` says them. Where the scores' models are in a
+    store, `models_stored`, the command is named that deploys what is recommended.
     """
     of_each = prices or [None] * len(analyses)
     parts = [_across(analyses, confidence)] if len(analyses) > 1 else []
     for k, analysis in enumerate(analyses):
         heading = f"<h3>{escape(analysis.grid.dataset)}</h3>" if len(analyses) > 1 else ""
         parts.append(
-            f'<div class="dataset" id="dataset-{k}">{heading}{_dataset(analysis, confidence, k, of_each[k])}</div>'
+            f'<div class="dataset" id="dataset-{k}">{heading}'
+            f"{_dataset(analysis, confidence, k, of_each[k], models_stored)}</div>"
         )
     return "".join(parts)
 
@@ -46,11 +55,13 @@ def marked(text: str) -> str:
     return re.sub(r" (\[[^\[\]]*\])", r' <span class="ci">\1</span>', escape(text))
 
 
-def _dataset(analysis: Analysis, confidence: float, k: int, prices: Prices | None) -> str:
+def _dataset(analysis: Analysis, confidence: float, k: int, prices: Prices | None, models_stored: bool) -> str:
     beside = [f'<p class="answer">{marked(answer(analysis))}</p>']
     deployable = analysis.deployable
     if deployable.widest is not None:
         beside.append(_tiles(deployable, deployable.widest, prices))
+        if models_stored:
+            beside.append(_deployment(deployable, deployable.widest, prices))
     parts = [
         f'<div class="first">{picture(analysis, confidence, prices)}<div class="said">{"".join(beside)}</div></div>'
     ]
@@ -80,6 +91,15 @@ def _tiles(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     else:
         tiles.append((percent(pair.disagreement.value), "of predictions differ between them", pair.disagreement))
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
+
+
+def _deployment(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
+    """Returns the command that deploys the recommended share as HTML; "" where no share is recommended."""
+    share = recommended_share(analysis, pair, prices)
+    if math.isnan(share):
+        return ""
+    command = escape(deploy_command(analysis, pair, share))
+    return f'<p class="deploy">{escape(deploy_sentence(analysis))} <code>{command}</code></p>'
 
 
 def _margin(analysis: Analysis) -> str:

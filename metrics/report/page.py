@@ -68,7 +68,7 @@ def _sections(content: ReportContent) -> list[Section]:
     notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
     several_sizes = any(analysis.pairs for analysis in analyses)
     sections = [
-        ("overview", "Overview", overview(analyses, confidence, prices)),
+        ("overview", "Overview", overview(analyses, confidence, prices, models_stored=content.config.scores is None)),
         ("curves", "Curves", curve_section() if several_sizes else ""),
         ("examples", "Examples", example_section(content.with_text)),
         ("figures", "Figures", f'<div class="figures">{figures}</div>'),

@@ -12,6 +12,18 @@ from train.data.packing import Batch, Packer, sum_of_lengths
 from train.data.tokens import Encoded
 
 
+def row_order(n: int, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+    """Returns the function of a step, from 0, to the examples in its batch: [batch_size] int64, from 0 to n - 1.
+
+    The `n` examples are shuffled anew each epoch, by (seed, epoch) alone; a batch may cross from one epoch into the
+    next.
+    """
+    import grain  # seconds to import: only training pays
+
+    order = grain.MapDataset.range(n).seed(seed).shuffle().repeat().batch(batch_size)
+    return lambda step: np.asarray(order[step], np.int64)
+
+
 class TrainBatches:
     """Makes packed training batches without end; that of step s is made without those of the steps before it.
 
@@ -31,19 +43,17 @@ class TrainBatches:
 
         Raises ValueError where inputs and targets don't match, or there is nothing to batch.
         """
-        import grain  # seconds to import: only training pays
-
         if len(inputs) != len(targets) or len(inputs) == 0 or batch_size < 1:
             raise ValueError(
                 f"{len(inputs)} inputs, {len(targets)} targets, batch_size={batch_size}: "
                 "expected as many targets as inputs, and at least one of each"
             )
         self.packer = Packer(inputs, targets, batch_size, row_cost, row_multiple)
-        self._order = grain.MapDataset.range(len(inputs)).seed(seed).shuffle().repeat().batch(batch_size)
+        self._order = row_order(len(inputs), batch_size, seed)
 
     def indices(self, step: int) -> np.ndarray:
         """Returns the examples of step `step` (from 0), [batch_size] int64."""
-        return np.asarray(self._order[step], np.int64)
+        return self._order(step)
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of step `step` (from 0)."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import checked_name
-from conf.schema import Dataset
+from conf.schema import PLAIN_TEXT, Dataset
 from metrics.rows import ENDINGS, listed
 from train.data.origins import is_generated
 from train.data.template import template_fields
@@ -13,6 +13,14 @@ from train.data.template import template_fields
 def check_dataset(dataset: Dataset) -> None:
     """Raises EdgewiseError for a config that can't be used: a bad name, no place to read from, or bad classes."""
     checked_name("dataset.name", dataset.name)
+    if dataset.task == PLAIN_TEXT:
+        template_fields(dataset.template)
+        if dataset.path is None:
+            raise EdgewiseError(
+                f"dataset={dataset.name}: nothing to read from. Give dataset.path=DIR, a folder with files of text, or "
+                "one such file"
+            )
+        return
     if dataset.path is None and dataset.hub_id is None and not is_generated(dataset):
         columns = listed([*template_fields(dataset.template), dataset.label_column])
         raise EdgewiseError(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from conf.errors import EdgewiseError
-from conf.schema import Dataset
+from conf.schema import PLAIN_TEXT, Dataset
 from metrics.rows import ENDINGS, Columns, Wanted, listed
 from train.data import demo, hub
 from train.data.files import read_file
+from train.data.text_files import text_files
 
 SPLITS = {  # split -> its file names
     "train": ("train",),
@@ -66,6 +67,8 @@ def is_generated(dataset: Dataset) -> bool:
 
 def origin_of(dataset: Dataset) -> Origin:
     """Returns the dataset's origin, `dataset.path` before the Hub; EdgewiseError for a folder that can't be used."""
+    if dataset.task == PLAIN_TEXT:
+        return PlainText(dataset)
     if is_generated(dataset):
         return Generator(dataset)
     return HubRepository(dataset) if dataset.path is None else Folder(dataset)
@@ -145,6 +148,40 @@ class HubRepository(Origin):
     def record(self) -> dict[str, Any]:
         """Returns the id, the commit, and which of its files are read."""
         return {key: value for key, value in self.digest_parts().items() if value is not None}
+
+
+class PlainText(Origin):
+    """Finds the files of documents to pre-train on; `train.data.text_files` reads them, a part at a time."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        """Looks for the files; EdgewiseError where there are none."""
+        self._dataset = dataset
+        self.files = text_files(dataset, {split: SPLITS[split] for split in ("train", "validation")})
+
+    def parts(self) -> list[str]:
+        """Names train and validation: where that has no files, documents of train are held out."""
+        return ["train", "validation"]
+
+    def table(self, part: str, wanted: Wanted) -> Table:
+        """Raises EdgewiseError: plain text has no rows with targets to learn or to score."""
+        self._dataset.check_labelled()
+        raise AssertionError("plain text has the task `text`")
+
+    def digest_parts(self) -> dict[str, Any]:
+        """Returns the sha256 of each part's files, and how documents are held out where there is no validation file."""
+        parts: dict[str, Any] = {part: [_digest(file) for file in files] for part, files in self.files.items()}
+        return parts | self._held_out()
+
+    def record(self) -> dict[str, Any]:
+        """Returns the names and sha256 of each part's files, and how documents are held out."""
+        return {
+            part: [{"file": file.name, "sha256": _digest(file)} for file in files] for part, files in self.files.items()
+        } | self._held_out()
+
+    def _held_out(self) -> dict[str, Any]:
+        if "validation" in self.files:
+            return {}
+        return {"validation_share": self._dataset.validation_share, "split_seed": self._dataset.split_seed}
 
 
 class Folder(Origin):

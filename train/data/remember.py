@@ -32,6 +32,7 @@ ROW_FIELDS = (
     "test_share",
     "split_seed",
     "split_by",
+    "validation_share",
 )
 
 

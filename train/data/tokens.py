@@ -1,5 +1,6 @@
 """Turns text into token ids and back, by a SentencePiece vocabulary from a file or trained on the data."""
 
+import functools
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +20,10 @@ from tracking.files import written_whole
 from train.data.splits import Split
 
 PAD, EOS, UNK = 0, 1, 2
+SENTINELS = 100  # of T5's: <extra_id_0> … <extra_id_99>
 
-_TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
-_TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
+TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
+TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
 ENCODE_CHUNK = 256  # texts at a time, for each core
 
 
@@ -91,6 +93,25 @@ class Vocabulary:
                 f"{source}: pad, EOS and UNK have the ids {ids}; expected T5's {(PAD, EOS, UNK)}. "
                 "Train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1"
             )
+
+    @functools.cached_property
+    def sentinels(self) -> np.ndarray:
+        """Returns the ids of T5's sentinels <extra_id_0>, <extra_id_1>, …: [100] int32.
+
+        They are the model's own pieces where it has them, as mT5's, else the 100 ids after its pieces, which descend:
+        <extra_id_99> is the first of them, as T5's own vocabulary has it.
+        """
+        after = np.arange(self.size + SENTINELS - 1, self.size - 1, -1, dtype=np.int32)
+        for spelling in ("<extra_id_{}>", "▁<extra_id_{}>"):
+            pieces = [self._processor.piece_to_id(spelling.format(number)) for number in range(SENTINELS)]
+            if UNK not in pieces:
+                return np.array(pieces, np.int32)
+        return after
+
+    @property
+    def size_with_sentinels(self) -> int:
+        """Returns how many ids there are, those of the sentinels included."""
+        return max(self.size, int(self.sentinels.max()) + 1)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
@@ -191,7 +212,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     if tokenizer.path is not None:
         return Vocabulary.from_file(tokenizer.path)
     size = tokenizer.vocabulary_size
-    key = hashlib.sha256(f"{_TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
+    key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     try:
         return Vocabulary.from_bytes(file.read_bytes())
@@ -226,6 +247,6 @@ def check_targets(vocabulary: Vocabulary, classes: Mapping[Any, str]) -> None:
 
 
 def _thinned(sentences: list[str]) -> list[str]:
-    """Returns every k-th sentence, for the smallest k that keeps about _TRAINING_CHARACTERS."""
-    step = -(-sum(map(len, sentences)) // _TRAINING_CHARACTERS)
+    """Returns every k-th sentence, for the smallest k that keeps about TRAINING_CHARACTERS."""
+    step = -(-sum(map(len, sentences)) // TRAINING_CHARACTERS)
     return sentences[:: max(step, 1)]

@@ -1,6 +1,7 @@
 """Writes what the numbers say, in sentences. A claim is made only where the whole interval bears it out."""
 
 from metrics.report.words.answer import answer
+from metrics.report.words.deploy import deploy_command, deploy_sentence
 from metrics.report.words.passages import passages
 from metrics.report.words.phrases import (
     context_note,
@@ -17,6 +18,8 @@ __all__ = [
     "answer",
     "context_note",
     "cost",
+    "deploy_command",
+    "deploy_sentence",
     "loss_allowed",
     "passages",
     "percent",

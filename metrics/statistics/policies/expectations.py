@@ -80,6 +80,30 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
     }
 
 
+def disagreement(
+    policy: Policy, predictions: Sequence[np.ndarray], parts: Parts, confidence: float
+) -> dict[str, Any] | None:
+    """Returns how often the last stage answers otherwise what an earlier one answers: None where none does.
+
+    `predictions` are each stage's [n], a number for each answer. The share, with a Clopper-Pearson interval, and the
+    counts are of the evaluate part, which has chosen nothing; beside them stand those of the certify part.
+    """
+    counts = {}
+    for name in ("certify", "evaluate"):
+        rows = getattr(parts, name)
+        scores = [member.uncertainty[policy.score][rows] for member in policy.chain[:-1]]
+        stage = stage_reached(scores, policy.thresholds)
+        kept = stage < len(policy.chain) - 1
+        given = np.stack([answers[rows] for answers in predictions])[stage, np.arange(len(rows))]
+        differing = int((kept & (given != predictions[-1][rows])).sum())
+        counts[name] = {"examples": int(kept.sum()), "differing": differing}
+    examples, differing = counts["evaluate"].values()
+    if not examples:
+        return None
+    share = _number(differing / examples, *share_interval(differing, examples, confidence))
+    return {**share, **counts["evaluate"], "certify": counts["certify"]}
+
+
 def over_seeds(policy: Policy, members: Mapping[str, Sequence[Member]], parts: Parts) -> dict[str, Any]:
     """Returns what the same shares deferred give with other seeds of the same sizes, on the evaluate part.
 

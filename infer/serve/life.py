@@ -1,0 +1,185 @@
+"""Starts, renews and ends the server: loading, signals, draining."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from conf.errors import EdgewiseError, first_line
+from conf.schema import Config
+from infer.serve.app import make_app
+from infer.serve.connections import limited_protocol
+from infer.serve.deployment import Deployment, load_deployment
+from infer.serve.device import DeviceThread
+from infer.serve.guard import read_token
+from infer.serve.measures import Measures
+from infer.serve.service import Service
+
+LOG = logging.getLogger("edgewise.serve")
+KEEP_ALIVE = 15  # seconds that a connection may be idle
+
+Load = Callable[[Config], Deployment]
+
+
+class QuietServer(uvicorn.Server):
+    """Represents uvicorn's server without its signal handlers: `Life` has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals alone."""
+        yield
+
+
+class Life:
+    """Holds a server from its start to its end."""
+
+    def __init__(self, config: Config, load: Load = load_deployment):
+        """Takes the config; `load` is called beside the event loop. Raises EdgewiseError for a token file."""
+        self._config, self._load = config, load
+        self._token = read_token(config.serve.token_file)
+        self.measures = Measures()
+        self._loading: asyncio.Task[None] | None = None
+
+    async def run(self, listener: socket.socket, signals: bool = True) -> None:
+        """Serves on a socket that is bound, until a signal, or `end`; `signals` only in the main thread."""
+        settings = self._config.serve
+        loop = asyncio.get_running_loop()
+        device = DeviceThread(loop, self.measures)
+        self.service = Service(settings, device)
+        device.start()
+        app = make_app(self.service, self.measures, self._token)
+        self._server = QuietServer(
+            uvicorn.Config(
+                app,
+                http=limited_protocol(settings),
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=max(1, settings.receive_ms // 1000 + 1),
+            )
+        )
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.end, signal.Signals(number).name)
+            loop.add_signal_handler(signal.SIGHUP, self.renew)
+        host, port = listener.getsockname()[:2]
+        LOG.info("listening at http://%s:%s", f"[{host}]" if ":" in host else host, port)
+        self._loading = loop.create_task(self._renewed())
+        await self._server.serve(sockets=[listener])
+        device.stop()
+
+    def renew(self) -> None:
+        """Loads what the reference names now, where nothing is being loaded."""
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.get_running_loop().create_task(self._renewed())
+        else:
+            LOG.info("a switcher is being loaded already")
+
+    async def _renewed(self) -> None:
+        """Loads a switcher beside the event loop, and answers by it; a bad one leaves the old."""
+        old = self.service.deployment
+        started = time.monotonic()
+        try:
+            new = await in_thread(self._load, self._config)
+        except Exception as error:
+            self.measures.failed_loads.inc()
+            why = (
+                first_line(error)
+                if isinstance(error, EdgewiseError)
+                else f"{type(error).__name__}: {first_line(error)}"
+            )
+            if old is None:
+                self.service.refuse(why)
+                LOG.error("not ready: %s", why)
+            else:
+                LOG.error("%s still answers: the new switcher can't be used: %s", old.ref, why)
+            return
+        if old is not None and old.digest == new.digest:
+            LOG.info("%s is served already", new.ref)
+        self.service.use(new)
+        self.measures.using(new)
+        LOG.info(
+            "ready: %s (%s) after %.1f s, on %s",
+            new.ref,
+            new.policy.chain,
+            time.monotonic() - started,
+            new.engine.device,
+        )
+
+    def end(self, why: str) -> None:
+        """Answers what waits, takes in nothing more, and ends; called again, ends at once."""
+        if self.service.draining:
+            self._server.should_exit = self._server.force_exit = True
+            return
+        LOG.info("ending on %s: what waits is answered first", why)
+        self.service.draining = True
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        """Waits for the queue to be empty, at most `drain_ms`."""
+        until = time.monotonic() + self._config.serve.drain_ms / 1000
+        while not self.service.idle and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        self._server.should_exit = True
+
+
+async def in_thread(function: Callable[[Config], Deployment], config: Config) -> Deployment:
+    """Returns what a function returns in a thread of its own, which the end of the process doesn't wait for."""
+    result: concurrent.futures.Future[Deployment] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            result.set_result(function(config))
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=work, name="loading", daemon=True).start()
+    return await asyncio.wrap_future(result)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens; raises EdgewiseError where that can't be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise EdgewiseError(
+            f"serve.host={host} serve.port={port}: {reason}; give another port (serve.port=0: any free one)"
+        ) from None
+    return listener
+
+
+def serve(config: Config, load: Load = load_deployment) -> None:
+    """Serves the switcher that `switcher.ref` names until a signal ends it.
+
+    Raises EdgewiseError where it can't listen, or has no switcher to look for.
+    """
+    if config.switcher.ref is None:
+        raise EdgewiseError(
+            "switcher.ref is not set: give switcher.ref=REF, such as switcher-demo-nano-micro:latest (python -m "
+            "tracking ls lists them), or the folder of a bundle"
+        )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    life = Life(config, load)
+    listener = bound_socket(config.serve.host, config.serve.port)
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
+        runner.run(life.run(listener))

@@ -1,0 +1,136 @@
+"""Describes for `/openapi.json` the bodies that `inputs.py` and `tensors.py` read by hand."""
+
+from typing import Any
+
+_ID = {"anyOf": [{"type": "string", "maxLength": 256}, {"type": "integer"}]}
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
+_STATUSES = {
+    400: "Not HTTP or not JSON",
+    401: "No token, or a wrong one",
+    404: "No such path, model or version",
+    405: "Not this method",
+    408: "The request came too slowly",
+    413: "Too long, or too many inputs",
+    415: "Not this media type or encoding",
+    422: "JSON that is not what the path takes",
+    429: "Too much waits",
+    503: "Not ready, or ending",
+    504: "The deadline passed",
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+    for status, text in _STATUSES.items()
+}
+
+_INPUT = {
+    "type": "object",
+    "description": "The columns of the switcher's template, each a text; where it has one, it may be called text.",
+    "properties": {"id": _ID, "text": {"type": "string"}},
+    "additionalProperties": {"type": "string"},
+}
+_OUTPUT = {
+    "type": "object",
+    "required": ["id"],
+    "properties": {
+        "id": _ID,
+        "prediction": {"type": "string"},
+        "model": {"type": "string", "description": "Which run answered."},
+        "score": {"type": ["number", "null"], "description": "The uncertainty that decided."},
+        "threshold": {"type": ["number", "null"], "description": "From which score on it is passed on; null: never."},
+        "deferred": {"type": "boolean", "description": "Whether the smallest model passed it on."},
+        "error": {"type": "object", "description": "Why there is no answer; then there is nothing else."},
+    },
+}
+PREDICT: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "inputs": {"type": "array", "minItems": 1, "items": _INPUT},
+                        "deadline_ms": {"type": "integer", "minimum": 1},
+                    },
+                }
+            }
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "An entry for each input, in their order",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["switcher", "digest", "certified", "degraded", "outputs"],
+                        "properties": {
+                            "switcher": {"type": "string"},
+                            "digest": {"type": "string"},
+                            "certified": {"type": "boolean"},
+                            "degraded": {"type": "boolean"},
+                            "outputs": {"type": "array", "items": _OUTPUT},
+                        },
+                    }
+                }
+            },
+        }
+    },
+}
+
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string"},
+        "parameters": {"type": "object"},
+        "data": {"type": "array"},
+    },
+}
+INFER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "parameters": {"type": "object"},
+                        "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
+                        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+                    },
+                }
+            }
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "The outputs' tensors",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["model_name", "model_version", "outputs"],
+                        "properties": {"outputs": {"type": "array", "items": _TENSOR}},
+                    }
+                }
+            },
+        }
+    },
+}

@@ -1,0 +1,75 @@
+"""The server's answers, over HTTP on a real port, by an engine without a model."""
+
+import math
+
+import pytest
+
+from tests.serving import THRESHOLD, LetterEngine, letter_deployment, served
+
+
+@pytest.fixture(scope="module")
+def server():
+    engine = LetterEngine()
+    with served(lambda config: letter_deployment(engine)) as found:
+        yield found
+
+
+def test_inputs_are_answered_in_order(server):
+    body = {"inputs": [{"id": "a", "text": "one"}, {"id": 7, "text": "two?"}, {"text": ""}]}
+    status, headers, answer = server.ask("POST", "/v1/predict", body)
+    assert status == 200 and headers["content-type"] == "application/json"
+    assert answer["switcher"] == "switcher-letters-small-base:v3" and answer["digest"] == "d" * 32
+    assert answer["certified"] is True and answer["degraded"] is False
+    first, second, third = answer["outputs"]
+    assert first == {
+        "id": "a",
+        "prediction": "SAY: ONE 0",
+        "model": "small-s0",
+        "score": pytest.approx(math.exp(-1)),
+        "threshold": pytest.approx(math.exp(THRESHOLD)),
+        "deferred": False,
+    }
+    assert (second["id"], second["prediction"], second["model"]) == (7, "SAY: TWO? 1", "base-s0")
+    assert second["deferred"] is True and second["score"] == pytest.approx(math.exp(-0.25))
+    assert (third["id"], third["prediction"]) == (2, "SAY:  0")
+
+
+def test_a_bad_input_leaves_its_neighbours_alone(server):
+    status, _, answer = server.ask("POST", "/v1/predict", {"inputs": [{"text": "a"}, {"txt": "b"}, 3, {"text": "c"}]})
+    assert status == 200
+    assert [output.get("prediction") for output in answer["outputs"]] == ["SAY: A 0", None, None, "SAY: C 0"]
+    assert "unknown field 'txt'" in answer["outputs"][1]["error"]["detail"]
+    assert "a number; expected an object" in answer["outputs"][2]["error"]["detail"]
+
+
+def test_health_and_metadata(server):
+    assert server.ask("GET", "/v2/health/live")[0] == 200
+    assert server.ask("GET", "/v2/health/ready")[2] == {"ready": True, "switcher": "switcher-letters-small-base:v3"}
+    assert server.ask("GET", "/v2")[2]["extensions"] == ["binary_tensor_data"]
+    name = "switcher-letters-small-base"
+    for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{'d' * 12}"):
+        model = server.ask("GET", path)[2]
+        assert model["name"] == name and model["versions"] == ["d" * 12]
+        assert model["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+        assert server.ask("GET", f"{path}/ready")[0] == 200
+    assert server.ask("GET", "/v2/models/other")[0] == 404
+    assert server.ask("GET", f"/v2/models/{name}/versions/9")[2]["type"] == "urn:edgewise:no-such-version"
+
+
+def test_counts_are_there_for_prometheus(server):
+    server.predict("a", "b?")
+    status, headers, text = server.ask("GET", "/metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain; version=")
+    lines = dict(line.rsplit(" ", 1) for line in text.decode().splitlines() if line[0] != "#")
+    assert float(lines['edgewise_inputs_total{model="base-s0"}']) == float(lines["edgewise_deferred_inputs_total"]) >= 1
+    assert lines["edgewise_ready"] == "1.0" and lines["edgewise_certified"] == "1.0"
+    assert f'edgewise_switcher_info{{digest="{"d" * 32}",switcher="switcher-letters-small-base:v3"}}' in lines
+    assert not any("_created" in line for line in lines)
+
+
+def test_the_description_has_every_path(server):
+    described = server.ask("GET", "/openapi.json")[2]
+    assert {"/v1/predict", "/v2/models/{name}/infer", "/v2/health/ready", "/metrics"} <= set(described["paths"])
+    answers = described["paths"]["/v1/predict"]["post"]["responses"]
+    assert {"200", "413", "415", "422", "429", "503", "504"} <= set(answers)
+    assert "application/problem+json" in answers["429"]["content"]
