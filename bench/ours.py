@@ -23,7 +23,7 @@ from train.labels import score_examples, scoring_budget
 from train.loop import put, row_cost
 from train.pretrained.find import find
 from train.pretrained.load import load
-from train.sharding import make_mesh
+from train.sharding import make_mesh, platform_of
 from train.step import StepConfig, compile_train_step
 
 
@@ -39,7 +39,7 @@ class Jobs:
         self.size, self.mesh, self.config = checkpoint.size, make_mesh(config.mesh), config
         self.params = load(checkpoint, self.size, self.mesh)
         self.dtype = settings["dtype"]
-        self.compiled = compile_train_step(StepConfig.from_config(config, self.size), self.mesh)
+        self.compiled = compile_train_step(StepConfig.from_config(config, self.size, platform_of(self.mesh)), self.mesh)
         self.steps = len(arrays["batches"])
         self.batches = TrainBatches(
             self.inputs, self.targets, config.train.batch_size, config.seed, row_cost(self.size)

@@ -22,8 +22,9 @@ from infer.cache import Cache, start_decoding
 from train import hosts, t5
 from train.attention import asking
 from train.data.batches import ScoringBatch
+from train.data.prefetch import in_flight
 from train.data.tokens import EOS, Encoded
-from train.sharding import BATCH, on_mesh
+from train.sharding import BATCH, batches_in_flight, on_mesh
 
 DEAD = -1e7  # the log-probability of a beam that holds no hypothesis, as in T5X; finite, so that sums with it are
 
@@ -283,9 +284,14 @@ def decode_examples(
     """
     compiled = compile_decoding(size, dtype, max_length, beams, alpha, mesh, attention)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, length, row_count in batches:
-        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
-        out = jax.device_get(hosts.whole(compiled(params, ids)))
+    params = t5.cast(params, dtype, head=False)
+
+    def started() -> Iterator[tuple[np.ndarray, Decoded]]:
+        for rows, length, row_count in batches:
+            yield rows, compiled(params, hosts.on_devices(inputs.padded(rows, length, row_count), sharding))
+
+    for rows, decoded in in_flight(started(), batches_in_flight(mesh)):
+        out = jax.device_get(hosts.whole(decoded))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 
 

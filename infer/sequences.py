@@ -17,9 +17,10 @@ from conf.schema import Size
 from train import hosts, t5
 from train.attention import asking
 from train.data.batches import Budget, ScoringBatch, scoring_batches, worthwhile_lengths
+from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
-from train.sharding import BATCH, on_mesh
+from train.sharding import BATCH, batches_in_flight, on_mesh
 
 
 class TargetScores(NamedTuple):
@@ -195,11 +196,17 @@ def score_sequences(
     """
     compiled = compile_token_scoring(size, dtype, mesh, attention)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, input_length, target_length, row_count in batches:
-        ids = [texts.padded(rows, target_length, row_count) for texts in targets]
-        lengths = [np.pad(texts.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for texts in targets]
-        arrays = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
-        padded = jax.device_get(hosts.whole(compiled(params, *arrays)))
+    params = t5.cast(params, dtype, head=False)
+
+    def started() -> Iterator[tuple[np.ndarray, list[np.ndarray], list[TargetScores]]]:
+        for rows, input_length, target_length, row_count in batches:
+            ids = [texts.padded(rows, target_length, row_count) for texts in targets]
+            lengths = [np.pad(texts.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for texts in targets]
+            arrays = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
+            yield rows, lengths, compiled(params, *arrays)
+
+    for rows, lengths, scored in in_flight(started(), batches_in_flight(mesh)):
+        padded = jax.device_get(hosts.whole(scored))
         yield rows, [_cut(scores, length[: len(rows)]) for scores, length in zip(padded, lengths, strict=True)]
 
 

@@ -1,7 +1,10 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from train import t5
 from train.sharding import make_mesh, spec_of, state_shardings
@@ -73,6 +76,61 @@ def test_what_is_computed_again_is_what_was_kept(compose, remat):
         found.append(jax.jit(jax.grad(lambda p, c=c, s=size: loss_fn(p, batch(), jax.random.key(1), s, c)[0]))(params))
     plain, again = found
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, again)  # float32 rounding
+
+
+def packed_rows():
+    """Four rows of two inputs each, and their two targets of one and two tokens."""
+    rng = np.random.default_rng(1)
+    input_segments = np.repeat([[1, 2]], 4, axis=0).repeat(20, axis=1)
+    return {
+        "inputs": rng.integers(2, 40, (4, 40)).astype(np.int32),
+        "targets": rng.integers(2, 40, (4, 3)).astype(np.int32),
+        "input_segments": input_segments.astype(np.int32),
+        "target_segments": np.array([[1, 2, 2]] * 4, np.int32),
+    }
+
+
+@functools.cache
+def loss_and_gradients(c):
+    """Of packed rows, with dropout."""
+    params = t5.init_params(c.size, jax.random.key(0))
+    loss = lambda p: loss_fn(p, packed_rows(), jax.random.key(1), c.size, c)[0]  # noqa: E731
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
+def two_layers(compose, *overrides):
+    return step_config(compose, "size.dropout=0.3", "size.layers=2", *overrides)[0]
+
+
+def assert_near(found, expected):
+    """A loss and gradients beside others: they differ by float32 rounding alone."""
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found[1], expected[1])
+
+
+@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
+def test_layers_written_out_compute_what_a_loop_computes(compose, remat):
+    written_out = two_layers(compose, "train.unroll=true", f"train.remat={remat}")
+    assert_near(loss_and_gradients(written_out), loss_and_gradients(two_layers(compose)))
+
+
+def test_layers_are_written_out_on_a_gpu_unless_there_are_many(compose):
+    def written_out(platform, *overrides):
+        config = compose(*NANO, *overrides)
+        return StepConfig.from_config(config, config.size, platform).execution.unroll
+
+    assert written_out("gpu") and not written_out("cpu") and not written_out("tpu")
+    assert not written_out("gpu", "size.layers=33")  # in both stacks
+    assert written_out("tpu", "train.unroll=true") and not written_out("gpu", "train.unroll=false")
+
+
+def test_few_targets_attend_with_fewer_products_and_the_same_dropout(compose, monkeypatch):
+    """By default they do, with shapes like these; here all project the memory instead."""
+    c = two_layers(compose)
+    assert t5.Attention(c.size, rngs=nnx.Rngs(params=0)).absorbing_halves_products(3, 40)
+    absorbed = loss_and_gradients(c)
+    monkeypatch.setattr(t5.Attention, "absorbing_halves_products", lambda *_: False)
+    assert_near(loss_and_gradients.__wrapped__(c), absorbed)
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])

@@ -17,6 +17,7 @@ Each of them may take twice that: in bfloat16 beside float32, or a sum's terms b
 what may follow each position take no more than attention of one head.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +30,15 @@ from conf.schema import Infer, Size
 from train import hosts, t5
 from train.attention import asking
 from train.data.batches import Budget, ScoringBatch
+from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
 from train.head import over_positions
 from train.label_tree import Labels, LabelTree
-from train.sharding import BATCH, on_mesh, scan, scoring_tokens, whole_rows
+from train.sharding import BATCH, batches_in_flight, on_mesh, platform_of, scan, scoring_tokens, whole_rows
 
 CALL_POSITIONS = 64  # what a decoder call may have, even where its input is shorter
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one slice of positions may take
+ROWS_A_LENGTH = 4096  # of an accelerator, which scores as many rows in the seconds that another length takes to compile
 ATTENTION_BYTES = 256 * 2**20  # what a layer's float32 attention between the positions of one decoder call may take
 
 
@@ -99,7 +102,8 @@ def label_budget(tokens: int, labels: Labels, row_multiple: int = 1) -> Budget:
 
 def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Budget:
     """Returns the `label_budget` of a batch that is scored on `mesh`, whose devices share it by whole rows."""
-    return label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
+    budget = label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
+    return budget if platform_of(mesh) == "cpu" else dataclasses.replace(budget, rows_a_length=ROWS_A_LENGTH)
 
 
 @functools.lru_cache(maxsize=32)
@@ -132,14 +136,21 @@ def score_examples(
     """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` are as `scoring_batches` cuts them.
 
     `params` lie over `mesh`; `inputs` are the encoded texts whose rows `batches` names. A batch short of rows is filled
-    up with empty ones, so that only the shapes in `batches` compile. `attention` is the way that is asked for.
+    up with empty ones, so that only the shapes in `batches` compile. An accelerator has its next batch before the
+    results of one are read, and its parameters are cast to `dtype` once for all batches. `attention` is the way that is
+    asked for.
     """
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
     compiled = compile_label_scoring(size, dtype, mesh, attention)
-    for rows, length, row_count in batches:
-        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
-        tree = labels.tree(max_call_positions(size, row_count, length))
-        yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
+    params = t5.cast(params, dtype)
+
+    def started() -> Iterator[tuple[np.ndarray, jax.Array]]:
+        for rows, length, row_count in batches:
+            ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
+            yield rows, compiled(params, ids, labels.tree(max_call_positions(size, row_count, length)))
+
+    for rows, scores in in_flight(started(), batches_in_flight(mesh)):
+        yield rows, np.asarray(scores)[: len(rows)]
 
 
 def hits_and_loss(

@@ -13,13 +13,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from conf.schema import Config, Optimizer, Size
+from conf.schema import AUTO, Config, Optimizer, Size, Train
 from train import t5
 from train.attention import Taken, asking
 from train.optimizer import learning_rate, make_optimizer
 from train.sharding import BATCH, on_mesh, state_shardings
 
 Metrics = dict[str, jax.Array]
+
+UNROLLED_LAYERS = (
+    64  # of both stacks together: with more, `train.unroll=auto` takes a loop for the sake of compile time
+)
 
 
 @jax.tree_util.register_dataclass
@@ -45,12 +49,15 @@ class StepConfig:
     z_loss: float
     loss_normalizer: str
     dtype: str
-    remat: str = "none"
+    execution: t5.Execution = t5.Execution()
     attention: str = "auto"
 
     @classmethod
-    def from_config(cls, config: Config, size: Size) -> "StepConfig":
-        """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known."""
+    def from_config(cls, config: Config, size: Size, platform: str | None = None) -> "StepConfig":
+        """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known.
+
+        `platform` is that of the devices, such as `gpu`; by default the one that JAX would choose.
+        """
         train = config.train
         return cls(
             size,
@@ -59,7 +66,7 @@ class StepConfig:
             train.z_loss,
             train.loss_normalizer,
             dtype_of(config),
-            train.remat,
+            t5.Execution(train.remat, writes_out_layers(train, size, platform or jax.default_backend())),
             train.attention,
         )
 
@@ -69,6 +76,17 @@ def dtype_of(config: Config) -> str:
     if config.train.dtype != "auto":
         return config.train.dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def writes_out_layers(train: Train, size: Size, platform: str) -> bool:
+    """Tells whether the step has its layers written out, as `train.unroll` says; `auto` does on a GPU.
+
+    There a loop's copies of what layers keep for the backward pass cost a third of the step (docs/performance.md). On a
+    CPU they cost little, and on a TPU the loop's compiler fuses them.
+    """
+    if train.unroll != AUTO:
+        return bool(train.unroll)
+    return platform == "gpu" and size.layers + size.decoder_depth <= UNROLLED_LAYERS
 
 
 # --- pure ------------------------------------------------------------------------------------------------------------
@@ -97,11 +115,11 @@ def loss_fn(
     keys = t5.split_key(key, 2)
     segments, _ = t5.plain_rows(batch["inputs"])
     segments = batch.get("input_segments", segments)
-    memory = model.encode(batch["inputs"], segments, None, jnp.dtype(c.dtype), keys[0], c.remat)
+    memory = model.encode(batch["inputs"], segments, None, jnp.dtype(c.dtype), keys[0], c.execution)
     target_segments, _ = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)
-    logits = model.decode(decoder_inputs, target_segments, None, memory, segments, key=keys[1], remat=c.remat)
+    logits = model.decode(decoder_inputs, target_segments, None, memory, segments, key=keys[1], execution=c.execution)
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
     weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()

@@ -23,6 +23,10 @@ class Train:
     attention), `kernel` (the project's own), or `auto`, which takes the kernel on TPUs and cuDNN on GPUs where it can,
     and else plain. What can't be is plain; the run says what it took and why. It changes no number beyond rounding.
 
+    `unroll` says whether the layers are written out one after the other in the compiled step (true) or run by a loop
+    (false). Written out, a GPU's step needs less time and memory, and longer to compile. `auto` writes them out on a
+    GPU, up to 64 layers of both stacks together. It changes no number beyond rounding.
+
     Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
     `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
     ends the training after so many evaluations without a better one; 0: at `steps`.
@@ -40,6 +44,7 @@ class Train:
     dtype: str = "auto"
     remat: str = "none"
     attention: str = "auto"
+    unroll: Any = AUTO
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -75,6 +80,7 @@ class Train:
         one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("train.remat", self.remat, ("none", "dots", "full"))
         one_of("train.attention", self.attention, ("auto", "plain", "cudnn", "kernel"))
+        self.unroll = checked_switch("train.unroll", self.unroll)
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0

@@ -15,8 +15,8 @@ from conf.schema import Config, Size
 from train import label_tree, t5
 from train.data.tokens import Vocabulary
 from train.labels import as_labels, compile_label_scoring, max_call_positions, scoring_budget
-from train.sharding import BATCH, whole_rows
-from train.step import StepConfig, compile_train_step
+from train.sharding import BATCH, platform_of, whole_rows
+from train.step import Compiled, StepConfig, compile_train_step
 
 LABEL_LENGTH = 8  # tokens, where no tokenizer says
 
@@ -62,7 +62,7 @@ class ProgramMaker:
 
     def train_step(self) -> Program:
         """Returns the train step of a packed batch."""
-        compiled = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
+        compiled = self._compiled_step()
         shapes, batch = self._packed_batch()
         key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=self._replicated)
         flops = 3 * self._forward_flops(*shapes["targets"])  # the backward pass counts twice the forward one
@@ -70,7 +70,7 @@ class ProgramMaker:
 
     def teacher_forcing(self) -> Program:
         """Returns the step that scores a packed batch's own targets."""
-        compiled = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
+        compiled = self._compiled_step()
         shapes, batch = self._packed_batch()
         flops = self._forward_flops(*shapes["targets"])
         return Program(
@@ -88,7 +88,7 @@ class ProgramMaker:
             "labels": list(self.labels.padded.shape),
             "positions": list(tree.tokens.shape),
         }
-        params = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh).abstract.params
+        params = self._compiled_step().abstract.params
         abstract_tree = jax.tree.map(self._as_abstract, tree)
         scoring = cast(jax.stages.Wrapped, compile_label_scoring(self.size, self.config.train.dtype, self.mesh))
         return Program(
@@ -97,6 +97,10 @@ class ProgramMaker:
             self._forward_flops(rows, tree.tokens.size),
             lambda: scoring.lower(params, self._ids(rows, length), abstract_tree),
         )
+
+    def _compiled_step(self) -> Compiled:
+        """Returns the train step's functions for the mesh's devices."""
+        return compile_train_step(StepConfig.from_config(self.config, self.size, platform_of(self.mesh)), self.mesh)
 
     def _packed_batch(self) -> tuple[dict[str, list[int]], dict[str, jax.ShapeDtypeStruct]]:
         """Returns a packed batch's shapes and its abstract arrays, by name."""

@@ -20,6 +20,8 @@ from train.compile.collectives import Collective, collectives
 from train.compile.flops import flops
 from train.compile.programs import LABEL_LENGTH, Program, label_length_is_assumed
 from train.compile.traffic import hbm_bytes
+from train.sharding import platform_of
+from train.step import writes_out_layers
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,14 @@ def as_json(
         "dataset": config.dataset.name,
         "mesh": dict(mesh.shape),
         "remat": config.train.remat,
+        "unroll": written_out(config, mesh),
         "steps": [step_as_json(report) for report in reports],
     }
+
+
+def written_out(config: Config, mesh: jax.sharding.Mesh) -> bool:
+    """Tells whether the train step has its layers written out on this mesh."""
+    return writes_out_layers(config.train, config.size, platform_of(mesh))
 
 
 def step_as_json(report: StepReport) -> dict[str, Any]:
@@ -144,7 +152,9 @@ def print_reports(
     title = (
         f"{config.size.name}, {config.dataset.name}, on {config.topology}: {len(devices)} × {devices[0].device_kind}"
     )
-    table = Table(title=f"{title}; mesh {shape}; train.remat={config.train.remat}")
+    table = Table(
+        title=f"{title}; mesh {shape}; train.remat={config.train.remat} unroll={str(written_out(config, mesh)).lower()}"
+    )
     table.add_column("on each device")
     columns = [report_lines(report) for report in reports]
     for report in reports:

@@ -1,4 +1,4 @@
-"""Defines T5, versions 1.0 and 1.1, as Flax NNX modules whose layers are stacked and run by `jax.lax.scan`.
+"""Defines T5, versions 1.0 and 1.1, as Flax NNX modules whose layers are stacked, and run by a loop or written out.
 
 The two versions differ in three places: 1.0 has a ReLU feed-forward, a head tied to the token embedding and logits
 scaled by d_model^-½; 1.1 has a gated GELU, a head of its own and no scaling (Raffel et al. 2020, and the T5 1.1
@@ -23,6 +23,7 @@ from train.t5.network import (
     T5,
     Params,
     abstract_params,
+    cast,
     count_parameters,
     init_params,
     model,
@@ -30,14 +31,16 @@ from train.t5.network import (
 )
 from train.t5.positions import relative_buckets
 from train.t5.rows import plain_rows, shift_right
-from train.t5.stacks import DecoderLayer
+from train.t5.stacks import DecoderLayer, Execution
 
 __all__ = [
     "T5",
     "Attention",
     "DecoderLayer",
+    "Execution",
     "Params",
     "abstract_params",
+    "cast",
     "count_parameters",
     "dropout",
     "forward_flops",

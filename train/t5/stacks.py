@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train.attention import MASKED, DistanceBias
-from train.sharding import by_rows, scan
+from train.sharding import by_rows, cpus, scan
 from train.t5.layers import Dense, FeedForward, RMSNorm, dropout, split_key
 from train.t5.multi_head import Attention
 from train.t5.positions import RelativeBias
@@ -94,8 +95,9 @@ class DecoderLayer(Layer):
         """Attends from `x` [B, T, D] to `memory` [B, S, D] in whichever way takes fewer products."""
         h = self.pre_cross_attention_layer_norm(x)
         cross, across = self.encoder_decoder_attention, (segments, memory_segments)
-        if key is None and cross.absorbing_halves_products(x.shape[1], memory.shape[1]):
-            return cross.attend_absorbed(h, memory, across)
+        # with dropout, which is training, a CPU goes on summing in the order in which it has trained models before
+        if (key is None or cpus() == 0) and cross.absorbing_halves_products(x.shape[1], memory.shape[1]):
+            return cross.attend_absorbed(h, memory, across, key)
         return cross(h, memory, None, across, key)
 
 
@@ -113,24 +115,34 @@ def stacked(make_layer: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx
 
 
 # By the names that `train.remat` has: how much of a layer's work is kept for the backward pass. All of it, the products
-# with weights, or its input alone. The rest is computed again: the same numbers for less memory and more time. `scan`
-# already keeps XLA from merging the two passes, so `prevent_cse` need not.
-REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "none": lambda layer: layer,
-    "dots": functools.partial(
-        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False
-    ),
-    "full": functools.partial(jax.checkpoint, prevent_cse=False),
+# with weights, or its input alone. The rest is computed again: the same numbers for less memory and more time.
+REMAT: dict[str, Callable[..., Callable[..., Any]]] = {
+    "none": lambda layer, prevent_cse: layer,
+    "dots": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+    "full": jax.checkpoint,
 }
 
 
-def scan_layers(
-    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: Any, remat: str = "none"
-) -> jax.Array:
-    """Runs a stacked module's layers over `x` [B, T, D] in order, each called with (x, *inputs, key of its own).
+@dataclass(frozen=True)
+class Execution:
+    """Says how a stack's layers are run, which changes no number beyond rounding.
 
-    `remat` names an entry of REMAT.
+    `remat` names an entry of REMAT. With `unroll` the layers are written out one after the other, and each keeps its
+    values for the backward pass where they are; otherwise one loop runs them, and copies what each keeps into arrays of
+    all layers. A loop compiles in the same time however many layers there are.
     """
+
+    remat: str = "none"
+    unroll: bool = False
+
+
+LOOP = Execution()
+
+
+def run_layers(
+    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: Any, execution: Execution = LOOP
+) -> jax.Array:
+    """Runs a stacked module's layers over `x` [B, T, D] in order, each called with (x, *inputs, key of its own)."""
     graph, state = nnx.split(layers)
     n = jax.tree.leaves(state)[0].shape[0]
     keys = None if key is None else jax.random.split(key, n)
@@ -139,7 +151,24 @@ def scan_layers(
         layer_state, layer_key = layer
         return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return scan(REMAT[remat](run_layer), x, (state, keys))[0]
+    # a loop keeps XLA from merging the two passes of what is computed again; written out, `prevent_cse` does
+    run = REMAT[execution.remat](run_layer, prevent_cse=execution.unroll)
+    if not execution.unroll:
+        return scan(run, x, (state, keys))[0]
+    for layer in unstacked((state, keys), n):
+        x, _ = run(x, layer)
+    return x
+
+
+def unstacked(stack: Any, n: int) -> list[Any]:
+    """Returns the `n` slices of a tree of arrays [n, …] along their first axis, each a tree of arrays […].
+
+    They are cut by one operation an array, whose gradient joins the slices' own; indexing would add up n arrays of the
+    whole's size.
+    """
+    leaves, structure = jax.tree.flatten(stack)
+    slices = [[part[0] for part in jnp.split(leaf, n)] for leaf in leaves]
+    return [jax.tree.unflatten(structure, layer) for layer in zip(*slices, strict=True)]
 
 
 class Encoder(nnx.Module):
@@ -157,7 +186,7 @@ class Encoder(nnx.Module):
         segments: jax.Array,
         positions: jax.Array | None,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
     ) -> jax.Array:
         """Maps embedded inputs [B, S, D], with segments [B, S] and positions [B or 1, S] int32, to [B, S, D].
 
@@ -169,7 +198,7 @@ class Encoder(nnx.Module):
         else:
             bias = self.relpos_bias(positions, positions, x.dtype)  # [B or 1, H, S, S]
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], bias, segments, remat=remat)
+        x = run_layers(self.layers, x, k[1], bias, segments, execution=execution)
         return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -193,7 +222,7 @@ class Decoder(nnx.Module):
         positions: jax.Array | None,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
         visible: jax.Array | None = None,
     ) -> jax.Array:
         """Maps embedded targets [B, T, D] to [B, T, D], looking at the encoder's output `memory` [B, S, D].
@@ -210,5 +239,5 @@ class Decoder(nnx.Module):
             unseen = jnp.where(visible[:, None], 0, MASKED).astype(x.dtype)
             bias = self.relpos_bias(positions, positions, x.dtype) + unseen
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], memory, bias, segments, memory_segments, remat=remat)
+        x = run_layers(self.layers, x, k[1], memory, bias, segments, memory_segments, execution=execution)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
