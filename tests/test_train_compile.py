@@ -33,6 +33,7 @@ def report(**changes):
         "temporaries": 5 * 2**30,
         "code": 2**30,
         "flops": 4e12,
+        "accessed": 3 * 2**30,
         "collectives": [Collective("all-gather", count=1200, bytes=2**30, sent=3 * 2**28)],
         "open_loops": 0,
         "launches": 1234,
