@@ -82,7 +82,7 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         started = time.perf_counter()
         deployment = _model(service, name, version)
         length = request.headers.get(JSON_LENGTH)
-        if length is None:
+        if length is None and "content-type" in request.headers:  # tritonclient names none
             check_media_type(request.headers)
         body = await read_body(request.receive, request.headers, settings.most_bytes)
         asked = read_tensors(body, length, deployment.fields, settings.most_inputs)
