@@ -254,7 +254,7 @@ def test_signals_renew_and_end_a_process():
         next(line for line in lines if "ready: switcher-letters-small-base:v3" in line)
         process.send_signal(signal.SIGHUP)
         next(line for line in lines if "is what answers already" in line)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             body = b'{"inputs": [{"text": "a?"}]}'
             head = "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -264,7 +264,7 @@ def test_signals_renew_and_end_a_process():
             while part := connection.recv(65536):
                 answer += part
         assert answer.startswith(b"HTTP/1.1 200") and b"SAY: A? 1" in answer
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -43,6 +43,11 @@ def test_texts_in_json(server):
     assert outputs["error"]["data"] == ["", ""]
 
 
+def test_json_needs_no_media_type_and_has_no_other(server):
+    assert server.ask("POST", PATH, {"inputs": [tensor()]}, {})[0] == 200
+    assert server.ask("POST", PATH, {"inputs": [tensor()]}, {"content-type": "text/plain"})[0] == 415
+
+
 def test_only_the_outputs_that_are_wanted(server):
     body = {"inputs": [tensor(shape=[2, 1])], "outputs": [{"name": "deferred"}]}
     assert by_name(server.ask("POST", f"{PATH}", body)[2]).keys() == {"deferred"}

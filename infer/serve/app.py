@@ -1,10 +1,11 @@
 """Says which path does what: the application, without the server around it."""
 
+import json
 import time
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from conf.version import product_version
@@ -15,10 +16,14 @@ from infer.serve.guard import App, Guard
 from infer.serve.inputs import answer_body, read_inputs
 from infer.serve.measures import MEDIA_TYPE, Measures
 from infer.serve.openapi import INFER, PREDICT, PROBLEMS, with_fields
+from infer.serve.page import PAGE
 from infer.serve.problems import MEDIA_TYPE as PROBLEM
 from infer.serve.problems import Problem, broken
 from infer.serve.service import Service
+from infer.serve.status import status_of
 from infer.serve.tensors import JSON_LENGTH, answer_tensors, metadata, read_tensors
+from infer.serve.ticket import Ticket
+from tracking.printing import strict
 
 JSON = "application/json"
 
@@ -46,8 +51,14 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         description="Answers inputs by a switcher: a small model answers what it is certain of, a larger one the rest.",
         docs_url=None,  # its page asks other servers for scripts
         redoc_url=None,
+        redirect_slashes=False,
     )
     settings = service.settings
+
+    def count(ticket: Ticket, bad: int, started: float) -> None:
+        measures.answered(ticket, time.perf_counter() - started)
+        measures.bad_inputs.inc(bad)
+        service.history.add(ticket, bad)
 
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> Response:
@@ -79,23 +90,21 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         inputs = read_inputs(body, deployment.fields, settings.most_inputs)
         deadline = inputs.deadline_ms
         ticket = await service.answer(deployment, inputs.columns, deadline, lambda leave: _on_leave(request, leave))
-        measures.answered(ticket, time.perf_counter() - started)
-        measures.bad_inputs.inc(len(inputs.errors))
+        count(ticket, len(inputs.errors), started)
         return Response(answer_body(inputs, ticket, service.certified(ticket)), media_type=JSON)
 
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         started = time.perf_counter()
         deployment = _model(service, name, version)
         length = request.headers.get(JSON_LENGTH)
-        if length is None:
+        if length is None and "content-type" in request.headers:  # tritonclient names none
             check_media_type(request.headers)
         body = await read_body(request.receive, request.headers, settings.most_bytes)
         asked = read_tensors(body, length, deployment.fields, settings.most_inputs)
         ticket = await service.answer(
             deployment, asked.inputs.columns, asked.inputs.deadline_ms, lambda leave: _on_leave(request, leave)
         )
-        measures.answered(ticket, time.perf_counter() - started)
-        measures.bad_inputs.inc(len(asked.inputs.errors))
+        count(ticket, len(asked.inputs.errors), started)
         content, json_length = answer_tensors(name, asked, ticket, service.certified(ticket))
         if json_length is None:
             return Response(content, media_type=JSON)
@@ -155,7 +164,16 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         """Tells whether inputs are answered, and if not, why."""
         return {"ready": True, "switcher": service.ready().ref}
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/v1/status", response_class=JSONResponse, responses=PROBLEMS)
+    async def status() -> Response:
+        """Returns what the page shows: which switcher answers, its promises, alarms and counts."""
+        return Response(json.dumps(strict(status_of(service))), media_type=JSON)
+
+    @app.get("/", response_class=Response, include_in_schema=False)
+    async def page() -> Response:
+        return Response(PAGE.html, media_type="text/html; charset=utf-8", headers=PAGE.headers)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Returns the counts in Prometheus's text format."""
         service.measure(measures)

@@ -57,6 +57,7 @@ class Deployment:
     Attributes:
         ref, digest, version: which switcher it is; `version` is a number, or a digest's first digits of a bundle.
         policy, engine: how it answers.
+        artifact: the switcher's, None of a bundle.
         names: what its stages are called.
         thresholds: natural logarithms, of the last stage infinity; `natural_thresholds` has, for each stage that may
             answer, the one that decided, in the score's own unit: None where that is infinite.
@@ -70,6 +71,7 @@ class Deployment:
     def __init__(self, found: FoundSwitcher, engine: BatchEngine, patience: float, watching: Watching | None = None):
         """Takes a switcher and an engine that has compiled its shapes; times each once. `patience` in seconds."""
         self.ref, self.digest, self.policy, self.engine = found.ref, found.digest, found.policy, engine
+        self.artifact = found.artifact
         self.version = found.digest[:12] if found.artifact is None else str(found.artifact.version)
         self.fields = template_fields(self.policy.template)
         self.names = [stage.name for stage in self.policy.stages]

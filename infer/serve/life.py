@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -22,8 +23,10 @@ from infer.serve.device import DeviceThread
 from infer.serve.guard import read_token
 from infer.serve.measures import Measures
 from infer.serve.service import Service
+from infer.serve.session import Session
 
 LOG = logging.getLogger("edgewise.serve")
+LOADING = "loading"  # the name of threads that load a switcher
 KEEP_ALIVE = 15  # seconds that a connection may be idle
 
 Load = Callable[[Config], Deployment]
@@ -46,6 +49,7 @@ class Life:
         self._config, self._load = config, load
         self._token = read_token(config.serve.token_file)
         self.measures = Measures()
+        self._session = Session(config)
         self._loading: asyncio.Task[None] | None = None
 
     async def run(self, listener: socket.socket, signals: bool = True) -> None:
@@ -76,10 +80,18 @@ class Life:
         host, port = listener.getsockname()[:2]
         LOG.info("listening at http://%s:%s", f"[{host}]" if ":" in host else host, port)
         self._loading = loop.create_task(self._renewed())
+        logging_counts = loop.create_task(self._log_counts())
         await self.server.serve(sockets=[listener])
+        logging_counts.cancel()
         device.stop(5.0)
+        self._session.finish(self.service.history, self.service.deployment)
         if (used := self.service.deployment) is not None and used.watching is not None:
             used.watching.watch.save()
+
+    @property
+    def loading(self) -> bool:
+        """Tells whether a switcher is being loaded."""
+        return any(thread.name == LOADING for thread in threading.enumerate())
 
     def renew(self) -> None:
         """Loads what the reference names now, where nothing is being loaded."""
@@ -112,6 +124,7 @@ class Life:
             return
         self.service.use(new)
         self.measures.using(new)
+        self._session.use(new)
         LOG.info(
             "ready: %s (%s) after %.1f s, on %s",
             new.ref,
@@ -119,6 +132,12 @@ class Life:
             time.monotonic() - started,
             new.engine.device,
         )
+
+    async def _log_counts(self) -> None:
+        """Logs the counts to the tracked run, again and again."""
+        while True:
+            await asyncio.sleep(self._config.serve.log_seconds)
+            self._session.log(self.service.history, self.service.deployment)
 
     def end(self, why: str) -> None:
         """Answers what waits, takes in nothing more, and ends; called again, ends at once."""
@@ -147,7 +166,7 @@ async def in_thread(function: Callable[[Config], Deployment], config: Config) ->
         except BaseException as error:
             result.set_exception(error)
 
-    threading.Thread(target=work, name="loading", daemon=True).start()
+    threading.Thread(target=work, name=LOADING, daemon=True).start()
     return await asyncio.wrap_future(result)
 
 
@@ -186,3 +205,6 @@ def serve(config: Config, load: Load = load_deployment) -> None:
     listener = bound_socket(config.serve.host, config.serve.port)
     with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
         runner.run(life.run(listener))
+    if life.loading:  # a thread that compiles can't be interrupted, and the interpreter's end may crash in it
+        logging.shutdown()
+        os._exit(0)

@@ -9,6 +9,7 @@ from conf.schema import Serve
 from infer.serve.compilations import COMPILATIONS
 from infer.serve.deployment import Deployment
 from infer.serve.device import DeviceThread
+from infer.serve.history import History
 from infer.serve.measures import Measures
 from infer.serve.problems import Problem, client_left, deadline_passed, queue_full, unavailable
 from infer.serve.ticket import Ticket, Waiting
@@ -21,6 +22,7 @@ class Service:
 
     Attributes:
         settings: the limits.
+        history: what was answered.
         deployment: what answers new requests; None before the first is loaded.
         not_ready: why no request is answered, a sentence; None where they are.
         draining: whether the process is about to end.
@@ -30,6 +32,7 @@ class Service:
 
     def __init__(self, settings: Serve, device: DeviceThread):
         self.settings, self.device = settings, device
+        self.history = History()
         self.deployment: Deployment | None = None
         self.not_ready: str | None = "the switcher is being loaded"
         self.draining = False
@@ -84,7 +87,7 @@ class Service:
         small = self._admit(deployment, n, seconds, [len(ids) for ids in encoded])
         if small and first:
             first, encoded = 0, deployment.encode(0, texts)
-        ticket = Ticket(deployment, texts, arrived, loop.create_future(), small)
+        ticket = Ticket(deployment, texts, arrived, loop.create_future(), small, first)
         ticket.items = [Waiting(ticket, place, first, ids) for place, ids in enumerate(encoded)]
 
         def leave(problem: Problem) -> None:

@@ -36,6 +36,7 @@ class Ticket:
     Attributes:
         deployment: the `Deployment` that answers it.
         texts: the filled templates.
+        first: the stage that its inputs begin at.
         small: whether the smallest model alone answers it.
         arrived: seconds by `time.monotonic`.
         answered: is done when all inputs are answered; holds the exception where they won't be.
@@ -54,6 +55,7 @@ class Ticket:
         "arrived",
         "deployment",
         "errors",
+        "first",
         "gone",
         "items",
         "left",
@@ -71,9 +73,10 @@ class Ticket:
         arrived: float,
         answered: "asyncio.Future[None]",
         small: bool = False,
+        first: int = 0,
     ):
         self.deployment, self.texts, self.arrived = deployment, texts, arrived
-        self.answered, self.small, self.gone = answered, small, False
+        self.answered, self.small, self.first, self.gone = answered, small, first, False
         self.items: list[Waiting] = []
         self.errors: dict[int, str] = {}
         self.left = len(texts)
