@@ -115,7 +115,7 @@ def test_requests_hold_the_texts_in_order():
 def test_answers_alike_are_those_with_the_same_prediction_and_deferral():
     answers = [{"prediction": "a", "deferred": False}, {"prediction": "b", "deferred": True}]
     others = [{"prediction": "a", "deferred": True}, {"prediction": "b", "deferred": True}]
-    assert same_answers(answers, others, deferral=False) == 1 and same_answers(answers, others, deferral=True) == 0.5
+    assert same_answers(answers, answers) == 1 and same_answers(answers, others) == 0.5
 
 
 def written(tmp_path, marks, text):

@@ -91,14 +91,22 @@ def best_batch(make: Callable[[int], Side], work: Work, seconds: float, folder: 
 
 
 def measure_side(
-    side: Side, measured: Measured, work: Work, seconds: float, common_rate: float | None, seed: int, folder: Path
-) -> None:
-    """Starts a server, adds a round's measurements to `measured`, and ends it.
+    side: Side,
+    measured: Measured,
+    work: Work,
+    seconds: float,
+    common_rate: float | None,
+    seed: int,
+    folder: Path,
+    compared: Sequence[str] = (),
+) -> list[dict[str, object]]:
+    """Starts a server, adds a round's measurements to `measured`, and ends it; returns its answers to `compared`.
 
     Latencies are at LOAD of its own capacity, and the goodput at `common_rate`, by default the same.
     """
     server = Server(side, folder / "log")
     try:
+        answers = server.answers(compared) if compared else []
         if side.many:
             measured.capacity_many.append(capacity(server, work.texts, MANY, seconds).rate)
         measured.capacity.append(capacity(server, work.texts, 1, seconds).rate)
@@ -111,9 +119,10 @@ def measure_side(
         measured.goodput.append(answered.within(LIMIT))
     finally:
         server.end()
+    return answers
 
 
-def same_answers(first: Sequence[dict[str, object]], second: Sequence[dict[str, object]], deferral: bool) -> float:
-    """Returns the share of inputs on which two servers answer alike, and defer alike where both do."""
-    keys = ("prediction", "deferred") if deferral else ("prediction",)
+def same_answers(first: Sequence[dict[str, object]], second: Sequence[dict[str, object]]) -> float:
+    """Returns the share of inputs on which two switches answer and defer alike."""
+    keys = ("prediction", "deferred")
     return sum(all(a[key] == b[key] for key in keys) for a, b in zip(first, second, strict=True)) / len(first)

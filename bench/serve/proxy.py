@@ -27,6 +27,7 @@ http {{
   upstream switchers {{
     {servers}
     keepalive 64;
+    keepalive_timeout 10s;
   }}
   server {{
     listen 127.0.0.1:{port};

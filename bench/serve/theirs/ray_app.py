@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # read when ray is imported
+
 import ray
 from ray import serve
 from starlette.requests import Request
