@@ -31,11 +31,12 @@ def report(**changes):
         "temporaries": 5 * 2**30,
         "code": 2**30,
         "flops": 4e12,
+        "accessed": 3 * 2**30,
         "collectives": [Collective("all-gather", count=1200, bytes=2**30, sent=3 * 2**28)],
         "open_loops": 0,
         "launches": 1234,
     }
-    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, Compiled(**compiled | changes))
+    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, "plain", Compiled(**compiled | changes))
 
 
 def test_without_a_topology_the_command_says_what_to_give():

@@ -25,6 +25,7 @@ NOT_IN_IDENTITY = (
     "eval_every",
     "eval_examples",
     "remat",
+    "attention",
     "unroll",
 )
 OF_SPAN_CORRUPTION = ("objective", "noise_density", "mean_noise_span_length")

@@ -28,6 +28,7 @@ import numpy as np
 
 from conf.schema import Infer, Size
 from train import hosts, t5
+from train.attention import asking
 from train.data.batches import Budget, ScoringBatch
 from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
@@ -48,8 +49,8 @@ def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree,
     call of it may have. `dtype` is the activations', "float32" or "bfloat16".
     """
     model = t5.model(size, params)
-    segments, positions = t5.plain_rows(inputs)
-    memory = model.encode(inputs, segments, positions, jnp.dtype(dtype))
+    segments, _ = t5.plain_rows(inputs)
+    memory = model.encode(inputs, segments, None, jnp.dtype(dtype))
     rows = inputs.shape[0]
 
     def in_every_row(x: jax.Array) -> jax.Array:
@@ -106,9 +107,14 @@ def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Bud
 
 
 @functools.lru_cache(maxsize=32)
-def compile_label_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
-    """Returns `label_log_likelihoods`, jitted for this mesh: (params, inputs, tree) -> [B, K] float32, replicated."""
-    scoring = functools.partial(label_log_likelihoods, size=size, dtype=dtype)
+def compile_label_scoring(
+    size: Size, dtype: str, mesh: jax.sharding.Mesh, attention: str = "auto"
+) -> Callable[..., jax.Array]:
+    """Returns `label_log_likelihoods`, jitted for this mesh: (params, inputs, tree) -> [B, K] float32, replicated.
+
+    `attention` is the way that is asked for, as in `train.attention`.
+    """
+    scoring = asking(functools.partial(label_log_likelihoods, size=size, dtype=dtype), attention)
     return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
@@ -125,15 +131,17 @@ def score_examples(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
+    attention: str = "auto",
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` are as `scoring_batches` cuts them.
 
     `params` lie over `mesh`; `inputs` are the encoded texts whose rows `batches` names. A batch short of rows is filled
     up with empty ones, so that only the shapes in `batches` compile. An accelerator has its next batch before the
-    results of one are read, and its parameters are cast to `dtype` once for all batches.
+    results of one are read, and its parameters are cast to `dtype` once for all batches. `attention` is the way that is
+    asked for.
     """
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    compiled = compile_label_scoring(size, dtype, mesh)
+    compiled = compile_label_scoring(size, dtype, mesh, attention)
     params = t5.cast(params, dtype)
 
     def started() -> Iterator[tuple[np.ndarray, jax.Array]]:
@@ -154,13 +162,14 @@ def hits_and_loss(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
+    attention: str = "auto",
 ) -> tuple[int, float]:
     """Counts the examples whose likeliest label is `truth` [n] (indices into the K labels), and sums -log p(truth).
 
     The sum is in nats, over all examples and their labels' tokens. The other arguments are those of `score_examples`.
     """
     hits, loss = 0, 0.0
-    for rows, scores in score_examples(params, inputs, labels, size, dtype, mesh, batches):
+    for rows, scores in score_examples(params, inputs, labels, size, dtype, mesh, batches, attention):
         hits += int((scores.argmax(axis=1) == truth[rows]).sum())
         loss -= float(scores[np.arange(len(rows)), truth[rows]].sum(dtype=np.float64))
     return hits, loss

@@ -151,6 +151,8 @@ class Training:
                     if selection.is_exhausted:
                         break
                     state = take_step(state, step)
+                    if step == start + 1:
+                        self.say_attention(run, meter)
                     save = due(step, train.checkpoint_every, steps)
                     evaluate = due(step, train.eval_every, steps)
                     log = due(step, train.log_every, steps)
@@ -181,6 +183,13 @@ class Training:
             return selection.kept_params(state)
         finally:
             checkpoints.close()
+
+    def say_attention(self, run: Run, meter: Meter) -> None:
+        """Logs which ways of attention the first step took, and prints them where a CPU's own choice is not meant."""
+        taken = str(self.compiled.attention)
+        run.set_summary({"attention": taken})
+        if self.config.train.attention != "auto" or self.mesh.devices.flat[0].platform != "cpu":
+            meter.print_line(f"attention: {taken}")
 
     def start_state(
         self,
@@ -227,7 +236,9 @@ class Training:
         budget = scoring_budget(config.infer, data.labels, mesh)
         plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
         inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
-        hits, loss = hits_and_loss(state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan)
+        hits, loss = hits_and_loss(
+            state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan, config.train.attention
+        )
         tokens = int(data.eval_targets.lengths.sum())
         return {f"{data.eval_split}_loss": loss / tokens, f"{data.eval_split}_accuracy": hits / len(truth)}
 

@@ -15,6 +15,7 @@ import optax
 
 from conf.schema import AUTO, Config, Optimizer, Size, Train
 from train import t5
+from train.attention import Taken, asking
 from train.optimizer import learning_rate, make_optimizer
 from train.sharding import BATCH, on_mesh, state_shardings
 
@@ -49,6 +50,7 @@ class StepConfig:
     loss_normalizer: str
     dtype: str
     execution: t5.Execution = t5.Execution()
+    attention: str = "auto"
 
     @classmethod
     def from_config(cls, config: Config, size: Size, platform: str | None = None) -> "StepConfig":
@@ -65,6 +67,7 @@ class StepConfig:
             train.loss_normalizer,
             dtype_of(config),
             t5.Execution(train.remat, writes_out_layers(train, size, platform or jax.default_backend())),
+            train.attention,
         )
 
 
@@ -110,15 +113,13 @@ def loss_fn(
     """
     model = t5.model(size, params)
     keys = t5.split_key(key, 2)
-    segments, positions = t5.plain_rows(batch["inputs"])
+    segments, _ = t5.plain_rows(batch["inputs"])
     segments = batch.get("input_segments", segments)
-    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0], c.execution)
-    target_segments, target_positions = t5.plain_rows(batch["targets"])
+    memory = model.encode(batch["inputs"], segments, None, jnp.dtype(c.dtype), keys[0], c.execution)
+    target_segments, _ = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)
-    logits = model.decode(
-        decoder_inputs, target_segments, target_positions, memory, segments, key=keys[1], execution=c.execution
-    )
+    logits = model.decode(decoder_inputs, target_segments, None, memory, segments, key=keys[1], execution=c.execution)
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
     weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
@@ -180,7 +181,8 @@ class Compiled:
 
     `init` takes the seed's key; `step` takes a state, a batch and the seed's key, as `train_step` does; `eval_sums`
     takes parameters and a batch. `fresh` makes a state of parameters that lie on the devices already. `abstract` has
-    the state's shapes, dtypes and shardings, into which a checkpoint is restored.
+    the state's shapes, dtypes and shardings, into which a checkpoint is restored. `attention` has the ways of attention
+    that `step` took, once it has been traced.
     """
 
     init: Callable[[jax.Array], TrainState]
@@ -188,6 +190,7 @@ class Compiled:
     step: jax.stages.Wrapped
     eval_sums: jax.stages.Wrapped
     abstract: TrainState
+    attention: Taken
 
 
 @functools.lru_cache(maxsize=32)
@@ -200,6 +203,7 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
     shardings = state_shardings(mesh, shapes)
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     batch = jax.sharding.NamedSharding(mesh, BATCH)
+    attention = Taken()
     start = jax.jit(lambda params: fresh_state(params, c).opt_state, out_shardings=shardings.opt_state)
 
     def fresh(params: t5.Params) -> TrainState:  # the parameters don't go through the jitted function: no copy of them
@@ -210,15 +214,16 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
         init=jax.jit(functools.partial(init_state, c=c), out_shardings=shardings),
         fresh=fresh,
         step=jax.jit(
-            on_mesh(functools.partial(train_step, c=c), mesh),
+            on_mesh(asking(functools.partial(train_step, c=c), c.attention, attention), mesh),
             in_shardings=(shardings, batch, replicated),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
         ),
         eval_sums=jax.jit(
-            on_mesh(functools.partial(eval_sums, c=c), mesh),
+            on_mesh(asking(functools.partial(eval_sums, c=c), c.attention), mesh),
             in_shardings=(shardings.params, batch),
             out_shardings=replicated,
         ),
         abstract=jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings),
+        attention=attention,
     )

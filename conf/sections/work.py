@@ -19,6 +19,10 @@ class Train:
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
 
+    `attention` says how attention is computed: `plain` (all weights are written to memory), `cudnn` (NVIDIA's fused
+    attention), `kernel` (the project's own), or `auto`, which takes the kernel on TPUs and cuDNN on GPUs where it can,
+    and else plain. What can't be is plain; the run says what it took and why. It changes no number beyond rounding.
+
     `unroll` says whether the layers are written out one after the other in the compiled step (true) or run by a loop
     (false). Written out, a GPU's step needs less time and memory, and longer to compile. `auto` writes them out on a
     GPU, up to 64 layers of both stacks together. It changes no number beyond rounding.
@@ -39,6 +43,7 @@ class Train:
     loss_normalizer: str = "none"
     dtype: str = "auto"
     remat: str = "none"
+    attention: str = "auto"
     unroll: Any = AUTO
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
@@ -74,6 +79,7 @@ class Train:
             )
         one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("train.remat", self.remat, ("none", "dots", "full"))
+        one_of("train.attention", self.attention, ("auto", "plain", "cudnn", "kernel"))
         self.unroll = checked_switch("train.unroll", self.unroll)
         if self.loss_normalizer not in ("none", "tokens"):
             try:

@@ -9,7 +9,7 @@ relative position bias look only inside a segment. Segment 0 is padding. Dropout
 a key, nothing is dropped.
 
 `layers.py` holds what layers are made of, `positions.py` the relative position bias, `multi_head.py` the attention
-module (over `train/attention.py`), `stacks.py` the encoder and the decoder, `network.py` the whole model and its
+module (over `train/attention/`), `stacks.py` the encoder and the decoder, `network.py` the whole model and its
 parameters, `rows.py` what token ids are turned into before they go in, and `flops.py` what a forward pass costs.
 
 Shape names, here and in the rooms that use this one: B rows, S source length, T target length, D d_model, H heads,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from conf.schema import Size
-from train.attention import Segments, attention, segment_mask
+from train.attention import DistanceBias, Segments, attention, segment_mask
 from train.t5.layers import Dense, dropout
 
 
@@ -28,7 +28,7 @@ class Attention(nnx.Module):
         self,
         x: jax.Array,
         memory: jax.Array,
-        bias: jax.Array | None,
+        bias: jax.Array | DistanceBias | None,
         segments: Segments,
         key: jax.Array | None = None,
     ) -> jax.Array:
@@ -100,7 +100,7 @@ class Attention(nnx.Module):
         q: jax.Array,
         k: jax.Array,
         v: jax.Array,
-        bias: jax.Array | None,
+        bias: jax.Array | DistanceBias | None,
         segments: Segments | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:

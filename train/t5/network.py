@@ -36,15 +36,15 @@ class T5(nnx.Module):
         self,
         inputs: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         dtype: jnp.dtype = jnp.float32,
         key: jax.Array | None = None,
         execution: Execution = LOOP,
     ) -> jax.Array:
         """Encodes token ids [B, S] int32 and returns the encoder's output [B, S, D] in `dtype`, the activations' own.
 
-        `segments` [B, S] and `positions` [B or 1, S] are int32, as `plain_rows` makes them. With a `key`, drops
-        activations. `execution` says how the layers are run.
+        `segments` [B, S] and `positions` [B or 1, S] are int32, as `plain_rows` makes them; without positions, they
+        count along the row. With a `key`, drops activations. `execution` says how the layers are run.
         """
         x = by_rows(by_vocabulary(self.embedding[...].astype(dtype))[inputs])
         return self.encoder(x, segments, positions, key, execution)
@@ -53,7 +53,7 @@ class T5(nnx.Module):
         self,
         decoder_inputs: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         memory: jax.Array,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
@@ -70,7 +70,7 @@ class T5(nnx.Module):
         self,
         decoder_inputs: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         memory: jax.Array,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
@@ -81,7 +81,8 @@ class T5(nnx.Module):
 
         decoder_inputs [B, T] int32, as `shift_right` makes them; segments [B, T] and [B, S] and positions [B or 1, T]
         int32; memory [B, S, D]. `visible` [B or 1, T, T] bool says which positions (last axis) of its segment each
-        position sees; by default its own and earlier ones.
+        position sees; by default its own and earlier ones. Without positions, they count along the row, and `visible`
+        is the default.
         """
         embedding = by_vocabulary(self.embedding[...].astype(memory.dtype))
         x = by_rows(embedding[decoder_inputs])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from conf.schema import Size
-from train.attention import MASKED
+from train.attention import MASKED, DistanceBias
 from train.sharding import by_rows, cpus, scan
 from train.t5.layers import Dense, FeedForward, RMSNorm, dropout, split_key
 from train.t5.multi_head import Attention
@@ -44,8 +44,10 @@ class EncoderLayer(Layer):
         self.attention = Attention(size, rngs=rngs)
         super().__init__(size, rngs=rngs)  # last: the order decides which random numbers a parameter starts with
 
-    def __call__(self, x: jax.Array, bias: jax.Array, segments: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Maps `x` [B, S, D], with bias [B or 1, H, S, S] and segments [B, S], to [B, S, D]."""
+    def __call__(
+        self, x: jax.Array, bias: jax.Array | DistanceBias, segments: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        """Maps `x` [B, S, D], with bias [B or 1, H, S, S] or by distance, and segments [B, S], to [B, S, D]."""
         k = split_key(key, 4)
         h = self.pre_attention_layer_norm(x)
         x = self.add(x, self.attention(h, h, bias, (segments, segments), k[0]), k[1])
@@ -66,14 +68,15 @@ class DecoderLayer(Layer):
         self,
         x: jax.Array,
         memory: jax.Array,
-        bias: jax.Array,
+        bias: jax.Array | DistanceBias,
         segments: jax.Array,
         memory_segments: jax.Array,
         key: jax.Array | None,
     ) -> jax.Array:
         """Maps `x` [B, T, D] to [B, T, D], looking at the encoder's output `memory` [B, S, D].
 
-        `bias` is [B or 1, H, T, T], `segments` [B, T] are those of the targets, `memory_segments` [B, S] the memory's.
+        `bias` is [B or 1, H, T, T] or by distance, `segments` [B, T] are those of the targets, `memory_segments` [B, S]
+        the memory's.
         """
         k = split_key(key, 6)
         h = self.pre_self_attention_layer_norm(x)
@@ -181,13 +184,19 @@ class Encoder(nnx.Module):
         self,
         x: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         key: jax.Array | None = None,
         execution: Execution = LOOP,
     ) -> jax.Array:
-        """Maps embedded inputs [B, S, D], with segments [B, S] and positions [B or 1, S] int32, to [B, S, D]."""
+        """Maps embedded inputs [B, S, D], with segments [B, S] and positions [B or 1, S] int32, to [B, S, D].
+
+        Without positions, they count along the row, and attention may take the bias by distance.
+        """
         k = split_key(key, 3)
-        bias = self.relpos_bias(positions, positions, x.dtype)  # [B or 1, H, S, S]
+        if positions is None:
+            bias: jax.Array | DistanceBias = self.relpos_bias.along_rows(x.shape[0], x.shape[1], x.dtype)
+        else:
+            bias = self.relpos_bias(positions, positions, x.dtype)  # [B or 1, H, S, S]
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
         x = run_layers(self.layers, x, k[1], bias, segments, execution=execution)
         return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
@@ -210,7 +219,7 @@ class Decoder(nnx.Module):
         x: jax.Array,
         memory: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
         execution: Execution = LOOP,
@@ -218,12 +227,17 @@ class Decoder(nnx.Module):
     ) -> jax.Array:
         """Maps embedded targets [B, T, D] to [B, T, D], looking at the encoder's output `memory` [B, S, D].
 
-        Segments are [B, T] and [B, S], positions [B or 1, T], all int32; `visible` is as `T5.hidden_states` takes it.
+        Segments are [B, T] and [B, S], positions [B or 1, T], all int32; `positions` and `visible` are as
+        `T5.hidden_states` takes them.
         """
         k = split_key(key, 3)
-        if visible is None:
-            visible = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]
-        bias = self.relpos_bias(positions, positions, x.dtype) + jnp.where(visible[:, None], 0, MASKED).astype(x.dtype)
+        if positions is None:
+            bias: jax.Array | DistanceBias = self.relpos_bias.along_rows(x.shape[0], x.shape[1], x.dtype)
+        else:
+            if visible is None:
+                visible = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]
+            unseen = jnp.where(visible[:, None], 0, MASKED).astype(x.dtype)
+            bias = self.relpos_bias(positions, positions, x.dtype) + unseen
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
         x = run_layers(self.layers, x, k[1], memory, bias, segments, memory_segments, execution=execution)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)
