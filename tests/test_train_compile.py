@@ -38,7 +38,7 @@ def report(**changes):
         "open_loops": 0,
         "launches": 1234,
     }
-    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, Compiled(**compiled | changes))
+    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, "plain", Compiled(**compiled | changes))
 
 
 def test_without_a_topology_the_command_says_what_to_give():

@@ -6,6 +6,7 @@ from tests.support import REPO
 from train.compile import hlo
 from train.compile.collectives import collectives
 from train.compile.flops import flops
+from train.compile.traffic import launches
 
 LAYERS, DEVICES, ROWS, D = 3, 4, 16, 256  # rows of each device
 
@@ -74,7 +75,7 @@ ENTRY %main (p: f32[4]) -> f32[4] {
   ROOT %last = f32[4] fusion(%out), kind=kLoop, calls=%fused
 }
 """)
-    assert hlo.launches(module) == 5 * 2 + 1
+    assert launches(module) == 5 * 2 + 1
 
 
 HEAD = "HloModule m\n\n%sum (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n}\n\n"

@@ -122,43 +122,6 @@ def _runs(module: Module) -> dict[str, int]:
     return runs
 
 
-# What only names, groups or moves no values of its own: XLA starts nothing on the device for it.
-_NOT_LAUNCHED = {
-    "after-all",
-    "bitcast",
-    "call",
-    "conditional",
-    "constant",
-    "get-tuple-element",
-    "opt-barrier",
-    "parameter",
-    "partition-id",
-    "replica-id",
-    "tuple",
-    "while",
-}
-
-
-def launches(module: Module) -> int:
-    """Returns how many operations a device is given in one run: kernels, library calls and copies.
-
-    They are the instructions of the entry and of what it runs by loops, branches and calls, as often as they run; those
-    inside a fusion or a reduction are part of it. The end of an asynchronous operation is not counted beside its start.
-    """
-    reached, waiting = {module.entry}, [module.entry]
-    count = 0
-    while waiting:
-        name = waiting.pop()
-        for instruction in module.computations[name]:
-            if instruction.opcode in ("while", "conditional", "call"):
-                new = [called for called in called_computations(instruction) if called in module.computations]
-                waiting += [called for called in new if called not in reached]
-                reached.update(new)
-            elif instruction.opcode not in _NOT_LAUNCHED and not instruction.opcode.endswith("-done"):
-                count += module.runs[name]
-    return count
-
-
 def called_computations(instruction: Instruction) -> list[str]:
     """Returns the names of the computations that an instruction runs, such as a loop's body and its condition."""
     names = re.findall(

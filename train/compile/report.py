@@ -19,7 +19,7 @@ from train.compile import hlo
 from train.compile.collectives import Collective, collectives
 from train.compile.flops import flops
 from train.compile.programs import LABEL_LENGTH, Program, label_length_is_assumed
-from train.compile.traffic import hbm_bytes
+from train.compile.traffic import hbm_bytes, launches
 from train.sharding import platform_of
 from train.step import writes_out_layers
 
@@ -104,7 +104,7 @@ def compile_program(program: Program, hbm: float) -> StepReport:
         collectives=collectives(module),
         accessed=hbm_bytes(module),
         open_loops=len(module.open_loops),
-        launches=hlo.launches(module),
+        launches=launches(module),
     )
     return StepReport(program.step, program.shapes, hbm, program.model_flops, seconds, str(taken), compiled)
 

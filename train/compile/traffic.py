@@ -1,4 +1,4 @@
-"""Counts the bytes that a compiled program reads from and writes to a device's main memory (HBM)."""
+"""Counts what a compiled program gives a device to do, and the bytes that go to and from its main memory (HBM)."""
 
 import math
 import re
@@ -36,6 +36,19 @@ def hbm_bytes(module: Module) -> float:
             if instruction.opcode not in STILL and not instruction.opcode.endswith("-done"):
                 total += module.runs[name] * instruction_bytes(module, instruction)
     return total
+
+
+def launches(module: Module) -> int:
+    """Returns how many operations a device is given in one run: kernels, library calls and copies.
+
+    What is inside a fusion or a reduction is part of it, and the end of an asynchronous operation of its start.
+    """
+    return sum(
+        module.runs[name]
+        for name in control_computations(module)
+        for instruction in module.computations[name]
+        if instruction.opcode not in STILL and not instruction.opcode.endswith("-done")
+    )
 
 
 def control_computations(module: Module) -> list[str]:
