@@ -109,11 +109,19 @@ def sweep(options: argparse.Namespace, study: Study, folder: Path, *given: str) 
     run("sweeps", "-m", f"experiment={study.experiment}", *grid, *given, *steps, *options.overrides)
 
 
-def release_scores(root: Path, dataset: str, target: Path) -> None:
-    """Copies the latest scores of each run into `target`: files that `python -m metrics 'metrics.scores=…'` reads."""
+def release_scores(options: argparse.Namespace, target: Path) -> None:
+    """Copies the scores of the study's runs into `target`: files that `python -m metrics 'metrics.scores=…'` reads.
+
+    What another study left there is removed, so that all files are of one grid.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    for artifact in Store(root, create=False).artifacts("scores-*", type="scores"):
-        if artifact.metadata.get("dataset") == dataset and "latest" in artifact.aliases:
+    for file in target.glob("*.parquet"):
+        file.unlink()
+    sizes = options.sizes.split(",")
+    for artifact in Store(options.root, create=False).artifacts("scores-*", type="scores"):
+        cell = artifact.metadata
+        in_grid = cell.get("size") in sizes and cell.get("seed") in range(options.seeds)
+        if cell.get("dataset") == options.dataset and in_grid and "latest" in artifact.aliases:
             shutil.copyfile(artifact.file("scores.parquet"), target / f"{artifact.name}.parquet")
 
 
@@ -138,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pre_train(options, reviews)
     out = fine_tune(options, study, folder)
     scratch = None if options.no_scratch else train_from_scratch(options, study, folder)
-    release_scores(options.root, options.dataset, options.out / "scores" / options.dataset)
+    release_scores(options, options.out / "scores" / options.dataset)
     output = Output.read(out)
     text = study_text(
         study.title,

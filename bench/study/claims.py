@@ -92,10 +92,6 @@ class Output:
         """Returns the rows of a table past the paper's; none where the output lacks it."""
         return list(self.beyond.get(table, {}).get("rows", []))
 
-    def bucket(self, row: Row) -> str:
-        """Returns the name of an uncertainty bucket, Q1 … Q5, of a row of the subgroups."""
-        return str(row["value"]).split(" ")[0]
-
 
 def claims(output: Output) -> list[Claim]:
     """Returns the paper's six claims, each with what this output says to it."""
@@ -187,7 +183,7 @@ def _gain_by_uncertainty(output: Output) -> tuple[Evidence, ...]:
     by_pair: dict[str, dict[str, Row]] = {}
     for row in output.rows("subgroups"):
         if row["column"] == UNCERTAINTY and row["small"] == smallest:
-            by_pair.setdefault(_pair(row), {})[output.bucket(row)] = row
+            by_pair.setdefault(_pair(row), {})[row["value"].split(" ")[0]] = row  # by Q1 … Q5
     columns = ("gain", "simultaneous_low", "simultaneous_high")
     return tuple(
         _difference(pair, buckets["Q4"], buckets["Q1"], *columns)
