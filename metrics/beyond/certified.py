@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -267,7 +267,6 @@ def certified_entries(
     promise: Row = {"epsilon": 100 * config.epsilon, "delta": config.delta}
     calibrates = int(calibration.sum())
     halves: Row = {"calibration": calibrates, "evaluation": int((~calibration).sum())}
-    fewest: Callable[[float, float], int]
     if clusters is None:
         fewest = fewest_kept(config.epsilon, config.delta)
         tests = (test_by_counts(calibrates, config.epsilon, config.delta), LIMITS)
