@@ -97,13 +97,25 @@ def _policy(dataset: Dataset, stages: list[Stage]) -> Policy:
         stages=stages,
         goal={"name": "budget", "limit": DEFERRED, "delta": 0.1, "candidates": 1, "unit": "FLOPs"},
         certificate={"deferred": {"at_most": None}, "loss": {"at_most": None}, "reference": stages[-1].name},
-        expected={"answered": [{"value": 1 - DEFERRED}, {"value": DEFERRED}], "deferred": {"value": DEFERRED}},
+        expected={
+            "examples": CALIBRATION,
+            "deferred": _exactly(DEFERRED),
+            "answered": [_exactly(1 - DEFERRED), _exactly(DEFERRED)],
+            "loss": _exactly(0.0),
+            **dict.fromkeys(("quality", "quality_of_largest", "quality_of_smallest"), _exactly(0.5)),
+            "cost_share": _exactly(stages[0].flops_per_example / stages[1].flops_per_example + DEFERRED),
+        },
         over_seeds={},
         parts={"split": "train", "select": 0, "certify": CALIBRATION, "evaluate": 0, "seed": 0},
         calibration=[[0.0]],
         self_check=None,
         inputs={},
     )
+
+
+def _exactly(value: float) -> dict[str, float]:
+    """Returns a number as a policy has it, with an interval of no width."""
+    return {"value": value, "low": value, "high": value}
 
 
 def _write_settings(bundle: Path, config: Config, policy: Policy, vocabulary: Vocabulary) -> None:

@@ -134,9 +134,9 @@ class Server:
         until = time.monotonic() + LONGEST_START
         probe = (self.side.ready, None) if self.side.ready else (self.side.path, self.side.body(["it is good"]))
         while self.ask(*probe)[0] != 200:
-            if self.process.poll() is not None or time.monotonic() > until:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            if self.process.poll() is not None or "not ready: " in tail or time.monotonic() > until:
                 self.end()
-                tail = self.log.read_text(errors="replace")[-2000:]
                 raise SystemExit(f"{self.side.name} doesn't answer: {' '.join(self.side.command)}\n{tail}")
             time.sleep(0.2)
 
