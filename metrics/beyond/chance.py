@@ -45,8 +45,8 @@ CHANCE_PEAK = BeyondTable(
         "What Table 1 would show if the score knew nothing: its own values, ties kept, are dealt out to the examples "
         f"at random, for all runs of the small model alike, {DRAWS} times, of translations {BLEU_DRAWS} times "
         f"(of more than {MOST_PERMUTED} examples by the normal limit of such permutations). A cell above the "
-        f"{100 * HIGH:g} % quantile is more than a noisy curve's peak shows by chance, for these runs. If equally good: "
-        "what a random score without ties reaches between models of the same accuracy."
+        f"{100 * HIGH:g} % quantile is more than a noisy curve's peak shows by chance, for these runs. If equally "
+        "good: what a random score without ties reaches between models of the same accuracy."
     ),
     columns=(
         *PAIR,
