@@ -45,7 +45,7 @@ def pre_train(data: Path, root: Path, steps: int) -> None:
 
 
 def fine_tune(data: Path, root: Path, seeds: int) -> None:
-    """Trains each size's seeds on the sentences, from its pre-training, and from scratch in a store of its own beside it."""
+    """Trains each size's seeds on the sentences: from its pre-training, and from scratch in another store beside it."""
     common = (
         "experiment=sst2_scratch",
         f"dataset.path={data / TASK}",
