@@ -38,14 +38,14 @@ def run(*arguments: str) -> None:
 
 
 def pre_train(data: Path, root: Path, steps: int) -> None:
-    """Pre-trains each size on the reviews."""
+    """Trains each size on the reviews, by corrupted spans."""
     sizes = f"size={','.join(SIZES)}"
     given = (f"dataset.path={data / 'imdb_full'}", f"tracking.root={root}", f"train.steps={steps}")
     run("train", "-m", *PRE_TRAINING, sizes, *given)
 
 
 def fine_tune(data: Path, root: Path, seeds: int) -> None:
-    """Fine-tunes each size's seeds from its pre-training, and from scratch in a store of its own beside it."""
+    """Trains each size's seeds on the sentences: from its pre-training, and from scratch in another store beside it."""
     common = (
         "experiment=sst2_scratch",
         f"dataset.path={data / TASK}",
