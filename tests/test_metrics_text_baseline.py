@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from metrics.bootstrap.resampling import Estimate
-from metrics.text_baseline import TextBaseline, baseline_note, baseline_table, common_baseline, over_baseline
+from metrics.tables.baseline import baseline_note, baseline_table, over_baseline
+from metrics.text_baseline import TextBaseline, common_baseline
 
 BASELINE = TextBaseline(0.8, 400, 1000, 5000, "tfidf")
 

@@ -18,10 +18,11 @@ from metrics.output.replace import MARK, refusals_as_output_errors, replaced
 from metrics.output.summary import dumped, summary
 from metrics.report import ReportContent, write_report
 from metrics.scores import ScoresMetadata, read_metadata
+from metrics.tables.baseline import baseline_note, baseline_table
 from metrics.tables.files import write_tables
 from metrics.tables.paper import table_rows, write_paper_tables
 from metrics.tables.table import Table
-from metrics.text_baseline import TextBaseline, baseline_note, baseline_table
+from metrics.text_baseline import TextBaseline
 
 Progress = Callable[[str], None]  # takes a line that says what is going on
 

@@ -23,7 +23,7 @@ NO_BIAS, BY_DISTANCE, AS_MATRIX = "no bias", "a bias by distance", "a bias for e
 ROW_BYTES = 128 * 2**10  # of a row's float32 weights: with fewer, a CPU is faster with all rows at once
 FEWEST_FOR_CUDNN = 64  # queries and keys: with fewer, the weights are small, and plain attention fuses well
 FEWEST_FOR_KERNEL = 128  # queries and keys: it pads to multiples of this
-KERNEL_JAX = ((0, 10), (0, 11))  # the versions of JAX with which the kernel was compiled and tested
+KERNEL_JAX = ((0, 10),)  # the versions of JAX with which the kernel was compiled and tested
 KERNEL_DEVICES = ("TPU v4", "TPU v5 lite", "TPU v5", "TPU v6 lite")  # for which it was compiled, by JAX's names
 KERNEL_VMEM = 10 * 2**20  # bytes of VMEM that a program may take by its own estimate: what was compiled for all of them
 
@@ -55,6 +55,12 @@ class Call:
         if self.device_kind == "cpu":
             return "cpu"
         return "tpu" if self.device_kind.startswith("TPU") else "gpu"
+
+    @property
+    def own_shape(self) -> tuple[int, int, int, int, int, jnp.dtype]:
+        """Returns each device's rows, queries, keys, heads and width of a head, and the dtype."""
+        heads = self.heads // self.head_parts if self.heads % self.head_parts == 0 else self.heads
+        return self.rows // self.row_parts, self.queries, self.keys, heads, self.width, jnp.dtype(self.dtype)
 
     @property
     def row_bytes(self) -> int:
@@ -113,7 +119,7 @@ def kernel_obstacle(call: Call, version: tuple[int, ...], by_hand: bool) -> str:
             return f"fewer than {FEWEST_FOR_KERNEL} queries or keys"
         from train.attention.kernel import program_bytes
 
-        if (needed := program_bytes(call)) > KERNEL_VMEM:
+        if (needed := program_bytes(*call.own_shape)) > KERNEL_VMEM:
             return f"a row takes {needed / 2**20:.0f} MiB of VMEM, more than {KERNEL_VMEM / 2**20:.0f}"
     return ""
 
@@ -131,10 +137,7 @@ def cudnn_obstacle(call: Call, by_hand: bool) -> str:
         return f"fewer than {FEWEST_FOR_CUDNN} queries or keys"
     from train.attention.cudnn import library_obstacle
 
-    heads = call.heads // call.head_parts if call.heads % call.head_parts == 0 else call.heads
-    return library_obstacle(
-        call.rows // call.row_parts, call.queries, call.keys, heads, call.width, jnp.dtype(call.dtype)
-    )
+    return library_obstacle(*call.own_shape)
 
 
 # --- what is asked for, and what was taken ---------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from train.attention.bias import DistanceBias
-from train.attention.choice import Call
 from train.attention.over_mesh import over_mesh
 from train.attention.plain import Segments, kept_keys
 from train.attention.tpu_kernel import LANES, Plan
@@ -81,9 +80,7 @@ def padded(x: jax.Array, more: int, value: int = 0) -> jax.Array:
     return x if more == 0 else jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2), constant_values=value)
 
 
-def program_bytes(call: Call) -> int:
-    """Returns the bytes of VMEM that one program of the kernel takes for a call, on each device of the mesh."""
-    heads = call.heads // call.head_parts if call.heads % call.head_parts == 0 else call.heads
-    queries, keys = (-(-n // LANES) * LANES for n in (call.queries, call.keys))
-    plan = Plan(call.rows // call.row_parts, queries, keys, heads, call.width, jnp.dtype(call.dtype).itemsize)
-    return plan.vmem
+def program_bytes(rows: int, queries: int, keys: int, heads: int, width: int, dtype: jnp.dtype) -> int:
+    """Returns the bytes of VMEM that one program of the kernel takes, where a device has such rows and heads."""
+    queries, keys = (-(-n // LANES) * LANES for n in (queries, keys))
+    return Plan(rows, queries, keys, heads, width, dtype.itemsize).vmem
