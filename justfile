@@ -181,6 +181,16 @@ bench-faults *FLAGS: setup
 bench-attention: setup
     {{ python }} -m bench.attention
 
+# tokens a second of decoding beside the memory bound: just bench-decoding size=small
+[group('measure')]
+bench-decoding *OVERRIDES: setup
+    {{ python }} -m bench.decoding "$@"
+
+# on a GPU, in ten minutes: steps, torch, decoding, the demo, into out/gpu.json
+[group('measure')]
+bench-gpu *FLAGS: setup
+    {{ python }} -m bench.gpu "$@"
+
 # docs/first-run.md again: a newcomer's session in a fresh clone (ten minutes)
 [group('measure')]
 first-run: setup
@@ -198,6 +208,16 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=sst2_scratch dataset.path="$1/sst2" tokenizer.path="$2" size=nano,micro 'seed=range(5)'
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
+
+# docs/study.md again: DATASET is imdb or banking77, DATA has imdb_full/ (hours on a CPU)
+[group('measure')]
+study DATASET DATA *FLAGS: setup
+    {{ python }} -m bench.study "$@"
+
+# docs/pretraining.md's figures again: DATA has imdb_full/ and sst2/ (CPU: see the page)
+[group('measure')]
+pretraining DATA *FLAGS: setup
+    {{ python }} -m bench.pretraining "$@"
 
 # docs/serving.md's switchers of real text again (half an hour); arguments as for results
 [group('measure')]

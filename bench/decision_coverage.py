@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.further_coverage import CLUSTER_SD, PER_CLUSTER
 from bench.marked_page import write_between_marks
 from bench.populations import REGIMES, Draw, Regime, draw
 from conf.machine import cores
+from metrics.statistics.cluster_certificates import Clusters
 from metrics.statistics.least_share import (
     CurveMoments,
     Goal,
@@ -41,7 +43,8 @@ CONFIDENCE, EPSILON, DELTA = 0.95, 0.01, 0.1
 PARTS = (0.5, 0.8, 0.95, 0.99)
 WITHIN = "within"
 _NAMES = {"examples": "example by example", "runs_1": "accuracy, sd 1.1 points", "runs_2": "accuracy, sd 2 points"}
-_CERTIFIED = {"certified": "of all examples", "kept": "among those kept"}
+_CERTIFIED = {"certified": "loss of all examples", "kept": "loss among those kept"}
+_IN_CLUSTERS = {"clusters": "bets on clusters of 50", "examples": "the same counting examples"}
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,31 @@ def violations(examples: int, draws: int, epsilon: float, seed: int) -> dict[str
     return {name: tuple(np.mean(values, axis=0).tolist()) for name, values in found.items()}
 
 
+def violations_in_clusters(examples: int, draws: int, epsilon: float, seed: int) -> dict[str, tuple[float, float]]:
+    """Returns what `violations` does of examples in clusters of 50, by a test of clusters and one of examples.
+
+    Half of the clusters calibrate. The truth is of examples that are each a cluster by themselves.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 4, examples]))
+    regime = REGIMES[0]
+    many = draw(regime, 1, 1_000_000, rng, cluster_sd=CLUSTER_SD)
+    order = np.argsort(many.uncertainty["small"][0])
+    ranked = many.uncertainty["small"][0][order]
+    gains = np.cumsum((many.correct["large"][0].astype(np.int8) - many.correct["small"][0])[order])
+    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in _IN_CLUSTERS}
+    for number in range(draws):
+        one = draw(regime, 1, examples, rng, per_cluster=PER_CLUSTER, cluster_sd=CLUSTER_SD)
+        half = one.cluster % 2 == 0
+        runs = one.uncertainty["small"][0], one.correct["small"][0], one.correct["large"], half
+        clusters = Clusters.of_examples(one.cluster, np.flatnonzero(half), number)
+        for name, together in zip(_IN_CLUSTERS, (clusters, None), strict=True):
+            certified = Candidates.of_run(*runs, together).certified(epsilon, DELTA)
+            kept = int(np.searchsorted(ranked, certified.threshold[0]))
+            broken = kept > 0 and gains[kept - 1] / len(gains) > epsilon
+            found[name].append((bool(broken), float(certified.deferred[0])))
+    return {name: tuple(np.mean(values, axis=0).tolist()) for name, values in found.items()}
+
+
 def shares_table(rows: list[Measured], draws: int) -> str:
     """Returns the rows as Markdown: a line a regime, number of examples and goal, a column a number of runs."""
     lines = [
@@ -169,14 +197,18 @@ def shares_table(rows: list[Measured], draws: int) -> str:
     return "\n".join(lines)
 
 
-def violations_table(found: Mapping[tuple[int, float], Mapping[str, tuple[float, float]]], draws: int) -> str:
+def violations_table(
+    found: Mapping[tuple[int, float], Mapping[str, tuple[float, float]]],
+    draws: int,
+    titles: Mapping[str, str] = _CERTIFIED,
+) -> str:
     """Returns how often certificates are broken as Markdown, by number of examples and ε."""
     lines = [
         f"How often a certified threshold loses more than ε in the population (at most δ = {DELTA:g} is promised), and "
         f"in brackets the mean share that it defers. From {draws} draws each; half of the examples calibrate.",
         "",
-        "| examples | ε, points | " + " | ".join(f"loss {title}" for title in _CERTIFIED.values()) + " |",
-        "| --- | --- | " + " | ".join("---" for _ in _CERTIFIED) + " |",
+        "| examples | ε, points | " + " | ".join(titles.values()) + " |",
+        "| --- | --- | " + " | ".join("---" for _ in titles) + " |",
     ]
     for (examples, epsilon), by_kind in found.items():
         cells = " | ".join(f"{broken:.3f} ({100 * share:.0f} %)" for broken, share in by_kind.values())
@@ -208,9 +240,20 @@ def main() -> int:
             for examples in (2000, 10_000)
             for epsilon in (0.01, 0.03)
         }
+        clustered = {
+            (examples, epsilon): pool.submit(violations_in_clusters, examples, options.draws, epsilon, options.seed)
+            for examples in (2000, 10_000)
+            for epsilon in (0.03, 0.05)
+        }
         rows = [row for one in waiting for row in one.result()]
         certified = {key: one.result() for key, one in broken.items()}
-    text = f"{shares_table(rows, options.draws)}\n\n{violations_table(certified, 2 * options.draws)}"
+        in_clusters = {key: one.result() for key, one in clustered.items()}
+    tables = [
+        shares_table(rows, options.draws),
+        violations_table(certified, 2 * options.draws, _CERTIFIED),
+        violations_table(in_clusters, options.draws, _IN_CLUSTERS),
+    ]
+    text = "\n\n".join(tables)
     console.print(text, markup=False)
     write_between_marks(PAGE, MARKS, text)
     console.print(f"in {time.monotonic() - start:.0f} s; written to docs/metrics.md")

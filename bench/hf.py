@@ -8,17 +8,37 @@ bench/requirements.txt is installed, and needs nothing else of the project than 
 
 import json
 import sys
-from functools import cached_property
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 from workers import serve
 
 MULTIPLE = 8  # lengths are padded to a multiple of it
+
+
+class ByCudnn(torch.nn.Module):
+    """Calls a module with attention by cuDNN alone; its call raises RuntimeError where cuDNN can't do it."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, **inputs):
+        """Returns what the module returns."""
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            return self.module(**inputs)
+
+
+def compiled(module: torch.nn.Module) -> torch.nn.Module:
+    """Returns the module, to be compiled for all shapes at its first use."""
+    return torch.compile(module, dynamic=True)
 
 
 class Jobs:
@@ -33,9 +53,16 @@ class Jobs:
         self.scored = arrays["scored"]  # [n]: the examples to score
         self.labels = torch.from_numpy(arrays["labels"].astype(np.int64))  # [K, T], padded with 0
         self.device = self.settings["device"]
-        self.model = T5ForConditionalGeneration.from_pretrained(folder / "weights").to(self.device)
+        if self.device == "cuda":
+            torch.cuda.set_per_process_memory_fraction(self.settings["memory_share"])
+        # torch's own fused attention, which takes T5's bias as a mask
+        self.model = T5ForConditionalGeneration.from_pretrained(folder / "weights", attn_implementation="sdpa")
+        self.model = self.model.to(self.device)
         torch._dynamo.config.recompile_limit = 64  # a few shapes beyond the dynamic one: none may fall back to eager
-        self.compiled = torch.compile(self.model, dynamic=True)
+        self.encoder = self.model.get_encoder()
+        self.compiled, self.compiled_encoder = compiled(self.model), compiled(self.encoder)
+        self.cudnn, self.cudnn_encoder = ByCudnn(self.model), ByCudnn(self.encoder)
+        self.compiled_cudnn, self.compiled_cudnn_encoder = compiled(self.cudnn), compiled(self.cudnn_encoder)
         self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def autocast(self):
@@ -55,6 +82,14 @@ class Jobs:
         """Waits for what a GPU still has to do: torch returns before it is done."""
         if self.device == "cuda":
             torch.cuda.synchronize()
+
+    def apart(self, job: Callable[[], dict]) -> dict:
+        """Does a job, and gives the GPU's memory that it leaves cached back, for the other side."""
+        try:
+            return job()
+        finally:
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
 
     # --- training ---
 
@@ -130,14 +165,13 @@ class Jobs:
         return self.answer(scores)
 
     @torch.no_grad()
-    def score_encoding_once(self, model, keep_keys: bool) -> dict:
+    def score_encoding_once(self, model, encoder, keep_keys: bool) -> dict:
         """Scores with one encoder pass per example, sorted by length, and then all classes at once.
 
         With `keep_keys`, a first pass over one token makes each example's keys and values of the cross-attention
         once, and all classes use them.
         """
         self.model.eval()
-        encoder = model.get_encoder() if model is self.model else self.compiled_encoder
         k, t = self.labels.shape
         scores: dict[int, np.ndarray] = {}
         for rows in self.sorted_batches():
@@ -171,27 +205,28 @@ class Jobs:
             scores |= {int(i): found[j] for j, i in enumerate(rows)}
         return self.answer(scores)
 
-    @cached_property
-    def compiled_encoder(self):
-        """Returns the encoder, compiled at its first use."""
-        return torch.compile(self.model.get_encoder(), dynamic=True)
-
 
 def main() -> None:
     """Serves the jobs to `python -m bench`."""
     jobs = Jobs(Path(sys.argv[1]))
-    serve(
-        {
-            "loss": jobs.loss,
-            "train eager": lambda: jobs.train(jobs.model),
-            "train compiled": lambda: jobs.train(jobs.compiled),
-            "score each class": jobs.score_each_class,
-            "score once": lambda: jobs.score_encoding_once(jobs.model, keep_keys=False),
-            "score once, keys once": lambda: jobs.score_encoding_once(jobs.model, keep_keys=True),
-            "score once, compiled": lambda: jobs.score_encoding_once(jobs.compiled, keep_keys=False),
-            "score once, keys once, compiled": lambda: jobs.score_encoding_once(jobs.compiled, keep_keys=True),
-        }
-    )
+    ways = {  # name: the model, its encoder
+        "": (jobs.model, jobs.encoder),
+        ", compiled": (jobs.compiled, jobs.compiled_encoder),
+        ", cudnn": (jobs.cudnn, jobs.cudnn_encoder),
+        ", compiled, cudnn": (jobs.compiled_cudnn, jobs.compiled_cudnn_encoder),
+    }
+    known: dict[str, Callable[[], dict]] = {
+        "loss": jobs.loss,
+        "score each class": jobs.score_each_class,
+        "train eager": lambda: jobs.train(jobs.model),
+        "train compiled": lambda: jobs.train(jobs.compiled),
+        "train eager, cudnn": lambda: jobs.train(jobs.cudnn),
+        "train compiled, cudnn": lambda: jobs.train(jobs.compiled_cudnn),
+    }
+    for name, (model, encoder) in ways.items():
+        known[f"score once{name}"] = partial(jobs.score_encoding_once, model, encoder, keep_keys=False)
+        known[f"score once, keys once{name}"] = partial(jobs.score_encoding_once, model, encoder, keep_keys=True)
+    serve({name: partial(jobs.apart, job) for name, job in known.items()})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from train.labels import score_examples, scoring_budget
 from train.loop import put, row_cost
 from train.pretrained.find import find
 from train.pretrained.load import load
-from train.sharding import make_mesh
+from train.sharding import make_mesh, platform_of
 from train.step import StepConfig, compile_train_step
 
 
@@ -32,6 +32,12 @@ class Jobs:
 
     def __init__(self, folder: Path, config: Config) -> None:
         settings = json.loads((folder / "settings.json").read_text())
+        backend = jax.default_backend()
+        if (settings["device"] == "cuda") != (backend == "gpu"):
+            raise SystemExit(
+                f"--device {settings['device']}, but JAX computes on {backend}: expected a JAX for that device; on a "
+                "machine with a GPU set JAX_PLATFORMS=cpu to compare on the CPU"
+            )
         arrays = np.load(folder / "work.npz")
         self.inputs, self.targets = read_encoded(arrays, "inputs"), read_encoded(arrays, "targets")
         self.labels, self.scored = Labels(arrays["labels"]), arrays["scored"]
@@ -39,7 +45,7 @@ class Jobs:
         self.size, self.mesh, self.config = checkpoint.size, make_mesh(config.mesh), config
         self.params = load(checkpoint, self.size, self.mesh)
         self.dtype = settings["dtype"]
-        self.compiled = compile_train_step(StepConfig.from_config(config, self.size), self.mesh)
+        self.compiled = compile_train_step(StepConfig.from_config(config, self.size, platform_of(self.mesh)), self.mesh)
         self.steps = len(arrays["batches"])
         self.batches = TrainBatches(
             self.inputs, self.targets, config.train.batch_size, config.seed, row_cost(self.size)

@@ -18,6 +18,7 @@ INTRODUCTION = """# Results on real text
 These are **small T5s trained from scratch** on a CPU: they are far smaller than the sizes of the paper and have seen no
 text but the training split. Their quality says nothing about T5; they show that the whole way of the data works on real
 text, and what its tables look like. TREC's test set has 500 questions, so its intervals are wide.
+[study.md](study.md) asks the paper's questions of sizes that share a pre-training.
 
 Made by `just results DATA VOCABULARY`: DATA holds the folders `trec`, `sst2` and `multi30k`, VOCABULARY is T5's
 `spiece.model`. Times are wall-clock, of a shared machine with two cores.

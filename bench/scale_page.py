@@ -1,7 +1,8 @@
 """Writes the tables of docs/scale.md, by the TPU's own compiler: `just scale`.
 
-For every size of the paper on every slice, it takes the first recipe of LADDER that fits; then 3b on ever more chips.
-The compiler's reports are kept in out/scale/ and used again; --again compiles everything anew.
+For every size of the paper on every slice, it takes the first recipe of LADDER that fits; then 3b on ever more chips;
+then plain attention beside the project's own kernel. The first two are made with plain attention. The compiler's
+reports are kept in out/scale/ and used again; --again compiles everything anew, --only makes one table.
 """
 
 import argparse
@@ -26,7 +27,9 @@ GROWTH = (
     ("v5e-256", "v5e:16x16", ("mesh=pod",)),
     ("v5e-256", "v5e:16x16", ("mesh=pod", "mesh.data=1", "mesh.fsdp=128")),
 )
+ATTENTION = (("v5e-16", "v5e:4x4", "base"),)  # slice, its compiler's name, size: each by both ways
 COMMON = ("dataset=yahoo_answers", "compile.json=true")
+PLAIN = "train.attention=plain"
 
 
 def compiled(kept: Path, again: bool, *overrides: str) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def compiled(kept: Path, again: bool, *overrides: str) -> dict[str, Any]:
 def first_that_fits(kept: Path, again: bool, topology: str, size: str) -> tuple[dict[str, Any], str]:
     """Returns the report of the first recipe of LADDER that fits, and that recipe's overrides."""
     for mesh, remat in LADDER:
-        overrides = (f"topology={topology}", f"size={size}", f"mesh={mesh}", f"train.remat={remat}")
+        overrides = (f"topology={topology}", f"size={size}", f"mesh={mesh}", f"train.remat={remat}", PLAIN)
         report = compiled(kept, again, *overrides)
         if all(step["fits"] for step in report["steps"]):
             break
@@ -94,6 +97,13 @@ def growth_row(name: str, report: dict[str, Any]) -> list[str]:
     ]
 
 
+def attention_row(name: str, size: str, ways: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns a row of the table of attention: a train step with plain attention and with the kernel."""
+    before, after = (ways[way]["steps"][0] for way in ("plain", "kernel"))
+    cells = [f"{gib(before[key])} → {gib(after[key])}" for key in ("temporaries", "accessed")]
+    return [name, size, *cells]
+
+
 def gib(size: float) -> str:
     """Returns a number of bytes in GiB, as text."""
     return f"{size / 2**30:.2f} GiB"
@@ -105,61 +115,82 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def slices_table(kept: Path, again: bool) -> str:
+    """Compiles every size on every slice, and returns the table."""
+    rows = []
+    for name, topology in SLICES.items():
+        for size in SIZES:
+            report, recipe = first_that_fits(kept, again, topology, size)
+            rows.append(shown(slice_row(name, report, recipe)))
+    header = [
+        "slice",
+        "size",
+        "recipe",
+        "arguments + temporaries",
+        "of HBM",
+        "TFLOP",
+        "the model's",
+        "sent",
+        "scoring, of HBM",
+        "compiled in",
+    ]
+    return table(header, rows)
+
+
+def growth_table(kept: Path, again: bool) -> str:
+    """Compiles 3b on ever more chips, and returns the table."""
+    rows = []
+    for name, topology, overrides in GROWTH:
+        arguments = (f"topology={topology}", "size=3b", "train.remat=full", "compile.step=train", PLAIN, *overrides)
+        rows.append(shown(growth_row(name, compiled(kept, again, *arguments))))
+    header = [
+        "slice",
+        "mesh",
+        "of HBM",
+        "TFLOP",
+        "all-gather",
+        "reduce-scatter",
+        "all-reduce",
+        "all-to-all",
+        "permute",
+        "sent",
+        "by all chips",
+    ]
+    return table(header, rows)
+
+
+def attention_table(kept: Path, again: bool) -> str:
+    """Compiles with both ways of attention, and returns the table."""
+    rows = []
+    for name, topology, size in ATTENTION:
+        arguments = (f"topology={topology}", f"size={size}", "compile.step=train")
+        ways = {way: compiled(kept, again, *arguments, f"train.attention={way}") for way in ("plain", "kernel")}
+        rows.append(shown(attention_row(name, size, ways)))
+    return table(["slice", "size", "temporaries", "read from and written to HBM"], rows)
+
+
+def shown(row: list[str]) -> list[str]:
+    """Prints a finished row, and returns it."""
+    print(*row, sep="  ", flush=True)
+    return row
+
+
+TABLES = {"slices": slices_table, "growth": growth_table, "attention": attention_table}
+
+
 def main() -> None:
     """Compiles what is missing and writes the tables into docs/scale.md."""
     parser = argparse.ArgumentParser(prog="just scale", description=__doc__)
     parser.add_argument("--again", action="store_true", help="compile everything anew")
+    parser.add_argument("--only", choices=TABLES, help="make this table alone")
     options = parser.parse_args()
     kept = REPO / "out/scale"
-    fitting = []
-    for name, topology in SLICES.items():
-        for size in SIZES:
-            report, recipe = first_that_fits(kept, options.again, topology, size)
-            fitting.append(slice_row(name, report, recipe))
-            print(*fitting[-1], sep="  ", flush=True)
-    growing = []
-    for name, topology, overrides in GROWTH:
-        arguments = (f"topology={topology}", "size=3b", "train.remat=full", "compile.step=train", *overrides)
-        growing.append(growth_row(name, compiled(kept, options.again, *arguments)))
-        print(*growing[-1], sep="  ", flush=True)
-    tables = {
-        "slices": table(
-            [
-                "slice",
-                "size",
-                "recipe",
-                "arguments + temporaries",
-                "of HBM",
-                "TFLOP",
-                "the model's",
-                "sent",
-                "scoring, of HBM",
-                "compiled in",
-            ],
-            fitting,
-        ),
-        "growth": table(
-            [
-                "slice",
-                "mesh",
-                "of HBM",
-                "TFLOP",
-                "all-gather",
-                "reduce-scatter",
-                "all-reduce",
-                "all-to-all",
-                "permute",
-                "sent",
-                "by all chips",
-            ],
-            growing,
-        ),
-    }
+    made = {name: TABLES[name](kept, options.again) for name in TABLES if options.only in (None, name)}
     page = REPO / "docs/scale.md"
     text = page.read_text()
-    for name, made in tables.items():
+    for name, rows in made.items():
         text = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, made=made: m[1] + made + m[2], text, flags=re.S
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, rows=rows: m[1] + rows + m[2], text, flags=re.S
         )
     page.write_text(text)
 

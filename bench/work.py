@@ -24,7 +24,7 @@ SCORE_BATCH_SIZE = {"cpu": 16, "cuda": 64}  # for torch: on a CPU within 1 % of 
 
 
 def write_work(
-    config: Config, labels: list[str], folder: Path, *, steps: int, scored: int, device: str
+    config: Config, labels: list[str], folder: Path, *, steps: int, scored: int, device: str, memory_share: float = 0.45
 ) -> dict[str, float]:
     """Writes the weights, the token ids and the settings of a comparison into a folder, and returns its FLOPs.
 
@@ -58,6 +58,7 @@ def write_work(
     hf.save(folder / "weights", size, jax.device_get(params))
     settings = {
         "device": device,
+        "memory_share": memory_share,
         "dtype": dtype_of(config),
         "learning_rate": config.optimizer.learning_rate,
         "score_batch_size": SCORE_BATCH_SIZE[device],

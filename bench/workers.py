@@ -6,16 +6,22 @@ It needs the standard library alone: both sides import it, each in a virtual env
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 
 def serve(jobs: dict[str, Callable[[], dict]]) -> None:
     """Answers lines of standard input, each a job's name, with a line of JSON: what the job returns, and `seconds`.
 
-    What a job prints goes to standard error, so that an answer is one line of standard output.
+    What a job prints goes to standard error, so that an answer is one line of standard output. Of a job that fails the
+    answer has `error`, its error's last line, and standard error the whole of it.
     """
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         start = time.perf_counter()
-        answer = jobs[line.strip()]()
+        try:
+            answer = jobs[line.strip()]()
+        except Exception as error:  # whatever it is, the next job may still be done
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error) else ''}"}
         print(json.dumps({"seconds": time.perf_counter() - start} | answer), file=answers, flush=True)

@@ -54,8 +54,8 @@ def start_decoding(
     """
     activations = jnp.dtype(dtype)
     model = t5.model(size, params)
-    segments, positions = t5.plain_rows(inputs)
-    memory = model.encode(inputs, segments, positions, activations)
+    segments, _ = t5.plain_rows(inputs)
+    memory = model.encode(inputs, segments, None, activations)
     rows = inputs.shape[0]
     embedding = by_vocabulary(model.embedding[...])
     # Every step reads all of the layers' parameters: cast once, they are half as much to read in bfloat16.

@@ -20,9 +20,11 @@ import numpy as np
 from conf.schema import Size
 from infer.cache import Cache, start_decoding
 from train import hosts, t5
+from train.attention import asking
 from train.data.batches import ScoringBatch
+from train.data.prefetch import in_flight
 from train.data.tokens import EOS, Encoded
-from train.sharding import BATCH, on_mesh
+from train.sharding import BATCH, batches_in_flight, on_mesh
 
 DEAD = -1e7  # the log-probability of a beam that holds no hypothesis, as in T5X; finite, so that sums with it are
 
@@ -246,11 +248,20 @@ def _check(size: Size, max_length: int, beams: int, alpha: float) -> None:
 
 @functools.lru_cache(maxsize=32)
 def compile_decoding(
-    size: Size, dtype: str, max_length: int, beams: int, alpha: float, mesh: jax.sharding.Mesh
+    size: Size,
+    dtype: str,
+    max_length: int,
+    beams: int,
+    alpha: float,
+    mesh: jax.sharding.Mesh,
+    attention: str = "auto",
 ) -> Callable[..., Decoded]:
-    """Returns `beam_search`, jitted for this mesh: (params, inputs) -> Decoded."""
+    """Returns `beam_search`, jitted for this mesh: (params, inputs) -> Decoded.
+
+    `attention` is the way that is asked for, as in `train.attention`.
+    """
     search = functools.partial(beam_search, size=size, dtype=dtype, max_length=max_length, beams=beams, alpha=alpha)
-    return jax.jit(on_mesh(search, mesh))
+    return jax.jit(on_mesh(asking(search, attention), mesh))
 
 
 def decode_examples(
@@ -263,18 +274,24 @@ def decode_examples(
     max_length: int,
     beams: int = 1,
     alpha: float = 0.6,
+    attention: str = "auto",
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Yields (rows [b], outputs) batch by batch; output j is row `rows[j]`'s tokens, int32, at most `max_length`.
 
     An output ends in EOS unless `max_length` came first. One beam is greedy search. `params` lie over `mesh`. `batches`
     are as `scoring_batches` cuts them; a batch short of rows is filled up with empty ones, so that only the shapes in
-    `batches` compile.
+    `batches` compile. `attention` is the way that is asked for.
     """
-    compiled = compile_decoding(size, dtype, max_length, beams, alpha, mesh)
+    compiled = compile_decoding(size, dtype, max_length, beams, alpha, mesh, attention)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, length, row_count in batches:
-        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
-        out = jax.device_get(hosts.whole(compiled(params, ids)))
+    params = t5.cast(params, dtype, head=False)
+
+    def started() -> Iterator[tuple[np.ndarray, Decoded]]:
+        for rows, length, row_count in batches:
+            yield rows, compiled(params, hosts.on_devices(inputs.padded(rows, length, row_count), sharding))
+
+    for rows, decoded in in_flight(started(), batches_in_flight(mesh)):
+        out = jax.device_get(hosts.whole(decoded))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 
 

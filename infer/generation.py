@@ -70,6 +70,7 @@ def write_answers(job: ScoringJob, inputs: Encoded, batches: Sequence[ScoringBat
         max_length=job.config.dataset.max_target_length,
         beams=job.config.infer.beams,
         alpha=job.config.infer.length_penalty,
+        attention=job.config.train.attention,
     )
     for rows, outputs in job.with_progress(decoded, batches, "writing"):
         for row, ids in zip(rows, outputs, strict=True):
@@ -90,7 +91,8 @@ def score_texts(
         max_padding=infer.max_padding,
         buckets=infer.length_buckets,
     )
-    scored = score_sequences(job.model.params, inputs, text_sets, job.model.size, job.dtype, job.mesh, plan)
+    attention = job.config.train.attention
+    scored = score_sequences(job.model.params, inputs, text_sets, job.model.size, job.dtype, job.mesh, plan, attention)
     collectors = [_TokenScoreCollector(texts) for texts in text_sets]
     for rows, values in job.with_progress(scored, plan, "scoring"):
         for collector, set_values in zip(collectors, values, strict=True):

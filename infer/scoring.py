@@ -28,6 +28,7 @@ from train.pretrained.hf_config import hf_config
 from train.pretrained.load import check_vocabulary, load
 from train.sharding import make_mesh
 from train.stopping import Stop, Stopped
+from train.text_baseline import text_baseline
 
 
 def score(
@@ -79,6 +80,8 @@ def score(
             check_file.write_text(json.dumps(self_check, indent=1, sort_keys=True) + "\n")
             metadata = {key: value for key, value in vars(scores.metadata).items() if key != "config"} | summary
             metadata["optional_columns"] = optional_columns(scores)
+            if (baseline := text_baseline(rows, split.name, Path(config.tracking.root))) is not None:
+                metadata["baseline"] = baseline.as_metadata()
             files = {file.name: file, check_file.name: check_file}
             return run.log_artifact(ArtifactDraft(name, "scores", metadata=metadata, files=files))
 

@@ -15,10 +15,12 @@ import numpy as np
 
 from conf.schema import Size
 from train import hosts, t5
+from train.attention import asking
 from train.data.batches import Budget, ScoringBatch, scoring_batches, worthwhile_lengths
+from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
-from train.sharding import BATCH, on_mesh
+from train.sharding import BATCH, batches_in_flight, on_mesh
 
 
 class TargetScores(NamedTuple):
@@ -60,14 +62,14 @@ def token_scores(
     not B·T·V·4. What grows with T is the decoder's own: attention of B·H·T·(T + S) numbers a layer, and activations.
     """
     model = t5.model(size, params)
-    segments, positions = t5.plain_rows(inputs)
-    memory = model.encode(inputs, segments, positions, jnp.dtype(dtype))
+    segments, _ = t5.plain_rows(inputs)
+    memory = model.encode(inputs, segments, None, jnp.dtype(dtype))
 
     def score(ids: jax.Array, length: jax.Array) -> TargetScores:
         """Scores one target of every input: ids [B, T] int32, length [B] int32."""
         target_positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]  # [1, T]
         inside = (target_positions < length[:, None]).astype(jnp.int32)  # [B, T]: 1, or 0 on padding
-        hidden = model.hidden_states(t5.shift_right(ids), inside, target_positions, memory, segments)
+        hidden = model.hidden_states(t5.shift_right(ids), inside, None, memory, segments)
         values = over_positions(model, hidden.astype(jnp.float32), ids, scores_of_logits, slice_bytes)
         return TargetScores(*(jnp.where(inside == 1, value, 0) for value in values))
 
@@ -165,9 +167,14 @@ def _target_positions(batches: list[SequenceBatch]) -> int:
 
 
 @functools.lru_cache(maxsize=32)
-def compile_token_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., list[TargetScores]]:
-    """Returns `token_scores`, jitted for this mesh: (params, inputs, targets, lengths) -> scores of each target."""
-    return jax.jit(on_mesh(functools.partial(token_scores, size=size, dtype=dtype), mesh))
+def compile_token_scoring(
+    size: Size, dtype: str, mesh: jax.sharding.Mesh, attention: str = "auto"
+) -> Callable[..., list[TargetScores]]:
+    """Returns `token_scores`, jitted for this mesh: (params, inputs, targets, lengths) -> scores of each target.
+
+    `attention` is the way that is asked for, as in `train.attention`.
+    """
+    return jax.jit(on_mesh(asking(functools.partial(token_scores, size=size, dtype=dtype), attention), mesh))
 
 
 def score_sequences(
@@ -178,21 +185,28 @@ def score_sequences(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[SequenceBatch],
+    attention: str = "auto",
 ) -> Iterator[tuple[np.ndarray, list[list[TargetScores]]]]:
     """Yields (rows [b], scores) batch by batch; `scores[i][j]` are those of row `rows[j]`'s target in `targets[i]`.
 
     `targets` are one or several sets of n texts, such as the gold answers and the model's own outputs. Scores are numpy
     arrays, cut to the target's length. `params` lie over `mesh`. `batches` are as `sequence_batches` cuts them by the
     longest of a row's targets; a batch short of rows is filled up with empty ones, so that only the shapes in `batches`
-    compile.
+    compile. `attention` is the way that is asked for.
     """
-    compiled = compile_token_scoring(size, dtype, mesh)
+    compiled = compile_token_scoring(size, dtype, mesh, attention)
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    for rows, input_length, target_length, row_count in batches:
-        ids = [texts.padded(rows, target_length, row_count) for texts in targets]
-        lengths = [np.pad(texts.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for texts in targets]
-        arrays = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
-        padded = jax.device_get(hosts.whole(compiled(params, *arrays)))
+    params = t5.cast(params, dtype, head=False)
+
+    def started() -> Iterator[tuple[np.ndarray, list[np.ndarray], list[TargetScores]]]:
+        for rows, input_length, target_length, row_count in batches:
+            ids = [texts.padded(rows, target_length, row_count) for texts in targets]
+            lengths = [np.pad(texts.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for texts in targets]
+            arrays = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
+            yield rows, lengths, compiled(params, *arrays)
+
+    for rows, lengths, scored in in_flight(started(), batches_in_flight(mesh)):
+        padded = jax.device_get(hosts.whole(scored))
         yield rows, [_cut(scores, length[: len(rows)]) for scores, length in zip(padded, lengths, strict=True)]
 
 

@@ -17,10 +17,11 @@ from metrics.output.directory import Input, Progress, fill_directory, silent, wr
 from metrics.output.previews import log_output
 from metrics.output.replace import check_replaceable, refusals_as_output_errors, replaced
 from metrics.output.summary import NUMBERS
+from metrics.text_baseline import common_baseline
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
 # Part of a run's identity: raise it when the same scores give other numbers or files than before.
-OUTPUT_VERSION = 8
+OUTPUT_VERSION = 9
 SCORES_FILE = "scores.parquet"
 
 
@@ -93,6 +94,9 @@ def metrics_of_scores(
         "inputs": sorted([artifact.name, artifact.digest] for artifact in used),
         "metrics": numbers,
     } | ({} if config.shows_text else {"text": False})  # a page with texts never stands in for one without
+    baseline = common_baseline([artifact.metadata for artifact in used])
+    if baseline is not None:
+        identity["baseline"] = baseline.as_metadata()
     run_id = f"{name}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
     done = _finished(tracker, run_id, name)
     if done is not None and not config.force:
@@ -118,7 +122,8 @@ def metrics_of_scores(
         artifacts = [run.use_artifact(artifact) for artifact in used]
         paths = [artifact.file(SCORES_FILE) for artifact in artifacts]
         inputs = [Input(artifact.name, artifact.digest) for artifact in artifacts]
-        summary = fill_directory(directory, paths, inputs, config.metrics, out, progress, config.shows_text)
+        baselines = {} if baseline is None else {dataset: baseline}
+        summary = fill_directory(directory, paths, inputs, config.metrics, out, progress, config.shows_text, baselines)
         consumed = {artifact.name: artifact.digest for artifact in artifacts}
         metadata = {"dataset": dataset, "split": split, "signature": summary["signature"], "inputs": consumed}
         draft = ArtifactDraft(name, "metrics", metadata)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
+from metrics.text_baseline import NAME, TextBaseline
 from sweeps.cell import is_done
 from tracking.printing import in_hours, open_console
 from train.data.encodings import kept_encoding
@@ -24,6 +25,7 @@ from train.data.splits import Split
 from train.data.survey import SplitSurvey, Survey, survey
 from train.data.tokens import UNK, Vocabulary, check_targets, get_vocabulary
 from train.pretrained.find import resolved
+from train.text_baseline import text_baseline
 from train.validation import check_validation, evaluation_split, warn_of_no_validation
 
 SAMPLE = 2000  # texts of a split that are encoded for the check, where it has not been encoded yet
@@ -49,6 +51,7 @@ class DataCheck:
     to_do: list[Config]  # resolved
     survey: Survey | None = None
     tokens: dict[str, TokenCheck] | None = None  # by split
+    baseline: TextBaseline | None = None  # what a bag of words reaches on the scored split; None without classes
 
 
 def check_data(configs: Sequence[Config]) -> list[DataCheck]:
@@ -86,15 +89,18 @@ def _check_dataset(name: str, cells: int, to_do: list[Config]) -> DataCheck:
     found.check()
     for cell in to_do:
         check_validation(cell.train, name, source.names)
-    if config.tokenizer.source == "file" and config.tokenizer.path is None:
-        return DataCheck(name, cells, to_do, found, {})  # its checkpoint has it, and can't be read: the cell says why
     cache = Path(config.tracking.root)
+    if config.tokenizer.source == "file" and config.tokenizer.path is None:
+        baseline = text_baseline(source, config.infer.split, cache)
+        return DataCheck(
+            name, cells, to_do, found, {}, baseline
+        )  # its checkpoint has it, and can't be read: the cell says why
     free_text = dataset.task != "classification"
     vocabulary = get_vocabulary(config.tokenizer, source.split("train"), cache / "tokenizers", free_text=free_text)
     if not free_text:
         check_targets(vocabulary, dataset.classes)
     tokens = {split: _check_tokens(vocabulary, source.split(split), config, cache) for split in source.names}
-    return DataCheck(name, cells, to_do, found, tokens)
+    return DataCheck(name, cells, to_do, found, tokens, text_baseline(source, config.infer.split, cache))
 
 
 def _check_tokens(vocabulary: Vocabulary, split: Split, config: Config, cache: Path) -> TokenCheck:
@@ -114,7 +120,17 @@ def print_check_lines(checks: Sequence[DataCheck]) -> None:
     console = open_console()
     for check in checks:
         console.print(check_line(check))
+        if check.baseline is not None:
+            console.print(baseline_line(check.name, check.baseline, check.to_do[0].infer.split))
         _print_notices(check)
+
+
+def baseline_line(name: str, baseline: TextBaseline, split: str) -> str:
+    """Returns the line that says what a run on the dataset `name` should beat."""
+    return (
+        f"{name}: a run should beat {_percent(baseline.accuracy)} of {split}, what {NAME} reaches from "
+        f"{baseline.learned_from}"
+    )
 
 
 def check_line(check: DataCheck) -> str:
@@ -154,6 +170,8 @@ def print_checks(checks: Sequence[DataCheck]) -> None:
                 console.print(f"classes of {name}: {_class_balance(split)}")
         if note := _sample_note(check):
             console.print(f"cut and <unk>{note}")
+        if check.baseline is not None:
+            console.print(baseline_line(check.name, check.baseline, check.to_do[0].infer.split))
         _print_notices(check)
     to_do = [cell for check in checks for cell in check.to_do]
     if to_do:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from conf.schema import PLAIN_TEXT
 from tracking.interface import RunRecord, Tracker
 
 CellKey = tuple[str, str, int]
@@ -39,6 +40,12 @@ def is_prepared(run: RunRecord) -> bool:
     A failure before that is kept in a run whose config names the cell alone.
     """
     return "identity" in run.config
+
+
+def is_pre_training(run: RunRecord) -> bool:
+    """Tells whether a training run learns from plain text, by which nothing is scored."""
+    dataset = run.config.get("dataset")
+    return isinstance(dataset, dict) and dataset.get("task") == PLAIN_TEXT
 
 
 class CellRuns:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from conf.errors import last_line
-from sweeps.runs import Cell, CellRuns
+from sweeps.runs import Cell, CellRuns, is_pre_training
 from tracking import is_alive
 from tracking.interface import RunRecord, Tracker
 
@@ -32,12 +32,17 @@ def cell_states(tracker: Tracker, cells: Iterable[Cell]) -> list[CellState]:
 
 
 def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
-    """Returns the state of a cell: done when it is trained and scored, else that of its last run."""
+    """Returns the state of a cell: done when it is trained and scored, else that of its last run.
+
+    A model that is pre-trained on plain text is done without scores.
+    """
     training = runs.training(cell)
     scoring = runs.scoring(cell, training) if training is not None and training.state == "finished" else None
     last = scoring or training
     scored = scoring.id if scoring is not None and scoring.state == "finished" else None
     is_done = scored is not None and any(artifact.type == "scores" for artifact in tracker.outputs(scored))
+    if training is not None and training.state == "finished" and is_pre_training(training):
+        is_done = True
     failure = runs.unprepared(cell)
     if is_done and cell.train_run:
         failure = None  # it is of other settings than the run that the cell names

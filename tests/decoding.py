@@ -24,7 +24,7 @@ MAX_LENGTH = 10
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=12, relative_buckets=8)
 SIZES = {
     "1.0": TINY,
-    "1.1": Size(**(vars(TINY) | {"activation": "gated_gelu", "tied_head": False, "layers": 3})),
+    "1.1": Size(**(vars(TINY) | {"activation": "gated_gelu", "tied_head": False, "decoder_layers": 3})),
 }
 
 

@@ -18,13 +18,14 @@ from tracking.interface import ArtifactDraft
 from tracking.store import Store
 
 
-def log_scores(store: Store, grid: list[Scores], directory: Path) -> dict[str, str]:
-    """Logs each run's scores as infer does; returns name -> digest."""
+def log_scores(store: Store, grid: list[Scores], directory: Path, **more_metadata: Any) -> dict[str, str]:
+    """Logs each run's scores as infer does, with more in their metadata; returns name -> digest."""
     digests = {}
     for one, path in zip(grid, write_grid(grid, directory)):
         m = one.metadata
         name = joined_name("scores", m.dataset, m.size, f"s{m.seed}", m.split)
         metadata = {key: value for key, value in vars(m).items() if key != "config"} | {"examples": len(one.example_id)}
+        metadata |= more_metadata
         draft = ArtifactDraft(name, "scores", metadata)
         draft.add_file(path, "scores.parquet")
         with store.start_run(f"infer-{name}", job_type="infer", config={}, restart=True) as run:
@@ -34,7 +35,7 @@ def log_scores(store: Store, grid: list[Scores], directory: Path) -> dict[str, s
 
 def tables_of(scores: list[Scores], config: Metrics) -> tuple[Analysis, dict[str, Table]]:
     """Returns the analysis of one dataset, and its tables past the paper's by name."""
-    (grid,) = collect_grids(scores)
+    (grid,) = collect_grids(scores, cluster=config.cluster)
     collector = Collector(grid, config)
     analysis = analyse(grid, config, watch=collector.observe)
     return analysis, {table.name: table for table in collector.tables(analysis)}

@@ -10,6 +10,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Size
 from infer.identity import column_note, find_model, finished_scores, infer_run_id
 from metrics.scores import read_scores
+from metrics.text_baseline import TextBaseline
 from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train import t5
@@ -84,6 +85,22 @@ def test_scores_don_t_depend_on_batching(params, compose):
         np.testing.assert_allclose(found, reference, atol=1e-5)  # float32 sums in another order
 
 
+def test_two_batches_in_flight_and_parameters_cast_once_give_the_same_bits(params, compose, monkeypatch):
+    """As an accelerator scores: in bfloat16."""
+    from train import labels as module
+
+    inputs, mesh = encoded([5, 9, 4, 7, 3]), make_mesh(compose().mesh)
+    batches = scoring_batches(inputs.lengths, label_budget(40, LABELS), 2)
+    compiled = module.compile_label_scoring(TINY, "bfloat16", mesh)
+    tree = LABELS.tree(10_000)
+    want = [compiled(params, jnp.asarray(inputs.padded(*batch)), tree)[: len(batch.rows)] for batch in batches]
+    monkeypatch.setattr(module, "batches_in_flight", lambda _: 2)
+    found = list(score_examples(params, inputs, LABELS, TINY, "bfloat16", mesh, batches))
+    assert [list(rows) for rows, _ in found] == [list(batch.rows) for batch in batches]
+    for (_, values), expected in zip(found, want, strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
 def test_a_thousand_labels_are_scored_in_groups_within_the_memory_bound(params, compose, monkeypatch):
     from train import labels as module
 
@@ -126,6 +143,7 @@ def test_the_scores_artifact_holds_all_its_metadata(trained):
     assert meta.classes == ["negative", "positive"] and meta.schema_version == 1
     assert meta.model == store.artifact("model-demo-nano-s0").digest
     assert meta.parameters == store.artifact("model-demo-nano-s0").metadata["parameters"]
+    assert TextBaseline.from_metadata(artifact.metadata["baseline"]).examples == 60
     assert meta.flops_per_example > 2 * 60 and len(meta.data) == 64 and meta.signature
     assert len(scores.example_id) == 60 and set(scores.slices) == {"slice_kind"}
     np.testing.assert_array_equal(scores.correct, scores.prediction == scores.target)

@@ -1,9 +1,14 @@
 """The server and the watch: what is counted, what an alarm does, what a restart keeps; by an engine without a model."""
 
 import dataclasses
+import json
 import logging
 import re
+import signal
+import subprocess
+import sys
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from infer.serve.watching import Watching
 from infer.switcher.find import FoundSwitcher
 from infer.watch.watch import Watch
 from tests.serving import LetterEngine, letter_policy, serve_config, served
+from tests.support import REPO
 
 KEPT, PASSED = -1.0, -0.25  # the engine's scores of texts without a question mark and with one
 
@@ -38,19 +44,19 @@ def policy_of(stages=2, disagree=0):
     )
 
 
+def watched_deployment(policy, config):
+    """A deployment of the engine without a model, watched as the config says."""
+    found = FoundSwitcher("switcher-letters-small-base:v3", "d" * 32, policy, [], None)
+    return Deployment(found, LetterEngine(policy), 0.5, Watching(policy, config.serve, state_directory(config)))
+
+
 @pytest.fixture
 def load(tmp_path):
     """A function: keys of serve -> what loads a watched deployment, and its config; the state is in tmp_path."""
 
     def make(policy=None, **keys):
-        policy = policy or policy_of()
         config = serve_config(state=str(tmp_path / "state"), **{"shadow": 0.0, **keys})
-
-        def load(config):
-            found = FoundSwitcher("switcher-letters-small-base:v3", "d" * 32, policy, [], None)
-            return Deployment(found, LetterEngine(policy), 0.5, Watching(policy, config.serve, state_directory(config)))
-
-        return load, config
+        return lambda config: watched_deployment(policy or policy_of(), config), config
 
     return make
 
@@ -191,3 +197,38 @@ def test_the_state_is_kept_for_a_port(tmp_path):
     assert state_directory(config) == tmp_path / "watch" / "8000"
     config.serve.state = str(tmp_path / "mine")
     assert state_directory(config) == tmp_path / "mine"
+
+
+SCRIPT = """
+import sys
+from infer.serve.life import serve
+from tests.serving import serve_config
+from tests.test_infer_watch_serve import policy_of, watched_deployment
+serve(serve_config(state=sys.argv[1], shadow=0.0), lambda config: watched_deployment(policy_of(), config))
+"""
+
+
+def test_a_process_that_ends_and_is_started_again_keeps_the_alarm(tmp_path):
+    certified = []
+    for some in ([["a?"] * 50] * 4, [["a"]]):
+        arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / "state")]
+        process = subprocess.Popen(arguments, cwd=REPO, stderr=subprocess.PIPE, text=True)
+        try:
+            port = int(next(line for line in process.stderr if "listening at" in line).rsplit(":", 1)[1])
+            next(line for line in process.stderr if "ready: switcher-letters-small-base:v3" in line)
+            for texts in some:
+                body = json.dumps({"inputs": [{"text": text} for text in texts]}).encode()
+                headers = {"content-type": "application/json"}
+                request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/predict", body, headers)
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    certified.append(json.load(answer)["certified"])
+            process.send_signal(signal.SIGTERM)
+            logged = process.stderr.read()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+        if len(certified) == 4:
+            assert "alarm, deferral: after " in logged and certified[-1] is False
+    assert certified[-1] is False and len(certified) == 5

@@ -7,7 +7,8 @@ import pytest
 
 from conf.schema import SCORES, Metrics
 from metrics.beyond import Collector
-from metrics.beyond.certified import calibration_half, epsilon_warning, natural_units
+from metrics.beyond.certifiable import epsilon_warning
+from metrics.beyond.certified import CLUSTER_TEST, calibration_half, natural_units
 from metrics.grid.collect import collect_grids
 from metrics.statistics.certificates import loses_no_more
 from metrics.statistics.thresholds import Candidates
@@ -168,14 +169,26 @@ def test_an_epsilon_that_nothing_can_come_of_is_said_before_the_work():
     assert notes == [warning]
 
 
-def test_clusters_calibrate_whole_and_the_promise_is_said_to_be_weaker():
+def test_clusters_calibrate_whole_and_certificates_bet_on_them():
     clusters = np.random.default_rng(4).permutation(300) // 10
     half = calibration_half(300, 0, clusters)
     assert half.sum() == 150 and all(len(set(half[clusters == k])) == 1 for k in range(30))
     (grid,) = collect_grids(synthetic_grid(seeds=2, examples=90))
     grid.clusters = np.arange(90) // 3
+    (enough,) = Collector(grid, Metrics(epsilon=0.3)).warnings()
+    assert "the sums of 15 clusters" in enough and "clusters of up to 3 examples" in enough and "set" not in enough
     (warning,) = Collector(grid, Metrics(epsilon=0.1)).warnings()
-    assert "these come in clusters" in warning
+    assert warning.startswith(enough) and "score more clusters" in warning
+
+
+def test_the_tables_name_the_test():
+    scores = synthetic_grid(seeds=2, examples=400)
+    _, (summed, _), _ = rows_of(scores, Metrics(resamples=0, epsilon=0.05))
+    assert {row["test"] for row in summed} == {"trinomial"}
+    _, (clustered, _), _ = rows_of(scores, Metrics(resamples=0, epsilon=0.05, cluster="slice_kind"))
+    assert {row["test"] for row in clustered} == {CLUSTER_TEST}
+    # three clusters certify nothing
+    assert {row["deferred"] for row in clustered} == {100}
 
 
 def test_too_few_examples():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.schema import Metrics
+from metrics.analysis.intervals import InfluentialExamples
 from metrics.beyond.peak import halves_of, held_out_gains, random_peak, resampled_means, splits
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.collect import collect_grids
@@ -134,6 +135,19 @@ def test_clusters_stay_on_one_side_and_their_contributions_are_summed():
     contributed = _contributions(scores, small.correct, large.correct, halves[:4]).reshape(4, 300)
     sums = np.stack([contributed[:, clusters == k].sum(axis=1) for k in range(30)], axis=1)
     np.testing.assert_allclose(found.covariance, 29 * np.cov(sums), atol=1e-8)
+
+
+def test_some_of_the_examples_stand_for_all_in_the_covariance():
+    rng = np.random.default_rng(6)
+    small, large = collect_grids(synthetic_grid(seeds=2, examples=300, classes=3))[0].sizes
+    scores, rows = rng.random((2, 300)), np.sort(rng.choice(300, 120, replace=False))
+    orders = [deferral_order(score) for score in scores]
+    halves = np.stack([rng.permutation(300) < 150 for _ in range(2)])
+    some = held_out_gains(orders, small.correct, large.correct, halves, influential=InfluentialExamples(rows))
+    every = held_out_gains(orders, small.correct, large.correct, halves)
+    np.testing.assert_array_equal(some.gain, every.gain)
+    contributed = _contributions(scores, small.correct, large.correct, halves).reshape(4, 300)[:, rows]
+    np.testing.assert_allclose(some.covariance, 300 / 120 * 119 * np.cov(contributed), atol=1e-8)
 
 
 def _contributions(scores, small, large, halves):

@@ -11,6 +11,7 @@ import pytest
 from conf.schema import SCORES, Metrics
 from metrics.beyond import BEYOND_TABLES
 from metrics.beyond.peak import random_peak
+from metrics.bootstrap.resampling import Estimate
 from metrics.convert.__main__ import main
 from metrics.grid.collect import collect_grids
 from metrics.scores import Scores, ScoresMetadata, TokenScores, read_scores
@@ -18,8 +19,10 @@ from metrics.statistics.bleu_switcher import bleu_bounds, bleu_statistics_of_swi
 from metrics.statistics.switcher import deferral_order
 from metrics.statistics.text import bleu_statistics, corpus_bleu, exact_match, f1, normalized, sentence_bleu
 from metrics.statistics.uncertainty import sequence_margin, uncertainties
+from metrics.tables.baseline import over_baseline
 from metrics.tables.paper import PAPER_TABLES, table_rows
 from metrics.tables.signature import signature
+from metrics.text_baseline import TextBaseline
 from tests.metrics_runs import tables_of
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -129,6 +132,7 @@ def numbers():
         **past_the_paper(analysis, further),
         "p2(small 0, c)": np.exp(outcome.log_uncertainty[2]),
         "scaled S(0.5)": pair.curve["margin"][50] / pair.curve["margin"][100],
+        "over_baseline": 100 * over_baseline(Estimate(0.9, 0.87, 0.93), TextBaseline(0.8, 400, 9, 9, ""), 0.95).value,
     }
     return {**known, **of_sequences()}
 

@@ -11,6 +11,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Config, Dataset, Metrics, Report, Tracking
 from metrics.misfits import advice_on_misfits
 from metrics.stage import compute_metrics, metrics_of_scores, scores_artifacts
+from metrics.text_baseline import TextBaseline
 from tests.metrics_runs import log_scores
 from tests.synthetic_scores import synthetic_grid, write_grid
 from tracking.interface import ArtifactDraft
@@ -243,3 +244,26 @@ def test_of_several_versions_that_fit_the_one_that_the_latest_tables_are_of_is_n
         advice = advice_on_misfits(scores_artifacts(store, "imdb", "test"), store, Tracking())
         assert f"alias scores-imdb-small-s0-test:{'v1' if kept else 'v0'} latest" in advice
         store.move_alias(store.artifact("scores-imdb-small-s0-test:v0"), "latest")
+
+
+def test_sizes_are_put_beside_the_baseline_in_the_scores_metadata(store, out, tmp_path, without_pictures):
+    grid = synthetic_grid(seeds=2, examples=40, dataset="imdb", slices=False)
+    log_scores(store, grid, tmp_path / "a")
+    compute_metrics(config(out), store)
+    assert not (out / "tables" / "baseline.csv").exists()
+    baseline = TextBaseline(0.75, 40, 100, 100, "tfidf")
+    log_scores(store, grid, tmp_path / "a", baseline=baseline.as_metadata())
+    later = synthetic_grid(seeds=2, examples=40, dataset="imdb", slices=False, seed=9)  # a version's metadata stays
+    log_scores(store, later, tmp_path / "a", baseline=baseline.as_metadata())
+    compute_metrics(config(out), store)
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert summary["notes"][0].startswith(
+        "TF-IDF with logistic regression, learned from the 100 training rows, is right"
+    )
+    rows = summary["beyond"]["baseline"]["rows"]
+    assert [row["size"] for row in rows] == [size["name"] for size in summary["datasets"]["imdb"]["sizes"]]
+    for row, size in zip(rows, summary["datasets"]["imdb"]["sizes"], strict=True):
+        assert row["over_baseline"] == pytest.approx(100 * size["accuracy"]["value"] - 75)
+    assert "Notes:" in (out / "tables" / "table1.md").read_text() and (out / "tables" / "baseline.md").is_file()
+    compute_metrics(config(out, beyond=False), store)
+    assert not (out / "tables" / "baseline.csv").exists()

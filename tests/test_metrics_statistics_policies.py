@@ -153,6 +153,70 @@ def test_what_cannot_be_certified_says_what_could():
     assert isinstance(again, Policy) and again.place >= 1
 
 
+def in_copies(members, copies):
+    """Repeats every example, so that its copies are a cluster: as much is known as of one of each."""
+    return {
+        size: [
+            dataclasses.replace(
+                run,
+                quality=np.repeat(run.quality, copies, axis=0),
+                uncertainty={name: np.repeat(score, copies) for name, score in run.uncertainty.items()},
+            )
+            for run in runs
+        ]
+        for size, runs in members.items()
+    }
+
+
+def test_copies_of_an_example_prove_no_more_than_itself():
+    members = population(900, np.random.default_rng(5), ("small", "large"), seeds=1)
+    once, goal = cut_in_parts(900, [0.3, 0.4, 0.3], 0), Goal("match", 0.0, 0.1)
+    alone = choose(members, ["margin"], goal, once)
+    copied, clusters = in_copies(members, 20), np.repeat(np.arange(900), 20)
+    parts = cut_in_parts(18_000, [0.3, 0.4, 0.3], 0, clusters)
+    in_clusters = choose(copied, ["margin"], goal, parts)
+    counted = choose(copied, ["margin"], goal, dataclasses.replace(parts, clusters=None))
+    assert in_clusters.chain[0].seed == counted.chain[0].seed == alone.chain[0].seed
+    # bets are a little less sharp than exact limits, counts of copies four times too sharp
+    assert in_clusters.promise.loss > counted.promise.loss + 0.01
+    assert alone.promise.deferred - 0.02 < in_clusters.promise.deferred < alone.promise.deferred + 0.08
+    assert in_clusters.promise.deferred > counted.promise.deferred + 0.01
+
+
+@pytest.mark.parametrize(("name", "limit"), [("certified", 0.03), ("budget", 0.3)])
+def test_promises_hold_in_clusters_choice_included(name, limit):
+    goal, broken, promised = Goal(name, limit, 0.2), 0, 0
+    for seed in range(30):
+        members = population(4000, np.random.default_rng(100 + seed), ("small", "large"), seeds=1)
+        drawn = {size: [_some(run, slice(0, 700)) for run in runs] for size, runs in members.items()}
+        parts = cut_in_parts(7000, [0.3, 0.4, 0.3], seed, np.repeat(np.arange(700), 10))
+        found = choose(in_copies(drawn, 10), ["margin"], goal, parts)
+        if isinstance(found, Uncertified):
+            continue
+        promised += 1
+        chain = [members[member.size][0] for member in found.chain]
+        outcome = path_outcome(chain, "margin", found.thresholds[None], np.arange(700, 4000))
+        loss = (outcome.worse[0] - outcome.better[0]) / outcome.examples
+        broken += (outcome.deferred[0] if name == "budget" else loss) > limit
+    assert promised > 20
+    assert broken <= 0.2 * 30 + 3 * math.sqrt(30 * 0.2 * 0.8)
+
+
+def _some(run, rows):
+    return dataclasses.replace(
+        run, quality=run.quality[rows], uncertainty={name: score[rows] for name, score in run.uncertainty.items()}
+    )
+
+
+def test_clusters_that_certify_nothing_say_what_could():
+    members = population(300, np.random.default_rng(5), ("small", "large"), seeds=1)
+    parts = cut_in_parts(300, [0.3, 0.4, 0.3], 0, np.arange(300) // 5)
+    found = choose(members, ["margin"], Goal("certified", 0.01, 0.1), parts)
+    assert isinstance(found, Uncertified) and found.in_clusters and found.examples_needed is None
+    again = choose(members, ["margin"], Goal("certified", found.least_epsilon, 0.1), parts)
+    assert isinstance(again, Policy) and again.place >= 1
+
+
 def test_a_budget_is_kept_by_the_scores_alone():
     members = population(1000, np.random.default_rng(6), ("small", "large"), seeds=1)
     chain, rows = [members["small"][0], members["large"][0]], np.arange(500)
@@ -258,4 +322,10 @@ def test_translations_have_bleu_and_no_certificate():
 
 
 def test_parts_hold_arrays():
-    assert {field.name for field in dataclasses.fields(Parts)} == {"select", "certify", "evaluate"}
+    assert {field.name for field in dataclasses.fields(Parts)} == {
+        "select",
+        "certify",
+        "evaluate",
+        "clusters",
+        "seed",
+    }

@@ -56,7 +56,10 @@ def test_a_line_says_what_a_dataset_holds(cells, tmp_path, capsys):
     assert "of a split's inputs are cut at 16 tokens" in line and "evenly spread" not in line
     print_check_lines([check])
     said = capsys.readouterr()
-    assert said.out == line + "\n"
+    beat = (
+        f"mine: a run should beat {100 * check.baseline.accuracy:.1f} % of test, what TF-IDF with logistic regression "
+    )
+    assert said.out == f"{line}\n{beat}reaches from the 61 training rows\n"
     assert "the text of 2 of 33 rows is in train too" in said.err and "1 of 33 rows have no text" in said.err
     assert "training evaluates on test, because there is no validation split: don't choose by it" in said.err
 
@@ -125,7 +128,7 @@ def test_a_dataset_whose_cells_are_done_is_not_read(cells, tmp_path, monkeypatch
 
 
 def test_the_full_check_measures_a_step_and_says_how_long_the_grid_takes(compose, tmp_path, capsys):
-    config = compose(*SMALL, f"tracking.root={tmp_path}/runs")
+    config = compose(*SMALL, "dataset.max_input_length=64", f"tracking.root={tmp_path}/runs")
     print_checks(check_data([dataclasses.replace(config, seed=seed) for seed in range(3)]))
     out = capsys.readouterr().out
     assert "demo: 3 of 3 cells to do" in out and "classes of validation: " in out

@@ -62,6 +62,12 @@ def test_a_cell_is_missing_then_trained_then_done(tracker, log_run):
     assert state(tracker) == ("done", "infer-any", None)
 
 
+def test_a_pre_trained_model_is_done_without_scores(tracker, log_run):
+    config = training(dataset="wiki")
+    log_run("train-wiki", "train", config | {"dataset": {"name": "wiki", "task": "text"}}, "a")
+    assert state(tracker, Cell("wiki", "nano", 0)) == ("done", "train-wiki", None)
+
+
 def test_a_cell_whose_scores_were_removed_is_missing(tracker, log_run):
     model = log_run("train-any", "train", training(), "a")
     log_run("infer-any", "infer", scoring(model))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from conf.schema import Mesh
-from train.attention import ROW_BYTES, attention, plain, row_by_row, segment_mask
+from train.attention import attention, plain, row_by_row, segment_mask
+from train.attention.choice import ROW_BYTES
 from train.sharding import make_mesh, on_mesh
 
 ROWS, HEADS, WIDTH = 3, 2, 8

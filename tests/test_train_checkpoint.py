@@ -41,7 +41,8 @@ def test_saving_and_restoring_leave_no_thread_and_no_file_open(tmp_path):
         assert float(checkpoints.restore(abstract)["params"][0, 0]) == checkpoints.latest == 3
         checkpoints.close()
         after.append(held(before))
-    assert after[1:] == after[:1] * 2, after  # the first opens what the process keeps
+    # The first opens what the process keeps; what earlier tests have left may be closed meanwhile.
+    assert all(files <= after[0][0] and threads <= after[0][1] for files, threads in after[1:]), after
 
 
 SAVES = """

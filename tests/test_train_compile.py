@@ -3,15 +3,17 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from conf.errors import EdgewiseError
 from tests.support import REPO
 from train.compile import __main__ as ahead
 from train.compile.collectives import Collective
-from train.compile.programs import full_size, label_strings
+from train.compile.programs import full_size, label_strings, programs
 from train.compile.report import Compiled, StepReport, report_lines, step_as_json
 from train.compile.topology import INSTALL
+from train.sharding import make_mesh
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason=f"libtpu is not installed: {INSTALL}"
@@ -31,10 +33,12 @@ def report(**changes):
         "temporaries": 5 * 2**30,
         "code": 2**30,
         "flops": 4e12,
+        "accessed": 3 * 2**30,
         "collectives": [Collective("all-gather", count=1200, bytes=2**30, sent=3 * 2**28)],
         "open_loops": 0,
+        "launches": 1234,
     }
-    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, Compiled(**compiled | changes))
+    return StepReport("train", {"inputs": [128, 512]}, 16 * 2**30, 3e12, 61.0, "plain", Compiled(**compiled | changes))
 
 
 def test_without_a_topology_the_command_says_what_to_give():
@@ -49,6 +53,12 @@ def test_without_the_compiler_it_says_how_to_get_it(compose, monkeypatch):
         ahead.main(compose("topology=v5e:4x4"))
 
 
+def test_a_gpu_has_a_compiler_of_its_own(compose, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EdgewiseError, match=r"topology=h200, is not installed.*jax\[cuda12\]"):
+        ahead.main(compose("topology=h200"))
+
+
 def test_the_extra_that_it_names_is_there():
     import tomllib
 
@@ -56,11 +66,22 @@ def test_the_extra_that_it_names_is_there():
     assert any(requirement.startswith("libtpu") for requirement in extras["tpu"])
 
 
+def test_a_pre_training_is_compiled_with_its_own_rows(compose):
+    given = ("dataset=text", "dataset.name=wiki", "dataset.path=y", "size=nano", "train.batch_size=6")
+    config = compose(*given, "tokenizer.vocabulary_size=8000", "dataset.max_input_length=128")
+    assert full_size(config).vocabulary_size == 8192  # 8,100 ids, the sentinels' among them
+    assert label_strings(config) is None
+    [train, evaluation] = programs(config, make_mesh(config.mesh, jax.devices()[:1]))
+    assert (train.step, evaluation.step) == ("train", "teacher forcing")
+    assert train.shapes == evaluation.shapes == {"inputs": [6, 128], "targets": [6, 30]}
+
+
 def test_memory_is_what_all_parts_take():
     made = report()
     assert made.compiled.memory == 8 * 2**30 + 1024 and made.fits
     lines = report_lines(made)
     assert lines["memory"] == "8.00 GiB (50%)"
+    assert lines["kernels, calls and copies"] == "1,234"
     assert lines["those of the model"] == "3.000 T (75%)"
     assert lines["all-gather"] == "1,200 of 1.00 GiB, 768.00 MiB sent"
     assert not report(temporaries=14 * 2**30).fits

@@ -6,6 +6,7 @@ from tests.support import REPO
 from train.compile import hlo
 from train.compile.collectives import collectives
 from train.compile.flops import flops
+from train.compile.traffic import launches
 
 LAYERS, DEVICES, ROWS, D = 3, 4, 16, 256  # rows of each device
 
@@ -41,6 +42,40 @@ def test_collectives_of_the_cpu_and_of_the_tpu():
         assert gather.sent == gather.bytes * 3 / 4
     assert found["cpu"]["all-reduce"].sent == LAYERS * D * D * 4 * 2 * 3 / 4
     assert found["v5e"]["reduce-scatter"].sent == LAYERS * D * D * 2 * 3 / 4
+
+
+def test_what_the_device_is_given_counts_once_a_run_and_not_inside_a_fusion():
+    module = hlo.parse("""HloModule m
+
+%fused (a: f32[4]) -> f32[4] {
+  %a = f32[4] parameter(0)
+  %b = f32[4] add(%a, %a)
+  ROOT %c = f32[4] multiply(%b, %b)
+}
+
+%body (t: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %t = (s32[], f32[4]) parameter(0)
+  %i = s32[] get-tuple-element(%t), index=0
+  %x = f32[4] get-tuple-element(%t), index=1
+  %y = f32[4] fusion(%x), kind=kLoop, calls=%fused
+  %z = f32[4] copy(%y)
+  ROOT %r = (s32[], f32[4]) tuple(%i, %z)
+}
+
+%condition (t: (s32[], f32[4])) -> pred[] {
+  ROOT %u = pred[] constant(true)
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %p = f32[4] parameter(0)
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[4]) tuple(%zero, %p)
+  %loop = (s32[], f32[4]) while(%start), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %out = f32[4] get-tuple-element(%loop), index=1
+  ROOT %last = f32[4] fusion(%out), kind=kLoop, calls=%fused
+}
+""")
+    assert launches(module) == 5 * 2 + 1
 
 
 HEAD = "HloModule m\n\n%sum (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n}\n\n"

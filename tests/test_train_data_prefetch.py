@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from train.data.prefetch import ahead
+from train.data.prefetch import ahead, in_flight
 
 
 def test_everything_comes_in_order():
@@ -50,3 +50,18 @@ def test_ending_early_makes_no_more_and_leaves_no_thread():
     some.close()
     assert len(made) < 10
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_so_many_are_started_before_the_first_is_handed_on():
+    started = []
+
+    def start(n):
+        for i in range(n):
+            started.append(i)
+            yield i
+
+    assert [(i, len(started)) for i in in_flight(start(4), 2)] == [(0, 2), (1, 3), (2, 4), (3, 4)]
+    started.clear()
+    assert [(i, len(started)) for i in in_flight(start(3), 1)] == [(0, 1), (1, 2), (2, 3)]
+    assert list(in_flight(start(1), 2)) == [0]
+    assert list(in_flight(start(0), 2)) == []

@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,6 +9,7 @@ import pytest
 
 from conf.errors import EdgewiseError
 from conf.schema import Dataset
+from tests.support import REPO
 from train.data import text_files
 from train.data.text_files import Documents, is_held_out
 
@@ -115,3 +118,28 @@ def test_the_share_that_is_held_out_follows_from_the_text_alone():
     assert is_held_out(f"  {held_out[0]}\n", 0.1, 0)
     assert held_out != [text for text in texts if is_held_out(text, 0.1, 1)]
     assert set(held_out) <= {text for text in texts if is_held_out(text, 0.2, 0)}  # a larger share adds to it
+
+
+READ = """
+import re, sys
+from pathlib import Path
+from conf.schema import Dataset
+from train.data.text_files import Documents
+count = sum(1 for _ in Documents(Dataset(name="wiki", task="text", path="x"), [Path(sys.argv[1])]))
+print(count, re.search("VmHWM: *\\t *(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet", "csv"])
+def test_a_file_of_any_size_takes_little_memory(kind, tmp_path):
+    peaks = []
+    for documents in (100, 20_000):  # of 4,000 characters: 80 MB, which Parquet has in one row group
+        file = tmp_path / f"{documents}.{kind}"
+        write(file, [f"{number:08} " * 444 for number in range(documents)])
+        result = subprocess.run([sys.executable, "-c", READ, str(file)], cwd=REPO, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        count, peak = result.stdout.split()
+        assert int(count) == documents
+        peaks.append(int(peak) // 1024)  # not getrusage's, which begins with the parent's
+    assert peaks[1] - peaks[0] < 48, peaks  # MiB: pages of Parquet and what Arrow keeps for the next ones

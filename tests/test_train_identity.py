@@ -6,7 +6,7 @@ from infer.identity import find_model, finished_scores, infer_run_id
 from metrics.stage import scores_artifacts
 from tests.training import config_in, train_here
 from tracking.store import Store
-from train.identity import cell_name, train_run_id
+from train.identity import cell_name, train_run_id, training_identity
 
 CELLS = [("a", "b-c", "a-b--c-s0"), ("a-b", "c", "a--b-c-s0")]  # both once were a-b-c-s0
 
@@ -59,3 +59,10 @@ def test_names_without_hyphens_are_what_they_were(compose):
     assert cell_name(config) == "demo-nano-s3"
     assert train_run_id(config).startswith("train-demo-nano-s3-")
     assert infer_run_id(config, "0" * 32).startswith("infer-demo-nano-s3-test-")
+
+
+def test_keys_that_say_nothing_are_not_part_of_a_cell(compose):
+    plain = training_identity(compose())
+    assert "token_dropout" not in plain["train"] and "embedding_stddev" not in plain["size"]
+    other = training_identity(compose("train.token_dropout=0.2", "size.embedding_stddev=0.03"))
+    assert (other["train"]["token_dropout"], other["size"]["embedding_stddev"]) == (0.2, 0.03)

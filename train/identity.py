@@ -18,7 +18,16 @@ from train.pretrained.find import initial_content
 from train.validation import chooses
 
 TRAINING_VERSION = 2  # counts changes of the code that change what a config trains
-NOT_IN_IDENTITY = ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "eval_examples", "remat")
+NOT_IN_IDENTITY = (
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "eval_every",
+    "eval_examples",
+    "remat",
+    "attention",
+    "unroll",
+)
 OF_SPAN_CORRUPTION = ("objective", "noise_density", "mean_noise_span_length")
 
 
@@ -35,6 +44,8 @@ def training_identity(config: Config) -> dict[str, Any]:
     train["init"] = initial_content(config)
     if config.train.objective != SPAN_CORRUPTION:  # cells from before there was another keep their identity
         train = {key: value for key, value in train.items() if key not in OF_SPAN_CORRUPTION}
+    if config.train.token_dropout == 0:  # likewise
+        del train["token_dropout"]
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}

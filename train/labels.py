@@ -17,6 +17,7 @@ Each of them may take twice that: in bfloat16 beside float32, or a sum's terms b
 what may follow each position take no more than attention of one head.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -27,14 +28,17 @@ import numpy as np
 
 from conf.schema import Infer, Size
 from train import hosts, t5
+from train.attention import asking
 from train.data.batches import Budget, ScoringBatch
+from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
 from train.head import over_positions
 from train.label_tree import Labels, LabelTree
-from train.sharding import BATCH, on_mesh, scan, scoring_tokens, whole_rows
+from train.sharding import BATCH, batches_in_flight, on_mesh, platform_of, scan, scoring_tokens, whole_rows
 
 CALL_POSITIONS = 64  # what a decoder call may have, even where its input is shorter
 LOGITS_BYTES = 256 * 2**20  # what the float32 logits of one slice of positions may take
+ROWS_A_LENGTH = 4096  # of an accelerator, which scores as many rows in the seconds that another length takes to compile
 ATTENTION_BYTES = 256 * 2**20  # what a layer's float32 attention between the positions of one decoder call may take
 
 
@@ -45,8 +49,8 @@ def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree,
     call of it may have. `dtype` is the activations', "float32" or "bfloat16".
     """
     model = t5.model(size, params)
-    segments, positions = t5.plain_rows(inputs)
-    memory = model.encode(inputs, segments, positions, jnp.dtype(dtype))
+    segments, _ = t5.plain_rows(inputs)
+    memory = model.encode(inputs, segments, None, jnp.dtype(dtype))
     rows = inputs.shape[0]
 
     def in_every_row(x: jax.Array) -> jax.Array:
@@ -98,13 +102,19 @@ def label_budget(tokens: int, labels: Labels, row_multiple: int = 1) -> Budget:
 
 def scoring_budget(infer: Infer, labels: Labels, mesh: jax.sharding.Mesh) -> Budget:
     """Returns the `label_budget` of a batch that is scored on `mesh`, whose devices share it by whole rows."""
-    return label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
+    budget = label_budget(scoring_tokens(infer, mesh), labels, whole_rows(mesh, 1))
+    return budget if platform_of(mesh) == "cpu" else dataclasses.replace(budget, rows_a_length=ROWS_A_LENGTH)
 
 
 @functools.lru_cache(maxsize=32)
-def compile_label_scoring(size: Size, dtype: str, mesh: jax.sharding.Mesh) -> Callable[..., jax.Array]:
-    """Returns `label_log_likelihoods`, jitted for this mesh: (params, inputs, tree) -> [B, K] float32, replicated."""
-    scoring = functools.partial(label_log_likelihoods, size=size, dtype=dtype)
+def compile_label_scoring(
+    size: Size, dtype: str, mesh: jax.sharding.Mesh, attention: str = "auto"
+) -> Callable[..., jax.Array]:
+    """Returns `label_log_likelihoods`, jitted for this mesh: (params, inputs, tree) -> [B, K] float32, replicated.
+
+    `attention` is the way that is asked for, as in `train.attention`.
+    """
+    scoring = asking(functools.partial(label_log_likelihoods, size=size, dtype=dtype), attention)
     return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
@@ -121,18 +131,26 @@ def score_examples(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
+    attention: str = "auto",
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` are as `scoring_batches` cuts them.
 
     `params` lie over `mesh`; `inputs` are the encoded texts whose rows `batches` names. A batch short of rows is filled
-    up with empty ones, so that only the shapes in `batches` compile.
+    up with empty ones, so that only the shapes in `batches` compile. An accelerator has its next batch before the
+    results of one are read, and its parameters are cast to `dtype` once for all batches. `attention` is the way that is
+    asked for.
     """
     sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    compiled = compile_label_scoring(size, dtype, mesh)
-    for rows, length, row_count in batches:
-        ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
-        tree = labels.tree(max_call_positions(size, row_count, length))
-        yield rows, np.asarray(compiled(params, ids, tree))[: len(rows)]
+    compiled = compile_label_scoring(size, dtype, mesh, attention)
+    params = t5.cast(params, dtype)
+
+    def started() -> Iterator[tuple[np.ndarray, jax.Array]]:
+        for rows, length, row_count in batches:
+            ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
+            yield rows, compiled(params, ids, labels.tree(max_call_positions(size, row_count, length)))
+
+    for rows, scores in in_flight(started(), batches_in_flight(mesh)):
+        yield rows, np.asarray(scores)[: len(rows)]
 
 
 def hits_and_loss(
@@ -144,13 +162,14 @@ def hits_and_loss(
     dtype: str,
     mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
+    attention: str = "auto",
 ) -> tuple[int, float]:
     """Counts the examples whose likeliest label is `truth` [n] (indices into the K labels), and sums -log p(truth).
 
     The sum is in nats, over all examples and their labels' tokens. The other arguments are those of `score_examples`.
     """
     hits, loss = 0, 0.0
-    for rows, scores in score_examples(params, inputs, labels, size, dtype, mesh, batches):
+    for rows, scores in score_examples(params, inputs, labels, size, dtype, mesh, batches, attention):
         hits += int((scores.argmax(axis=1) == truth[rows]).sum())
         loss -= float(scores[np.arange(len(rows)), truth[rows]].sum(dtype=np.float64))
     return hits, loss

@@ -30,11 +30,13 @@ from train.model_selection import ModelSelection
 from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
 from train.progress import Meter, progress
-from train.sharding import BATCH, make_mesh, whole_rows
+from train.sharding import BATCH, make_mesh, platform_of, whole_rows
 from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
 from train.text_data import TextData, load_text_data
 from train.validation import check_validation, chooses, warn_of_no_validation
+
+SAID_SECONDS = 15.0  # a shape that takes the compiler longer is said in a line
 
 
 def train(
@@ -116,7 +118,12 @@ class Training:
     @property
     def compiled(self) -> Compiled:
         """Returns the compiled functions, which the process keeps."""
-        return compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
+        return compile_train_step(self.step_config, self.mesh)
+
+    @property
+    def step_config(self) -> StepConfig:
+        """Returns what the step depends on, for the mesh's devices."""
+        return StepConfig.from_config(self.config, self.size, platform_of(self.mesh))
 
     def fit(self, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: Stop) -> t5.Params:
         """Runs the steps that are left, logs to `run` and saves to `directory` on the way; returns the parameters.
@@ -138,10 +145,14 @@ class Training:
                 closing(ahead(self.batch_maker(), range(start, steps))) as batches,
             ):
                 take_step = Stepper(compiled.step, seed_key, batches, window, meter)
+                layers = "written out" if self.step_config.execution.unroll else "in a loop"
+                run.set_summary({"layers": layers})
                 for step in range(start + 1, steps + 1):
                     if selection.is_exhausted:
                         break
                     state = take_step(state, step)
+                    if step == start + 1:
+                        self.say_attention(run, meter)
                     save = due(step, train.checkpoint_every, steps)
                     evaluate = due(step, train.eval_every, steps)
                     log = due(step, train.log_every, steps)
@@ -165,12 +176,20 @@ class Training:
                         stop.received = signalled
                         checkpoints.close()
                         end_stopped(run, signalled, step, steps)
+                run.set_summary({"compile_seconds": round(take_step.compile_seconds, 3)})
                 if chooses(train):
                     run.set_summary({"last_step": int(state.step), "kept_step": selection.kept_step(state)})
                     meter.print_line(selection_line(selection, state, steps))
             return selection.kept_params(state)
         finally:
             checkpoints.close()
+
+    def say_attention(self, run: Run, meter: Meter) -> None:
+        """Logs which ways of attention the first step took, and prints them where a CPU's own choice is not meant."""
+        taken = str(self.compiled.attention)
+        run.set_summary({"attention": taken})
+        if self.config.train.attention != "auto" or self.mesh.devices.flat[0].platform != "cpu":
+            meter.print_line(f"attention: {taken}")
 
     def start_state(
         self,
@@ -217,7 +236,9 @@ class Training:
         budget = scoring_budget(config.infer, data.labels, mesh)
         plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
         inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
-        hits, loss = hits_and_loss(state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan)
+        hits, loss = hits_and_loss(
+            state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan, config.train.attention
+        )
         tokens = int(data.eval_targets.lengths.sum())
         return {f"{data.eval_split}_loss": loss / tokens, f"{data.eval_split}_accuracy": hits / len(truth)}
 
@@ -291,6 +312,7 @@ class Stepper:
         self._step_function, self._seed_key, self._batches = step_function, seed_key, batches
         self._window, self._meter = window, meter
         self._compiled_shapes: set[tuple[tuple[int, ...], ...]] = set()
+        self.compile_seconds = 0.0  # of all shapes so far
 
     def __call__(self, state: TrainState, step: int) -> TrainState:
         """Returns the state after the `step`-th step, counted from 1."""
@@ -302,8 +324,15 @@ class Stepper:
             self._compiled_shapes.add(shapes)
             jax.block_until_ready(state)
             self._meter.advance(0)  # what was waited for is the time of earlier steps
-        state, metrics = self._step_function(state, batch, self._seed_key)
+        begun = time.monotonic()
+        state, metrics = self._step_function(
+            state, batch, self._seed_key
+        )  # waits for the compiler, not for the devices
         if is_new:
+            seconds = time.monotonic() - begun
+            self.compile_seconds += seconds
+            if seconds >= SAID_SECONDS:
+                self._meter.print_line(f"compiled the step for batches of {batch['inputs'].shape} in {seconds:.0f} s")
             jax.block_until_ready(metrics)
         self._window.add(metrics, step)
         loss = self._window.loss

@@ -76,11 +76,26 @@ def whole_rows(mesh: jax.sharding.Mesh, rows: int) -> int:
     return -(-rows // shards) * shards
 
 
+def platform_of(mesh: jax.sharding.Mesh) -> str:
+    """Returns what kind of devices a mesh lies over: `cpu`, `gpu` or `tpu`."""
+    platform: str = mesh.devices.flat[0].platform
+    return "gpu" if platform in ("cuda", "rocm") else platform  # as a device that is only described calls itself
+
+
 def scoring_tokens(infer: Infer, mesh: jax.sharding.Mesh) -> int:
     """Returns how many positions a batch may have that is scored on `mesh`."""
     if infer.batch_tokens is not None:
         return infer.batch_tokens
-    return CPU_BATCH_TOKENS if mesh.devices.flat[0].platform == "cpu" else BATCH_TOKENS
+    return CPU_BATCH_TOKENS if platform_of(mesh) == "cpu" else BATCH_TOKENS
+
+
+def batches_in_flight(mesh: jax.sharding.Mesh) -> int:
+    """Returns how many scored batches are on their way at a time.
+
+    Two on an accelerator, which would else wait while the host reads one's results and makes the next; one on a CPU,
+    where host and device are the same cores and two batches would share the caches.
+    """
+    return 1 if platform_of(mesh) == "cpu" else 2
 
 
 # --- the layout of parameters ----------------------------------------------------------------------------------------

@@ -13,12 +13,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from conf.schema import Config, Optimizer, Size
+from conf.schema import AUTO, Config, Optimizer, Size, Train
 from train import t5
+from train.attention import Taken, asking
+from train.data.tokens import EOS, PAD, UNK
 from train.optimizer import learning_rate, make_optimizer
 from train.sharding import BATCH, on_mesh, state_shardings
 
 Metrics = dict[str, jax.Array]
+
+UNROLLED_LAYERS = (
+    64  # of both stacks together: with more, `train.unroll=auto` takes a loop for the sake of compile time
+)
 
 
 @jax.tree_util.register_dataclass
@@ -44,11 +50,16 @@ class StepConfig:
     z_loss: float
     loss_normalizer: str
     dtype: str
-    remat: str = "none"
+    execution: t5.Execution = t5.Execution()
+    attention: str = "auto"
+    token_dropout: float = 0.0
 
     @classmethod
-    def from_config(cls, config: Config, size: Size) -> "StepConfig":
-        """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known."""
+    def from_config(cls, config: Config, size: Size, platform: str | None = None) -> "StepConfig":
+        """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known.
+
+        `platform` is that of the devices, such as `gpu`; by default the one that JAX would choose.
+        """
         train = config.train
         return cls(
             size,
@@ -57,7 +68,9 @@ class StepConfig:
             train.z_loss,
             train.loss_normalizer,
             dtype_of(config),
-            train.remat,
+            t5.Execution(train.remat, writes_out_layers(train, size, platform or jax.default_backend())),
+            train.attention,
+            train.token_dropout,
         )
 
 
@@ -66,6 +79,17 @@ def dtype_of(config: Config) -> str:
     if config.train.dtype != "auto":
         return config.train.dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def writes_out_layers(train: Train, size: Size, platform: str) -> bool:
+    """Tells whether the step has its layers written out, as `train.unroll` says; `auto` does on a GPU.
+
+    There a loop's copies of what layers keep for the backward pass cost a third of the step (docs/performance.md). On a
+    CPU they cost little, and on a TPU the loop's compiler fuses them.
+    """
+    if train.unroll != AUTO:
+        return bool(train.unroll)
+    return platform == "gpu" and size.layers + size.decoder_depth <= UNROLLED_LAYERS
 
 
 # --- pure ------------------------------------------------------------------------------------------------------------
@@ -81,6 +105,14 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple
     return nll, z_loss * log_z**2
 
 
+def drop_tokens(inputs: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Replaces token ids [B, S] int32 by <unk> at `rate`, but neither padding nor EOS; none of them without a `key`."""
+    if key is None or rate == 0.0:
+        return inputs
+    dropped = jax.random.bernoulli(key, rate, inputs.shape) & (inputs != PAD) & (inputs != EOS)
+    return jnp.where(dropped, UNK, inputs)
+
+
 def loss_fn(
     params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
 ) -> tuple[jax.Array, Metrics]:
@@ -92,15 +124,14 @@ def loss_fn(
     """
     model = t5.model(size, params)
     keys = t5.split_key(key, 2)
-    segments, positions = t5.plain_rows(batch["inputs"])
+    segments, _ = t5.plain_rows(batch["inputs"])
     segments = batch.get("input_segments", segments)
-    memory = model.encode(batch["inputs"], segments, positions, jnp.dtype(c.dtype), keys[0], c.remat)
-    target_segments, target_positions = t5.plain_rows(batch["targets"])
+    inputs = drop_tokens(batch["inputs"], c.token_dropout, None if key is None else jax.random.fold_in(key, 2))
+    memory = model.encode(inputs, segments, None, jnp.dtype(c.dtype), keys[0], c.execution)
+    target_segments, _ = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)
-    logits = model.decode(
-        decoder_inputs, target_segments, target_positions, memory, segments, key=keys[1], remat=c.remat
-    )
+    logits = model.decode(decoder_inputs, target_segments, None, memory, segments, key=keys[1], execution=c.execution)
     nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
     weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
@@ -162,7 +193,8 @@ class Compiled:
 
     `init` takes the seed's key; `step` takes a state, a batch and the seed's key, as `train_step` does; `eval_sums`
     takes parameters and a batch. `fresh` makes a state of parameters that lie on the devices already. `abstract` has
-    the state's shapes, dtypes and shardings, into which a checkpoint is restored.
+    the state's shapes, dtypes and shardings, into which a checkpoint is restored. `attention` has the ways of attention
+    that `step` took, once it has been traced.
     """
 
     init: Callable[[jax.Array], TrainState]
@@ -170,6 +202,7 @@ class Compiled:
     step: jax.stages.Wrapped
     eval_sums: jax.stages.Wrapped
     abstract: TrainState
+    attention: Taken
 
 
 @functools.lru_cache(maxsize=32)
@@ -182,6 +215,7 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
     shardings = state_shardings(mesh, shapes)
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     batch = jax.sharding.NamedSharding(mesh, BATCH)
+    attention = Taken()
     start = jax.jit(lambda params: fresh_state(params, c).opt_state, out_shardings=shardings.opt_state)
 
     def fresh(params: t5.Params) -> TrainState:  # the parameters don't go through the jitted function: no copy of them
@@ -192,15 +226,16 @@ def compile_train_step(c: StepConfig, mesh: jax.sharding.Mesh) -> Compiled:
         init=jax.jit(functools.partial(init_state, c=c), out_shardings=shardings),
         fresh=fresh,
         step=jax.jit(
-            on_mesh(functools.partial(train_step, c=c), mesh),
+            on_mesh(asking(functools.partial(train_step, c=c), c.attention, attention), mesh),
             in_shardings=(shardings, batch, replicated),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
         ),
         eval_sums=jax.jit(
-            on_mesh(functools.partial(eval_sums, c=c), mesh),
+            on_mesh(asking(functools.partial(eval_sums, c=c), c.attention), mesh),
             in_shardings=(shardings.params, batch),
             out_shardings=replicated,
         ),
         abstract=jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings),
+        attention=attention,
     )

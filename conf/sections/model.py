@@ -19,6 +19,10 @@ class Size:
     the head's weights are the token embedding's, `scaled_head` whether the head's input is scaled by d_model^-½ (null:
     where the head is tied, as in T5 1.0). `vocabulary_size: null` takes the tokenizer's. `d_model: 0` (size=auto) takes
     the whole architecture from the checkpoint that the cell starts from.
+
+    `embedding_stddev` is the standard deviation of the random token embeddings that training from scratch starts with;
+    null is T5's, 1. Where a word is in few texts, little is learnt of it, and what it started with stays: 0.03 keeps
+    that from being read as if it meant something.
     """
 
     name: Text = MISSING
@@ -37,6 +41,7 @@ class Size:
     pretrained: Optional[str] = None
     decoder_layers: Optional[int] = None
     scaled_head: Optional[bool] = None
+    embedding_stddev: Optional[float] = None
 
     def __post_init__(self) -> None:
         """Replaces what says the same as null by null, so that an architecture has one form."""
@@ -58,10 +63,10 @@ class Size:
     def recorded(self) -> dict[str, Any]:
         """Returns the fields as a cell's identity records them.
 
-        `decoder_layers` and `scaled_head` are left out where they are null: cells from before they existed keep their
-        identity.
+        `decoder_layers`, `scaled_head` and `embedding_stddev` are left out where they are null: cells from before they
+        existed keep their identity.
         """
-        younger = ("decoder_layers", "scaled_head")
+        younger = ("decoder_layers", "scaled_head", "embedding_stddev")
         return {key: value for key, value in vars(self).items() if key not in younger or value is not None}
 
     def check(self) -> None:
@@ -74,6 +79,8 @@ class Size:
             at_least("size.decoder_layers", self.decoder_layers, 1)
         if not 0 <= self.dropout < 1:
             raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
+        if self.embedding_stddev is not None and self.embedding_stddev <= 0:
+            raise EdgewiseError(f"size.embedding_stddev={self.embedding_stddev}: expected a number above 0, or null")
 
 
 @dataclass(unsafe_hash=True)  # as Size

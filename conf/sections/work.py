@@ -19,6 +19,14 @@ class Train:
     `remat` says what the backward pass computes again instead of keeping it: `none`, `dots` (all but the products with
     weights), or `full` (whole layers). It costs time, saves memory and changes no number beyond rounding.
 
+    `attention` says how attention is computed: `plain` (all weights are written to memory), `cudnn` (NVIDIA's fused
+    attention), `kernel` (the project's own), or `auto`, which takes the kernel on TPUs and cuDNN on GPUs where it can,
+    and else plain. What can't be is plain; the run says what it took and why. It changes no number beyond rounding.
+
+    `unroll` says whether the layers are written out one after the other in the compiled step (true) or run by a loop
+    (false). Written out, a GPU's step needs less time and memory, and longer to compile. `auto` writes them out on a
+    GPU, up to 64 layers of both stacks together. It changes no number beyond rounding.
+
     Every `eval_every` steps, and after the last, `eval_examples` rows of the validation split are evaluated; 0: never.
     `keep` says which step's parameters become the model: the `last`, or the `best` by these evaluations. `patience`
     ends the training after so many evaluations without a better one; 0: at `steps`.
@@ -26,6 +34,9 @@ class Train:
     `init` is where training starts: `scratch`, or a checkpoint; `{size}` in it stands for the size's name. `objective`
     says what is learnt: `supervised`, the target of each row, or `span_corruption`, T5's pre-training on plain text. It
     takes out the share `noise_density` of the tokens, in spans of `mean_noise_span_length` on average.
+
+    `token_dropout` is the share of an input's tokens that training replaces by <unk>, others at each step: where texts
+    are few, it keeps a model from learning them by heart. Scoring replaces none.
     """
 
     steps: int = 1000
@@ -35,6 +46,8 @@ class Train:
     loss_normalizer: str = "none"
     dtype: str = "auto"
     remat: str = "none"
+    attention: str = "auto"
+    unroll: Any = AUTO
     checkpoint_every: int = 5000
     keep_checkpoints: int = 1
     log_every: int = 50
@@ -45,6 +58,7 @@ class Train:
     objective: str = OBJECTIVES[0]
     noise_density: float = 0.15
     mean_noise_span_length: float = 3.0
+    token_dropout: float = 0.0
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -59,6 +73,13 @@ class Train:
         if not 0 < self.noise_density < 1:
             raise EdgewiseError(f"train.noise_density={self.noise_density}: expected a share between 0 and 1")
         at_least("train.mean_noise_span_length", self.mean_noise_span_length, 1)
+        if not 0 <= self.token_dropout < 1:
+            raise EdgewiseError(f"train.token_dropout={self.token_dropout}: expected a share in [0, 1)")
+        if self.token_dropout > 0 and self.objective == SPAN_CORRUPTION:
+            raise EdgewiseError(
+                f"train.token_dropout={self.token_dropout} train.objective={SPAN_CORRUPTION}: expected 0, as the "
+                "objective itself takes tokens out; leave train.token_dropout away"
+            )
         one_of("train.keep", self.keep, ("last", "best"))
         at_least("train.patience", self.patience, 0)
         if self.eval_every == 0 and (self.keep == "best" or self.patience > 0):
@@ -69,6 +90,8 @@ class Train:
             )
         one_of("train.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("train.remat", self.remat, ("none", "dots", "full"))
+        one_of("train.attention", self.attention, ("auto", "plain", "cudnn", "kernel"))
+        self.unroll = checked_switch("train.unroll", self.unroll)
         if self.loss_normalizer not in ("none", "tokens"):
             try:
                 ok = float(self.loss_normalizer) > 0

@@ -198,7 +198,9 @@ def _parts(grid: Grid, settings: Switcher) -> Parts:
 def _not_certified(found: Uncertified, settings: Switcher) -> str:
     """Says that nothing was certified, and what would help."""
     epsilon = settings.epsilon
-    if found.examples_needed is None:
+    if found.in_clusters:
+        needed = "they come in clusters, of which it needs more, or smaller ones"
+    elif found.examples_needed is None:
         needed = "no number of examples would do, because the loss seen is not below it"
     else:
         scored = int(np.ceil(found.examples_needed / settings.parts[1]))
@@ -265,7 +267,9 @@ def _certificate(found: candidates.Policy, grid: Grid, parts: Parts) -> dict[str
             "examples": len(getattr(parts, promise.deferred_from)),
             "part": promise.deferred_from,
         },
-        "method": "fixed-sequence testing of one path; exact trinomial and Clopper-Pearson limits; each by itself",
+        "method": "fixed-sequence testing of one path; "
+        + ("exact trinomial and Clopper-Pearson limits" if grid.clusters is None else "bets on sums of whole clusters")
+        + "; each by itself",
         "clusters": None if grid.clusters is None else int(grid.clusters.max()) + 1,
         "reference": joined_name(found.chain[-1].size, f"s{found.chain[-1].seed}"),
     }
@@ -308,8 +312,8 @@ def _notes(grid: Grid, policy: Policy) -> list[str]:
         notes.append("Not every scores file says FLOPs: costs are ratios of parameters.")
     if grid.clusters is not None:
         notes.append(
-            f"The examples lie in {policy.certificate['clusters']:,} clusters, each in one part; the promises count "
-            "examples as independent, which within a cluster they are not, so they say too much."
+            f"The examples lie in {policy.certificate['clusters']:,} clusters, each in one part; the promises bet on "
+            "whole clusters instead of counting examples, and hold for clusters up to the size of the largest of these."
         )
     if policy.self_check is None:
         notes.append(

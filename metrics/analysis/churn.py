@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -23,7 +24,12 @@ class ChurningRuns:
 
     size: SizeRuns
     differing: np.ndarray  # [n] int32, how many pairs of its runs predict differently
-    pairs: DrawnPairs
+    resampling: Resampling
+
+    @cached_property
+    def pairs(self) -> DrawnPairs:
+        """Returns the pairs of runs that each resample drew: large, and of use only where resamples make intervals."""
+        return DrawnPairs(self.size, self.resampling)
 
 
 @dataclass
@@ -31,7 +37,7 @@ class RankedChurn:
     """Holds the churn in five buckets of the margins of one size, the uncertainty size."""
 
     point: BucketChurn
-    samples: np.ndarray  # [5, B], 0-1, most certain half first
+    samples: np.ndarray  # [5, B], 0-1, most certain half first; B = 0 where variances are known
     variances: list[Variance] | None  # of each bucket; None where the interval is the samples' own
 
     def interval(self, confidence: float) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +56,7 @@ def churning_runs(grid: Grid, resampling: Resampling) -> ChurningRuns | None:
     size = _churning_size(grid)
     if size is None:
         return None
-    return ChurningRuns(size, differing_pairs(size.prediction), DrawnPairs(size, resampling))
+    return ChurningRuns(size, differing_pairs(size.prediction), resampling)
 
 
 def _churning_size(grid: Grid) -> SizeRuns | None:
@@ -88,7 +94,9 @@ def ranked_churn(
     in_buckets = np.array([differing_in_buckets(order, churning.differing) for order in orders])  # [U, 5]
     return RankedChurn(
         point=bucket_churn(in_buckets, runs, examples),
-        samples=churn_samples(churning.pairs, uncertainty_size, orders, parallel_map),
+        samples=churn_samples(churning.pairs, uncertainty_size, orders, parallel_map)
+        if influential is None
+        else np.zeros((len(CUT_PERCENT) - 1, 0)),
         variances=None
         if influential is None
         else churn_variance(

@@ -5,7 +5,6 @@ of all sizes at once may not fit memory. `analyse` puts together what each size 
 
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from metrics.analysis.intervals import (
 )
 from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
+from metrics.analysis.progress import every_few_seconds
 from metrics.analysis.shown_examples import shown_rows
 from metrics.analysis.size import CONTEXT_SCORES, Execution, ScoreResult, SizeResult, SizeScores, analyse_size
 from metrics.analysis.slices import SliceRow, slice_rows
@@ -44,8 +44,6 @@ from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.churn import BucketChurn
 from metrics.statistics.switcher import DeferralOrder
 from metrics.statistics.uncertainty import uncertainties
-
-_SECONDS_BETWEEN_REPORTS = 5.0
 
 WHOSE_TOKENS = {
     "gold": "the gold answer's tokens, as in the paper, which reads the label and can't be deployed",
@@ -137,7 +135,7 @@ def analyse(
     if grid.task != "classification":
         configs.append(replace(config, context=other_context(config)))
     with one_thread_a_product(), ThreadPoolExecutor(min(len(SCORES), cores())) as pool:
-        progress = _every_few_seconds(lambda text: report_progress(f"{grid.dataset}: {text}"))
+        progress = every_few_seconds(lambda text: report_progress(f"{grid.dataset}: {text}"))
         execution = Execution(pool.map, progress, keep_orders=watch is not None)
         result, *others = _analyse_in_contexts(grid, configs, execution, watch)
     if others:
@@ -152,19 +150,6 @@ def analyse(
 def other_context(config: Metrics) -> str:
     """Returns the context, gold or self, that the config doesn't put first."""
     return next(context for context in CONTEXTS if context != config.context)
-
-
-def _every_few_seconds(report: Callable[[str], None]) -> Callable[[str], None]:
-    """Returns a function that passes a line on if the last one was passed on some seconds ago."""
-    last = time.monotonic()
-
-    def report_sometimes(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > _SECONDS_BETWEEN_REPORTS:
-            report(text)
-            last = time.monotonic()
-
-    return report_sometimes
 
 
 @dataclass
@@ -303,17 +288,8 @@ def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizeP
     samples = result.samples
     if samples is None:
         return []
-    return [
-        size_pair(
-            samples,
-            large,
-            result.scores,
-            dataset.quality,
-            dataset.influential,
-            config,
-        )
-        for large in samples.larger
-    ]
+    results, quality, influential = result.scores, dataset.quality, dataset.influential
+    return [size_pair(samples, large, results, quality, influential, config) for large in samples.larger]
 
 
 def _bucket_quality(

@@ -12,6 +12,7 @@ from metrics.bootstrap import RunSamples, ScoreSamples, SwitcherSamples, switche
 from metrics.bootstrap.resampling import Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
+from metrics.statistics.bleu_chance import bleu_chance_peaks
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
 from metrics.statistics.chance import Chance, RankCells, chance_peaks, covariance_of_correctness
 from metrics.statistics.components import ExampleInfluence, area_influence
@@ -87,7 +88,7 @@ class _RunResult:
     percentiles: np.ndarray | None  # [m] float64, 0-100
     statistics: list[SwitcherStatistics]  # of each larger size
     influence: list[np.ndarray]  # of each larger size, [R_large, m] on the area of Table 3; [] where none is asked for
-    cells: RankCells | None  # None where no influence is asked for
+    cells: RankCells | None  # None where nothing is compared with chance
 
 
 def analyse_size(
@@ -174,18 +175,24 @@ def _chance_of_scores(
 ) -> dict[str, dict[str, Chance]]:
     """Returns what Table 1 would show of each score's values dealt out at random: score -> larger size -> it.
 
-    {} where there are no cells: of translation, without intervals, and of the largest size.
+    {} where there are no cells: without intervals, and of the largest size.
     """
-    small, larger = scored.size.correct, [size.correct for size in scored.larger if size.correct is not None]
     by_score = {score: of_runs for score, of_runs in cells.items() if of_runs}
-    if small is None or not larger or not by_score:
+    if not scored.larger or not by_score:
         return {}
-    covariance = covariance_of_correctness([small, *larger])
+    small, bleu_stats = scored.size.correct, scored.size.bleu_stats
+    larger = [size.correct for size in scored.larger if size.correct is not None]
+    larger_stats = [size.bleu_stats for size in scored.larger if size.bleu_stats is not None]
+    covariance = covariance_of_correctness([small, *larger]) if small is not None else np.zeros((0, 0))
 
     def of_score(of_runs: Sequence[RankCells]) -> dict[str, Chance]:
         """Returns what chance gives one score, from the same draws as every other score."""
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(31,)))
-        found = chance_peaks(of_runs, small, larger, covariance, rng)
+        if small is not None:
+            found = chance_peaks(of_runs, small, larger, covariance, rng)
+        else:
+            assert bleu_stats is not None
+            found = bleu_chance_peaks(of_runs, bleu_stats, larger_stats, rng)
         return {size.name: chance for size, chance in zip(scored.larger, found, strict=True)}
 
     return dict(zip(by_score, parallel_map(of_score, by_score.values()), strict=True))
@@ -228,7 +235,7 @@ def _analyse_run(
             for large, of_large in zip(scored.larger, statistics, strict=True)
             if influential is not None
         ],
-        cells=RankCells.of_order(order) if influential is not None and scored.larger and order.examples > 1 else None,
+        cells=RankCells.of_order(order) if drawn is not None and drawn.has_resamples and order.examples > 1 else None,
     )
 
 

@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: `paper` 0, whatever is found, as a finding about the paper is no error; DIR 0 if every "
         "identity holds, 1 if one does not or DIR can't be read. 'cannot hold' is said of numbers that no rounding, to "
         "the nearest, up or down, brings into line, 'rounded differently' of those that rounding up or down does. "
-        "Claims (such as 'churn beats margin') are reported and never an error.",
+        "Claims (such as 'churn beats margin', which a small metrics.committee_size often contradicts) are reported "
+        "and never an error.",
     )
     parser.add_argument("what", metavar="paper|DIR", help="`paper`, or a directory that `python -m metrics` wrote")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")

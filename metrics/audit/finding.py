@@ -77,14 +77,24 @@ def as_text(findings: Sequence[Finding]) -> str:
     blocks = []
     for relation in dict.fromkeys(one.relation for one in findings):
         group = [one for one in findings if one.relation == relation]
-        counts = {verdict: sum(one.verdict == verdict for one in group) for verdict in VERDICTS}
+        counts = {_shown(one): sum(_shown(other) == _shown(one) for other in group) for one in _by_verdict(group)}
         lines = [
             f"{relation}{'' if group[0].identity else ' (a claim, no identity)'}",
             f"  {group[0].formula}",
-            "  " + ", ".join(f"{verdict}: {count}" for verdict, count in counts.items() if count),
+            "  " + ", ".join(f"{verdict}: {count}" for verdict, count in counts.items()),
         ]
         for one in group:
             if len(group) <= 10 or one.verdict != HOLDS:
-                lines.append(f"  - {one.cells}: {one.verdict}. {one.detail}")
+                lines.append(f"  - {one.cells}: {_shown(one)}. {one.detail}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _by_verdict(findings: Sequence[Finding]) -> list[Finding]:
+    """Returns the findings in the order of VERDICTS."""
+    return sorted(findings, key=lambda one: VERDICTS.index(one.verdict))
+
+
+def _shown(finding: Finding) -> str:
+    """Returns the verdict as it is printed: models may contradict a claim, so that its numbers are not impossible."""
+    return "does not hold here" if finding.verdict == CANNOT and not finding.identity else finding.verdict

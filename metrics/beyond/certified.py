@@ -11,11 +11,13 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.beyond.certifiable import clusters_note, epsilon_warning
 from metrics.beyond.peak import half_of_clusters
 from metrics.beyond.retrained import retrained_entries
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pair_entries, score_entries
 from metrics.grid.runs import Grid, SizeRuns
-from metrics.statistics.certificates import examples_needed, least_epsilon
+from metrics.statistics.certificates import LIMITS, test_by_counts
+from metrics.statistics.cluster_certificates import Clusters
 from metrics.statistics.thresholds import Candidates, Certified, fewest_kept
 from metrics.tables.table import Column, Row
 
@@ -45,8 +47,10 @@ class CertifiedThresholds(Observer):
         """Returns that ε is too small to be certified by so many examples, with the least ε and the examples needed."""
         if not any(self.applies_in(context) for context in (None, "self")):
             return []
-        warning = epsilon_warning(self.grid.examples, self.config)
-        return [*([warning] if warning else []), *([CLUSTERED] if self.grid.clusters is not None else [])]
+        if self.grid.clusters is None:
+            warning = epsilon_warning(self.grid.examples, self.config)
+            return [warning] if warning else []
+        return [clusters_note(calibration_clusters(self.grid, self.config), self.config)]
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
@@ -56,10 +60,11 @@ class CertifiedThresholds(Observer):
         """Keeps what is needed of one size."""
         super().observe(view)
         half = calibration_half(self.grid.examples, self.config.seed, self.grid.clusters)
+        clusters = None if self.grid.clusters is None else calibration_clusters(self.grid, self.config)
         for large in view.larger:
 
             def certified_by(score: str, large: SizeRuns = large) -> CertifiedEntries:
-                return certified_entries(view.scores, score, view.size, large, half, self.config)
+                return certified_entries(view.scores, score, view.size, large, half, self.config, clusters)
 
             for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
                 self.entries[view.context, view.size.name, large.name, score] = entries
@@ -96,10 +101,7 @@ _GUARANTEE = (
     "these runs."
 )
 
-CLUSTERED = (
-    "Certificates count every example as drawn by itself; these come in clusters, so that what is certified holds with "
-    "less than 1 - metrics.delta."
-)
+CLUSTER_TEST = "betting on clusters"
 
 _PROMISE = (
     Column("epsilon", "ε", "points", ".2f"),
@@ -115,6 +117,7 @@ _EXTENT = (
     Column("pairs", "Pairs", "", "d"),
     Column("calibration", "Calibration examples", "", ",d"),
     Column("evaluation", "Other half", "", ",d"),
+    Column("test", "Test"),
 )
 
 CERTIFIED = BeyondTable(
@@ -125,7 +128,8 @@ CERTIFIED = BeyondTable(
         "below it (100 %: nothing can be saved with this certainty), a mean over pairs of runs with its least and "
         "most. Loss: how far below the larger model the mixture is on the half that nothing was chosen on (below "
         "0: above it); runs over ε there are by chance a few even where every certificate is right, as that half "
-        "is a sample too. " + _GUARANTEE
+        "is a sample too. Test: exact by counts of examples (trinomial, or two limits), or by bets on whole clusters "
+        "where examples come in clusters. " + _GUARANTEE
     ),
     columns=(
         *PAIR,
@@ -232,21 +236,11 @@ def calibration_half(examples: int, seed: int, clusters: np.ndarray | None = Non
     return half
 
 
-def epsilon_warning(examples: int, config: Metrics) -> str:
-    """Says that `metrics.epsilon` can't be certified by half of so many examples, and what can; "" if it can."""
-    half, epsilon, delta = examples // 2, config.epsilon, config.delta
-    least = least_epsilon(half, delta)
-    if epsilon >= least:
-        return ""
-    least = math.ceil(least * 1e5 - 1e-9) / 1e5
-    text = (
-        f"metrics.epsilon={epsilon:g} is too small to certify anything: {half:,} examples to calibrate on, half of "
-        f"{examples:,}, certify {least:g} at best with metrics.delta={delta:g}. "
-    )
-    if epsilon <= 0:
-        return f"{text}No number of examples certifies a loss of 0: set metrics.epsilon={least:g} or more."
-    needed = 2 * examples_needed(epsilon, delta)
-    return f"{text}Set metrics.epsilon={least:g} or more, or score {needed:,} examples."
+def calibration_clusters(grid: Grid, config: Metrics) -> Clusters:
+    """Returns the clusters of the examples that calibrate, of a grid that has clusters."""
+    assert grid.clusters is not None
+    half = calibration_half(grid.examples, config.seed, grid.clusters)
+    return Clusters.of_examples(grid.clusters, np.flatnonzero(half), config.seed)
 
 
 def certified_entries(
@@ -256,29 +250,45 @@ def certified_entries(
     large: SizeRuns,
     calibration: np.ndarray,
     config: Metrics,
+    clusters: Clusters | None = None,
 ) -> CertifiedEntries:
     """Returns the entries of the rows that the tables have of one pair of sizes by one score.
 
-    `scores` are all of the small size's, [R, n] each; `calibration` [n] bool says which examples calibrate. Both sizes
-    have `correct`.
+    `scores` are all of the small size's, [R, n] each; `calibration` [n] bool says which examples calibrate, and
+    `clusters` are theirs, None where each is drawn by itself. Both sizes have `correct`.
     """
     assert small.correct is not None and large.correct is not None
     runs, kept = [], []
     for own, right in zip(scores[score], small.correct, strict=True):
-        candidates = Candidates.of_run(own, right, large.correct, calibration)
+        candidates = Candidates.of_run(own, right, large.correct, calibration, clusters)
         runs.append(candidates.certified(config.epsilon, config.delta))
         if config.epsilon > 0:
             kept.append(candidates.certified_among_kept(config.epsilon, config.delta))
     promise: Row = {"epsilon": 100 * config.epsilon, "delta": config.delta}
-    halves: Row = {"calibration": int(calibration.sum()), "evaluation": int((~calibration).sum())}
+    calibrates = int(calibration.sum())
+    halves: Row = {"calibration": calibrates, "evaluation": int((~calibration).sum())}
+    if clusters is None:
+        fewest = fewest_kept(config.epsilon, config.delta)
+        tests = (test_by_counts(calibrates, config.epsilon, config.delta), LIMITS)
+    else:
+        fewest = clusters.fewest_examples(config.epsilon, config.delta)
+        tests = (CLUSTER_TEST, CLUSTER_TEST)
     thresholds, shares = (np.stack([getattr(run, name) for run in runs]) for name in ("threshold", "chosen"))
     saving = np.stack([run.deferred < 1 for run in runs])
     evaluates = np.flatnonzero(~calibration)
     reused = retrained_entries(scores[score], small, large, thresholds, shares, saving, evaluates, config.epsilon)
     return CertifiedEntries(
-        over_runs={**promise, **_over_pairs(runs, config.epsilon), **halves},
+        over_runs={**promise, **_over_pairs(runs, config.epsilon), **halves, "test": tests[0]},
         by_run=_by_run(runs, scores, score, small, large, calibration, config),
-        among_kept={**promise, **_among_kept(kept, config), **halves} if kept else {},
+        among_kept={
+            **promise,
+            **_among_kept(kept, config.epsilon),
+            "fewest_kept": fewest,
+            **halves,
+            "test": tests[1],
+        }
+        if kept
+        else {},
         retrained={**promise, **reused},
     )
 
@@ -299,7 +309,7 @@ def _over_pairs(runs: Sequence[Certified], epsilon: float) -> Row:
     }
 
 
-def _among_kept(runs: Sequence[Certified], config: Metrics) -> Row:
+def _among_kept(runs: Sequence[Certified], epsilon: float) -> Row:
     """Returns the entries over all pairs of runs of thresholds certified by the loss among those kept."""
     deferred, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "loss_among_kept"))
     some = loss[~np.isnan(loss)]
@@ -308,8 +318,7 @@ def _among_kept(runs: Sequence[Certified], config: Metrics) -> Row:
         "deferred_least": 100 * float(deferred.min()),
         "deferred_most": 100 * float(deferred.max()),
         "loss_among_kept": 100 * float(some.mean()) if some.size else math.nan,
-        "over_epsilon": 100 * float((some > config.epsilon + 1e-12).mean()) if some.size else math.nan,
-        "fewest_kept": fewest_kept(config.epsilon, config.delta),
+        "over_epsilon": 100 * float((some > epsilon + 1e-12).mean()) if some.size else math.nan,
         "saving": 100 * float((deferred < 1).mean()),
         "pairs": deferred.size,
     }

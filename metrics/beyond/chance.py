@@ -4,14 +4,13 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.beyond.cost import passes
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Observer, interval_entries, pair_entries, score_entries
+from metrics.statistics.bleu_chance import BLEU_DRAWS
 from metrics.statistics.chance import DRAWS, HIGH, MOST_PERMUTED
 from metrics.tables.table import Column, Row
 
 
 class ChancePeaks(Observer):
     """Reads what chance shows from the analysis."""
-
-    needs_right_or_wrong = True
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
@@ -44,10 +43,10 @@ CHANCE_PEAK = BeyondTable(
     title="Table 1 beside chance",
     reading=(
         "What Table 1 would show if the score knew nothing: its own values, ties kept, are dealt out to the examples "
-        f"at random, for all runs of the small model alike, {DRAWS} times (of more than {MOST_PERMUTED} examples by "
-        f"the normal limit of such permutations). A cell above the {100 * HIGH:g} % quantile is more than a noisy "
-        "curve's peak shows by chance, for these runs. If equally good: what a random score without ties reaches "
-        "between models of the same accuracy."
+        f"at random, for all runs of the small model alike, {DRAWS} times, of translations {BLEU_DRAWS} times "
+        f"(of more than {MOST_PERMUTED} examples by the normal limit of such permutations). A cell above the "
+        f"{100 * HIGH:g} % quantile is more than a noisy curve's peak shows by chance, for these runs. If equally "
+        "good: what a random score without ties reaches between models of the same accuracy."
     ),
     columns=(
         *PAIR,

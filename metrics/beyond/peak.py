@@ -6,11 +6,13 @@ other.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.intervals import InfluentialExamples
 from metrics.beyond.table import (
     PAIR,
     SCORE,
@@ -62,7 +64,9 @@ class HeldOutPeaks(Observer):
 
             def peak_by(score: str, large: SizeRuns = large, first: int = first) -> Peak:
                 seed = (self.config.seed, first + scores.index(score))
-                return held_out_peak(view.orders[score], view.size, large, halves, view.resampling, seed)
+                return held_out_peak(
+                    view.orders[score], view.size, large, halves, view.resampling, seed, view.influential
+                )
 
             for score, peak in zip(view.distinct, view.parallel_map(peak_by, view.distinct), strict=True):
                 for alike in view.distinct[score]:
@@ -162,13 +166,15 @@ def held_out_peak(
     halves: np.ndarray,
     resampling: Resampling,
     seed: tuple[int, ...],
+    influential: InfluentialExamples | None = None,
 ) -> Peak:
     """Returns the peak of one size pair by one score, from the orders of deferral of the small size's runs.
 
-    Both sizes have `correct`, and there are four examples or more. `halves` is [H, n] bool.
+    Both sizes have `correct`, and there are four examples or more. `halves` is [H, n] bool; `influential` are the
+    examples whose contributions make the interval, None for all.
     """
     assert small.correct is not None and large.correct is not None
-    result = held_out_gains(orders, small.correct, large.correct, halves, resampling.clusters)
+    result = held_out_gains(orders, small.correct, large.correct, halves, resampling.clusters, influential)
     return Peak(
         gain=float(result.gain.mean()),
         samples=resampled_means(result, resampling, small, large, seed),
@@ -193,68 +199,131 @@ def held_out_gains(
     large_correct: np.ndarray,
     halves: np.ndarray,
     clusters: np.ndarray | None = None,
+    influential: InfluentialExamples | None = None,
 ) -> HeldOut:
     """Returns held-out gains, from orders of R_small runs, correctness [R_small, n], [R_large, n], halves [H, n] bool.
 
     With S of a half by the same ranks, f* = argmax over 0.01 … 0.99 of S and the better of the two models on the one
     half (ties: the least fraction, the smaller model), the gain is S(f*) minus that model's accuracy on the other.
     Each example is once in the other half a split, so a gain is a sum of what each example contributes; resampled, such
-    sums are normal with the contributions' covariance. With `clusters` [n] int, contributions are summed in each first.
+    sums are normal with the contributions' covariance. It is taken from the `influential` examples, or from all in
+    their `clusters` [n] int, if any; of clusters, contributions are summed in each first.
     """
-    runs, large_runs, n = len(orders), len(large_correct), small_correct.shape[1]
-    shape = (runs, large_runs)
-    chosen_on, fraction = np.zeros(shape), np.zeros(shape)
-    contributed = np.zeros((*shape, n), dtype=np.float32)
-    times = 2 * len(halves)
-    rank = np.empty(n, dtype=np.int64)
+    n = small_correct.shape[1]
+    if influential is None:
+        influential = InfluentialExamples(np.arange(n), clusters)
+    shape = (len(orders), len(large_correct))
+    gain, chosen_on, fraction = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    contributed = []
     for run, deferral in enumerate(orders):
         gains = large_correct.view(np.int8) - small_correct[run].view(np.int8)
         ranked = gains.take(deferral.order, axis=1)  # d, [R_large, n]
-        counted = np.zeros((large_runs, n), dtype=np.float32)  # how much of each d the gains hold
-        for half in halves.take(deferral.order, axis=1):
-            inside = ranked * half
-            for chooses, values in ((half, inside), (~half, ranked - inside)):
-                at = np.concatenate([[0], np.cumsum(chooses)]).take(deferral.knots)  # of this half, at each knot
-                here = int(at[-1])
-                at_fractions, total = _at_fractions(deferral, at, values)
-                curve = at_fractions[:, INTERIOR]  # [R_large, 99]
-                best = curve.argmax(axis=1)
-                peak = curve[np.arange(large_runs), best] - np.maximum(total, 0)
-                chosen_on[run] += peak / (here * times)
-                fraction[run] += FRACTIONS[INTERIOR][best] / times
-                share = ~chooses * np.float32(1 / ((n - here) * times))
-                cuts = zip(*_cut(deferral, deferral.knots - at, FRACTIONS[INTERIOR][best]), strict=True)
-                for j, (start, stop, part) in enumerate(cuts):
-                    if total[j] > 0:  # against the larger model, which answers all of it
-                        counted[j, start:stop] -= np.float32(1 - part) * share[start:stop]
-                        counted[j, stop:] -= share[stop:]
-                    else:
-                        counted[j, :start] += share[:start]
-                        counted[j, start:stop] += np.float32(part) * share[start:stop]
-        rank[deferral.order] = np.arange(n)
-        contributed[run] = (counted * ranked).take(rank, axis=1)
-    flat = contributed.reshape(-1, n)
-    gain = flat.sum(axis=1, dtype=np.float64)
-    drawn = flat if clusters is None else grouped_sums(clusters, int(clusters.max()) + 1, flat.T).T
-    covariance = (drawn @ drawn.T).astype(np.float64) - np.outer(gain, gain) / drawn.shape[1]
-    return HeldOut(gain.reshape(shape), chosen_on, fraction, covariance)
+        some = _SomeExamples.of_order(deferral, gains, influential.rows)
+        for half in halves:
+            for chosen, other in _both_ways(deferral, ranked, half.take(deferral.order)):
+                best = chosen.curve[:, INTERIOR].argmax(axis=1)
+                peak, held_out = (one.gain_at(best, against=chosen.total) for one in (chosen, other))
+                gain[run] += held_out
+                chosen_on[run] += peak
+                fraction[run] += FRACTIONS[INTERIOR][best]
+                some.add(other, best, chosen.total, half.take(influential.rows) == other.value)
+        contributed.append(some.contributed())
+    times = 2 * len(halves)
+    flat = np.concatenate(contributed) / np.float32(times)  # [P, m]
+    covariance = _covariance_of_sums(flat, influential.clusters) * (n / flat.shape[1])
+    return HeldOut(gain / times, chosen_on / times, fraction / times, covariance)
 
 
-def _at_fractions(deferral: DeferralOrder, at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums d over the first f · m of a half's m examples at FRACTIONS, and over all of them: [J, 101] and [J].
+@dataclass
+class _Half:
+    """Holds the switcher curves of one half of the examples, in their order among all."""
 
-    `at` [G + 1] says how many of the half are before each knot; `values` [J, n] int8 are its d by rank, else 0.
-    """
-    low_rank, high_rank, part = _cut(deferral, at, FRACTIONS)
-    sums = sums_before(values, np.concatenate([low_rank, high_rank, [deferral.examples]]))
-    low, high = sums[:, : len(part)], sums[:, len(part) : -1]
-    return np.where(part == 1.0, high, low + part * (high - low)), sums[:, -1]
+    value: bool  # what the half is marked by
+    examples: int
+    at: np.ndarray  # [G + 1] int, how many of the half are before each knot
+    start: np.ndarray  # [101] int, the ranks between which each of FRACTIONS cuts the half
+    stop: np.ndarray
+    part: np.ndarray  # [101], which part of the examples between them is deferred
+    curve: np.ndarray  # [J, 101], the sum of d over those deferred
+    total: np.ndarray  # [J], the sum of d over all
+
+    @classmethod
+    def of_marked(cls, deferral: DeferralOrder, value: bool, marked: np.ndarray, inside: np.ndarray) -> Self:
+        """Returns the half of the examples `marked` [n] bool by rank; `inside` [J, n] int8 are their d, else 0."""
+        at = np.concatenate([[0], np.cumsum(marked)]).take(deferral.knots)
+        start, stop, part = _cut(deferral, at, FRACTIONS)
+        sums = sums_before(inside, np.concatenate([start, stop, [deferral.examples]]))
+        low, high = sums[:, : len(part)], sums[:, len(part) : -1]
+        curve = np.where(part == 1.0, high, low + part * (high - low))
+        return cls(value, int(at[-1]), at, start, stop, part, curve, sums[:, -1])
+
+    def gain_at(self, best: np.ndarray, against: np.ndarray) -> np.ndarray:
+        """Returns what deferring at the places `best` [J] gains over a model: the larger one where `against` > 0."""
+        over = np.where(against > 0, self.total, 0)
+        gained: np.ndarray = (self.curve[np.arange(len(best)), best + INTERIOR.start] - over) / self.examples
+        return gained
+
+
+def _both_ways(deferral: DeferralOrder, ranked: np.ndarray, half: np.ndarray) -> list[tuple[_Half, _Half]]:
+    """Returns (the half to choose on, the other), both ways; `half` [n] bool and d [J, n] int8 are by rank."""
+    inside = ranked * half
+    one = _Half.of_marked(deferral, True, half, inside)
+    other = _Half.of_marked(deferral, False, ~half, ranked - inside)
+    return [(one, other), (other, one)]
+
+
+@dataclass
+class _SomeExamples:
+    """Adds up what each of m examples contributes to one small run's gains towards J larger runs."""
+
+    order: np.ndarray  # [m] int, the examples in the order in which they are deferred
+    rank: np.ndarray  # [m] int, their ranks among all, ascending
+    gains: np.ndarray  # [J, m] int8, their d
+    counted: np.ndarray  # [J, m] float32, how much of each d the gains hold
+
+    @classmethod
+    def of_order(cls, deferral: DeferralOrder, gains: np.ndarray, rows: np.ndarray) -> Self:
+        """Starts with nothing counted; `gains` are d of all examples, [J, n] int8, `rows` [m] int the examples."""
+        rank = np.empty(deferral.examples, dtype=np.int64)
+        rank[deferral.order] = np.arange(deferral.examples)
+        order = np.argsort(rank.take(rows))
+        ordered = gains.take(rows.take(order), axis=1)
+        return cls(order, rank.take(rows.take(order)), ordered, np.zeros(ordered.shape, dtype=np.float32))
+
+    def add(self, other: _Half, best: np.ndarray, total: np.ndarray, inside: np.ndarray) -> None:
+        """Counts the examples of the half on which nothing was chosen, which `inside` [m] bool says, in row order."""
+        share = inside.take(self.order) * np.float32(1 / other.examples)
+        place = best + INTERIOR.start
+        starts, stops = (self.rank.searchsorted(edges.take(place)) for edges in (other.start, other.stop))
+        for j, (start, stop, part) in enumerate(zip(starts, stops, other.part.take(place), strict=True)):
+            if total[j] > 0:  # against the larger model, which answers all of it
+                self.counted[j, start:stop] -= np.float32(1 - part) * share[start:stop]
+                self.counted[j, stop:] -= share[stop:]
+            else:
+                self.counted[j, :start] += share[:start]
+                self.counted[j, start:stop] += np.float32(part) * share[start:stop]
+
+    def contributed(self) -> np.ndarray:
+        """Returns what each example contributes, in row order: [J, m] float32."""
+        result = np.empty_like(self.counted)
+        result[:, self.order] = self.counted * self.gains
+        return result
+
+
+def _covariance_of_sums(contributed: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
+    """Returns the covariance of sums over m examples, or `clusters` [m] of them, drawn anew: [P, m] -> [P, P]."""
+    drawn = contributed
+    if clusters is not None:
+        drawn = grouped_sums(clusters, int(clusters.max()) + 1, contributed.T).T
+    sums = drawn.sum(axis=1, dtype=np.float64)
+    covariance: np.ndarray = (drawn @ drawn.T).astype(np.float64) - np.outer(sums, sums) / drawn.shape[1]
+    return covariance
 
 
 def _cut(deferral: DeferralOrder, at: np.ndarray, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the tie blocks, ranks start to stop, that `fractions` [F] of a half cut, and the share deferred of each.
 
-    `at` as `_at_fractions` takes it. A block that holds none of the half is stepped over.
+    `at` [G + 1] says how many of the half are before each knot. A block that holds none of it is stepped over.
     """
     positions = fractions * at[-1]
     right = np.searchsorted(at, positions, side="left").clip(1)

@@ -25,6 +25,7 @@ from metrics.bootstrap import SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.boosted_trees import ColumnPredictor
 from metrics.statistics.components import ExampleInfluence, area_influence, variance_of_pairs
 from metrics.statistics.switcher import (
     DeferralOrder,
@@ -359,8 +360,9 @@ def cross_fitted(
         )
         with threadpool_limits(limits=1, user_api="openmp"):  # of this thread: the folds have the cores
             trees.fit(inputs[own[rows], rows], d[rows] - of_rank @ cubic)
+            predictor = ColumnPredictor(trees)
             for run in range(runs):
-                values = powers[run][held_out] @ cubic + trees.predict(inputs[run][held_out])
+                values = powers[run][held_out] @ cubic + predictor.predict(inputs[run][held_out])
                 predicted[run, held_out] = percentiles(deferral_order(values)) / 100
 
     list(parallel_map(of_fold, fitted_on))

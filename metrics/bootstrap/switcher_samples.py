@@ -104,6 +104,11 @@ class RunSamples:
         self._drawn = samples.resampling.of_run(samples.small.name, number)
         self._values = samples.values(number) if len(self._drawn.index) else np.zeros((0, 0), np.float32)
 
+    @property
+    def has_resamples(self) -> bool:
+        """Tells whether there are resamples at all."""
+        return bool(self._samples.resampling.resamples)
+
     def add(self, score: str, deferral: DeferralOrder) -> None:
         """Adds what the run, by the order in which a score defers, contributes to the samples of that score."""
         samples = self._samples

@@ -1,6 +1,6 @@
 """Writes everything that metrics has to say about some scores into one directory: whole, or not at all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from metrics.output.replace import MARK, refusals_as_output_errors, replaced
 from metrics.output.summary import dumped, summary
 from metrics.report import ReportContent, write_report
 from metrics.scores import ScoresMetadata, read_metadata
+from metrics.tables.baseline import baseline_note, baseline_table
 from metrics.tables.files import write_tables
 from metrics.tables.paper import table_rows, write_paper_tables
 from metrics.tables.table import Table
+from metrics.text_baseline import TextBaseline
 
 Progress = Callable[[str], None]  # takes a line that says what is going on
 
@@ -64,15 +66,22 @@ def fill_directory(
     out: Path,
     progress: Progress = silent,
     with_text: bool = True,
+    baselines: Mapping[str, TextBaseline] | None = None,
 ) -> dict[str, Any]:
     """Writes what `write_metrics` does into an empty directory, and returns the summary.
 
-    `out` is where the directory will be, for the messages. Raises what `write_metrics` does.
+    `out` is where the directory will be, for the messages; `baselines` are by the dataset's name. Raises what
+    `write_metrics` does.
     """
     runs = _runs_in_order(sources, inputs)
     with refusals_as_output_errors(out):
         load_in_background()
         analyses, further = _analysed(sources, config, progress)
+        for analysis in analyses:
+            if baselines and (baseline := baselines.get(analysis.grid.dataset)) is not None:
+                analysis.notes.insert(0, baseline_note(analysis, baseline, config.confidence))
+        beside = baseline_table(analyses, baselines or {}, config.confidence) if config.beyond else None
+        further += [] if beside is None else [beside]
         rows, notes, listed = table_rows(analyses), _notes(analyses), _listed(runs, analyses)
         content = summary(analyses, rows, notes, listed, config, further)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+TRINOMIAL, LIMITS = "trinomial", "two limits"
 _NUISANCE_SHARE = 0.02  # of δ, β: spent on the limit of q
 _STEP = 0.02  # between two places of q, in log q: 1 % of the standard deviation of wins − losses
 _SPREAD = 10  # standard deviations to either side that a distribution is computed over; beyond lies less than 1e-22
@@ -122,9 +123,14 @@ def loses_no_more(wins: Any, losses: Any, examples: int, epsilon: float, delta: 
     From counts [...] of d = 1 and of d = −1 among `examples` to bool [...]. Of ε = 0 the limits are used.
     """
     wins, losses = np.asarray(wins, dtype=np.int64), np.asarray(losses, dtype=np.int64)
-    if epsilon > 0 and _trinomial_is_sharper(examples, epsilon, delta):
+    if test_by_counts(examples, epsilon, delta) == TRINOMIAL:
         return trinomial_boundary(examples, epsilon, delta).rejects(wins, losses)
     return rejected_by_limits(wins, losses, examples, epsilon, delta)
+
+
+def test_by_counts(examples: int, epsilon: float, delta: float) -> str:
+    """Returns the name of the test that `loses_no_more` uses of so many examples: TRINOMIAL or LIMITS."""
+    return TRINOMIAL if epsilon > 0 and _trinomial_is_sharper(examples, epsilon, delta) else LIMITS
 
 
 @functools.lru_cache(maxsize=256)

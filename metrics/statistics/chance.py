@@ -16,6 +16,7 @@ from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder
 
 DRAWS = 400
 MOST_PERMUTED = 500  # examples; of more, the normal limit is near, and it costs less
+_ROWS_AT_A_TIME = 128  # of a triangular matrix
 _EXAMPLES_AT_A_TIME = 1 << 16  # of all runs, so that they fit a core's cache
 HIGH = 0.95  # the quantile that is shown beside the mean
 
@@ -113,14 +114,23 @@ def _drawn(cells: Sequence[RankCells], covariance: np.ndarray, rng: np.random.Ge
     `covariance` [D, D] is that of the runs' correctness, small runs first, over n.
     """
     runs, number = len(cells), len(covariance)
-    spread = _spread_of_sums(cells).astype(np.float32)  # [R_S · 99, R_S · 99]
+    spread = spread_of_sums(cells).astype(np.float32)  # [R_S · 99, R_S · 99]
     values, vectors = np.linalg.eigh(covariance)
     mixing = (vectors * np.sqrt(values.clip(0))).astype(np.float32)  # [D, D]
     noise = rng.standard_normal((len(spread), DRAWS // 2, number), dtype=np.float32) @ mixing.T
-    sums = (spread @ noise.reshape(len(noise), -1)).reshape(runs, -1, DRAWS // 2, number)
+    sums = times_lower_triangular(spread, noise.reshape(len(noise), -1)).reshape(runs, -1, DRAWS // 2, number)
     own = np.stack([sums[run, ..., run] for run in range(runs)])  # [R_S, 99, draws / 2]
     excess = sums[..., runs:] - own[..., None]
     return np.concatenate([excess, -excess], axis=2)
+
+
+def times_lower_triangular(factor: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Multiplies a lower triangular matrix [D, D] by columns [D, N], leaving out most of the zeros: [D, N]."""
+    product = np.empty_like(columns)
+    for start in range(0, len(factor), _ROWS_AT_A_TIME):
+        stop = min(start + _ROWS_AT_A_TIME, len(factor))
+        np.matmul(factor[start:stop, :stop], columns[:stop], out=product[start:stop])
+    return product
 
 
 def covariance_of_correctness(correct: Sequence[np.ndarray]) -> np.ndarray:
@@ -140,7 +150,7 @@ def covariance_of_correctness(correct: Sequence[np.ndarray]) -> np.ndarray:
     return covariance
 
 
-def _spread_of_sums(cells: Sequence[RankCells]) -> np.ndarray:
+def spread_of_sums(cells: Sequence[RankCells]) -> np.ndarray:
     """Returns a factor A, with A Aᵀ the covariance of the shares of n examples that two runs defer together.
 
     Of runs i and k at fractions f and g that is |first f of i and first g of k| / n - f g: [R · 99, R · 99] float64.

@@ -242,13 +242,18 @@ def area_influence(deferral: DeferralOrder, gains: np.ndarray, area: np.ndarray,
     n = deferral.examples
     rank = np.empty(n, dtype=np.int64)
     rank[deferral.order] = np.arange(n)
-    block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
-    starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
-    ordered = gains.take(deferral.order, axis=1)
-    sums, total = np.split(sums_before(ordered, np.concatenate([starts, ends, [n]])), [2 * len(rows)], axis=1)
+    ordered, own = gains.take(deferral.order, axis=1), gains.take(rows, axis=1)
+    if deferral.tied:
+        block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
+        starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
+        sums = sums_before(ordered, np.concatenate([starts, ends, [n]]))
+        at_start, at_end, total = np.split(sums, [len(rows), 2 * len(rows)], axis=1)
+    else:
+        starts, ends = rank[rows], rank[rows] + 1
+        at_start, total = np.split(sums_before(ordered, np.append(starts, n)), [len(rows)], axis=1)
+        at_end = at_start + own
     mean = total / n  # [J, 1], d̄
-    before_start, before_end = np.split(sums - mean * np.concatenate([starts, ends]), 2, axis=1)  # Σ (d_j − d̄)
-    influence: np.ndarray = (gains.take(rows, axis=1) - mean) * (0.5 - (starts + ends) / (2 * n))
-    influence += (before_start + before_end) / (2 * n)
+    influence: np.ndarray = (own - mean) * (0.5 - (starts + ends) / (2 * n))
+    influence += ((at_start - mean * starts) + (at_end - mean * ends)) / (2 * n)  # of Σ (d_j − d̄) before and after it
     influence -= 2 * area[:, None]
     return influence

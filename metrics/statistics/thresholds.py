@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics.statistics.certificates import examples_needed, loses_no_more, rejected_by_limits
+from metrics.statistics.cluster_certificates import Clusters
 from metrics.statistics.switcher import FRACTIONS, sums_before
 
 
@@ -41,31 +42,51 @@ class Candidates:
 
     thresholds: np.ndarray  # [T + 1] ascending, the last inf
     examples: int  # m, how many calibrate
-    check: np.ndarray  # the evaluation half's scores
-    ranked: np.ndarray  # the same, ascending
+    ranked: np.ndarray  # the evaluation half's scores, ascending
     kept: np.ndarray  # [T + 1] int, how many of the calibration half are below each threshold
     wins: np.ndarray  # [J, T + 1] int, on how many of these only each larger run is right
     losses: np.ndarray  # [J, T + 1] int, on how many only the small run is
-    gains: np.ndarray  # [J, the evaluation half] int8, d = l - s
+    gains: np.ndarray  # [J, the evaluation half] int8, d = l - s, in the order of `ranked`
+    in_clusters: "GainsInClusters | None" = None  # where the calibration half's examples come in clusters
 
     @classmethod
-    def of_run(cls, score: np.ndarray, small: np.ndarray, large: np.ndarray, calibration: np.ndarray) -> "Candidates":
-        """Returns a run's, from its score [n], correctness [n] and [J, n], and which examples calibrate [n] bool."""
+    def of_run(
+        cls,
+        score: np.ndarray,
+        small: np.ndarray,
+        large: np.ndarray,
+        calibration: np.ndarray,
+        clusters: Clusters | None = None,
+    ) -> "Candidates":
+        """Returns a run's, from its score [n], correctness [n] and [J, n], and which examples calibrate [n] bool.
+
+        `clusters` are those of the examples that calibrate; None where each is drawn by itself.
+        """
         calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
         fit, check = score.take(calibrates), score.take(evaluates)
-        ranked = np.sort(check)
+        by_score = np.argsort(check)
+        ranked = check.take(by_score)
         # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
         at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
         thresholds = np.append(np.unique(ranked[::-1][at]).astype(np.float64), np.inf)
-        order = np.argsort(fit, kind="stable")
+        order = np.argsort(fit)  # of equal scores any: a threshold keeps all of them or none
         kept = np.searchsorted(fit[order], thresholds, side="left")
         gains = _gains(small, large, calibrates.take(order))
-        wins, losses = (sums_before((gains == sign).view(np.int8), kept) for sign in (1, -1))
-        return cls(thresholds, len(fit), check, ranked, kept, wins, losses, _gains(small, large, evaluates))
+        more, differing = (sums_before(values, kept) for values in (gains, np.abs(gains)))
+        wins, losses = (differing + more) // 2, (differing - more) // 2
+        in_clusters = None
+        if clusters is not None:
+            place = np.searchsorted(thresholds, fit, side="right")  # of the first threshold that an example is below
+            in_clusters = GainsInClusters(clusters, place, _gains(small, large, calibrates))
+        checked = _gains(small, large, evaluates.take(by_score))
+        return cls(thresholds, len(fit), ranked, kept, wins, losses, checked, in_clusters)
 
     def certified(self, epsilon: float, delta: float) -> Certified:
         """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
-        passes = loses_no_more(self.wins, self.losses, self.examples, epsilon, delta)
+        if self.in_clusters is not None:
+            passes = self.in_clusters.loses_no_more(len(self.thresholds), epsilon, delta, among_kept=False)
+        else:
+            passes = loses_no_more(self.wins, self.losses, self.examples, epsilon, delta)
         return self._with_last(np.logical_and.accumulate(passes, axis=1).sum(axis=1))
 
     def certified_among_kept(self, epsilon: float, delta: float) -> Certified:
@@ -74,10 +95,16 @@ class Candidates:
         The loss of those that the smaller model keeps is bounded however few it keeps, down to twice as many examples
         as can show a loss of at most ε: a wrong answer among those it is surest of isn't made good by others (Ringel et
         al. 2024, arXiv 2402.00857). Thresholds are tested from the first that keeps that many on, each at level δ by
-        two limits, until one fails; where the first fails all examples are deferred.
+        two limits, until one fails; where the first fails all examples are deferred. Of clusters both certificates
+        bet on their sums (`cluster_certificates.py`).
         """
-        passes = rejected_by_limits(self.wins, self.losses, np.maximum(self.kept, 1), epsilon, delta)
-        first = int(np.searchsorted(self.kept, fewest_kept(epsilon, delta), side="left"))
+        if self.in_clusters is not None:
+            passes = self.in_clusters.loses_no_more(len(self.thresholds), epsilon, delta, among_kept=True)
+            fewest = self.in_clusters.clusters.fewest_examples(epsilon, delta)
+        else:
+            passes = rejected_by_limits(self.wins, self.losses, np.maximum(self.kept, 1), epsilon, delta)
+            fewest = fewest_kept(epsilon, delta)
+        first = int(np.searchsorted(self.kept, fewest, side="left"))
         count = np.logical_and.accumulate(passes[:, first:], axis=1).sum(axis=1)
         return self._with_last(np.where(count > 0, first + count, 0))
 
@@ -86,12 +113,33 @@ class Candidates:
         threshold = np.concatenate([[-np.inf], self.thresholds])[count]
         calibrated = np.concatenate([[0], self.kept])[count]
         below = np.searchsorted(self.ranked, threshold, side="left")
-        kept = self.check[None, :] < threshold[:, None]  # [J, the evaluation half]
         return Certified(
             threshold=threshold,
             chosen=1 - calibrated / self.examples,
-            deferred=1 - below / len(self.check),
-            loss=(self.gains * kept).sum(axis=1) / len(self.check),
+            deferred=1 - below / len(self.ranked),
+            loss=sums_before(self.gains, below).diagonal() / len(self.ranked),
+        )
+
+
+@dataclass(frozen=True)
+class GainsInClusters:
+    """Holds what the larger runs gain on the calibration half, for tests that draw whole clusters of its examples."""
+
+    clusters: Clusters
+    place: np.ndarray  # [m] int, the first threshold that each example is below
+    gains: np.ndarray  # [J, m] int8, d = l - s
+
+    def loses_no_more(self, thresholds: int, epsilon: float, delta: float, among_kept: bool) -> np.ndarray:
+        """Returns whether "the loss is above ε" is rejected at level δ of each threshold: bool [J, thresholds].
+
+        The loss is over all examples, or over those kept below the threshold alone.
+        """
+        counts = self.clusters.sums_below(self.place, thresholds) if among_kept else self.clusters.sizes
+        return np.stack(
+            [
+                self.clusters.rejects(self.clusters.sums_below(self.place, thresholds, own), counts, epsilon, delta)
+                for own in self.gains
+            ]
         )
 
 

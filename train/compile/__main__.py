@@ -1,8 +1,8 @@
-"""Says whether a cell fits on a TPU slice and what it costs: `python -m train.compile topology=v5e:4x4 size=3b`.
+"""Says whether a cell fits on a TPU slice or a GPU, and its costs: `python -m train.compile topology=v5e:4x4 size=3b`.
 
-Compiles the train step and the scoring step ahead of time, on a machine that has no TPU, by the compiler that a TPU
-would use (libtpu), and prints what that compiler says. Needs no data: shapes come from the config. The exit status is
-not 0 where a step does not fit.
+Compiles the train step and the scoring step ahead of time, on a machine that has no such device, by the compiler that
+it would use (libtpu, or XLA's for GPUs), and prints what that compiler says. Needs no data: the config has the shapes.
+The exit status is not 0 where a step does not fit.
 """
 
 import sys
@@ -11,13 +11,13 @@ from conf.app import command
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from tracking.printing import print_json
-from train.compile.topology import available_memory, prepare_environment, require_compiler, topology_devices
+from train.compile.topology import GPUS, available_memory, prepare_environment, require_compiler, topology_devices
 
 
 def main(config: Config) -> None:
     """Compiles, prints, and exits with status 1 where a step does not fit."""
     topology = checked_topology(config)
-    require_compiler()
+    require_compiler(topology)
     devices = topology_devices(topology)
     from train.compile.programs import programs  # JAX starts here, not where the config is wrong
     from train.compile.report import as_json, compile_program, print_reports
@@ -36,7 +36,10 @@ def main(config: Config) -> None:
 def checked_topology(config: Config) -> str:
     """Returns the slice's name. Raises EdgewiseError where none is given, and for several seeds at once."""
     if config.topology is None:
-        raise EdgewiseError("topology is not set: give topology=v5e:4x4, or another TPU slice by its compiler's name")
+        raise EdgewiseError(
+            "topology is not set: give topology=v5e:4x4, or another TPU slice by its compiler's name, or a GPU: "
+            f"{', '.join(GPUS)}"
+        )
     if config.mesh.seed > 1:
         raise EdgewiseError(
             f"mesh.seed={config.mesh.seed}: expected 1. Each seed compiles for its own part of the devices: give the "

@@ -11,12 +11,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Size
+from conf.schema import PLAIN_TEXT, Config, Size
 from train import label_tree, t5
-from train.data.tokens import Vocabulary
+from train.data.span_corruption import fullest_row
+from train.data.tokens import SENTINELS, Vocabulary
 from train.labels import as_labels, compile_label_scoring, max_call_positions, scoring_budget
-from train.sharding import BATCH, whole_rows
-from train.step import StepConfig, compile_train_step
+from train.sharding import BATCH, platform_of, whole_rows
+from train.step import Compiled, StepConfig, compile_train_step
 
 LABEL_LENGTH = 8  # tokens, where no tokenizer says
 
@@ -38,7 +39,8 @@ class Program:
 def programs(config: Config, mesh: jax.sharding.Mesh) -> list[Program]:
     """Returns the programs that `compile.step` names: the train step, and how examples of this task are scored.
 
-    Raises EdgewiseError for size=auto.
+    Of plain text, that is how what is held out is evaluated. Raises EdgewiseError for size=auto, and as `fullest_row`
+    does.
     """
     if config.train.dtype == "auto":  # what JAX's default backend would say is the CPU's
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, dtype="bfloat16"))
@@ -62,7 +64,7 @@ class ProgramMaker:
 
     def train_step(self) -> Program:
         """Returns the train step of a packed batch."""
-        compiled = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
+        compiled = self._compiled_step()
         shapes, batch = self._packed_batch()
         key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=self._replicated)
         flops = 3 * self._forward_flops(*shapes["targets"])  # the backward pass counts twice the forward one
@@ -70,7 +72,7 @@ class ProgramMaker:
 
     def teacher_forcing(self) -> Program:
         """Returns the step that scores a packed batch's own targets."""
-        compiled = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh)
+        compiled = self._compiled_step()
         shapes, batch = self._packed_batch()
         flops = self._forward_flops(*shapes["targets"])
         return Program(
@@ -88,7 +90,7 @@ class ProgramMaker:
             "labels": list(self.labels.padded.shape),
             "positions": list(tree.tokens.shape),
         }
-        params = compile_train_step(StepConfig.from_config(self.config, self.size), self.mesh).abstract.params
+        params = self._compiled_step().abstract.params
         abstract_tree = jax.tree.map(self._as_abstract, tree)
         scoring = cast(jax.stages.Wrapped, compile_label_scoring(self.size, self.config.train.dtype, self.mesh))
         return Program(
@@ -98,15 +100,23 @@ class ProgramMaker:
             lambda: scoring.lower(params, self._ids(rows, length), abstract_tree),
         )
 
+    def _compiled_step(self) -> Compiled:
+        """Returns the train step's functions for the mesh's devices."""
+        return compile_train_step(StepConfig.from_config(self.config, self.size, platform_of(self.mesh)), self.mesh)
+
     def _packed_batch(self) -> tuple[dict[str, list[int]], dict[str, jax.ShapeDtypeStruct]]:
         """Returns a packed batch's shapes and its abstract arrays, by name."""
-        assumed, dataset = self.config.compile, self.config.dataset
-        label_length = dataset.max_target_length if self.labels is None else self.labels.padded.shape[1]
-        rows = whole_rows(self.mesh, assumed.rows or self.config.train.batch_size)
-        shapes = {
-            "inputs": [rows, dataset.max_input_length],
-            "targets": [rows, assumed.target_length or label_length],
-        }
+        assumed, dataset, train = self.config.compile, self.config.dataset, self.config.train
+        rows = whole_rows(self.mesh, assumed.rows or train.batch_size)
+        input_length = dataset.max_input_length
+        if dataset.task == PLAIN_TEXT:
+            row = fullest_row(input_length, train.noise_density, train.mean_noise_span_length)
+            input_length, target_length = row.input_length, row.target_length
+        elif self.labels is None:
+            target_length = dataset.max_target_length
+        else:
+            target_length = self.labels.padded.shape[1]
+        shapes = {"inputs": [rows, input_length], "targets": [rows, assumed.target_length or target_length]}
         batch = {name: self._ids(*shape) for name, shape in shapes.items()}
         return shapes, batch | {"input_segments": batch["inputs"], "target_segments": batch["targets"]}
 
@@ -131,11 +141,13 @@ class ProgramMaker:
 def full_size(config: Config) -> Size:
     """Returns the architecture with a vocabulary: the tokenizer's wanted size where the config leaves it open.
 
-    Raises EdgewiseError for size=auto, which has no shapes.
+    Of plain text, the sentinels have ids beside the tokenizer's pieces. Raises EdgewiseError for size=auto, which has
+    no shapes.
     """
     if config.size.d_model == 0:
         raise EdgewiseError("size=auto takes its shapes from a checkpoint: give size=base or another")
-    return t5.with_vocabulary(config.size, config.tokenizer.vocabulary_size)
+    sentinels = SENTINELS if config.dataset.task == PLAIN_TEXT else 0
+    return t5.with_vocabulary(config.size, config.tokenizer.vocabulary_size + sentinels)
 
 
 def label_strings(config: Config) -> label_tree.Labels | None:

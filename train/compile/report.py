@@ -14,10 +14,14 @@ from rich.table import Table
 from conf.errors import first_line
 from conf.schema import Config
 from tracking.printing import in_bytes
+from train.attention import Taken, recording
 from train.compile import hlo
 from train.compile.collectives import Collective, collectives
 from train.compile.flops import flops
 from train.compile.programs import LABEL_LENGTH, Program, label_length_is_assumed
+from train.compile.traffic import hbm_bytes, launches
+from train.sharding import platform_of
+from train.step import writes_out_layers
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,9 @@ class Compiled:
     """Holds what a step that compiles needs and does on one device; sizes in bytes.
 
     `aliased` are the outputs that take their inputs' place; `temporaries` are all that lives between inputs and
-    outputs. `flops` counts the matrix products that run, also what the backward pass computes again. `open_loops` are
-    loops whose number of turns the compiler doesn't say.
+    outputs. `flops` counts the matrix products that run, also what the backward pass computes again. `accessed` is read
+    from and written to HBM. `open_loops` are loops whose number of turns the compiler doesn't say. `launches` are the
+    operations that the device is given: kernels, library calls and copies.
     """
 
     arguments: float
@@ -35,8 +40,10 @@ class Compiled:
     temporaries: float
     code: float
     flops: float
+    accessed: float
     collectives: list[Collective]
     open_loops: int
+    launches: int
 
     @property
     def memory(self) -> float:
@@ -49,8 +56,8 @@ class StepReport:
     """Holds what the compiler says of one step on one device.
 
     `hbm` is the memory in bytes that the compiler lets the step have; `model_flops` counts the model's own operations,
-    forward and (in training) twice that backward; `seconds` is the time to compile. Where the step does not fit,
-    `compiled` is None and `error` is the compiler's message.
+    forward and (in training) twice that backward; `seconds` is the time to compile; `attention` says which way
+    attention took. Where the step does not fit, `compiled` is None and `error` is the compiler's message.
     """
 
     step: str
@@ -58,6 +65,7 @@ class StepReport:
     hbm: float
     model_flops: float
     seconds: float
+    attention: str = ""
     compiled: Compiled | None = None
     error: str | None = None
 
@@ -71,14 +79,17 @@ def compile_program(program: Program, hbm: float) -> StepReport:
     """Compiles one program for devices with `hbm` bytes of memory, and reads what came out of it."""
     print(f"compiling the {program.step} step", file=sys.stderr, flush=True)
     start = time.monotonic()
+    taken = Taken()
     try:
-        executable = program.lower().compile()
+        with recording(taken):
+            lowered = program.lower()
+        executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         seconds = time.monotonic() - start
         message = first_line(error, most=10_000).removeprefix("RESOURCE_EXHAUSTED: ")
-        return StepReport(program.step, program.shapes, hbm, program.model_flops, seconds, error=message)
+        return StepReport(program.step, program.shapes, hbm, program.model_flops, seconds, str(taken), error=message)
     seconds = time.monotonic() - start
     memory = executable.memory_analysis()
     assert memory is not None
@@ -91,9 +102,11 @@ def compile_program(program: Program, hbm: float) -> StepReport:
         code=memory.generated_code_size_in_bytes,
         flops=flops(module),
         collectives=collectives(module),
+        accessed=hbm_bytes(module),
         open_loops=len(module.open_loops),
+        launches=launches(module),
     )
-    return StepReport(program.step, program.shapes, hbm, program.model_flops, seconds, compiled)
+    return StepReport(program.step, program.shapes, hbm, program.model_flops, seconds, str(taken), compiled)
 
 
 # --- as JSON ---------------------------------------------------------------------------------------------------------
@@ -111,8 +124,14 @@ def as_json(
         "dataset": config.dataset.name,
         "mesh": dict(mesh.shape),
         "remat": config.train.remat,
+        "unroll": written_out(config, mesh),
         "steps": [step_as_json(report) for report in reports],
     }
+
+
+def written_out(config: Config, mesh: jax.sharding.Mesh) -> bool:
+    """Tells whether the train step has its layers written out on this mesh."""
+    return writes_out_layers(config.train, config.size, platform_of(mesh))
 
 
 def step_as_json(report: StepReport) -> dict[str, Any]:
@@ -136,7 +155,9 @@ def print_reports(
     title = (
         f"{config.size.name}, {config.dataset.name}, on {config.topology}: {len(devices)} × {devices[0].device_kind}"
     )
-    table = Table(title=f"{title}; mesh {shape}; train.remat={config.train.remat}")
+    table = Table(
+        title=f"{title}; mesh {shape}; train.remat={config.train.remat} unroll={str(written_out(config, mesh)).lower()}"
+    )
     table.add_column("on each device")
     columns = [report_lines(report) for report in reports]
     for report in reports:
@@ -164,6 +185,7 @@ def report_lines(report: StepReport) -> Mapping[str, str]:
     if compiled is None:
         return lines | {"memory": "more", "compiled in": f"{report.seconds:.0f} s"}
     lines |= {
+        "attention": report.attention,
         "arguments": in_bytes(compiled.arguments, binary=True),
         "outputs that don't take an argument's place": in_bytes(compiled.outputs - compiled.aliased, binary=True),
         "temporaries": in_bytes(compiled.temporaries, binary=True),
@@ -172,6 +194,8 @@ def report_lines(report: StepReport) -> Mapping[str, str]:
         "floating-point operations": f"{compiled.flops / 1e12:.3f} T",
         "those of the model": f"{report.model_flops / 1e12:.3f} T ({report.model_flops / compiled.flops:.0%})",
     }
+    lines["kernels, calls and copies"] = f"{compiled.launches:,}"
+    lines["read from and written to HBM"] = in_bytes(compiled.accessed, binary=True)
     for collective in compiled.collectives:
         size, sent = in_bytes(collective.bytes, binary=True), in_bytes(collective.sent, binary=True)
         lines[collective.kind] = f"{collective.count:,} of {size}, {sent} sent"

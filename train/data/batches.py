@@ -76,12 +76,13 @@ class Budget:
 
     `outputs` maps the length of a padded input to the number of its row's output positions. Row counts are multiples of
     `row_multiple`, the devices that share a batch. Where not even that many rows fit, a batch has that many all the
-    same.
+    same. Another length, which is compiled by itself, is worth `rows_a_length` rows or more.
     """
 
     tokens: int
     outputs: Callable[[int], int]
     row_multiple: int = 1
+    rows_a_length: int = 64
 
     def rows(self, length: int) -> int:
         """Returns the most rows that a batch padded to `length` may have."""
@@ -99,7 +100,6 @@ class Budget:
 
 
 _LENGTHS = 512  # more are not distinguished: the plan takes their square of steps
-_ROWS_A_LENGTH = 64  # fewer rows than that are not worth another shape's compilation
 
 
 def scoring_batches(lengths: np.ndarray, budget: Budget, buckets: int) -> list[ScoringBatch]:
@@ -135,18 +135,18 @@ def plan_batches(infer: Infer, lengths: np.ndarray, budget: Budget) -> list[Scor
     """Cuts rows into batches of the fewest lengths that keep padding under `infer.max_padding`.
 
     Each length is compiled by itself, so that a small split has fewer of them than `infer.length_buckets`, whatever the
-    padding: one for 64 rows. `lengths` and `budget` are as `scoring_batches` takes them.
+    padding: one for the budget's `rows_a_length`. `lengths` and `budget` are as `scoring_batches` takes them.
     """
-    for buckets in range(1, worthwhile_lengths(len(lengths), infer.length_buckets) + 1):
+    for buckets in range(1, worthwhile_lengths(len(lengths), infer.length_buckets, budget.rows_a_length) + 1):
         batches = scoring_batches(lengths, budget, buckets)
         if padding_share(lengths, batches) <= infer.max_padding:
             break
     return batches
 
 
-def worthwhile_lengths(n: int, buckets: int) -> int:
-    """Returns how many lengths `n` rows are worth: one for 64 rows, and at most `buckets`."""
-    return max(min(buckets, -(-n // _ROWS_A_LENGTH)), 1)
+def worthwhile_lengths(n: int, buckets: int, rows_a_length: int = Budget.rows_a_length) -> int:
+    """Returns how many lengths `n` rows are worth: one for `rows_a_length` rows, and at most `buckets`."""
+    return max(min(buckets, -(-n // rows_a_length)), 1)
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[ScoringBatch]) -> float:

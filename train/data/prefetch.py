@@ -1,7 +1,11 @@
-"""Works ahead: the host packs the next batches and sends them to the device while the device computes."""
+"""Works ahead, so that neither the host nor the device waits for the other.
+
+`ahead` lets the host pack the next batches and send them while the device computes; `in_flight` lets the device have
+its next batch before the host reads the results of the last one.
+"""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -26,3 +30,17 @@ def ahead(make: Callable[[Step], Made], steps: Iterable[Step], depth: int = 2) -
                 yield result
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
+
+
+def in_flight(started: Iterable[Made], most: int) -> Iterator[Made]:
+    """Yields what `started` yields, in order, always `most` of them taken from it before the first is handed on.
+
+    `started` starts a computation on the device for each of its items and does not wait for it. Whoever reads an item's
+    arrays waits while the device has `most` - 1 others to go on with; with 1 it has none.
+    """
+    waiting: deque[Made] = deque()
+    for item in started:
+        waiting.append(item)
+        if len(waiting) >= most:
+            yield waiting.popleft()
+    yield from waiting

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from conf.schema import Size
-from train.attention import Segments, attention
-from train.t5.layers import Dense
+from train.attention import DistanceBias, Segments, attention, segment_mask
+from train.t5.layers import Dense, dropout
 
 
 class Attention(nnx.Module):
@@ -28,7 +28,7 @@ class Attention(nnx.Module):
         self,
         x: jax.Array,
         memory: jax.Array,
-        bias: jax.Array | None,
+        bias: jax.Array | DistanceBias | None,
         segments: Segments,
         key: jax.Array | None = None,
     ) -> jax.Array:
@@ -47,8 +47,10 @@ class Attention(nnx.Module):
         k = inner // self.heads
         return 2 * queries * d * (k + keys) <= k * keys * (d + queries)
 
-    def attend_absorbed(self, x: jax.Array, memory: jax.Array, segments: Segments) -> jax.Array:
-        """Returns what `__call__` does without bias and dropout, by fewer products where T is small against K.
+    def attend_absorbed(
+        self, x: jax.Array, memory: jax.Array, segments: Segments, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns what `__call__` does without bias, by fewer products where T is small against K.
 
         The projections of keys and values are absorbed into the queries and the result: q · (W m) is (Wᵀ q) · m, and a
         weighted sum of W m is W times that of m. So they are applied to T·H vectors [D], and not to a memory of S.
@@ -61,9 +63,29 @@ class Attention(nnx.Module):
         q = jnp.einsum("bthk,dhk->bhtd", self.queries(x), key_kernel)  # [B, H, T, D]
         q = q.reshape(rows, self.heads * t, 1, d)  # [B, H, T, D] -> [B, H*T, 1, D]: all heads as queries of one
         query_segments = jnp.tile(segments[0], (1, self.heads))  # [B, H*T]
-        y = attention(q, memory[:, :, None], memory[:, :, None], None, (query_segments, segments[1]))  # [B, H*T, 1, D]
+        if key is None or self.rate == 0.0:
+            one_head = memory[:, :, None]  # [B, S, 1, D]
+            y = attention(q, one_head, one_head, None, (query_segments, segments[1]))  # [B, H*T, 1, D]
+        else:
+            y = self._attend_memory_with_dropout(q[:, :, 0], memory, (query_segments, segments[1]), key)
         y = jnp.einsum("bhtd,dhk->bthk", y.reshape(rows, self.heads, t, d), value_kernel)
         return self.out(y.reshape(rows, t, -1))  # [B, T, H, K] -> [B, T, H*K] -> [B, T, D]
+
+    def _attend_memory_with_dropout(
+        self, q: jax.Array, memory: jax.Array, segments: Segments, key: jax.Array
+    ) -> jax.Array:
+        """Returns the weighted sums [B, H*T, D] of `memory` [B, S, D] for absorbed queries [B, H*T, D].
+
+        Drops the same weights as `attention` does with this key. There they are dropped with the values, which all
+        heads have in common here.
+        """
+        rows, queries, _ = q.shape
+        logits = jnp.einsum("bnd,bsd->bns", q, memory).astype(jnp.float32)
+        logits += segment_mask(*segments, jnp.float32)[:, 0]
+        weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
+        by_head = weights.reshape(rows, self.heads, -1, memory.shape[1])  # [B, H*T, S] -> [B, H, T, S]
+        weights = dropout(by_head, self.rate, key, broadcast_axis=-2).reshape(rows, queries, -1)
+        return jnp.einsum("bns,bsd->bnd", weights, memory)
 
     def queries(self, x: jax.Array) -> jax.Array:
         """Projects `x` [B, T, D] to queries [B, T, H, K]."""
@@ -78,7 +100,7 @@ class Attention(nnx.Module):
         q: jax.Array,
         k: jax.Array,
         v: jax.Array,
-        bias: jax.Array | None,
+        bias: jax.Array | DistanceBias | None,
         segments: Segments | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train.sharding import by_rows, by_vocabulary
-from train.t5.stacks import Decoder, Encoder
+from train.t5.stacks import LOOP, Decoder, Encoder, Execution
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
 
@@ -26,7 +27,8 @@ class T5(nnx.Module):
         if size.vocabulary_size is None:
             raise ValueError("size.vocabulary_size is not set: call with_vocabulary first")
         shape = (size.vocabulary_size, size.d_model)
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
+        stddev = 1.0 if size.embedding_stddev is None else size.embedding_stddev
+        self.embedding = nnx.Param(stddev * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.encoder = Encoder(size, rngs=rngs)
         self.decoder = Decoder(size, rngs=rngs)
         self.tied_head, self.scales_head = size.tied_head, size.scales_head
@@ -35,55 +37,57 @@ class T5(nnx.Module):
         self,
         inputs: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         dtype: jnp.dtype = jnp.float32,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
     ) -> jax.Array:
         """Encodes token ids [B, S] int32 and returns the encoder's output [B, S, D] in `dtype`, the activations' own.
 
-        `segments` [B, S] and `positions` [B or 1, S] are int32, as `plain_rows` makes them. With a `key`, drops
-        activations. `remat` says what is kept for the backward pass: see `train.t5.stacks.REMAT`.
+        `segments` [B, S] and `positions` [B or 1, S] are int32, as `plain_rows` makes them; without positions, they
+        count along the row. With a `key`, drops activations. `execution` says how the layers are run.
         """
         x = by_rows(by_vocabulary(self.embedding[...].astype(dtype))[inputs])
-        return self.encoder(x, segments, positions, key, remat)
+        return self.encoder(x, segments, positions, key, execution)
 
     def decode(
         self,
         decoder_inputs: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         memory: jax.Array,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
     ) -> jax.Array:
         """Decodes shifted target ids [B, T] int32 over the encoder's output [B, S, D] to logits [B, T, V] float32.
 
         A target position sees the sources of its own segment; the arguments are those of `hidden_states`.
         """
-        return self.logits(self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, key, remat))
+        hidden = self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, key, execution)
+        return self.logits(hidden)
 
     def hidden_states(
         self,
         decoder_inputs: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         memory: jax.Array,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
         visible: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the decoder's output before the head, [B, T, D] in the dtype of `memory`.
 
         decoder_inputs [B, T] int32, as `shift_right` makes them; segments [B, T] and [B, S] and positions [B or 1, T]
         int32; memory [B, S, D]. `visible` [B or 1, T, T] bool says which positions (last axis) of its segment each
-        position sees; by default its own and earlier ones.
+        position sees; by default its own and earlier ones. Without positions, they count along the row, and `visible`
+        is the default.
         """
         embedding = by_vocabulary(self.embedding[...].astype(memory.dtype))
         x = by_rows(embedding[decoder_inputs])
-        return self.decoder(x, memory, segments, positions, memory_segments, key, remat, visible)
+        return self.decoder(x, memory, segments, positions, memory_segments, key, execution, visible)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Applies the head to `hidden` [B, T, D]; returns [B, T, V] float32, computed in the dtype of `hidden`."""
@@ -125,6 +129,36 @@ def model(size: Size, params: Params) -> T5:
 def init_params(size: Size, key: jax.Array) -> Params:
     """Returns random parameters, a nested dict of float32. Jit it with out_shardings and they are born sharded."""
     return nnx.to_pure_dict(nnx.split(T5(size, rngs=nnx.Rngs(params=key)))[1])
+
+
+def cast(params: Params, dtype: str, head: bool = True) -> Params:
+    """Returns the parameters in the activations' `dtype`, laid out as they are: the network reads no others.
+
+    Without `head` the embedding and the head stay as they are, for those who compute the logits in float32. What has
+    the dtype already is not copied. A batch then reads half of what it would in float32, and casts nothing.
+    """
+    wanted = jnp.dtype(dtype)
+
+    def is_cast(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+        return leaf.dtype != wanted and (head or not {"embedding", "logits_dense"} & {entry.key for entry in path})
+
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    places = [i for i, (path, leaf) in enumerate(leaves) if is_cast(path, leaf)]
+    values = [leaf for _, leaf in leaves]
+    if places:
+        convert = _conversion(wanted, tuple(values[i].sharding for i in places))
+        for i, value in zip(places, convert([values[i] for i in places]), strict=True):
+            values[i] = value
+    lighter: Params = jax.tree.unflatten(structure, values)
+    return lighter
+
+
+@functools.lru_cache(maxsize=32)
+def _conversion(
+    dtype: jnp.dtype, shardings: tuple[jax.sharding.Sharding, ...]
+) -> Callable[[list[jax.Array]], list[jax.Array]]:
+    """Returns the compiled function that casts a list of arrays which lie over the devices as `shardings` say."""
+    return jax.jit(lambda arrays: [x.astype(dtype) for x in arrays], out_shardings=list(shardings))
 
 
 def count_parameters(size: Size) -> int:

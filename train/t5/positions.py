@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from conf.schema import Size
+from train.attention import MASKED, DistanceBias, takes_distances
 
 
 def relative_buckets(
@@ -40,6 +41,7 @@ class RelativeBias(nnx.Module):
         bound = math.sqrt(3.0 / ((shape[0] + shape[1]) / 2))
         self.rel_embedding = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
         self.bidirectional, self.max_distance = bidirectional, size.relative_max_distance
+        self.width = size.d_kv
 
     def __call__(self, query_positions: jax.Array, key_positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Returns the bias [B or 1, H, T, S] in `dtype` for positions [B or 1, T] and [B or 1, S] int32."""
@@ -50,3 +52,29 @@ class RelativeBias(nnx.Module):
         )
         one_hot = jax.nn.one_hot(bucket, table.shape[0], dtype=dtype)  # [B, T, S, buckets]; a gather's gradient is slow
         return jnp.einsum("btsn,nh->bhts", one_hot, table.astype(dtype))
+
+    def along_rows(self, rows: int, length: int, dtype: jnp.dtype) -> jax.Array | DistanceBias:
+        """Returns the bias of a stack whose positions count along the row: 0, 1, …, `length` - 1.
+
+        It is by distance where attention takes it so, and else [1, H, T, T] in `dtype`. A causal stack's has MASKED at
+        the keys that come after their query.
+        """
+        table = self.rel_embedding[...]
+        if takes_distances(rows, length, table.shape[1], self.width, dtype):
+            return self.by_distance(length)
+        positions = jnp.arange(length, dtype=jnp.int32)[None]
+        bias = self(positions, positions, dtype)
+        if self.bidirectional:
+            return bias
+        return bias + jnp.where(positions[:, :, None] >= positions[:, None, :], 0, MASKED)[:, None].astype(dtype)
+
+    def by_distance(self, length: int) -> DistanceBias:
+        """Returns the bias of `length` queries and as many keys, float32, with MASKED as `along_rows` says."""
+        table = self.rel_embedding[...]
+        distance = jnp.arange(1 - length, length, dtype=jnp.int32)  # key minus query
+        bucket = relative_buckets(
+            distance, bidirectional=self.bidirectional, buckets=table.shape[0], max_distance=self.max_distance
+        )
+        one_hot = jax.nn.one_hot(bucket, table.shape[0], dtype=jnp.float32)  # [2T-1, buckets]
+        bias = jnp.einsum("dn,nh->hd", one_hot, table, precision=jax.lax.Precision.HIGHEST)
+        return DistanceBias(bias if self.bidirectional else jnp.where(distance > 0, MASKED, bias))

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from conf.schema import Size
-from train.attention import MASKED
-from train.sharding import by_rows, scan
+from train.attention import MASKED, DistanceBias
+from train.sharding import by_rows, cpus, scan
 from train.t5.layers import Dense, FeedForward, RMSNorm, dropout, split_key
 from train.t5.multi_head import Attention
 from train.t5.positions import RelativeBias
@@ -43,8 +44,10 @@ class EncoderLayer(Layer):
         self.attention = Attention(size, rngs=rngs)
         super().__init__(size, rngs=rngs)  # last: the order decides which random numbers a parameter starts with
 
-    def __call__(self, x: jax.Array, bias: jax.Array, segments: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Maps `x` [B, S, D], with bias [B or 1, H, S, S] and segments [B, S], to [B, S, D]."""
+    def __call__(
+        self, x: jax.Array, bias: jax.Array | DistanceBias, segments: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        """Maps `x` [B, S, D], with bias [B or 1, H, S, S] or by distance, and segments [B, S], to [B, S, D]."""
         k = split_key(key, 4)
         h = self.pre_attention_layer_norm(x)
         x = self.add(x, self.attention(h, h, bias, (segments, segments), k[0]), k[1])
@@ -65,14 +68,15 @@ class DecoderLayer(Layer):
         self,
         x: jax.Array,
         memory: jax.Array,
-        bias: jax.Array,
+        bias: jax.Array | DistanceBias,
         segments: jax.Array,
         memory_segments: jax.Array,
         key: jax.Array | None,
     ) -> jax.Array:
         """Maps `x` [B, T, D] to [B, T, D], looking at the encoder's output `memory` [B, S, D].
 
-        `bias` is [B or 1, H, T, T], `segments` [B, T] are those of the targets, `memory_segments` [B, S] the memory's.
+        `bias` is [B or 1, H, T, T] or by distance, `segments` [B, T] are those of the targets, `memory_segments` [B, S]
+        the memory's.
         """
         k = split_key(key, 6)
         h = self.pre_self_attention_layer_norm(x)
@@ -91,8 +95,9 @@ class DecoderLayer(Layer):
         """Attends from `x` [B, T, D] to `memory` [B, S, D] in whichever way takes fewer products."""
         h = self.pre_cross_attention_layer_norm(x)
         cross, across = self.encoder_decoder_attention, (segments, memory_segments)
-        if key is None and cross.absorbing_halves_products(x.shape[1], memory.shape[1]):
-            return cross.attend_absorbed(h, memory, across)
+        # with dropout, which is training, a CPU goes on summing in the order in which it has trained models before
+        if (key is None or cpus() == 0) and cross.absorbing_halves_products(x.shape[1], memory.shape[1]):
+            return cross.attend_absorbed(h, memory, across, key)
         return cross(h, memory, None, across, key)
 
 
@@ -110,24 +115,34 @@ def stacked(make_layer: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx
 
 
 # By the names that `train.remat` has: how much of a layer's work is kept for the backward pass. All of it, the products
-# with weights, or its input alone. The rest is computed again: the same numbers for less memory and more time. `scan`
-# already keeps XLA from merging the two passes, so `prevent_cse` need not.
-REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "none": lambda layer: layer,
-    "dots": functools.partial(
-        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False
-    ),
-    "full": functools.partial(jax.checkpoint, prevent_cse=False),
+# with weights, or its input alone. The rest is computed again: the same numbers for less memory and more time.
+REMAT: dict[str, Callable[..., Callable[..., Any]]] = {
+    "none": lambda layer, prevent_cse: layer,
+    "dots": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+    "full": jax.checkpoint,
 }
 
 
-def scan_layers(
-    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: Any, remat: str = "none"
-) -> jax.Array:
-    """Runs a stacked module's layers over `x` [B, T, D] in order, each called with (x, *inputs, key of its own).
+@dataclass(frozen=True)
+class Execution:
+    """Says how a stack's layers are run, which changes no number beyond rounding.
 
-    `remat` names an entry of REMAT.
+    `remat` names an entry of REMAT. With `unroll` the layers are written out one after the other, and each keeps its
+    values for the backward pass where they are; otherwise one loop runs them, and copies what each keeps into arrays of
+    all layers. A loop compiles in the same time however many layers there are.
     """
+
+    remat: str = "none"
+    unroll: bool = False
+
+
+LOOP = Execution()
+
+
+def run_layers(
+    layers: nnx.Module, x: jax.Array, key: jax.Array | None, *inputs: Any, execution: Execution = LOOP
+) -> jax.Array:
+    """Runs a stacked module's layers over `x` [B, T, D] in order, each called with (x, *inputs, key of its own)."""
     graph, state = nnx.split(layers)
     n = jax.tree.leaves(state)[0].shape[0]
     keys = None if key is None else jax.random.split(key, n)
@@ -136,7 +151,24 @@ def scan_layers(
         layer_state, layer_key = layer
         return by_rows(nnx.merge(graph, layer_state)(x, *inputs, layer_key)), None
 
-    return scan(REMAT[remat](run_layer), x, (state, keys))[0]
+    # a loop keeps XLA from merging the two passes of what is computed again; written out, `prevent_cse` does
+    run = REMAT[execution.remat](run_layer, prevent_cse=execution.unroll)
+    if not execution.unroll:
+        return scan(run, x, (state, keys))[0]
+    for layer in unstacked((state, keys), n):
+        x, _ = run(x, layer)
+    return x
+
+
+def unstacked(stack: Any, n: int) -> list[Any]:
+    """Returns the `n` slices of a tree of arrays [n, …] along their first axis, each a tree of arrays […].
+
+    They are cut by one operation an array, whose gradient joins the slices' own; indexing would add up n arrays of the
+    whole's size.
+    """
+    leaves, structure = jax.tree.flatten(stack)
+    slices = [[part[0] for part in jnp.split(leaf, n)] for leaf in leaves]
+    return [jax.tree.unflatten(structure, layer) for layer in zip(*slices, strict=True)]
 
 
 class Encoder(nnx.Module):
@@ -152,15 +184,21 @@ class Encoder(nnx.Module):
         self,
         x: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
     ) -> jax.Array:
-        """Maps embedded inputs [B, S, D], with segments [B, S] and positions [B or 1, S] int32, to [B, S, D]."""
+        """Maps embedded inputs [B, S, D], with segments [B, S] and positions [B or 1, S] int32, to [B, S, D].
+
+        Without positions, they count along the row, and attention may take the bias by distance.
+        """
         k = split_key(key, 3)
-        bias = self.relpos_bias(positions, positions, x.dtype)  # [B or 1, H, S, S]
+        if positions is None:
+            bias: jax.Array | DistanceBias = self.relpos_bias.along_rows(x.shape[0], x.shape[1], x.dtype)
+        else:
+            bias = self.relpos_bias(positions, positions, x.dtype)  # [B or 1, H, S, S]
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], bias, segments, remat=remat)
+        x = run_layers(self.layers, x, k[1], bias, segments, execution=execution)
         return dropout(self.encoder_norm(x), self.rate, k[2], broadcast_axis=-2)
 
 
@@ -181,20 +219,25 @@ class Decoder(nnx.Module):
         x: jax.Array,
         memory: jax.Array,
         segments: jax.Array,
-        positions: jax.Array,
+        positions: jax.Array | None,
         memory_segments: jax.Array,
         key: jax.Array | None = None,
-        remat: str = "none",
+        execution: Execution = LOOP,
         visible: jax.Array | None = None,
     ) -> jax.Array:
         """Maps embedded targets [B, T, D] to [B, T, D], looking at the encoder's output `memory` [B, S, D].
 
-        Segments are [B, T] and [B, S], positions [B or 1, T], all int32; `visible` is as `T5.hidden_states` takes it.
+        Segments are [B, T] and [B, S], positions [B or 1, T], all int32; `positions` and `visible` are as
+        `T5.hidden_states` takes them.
         """
         k = split_key(key, 3)
-        if visible is None:
-            visible = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]
-        bias = self.relpos_bias(positions, positions, x.dtype) + jnp.where(visible[:, None], 0, MASKED).astype(x.dtype)
+        if positions is None:
+            bias: jax.Array | DistanceBias = self.relpos_bias.along_rows(x.shape[0], x.shape[1], x.dtype)
+        else:
+            if visible is None:
+                visible = positions[:, :, None] >= positions[:, None, :]  # [B or 1, T, T]
+            unseen = jnp.where(visible[:, None], 0, MASKED).astype(x.dtype)
+            bias = self.relpos_bias(positions, positions, x.dtype) + unseen
         x = dropout(x, self.rate, k[0], broadcast_axis=-2)
-        x = scan_layers(self.layers, x, k[1], memory, bias, segments, memory_segments, remat=remat)
+        x = run_layers(self.layers, x, k[1], memory, bias, segments, memory_segments, execution=execution)
         return dropout(self.decoder_norm(x), self.rate, k[2], broadcast_axis=-2)

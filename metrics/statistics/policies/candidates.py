@@ -6,15 +6,9 @@ from itertools import combinations, product
 
 import numpy as np
 
+from metrics.statistics.policies.evidence import ByClusters, ByExamples, Evidence
 from metrics.statistics.policies.paths import path_of
-from metrics.statistics.policies.promises import (
-    budget_place,
-    certified_place,
-    fewest_examples,
-    least_epsilon,
-    loss_limit,
-    share_limit,
-)
+from metrics.statistics.policies.promises import certified_place, loss_limit
 from metrics.statistics.policies.routing import Member, PathOutcome, mean_quality, path_outcome
 
 PART_NAMES = ("select", "certify", "evaluate")
@@ -32,11 +26,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class Parts:
-    """Holds the places [m] int64, ascending, of the examples of each part; no example is in two."""
+    """Holds the places [m] int64, ascending, of the examples of each part; no example is in two.
+
+    Examples that come in `clusters` prove less than as many that don't, so that promises go by whole clusters then.
+    """
 
     select: np.ndarray
     certify: np.ndarray
     evaluate: np.ndarray
+    clusters: np.ndarray | None = None  # [n] int, the cluster of each of the n examples
+    seed: int = 0  # of the order in which clusters are bet on
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class Uncertified:
     least_epsilon: float  # with which something can be
     examples_needed: int | None  # of the certify part for the wanted ε; None where no number helps
     examples: int  # of the certify part
+    in_clusters: bool = False  # then the number of clusters counts, not that of examples
 
 
 def cut_in_parts(examples: int, shares: Sequence[float], seed: int, clusters: np.ndarray | None = None) -> Parts:
@@ -96,7 +96,8 @@ def cut_in_parts(examples: int, shares: Sequence[float], seed: int, clusters: np
     for name, part in zip(PART_NAMES, parts, strict=True):
         if len(part) < FEWEST:
             raise ValueError(f"the part {name} has {len(part)} of {examples} examples, expected {FEWEST} or more")
-    return Parts(*parts)
+    select, certify, evaluate = parts
+    return Parts(select, certify, evaluate, clusters, seed)
 
 
 def choose(
@@ -141,21 +142,29 @@ def choose(
         consider((*(leaders[size] for size in sizes), last))
     assert best is not None
     _, chain, score, path, selected, place = best
-    certify = path_outcome(chain, score, path, parts.certify)
+    certify = _evidence(chain, score, path, parts.certify, parts)
     if goal.name == "certified":
-        place = certified_place(certify.worse, certify.better, certify.examples, goal.limit, goal.delta)
+        place = certify.certified_place(goal.limit, goal.delta)
         if place == 0:
             return Uncertified(
-                least_epsilon(certify, goal.delta),
-                fewest_examples(certify, goal.limit, goal.delta),
-                certify.examples,
+                certify.least_epsilon(goal.delta),
+                certify.fewest_examples(goal.limit, goal.delta),
+                len(parts.certify),
+                in_clusters=parts.clusters is not None,
             )
     elif goal.name == "budget":
-        first = budget_place(certify, goal.limit, goal.delta)
+        first = certify.budget_place(goal.limit, goal.delta)
         place = first + int(np.argmax(selected.quality[first:]))
-    evaluate = path_outcome(chain, score, path[place : place + 1], parts.evaluate)
+    evaluate = _evidence(chain, score, path[place : place + 1], parts.evaluate, parts)
     promise = _promise(goal, chain, certify, place, evaluate)
     return Policy(chain, score, path[place], path, place, promise, compared)
+
+
+def _evidence(chain: Sequence[Member], score: str, path: np.ndarray, rows: np.ndarray, parts: Parts) -> Evidence:
+    """Returns what the examples `rows` [m] prove of a path, by whole clusters where they come in clusters."""
+    if parts.clusters is None:
+        return ByExamples(path_outcome(chain, score, path, rows))
+    return ByClusters.of_path(chain, score, path, rows, parts.clusters, parts.seed)
 
 
 def longer_chains(smaller: Sequence[str], longest: int) -> Iterator[tuple[str, ...]]:
@@ -197,25 +206,20 @@ def _best_of(allowed: np.ndarray, first: np.ndarray, second: np.ndarray) -> int:
     return int(places[np.lexsort((second[places], first[places]))[-1]])
 
 
-def _promise(goal: Goal, chain: Sequence[Member], certify: PathOutcome, place: int, evaluate: PathOutcome) -> Promise:
+def _promise(goal: Goal, chain: Sequence[Member], certify: Evidence, place: int, evaluate: Evidence) -> Promise:
     """Returns what holds of the place with 1 - δ: by the part that didn't choose it, or by the test that did."""
-    deferred_limit = _deferred_limit(certify, place, goal.delta)
-    loss_limit_ = float(loss_limit(certify.worse[place], certify.better[place], certify.examples, goal.delta))
-    loss_from = deferred_from = "certify"
+    loss: float | None = None
+    loss_from, deferred_from = "certify", "certify"
     if goal.name == "certified":
-        loss_limit_, deferred_from = goal.limit, "evaluate"
-        deferred_limit = _deferred_limit(evaluate, 0, goal.delta)
+        loss, deferred_from = goal.limit, "evaluate"
+        deferred = evaluate.deferred_limit(0, goal.delta)
     elif goal.name == "budget":
-        deferred_limit, loss_from = goal.limit, "evaluate"
-        loss_limit_ = float(loss_limit(evaluate.worse[0], evaluate.better[0], evaluate.examples, goal.delta))
-    known = chain[-1].right_or_wrong
-    return Promise(loss_limit_ if known else None, loss_from, deferred_limit, deferred_from)
-
-
-def _deferred_limit(outcome: PathOutcome, place: int, delta: float) -> float:
-    """Returns the upper limit of the share that leaves the first stage at a place of the path."""
-    deferred = outcome.examples - int(outcome.answered[place, 0])
-    return float(share_limit(deferred, outcome.examples, delta))
+        deferred, loss_from = goal.limit, "evaluate"
+    else:
+        deferred = certify.deferred_limit(place, goal.delta)
+    if loss is None and chain[-1].right_or_wrong:
+        loss = evaluate.loss_limit(0, goal.delta) if goal.name == "budget" else certify.loss_limit(place, goal.delta)
+    return Promise(loss, loss_from, deferred, deferred_from)
 
 
 def matched_runs(chain: Sequence[Member], members: Mapping[str, Sequence[Member]]) -> Iterator[tuple[Member, ...]]:

@@ -1,0 +1,145 @@
+"""Writes docs/study.md's measured part from the metrics outputs of a study, so that no number is typed in."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.marked_page import write_between_marks
+from bench.study.claims import Claim, Output, claims
+from metrics.text_baseline import NAME
+from tracking.interface import RunRecord, Tracker
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PretrainedSize:
+    """Holds what is said of a size's pre-training: its steps and batch, its last losses (nats a token), its minutes."""
+
+    size: str
+    steps: int
+    batch_size: int
+    loss: float
+    validation_loss: float
+    minutes: float
+
+
+def pretrained_sizes(tracker: Tracker, text: str) -> list[PretrainedSize]:
+    """Returns the finished pre-trainings on the plain text of this name, in the order in which they were run."""
+    found = []
+    for run in tracker.runs(job_type="train", state="finished"):
+        if run.config.get("dataset", {}).get("name") != text:
+            continue
+        history = tracker.history(run.id)
+        last = {key: value for point in history for key, value in point.items()}
+        found.append(
+            PretrainedSize(
+                run.config["size"]["name"],
+                run.config["train"]["steps"],
+                run.config["train"]["batch_size"],
+                last.get("loss", float("nan")),
+                last.get("validation_loss", float("nan")),
+                _minutes(run),
+            )
+        )
+    return found
+
+
+def _minutes(run: RunRecord) -> float:
+    return float("nan") if run.ended is None else (run.ended - run.started) / 60
+
+
+def sizes_table(pretrained: Row, scratch: Row | None) -> list[str]:
+    """Returns the sizes' accuracies, pre-trained and from scratch, as the lines of a Markdown table."""
+    lines = [
+        "| Size | Parameters | Seeds | Accuracy pre-trained, % | From scratch, % | By seed, pre-trained |",
+        "| --- | --: | --: | --: | --: | --- |",
+    ]
+    from_scratch = {} if scratch is None else {size["name"]: size for size in scratch["sizes"]}
+    for size in pretrained["sizes"]:
+        other = from_scratch.get(size["name"])
+        by_seed = ", ".join(f"{100 * value:.2f}" for value in size["accuracy_by_seed"])
+        lines.append(
+            f"| {size['name']} | {size['parameters']:,} | {len(size['seeds'])} | {_accuracy(size)} | "
+            f"{'–' if other is None else _accuracy(other)} | {by_seed} |"
+        )
+    return lines
+
+
+def _shown(loss: float) -> str:
+    return "–" if math.isnan(loss) else f"{loss:.3f}"
+
+
+def _accuracy(size: Row) -> str:
+    value = size["accuracy"]
+    shown = f"{100 * value['value']:.2f}"
+    return shown if value["ci_low"] is None else f"{shown} [{100 * value['ci_low']:.2f}, {100 * value['ci_high']:.2f}]"
+
+
+def claim_lines(claim: Claim, beside: Claim | None, figure: str | None) -> list[str]:
+    """Returns a claim's answer, its numbers and its picture; `beside` is the same claim of the sizes from scratch."""
+    lines = [f"### ({claim.number}) {claim.text}", "", claim.answer(), ""]
+    lines += [f"- {one.line()}" for one in claim.evidence]
+    if beside is not None:
+        lines += ["", f"From scratch: {beside.answer()}", ""]
+        lines += [f"- {one.line()}" for one in beside.evidence]
+    lines += ["", f"Measured: {claim.measure}.", ""]
+    return lines + ([f"![{claim.text}]({figure})", ""] if figure is not None else [])
+
+
+def study_text(
+    name: str,
+    output: Output,
+    scratch: Output | None,
+    trained: Sequence[PretrainedSize],
+    command: str,
+    machine: str,
+    figures: dict[str, str],
+) -> str:
+    """Returns the measured part of the page for one dataset, as Markdown.
+
+    `figures` are the pictures' files beside the page, by the figure's name; `command` makes it all again, and `machine`
+    says what it ran on.
+    """
+    dataset = output.dataset
+    introduction = f"{name}, {dataset['examples']:,} examples of {dataset['split']}, on {machine}."
+    lines = ["```", command, "```", "", introduction, ""]
+    if trained:
+        lines += ["| Size | Pre-training, steps × batch | Loss | Held-out loss | Minutes |"]
+        lines += ["| --- | --: | --: | --: | --: |"]
+        lines += [
+            f"| {one.size} | {one.steps:,} × {one.batch_size} | {_shown(one.loss)} | "
+            f"{_shown(one.validation_loss)} | {one.minutes:.1f} |"
+            for one in trained
+        ]
+        lines.append("")
+    lines += [*sizes_table(dataset, None if scratch is None else scratch.dataset), ""]
+    if rows := output.rows("baseline"):
+        lines += [f"{NAME}: {rows[0]['baseline']:.2f} %.", ""]
+    others = [None] * 7 if scratch is None else claims(scratch)
+    for claim, other in zip(claims(output), others, strict=False):
+        lines += claim_lines(claim, other, figures.get(claim.figure))
+    return "\n".join(lines).rstrip()
+
+
+def write_study(page: Path, dataset: str, text: str, out: Path) -> None:
+    """Copies the study's pictures beside the page, and writes the text between the dataset's marks in it.
+
+    `out` is the metrics output. Raises ValueError for a page without the marks.
+    """
+    for number in range(1, 7):
+        shutil.copyfile(out / "figures" / f"fig{number}.png", page.parent / picture(dataset, f"fig{number}"))
+    write_between_marks(page, marks(dataset), text)
+
+
+def picture(dataset: str, figure: str) -> str:
+    """Returns the name of a figure's file beside the page."""
+    return f"study_{dataset}_{figure}.png"
+
+
+def marks(dataset: str) -> tuple[str, str]:
+    """Returns the marks between which a dataset's measured part stands in the page."""
+    return f"<!-- study {dataset} -->", f"<!-- end of study {dataset} -->"

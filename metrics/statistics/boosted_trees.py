@@ -1,0 +1,90 @@
+"""Predicts with scikit-learn's boosted trees column by column: several times faster for small trees and many examples.
+
+`HistGradientBoostingRegressor.predict` follows each example through each tree. A tree of few leaves is cheaper to take
+split by split, each a comparison of a whole column. The trees' nodes are no public part of scikit-learn, so its own
+prediction of some examples is compared first, and used for all where the two differ in a bit.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+_EXAMPLES_AT_A_TIME = 1 << 14  # so that a column and its results fit a core's cache
+_COMPARED = 64  # examples, spread over all
+
+
+class ColumnPredictor:
+    """Predicts what fitted trees do, bit for bit; they split numbers, not categories, and are summed in their order."""
+
+    def __init__(self, trees: "HistGradientBoostingRegressor"):
+        self._trees = trees
+        self._first = 0.0
+        self._tables: list[_TreeTable] = []  # none where the nodes are of another shape than is known here
+        with suppress(AttributeError, KeyError, IndexError, TypeError, ValueError):
+            nodes = [tree.nodes for (tree,) in trees._predictors]
+            self._first = float(np.asarray(trees._baseline_prediction).item())
+            self._tables = [_TreeTable.of_nodes(one) for one in nodes]
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns what `trees.predict(inputs)` returns: inputs [m, F] float32 -> [m] float64."""
+        compared = inputs[:: max(1, len(inputs) // _COMPARED)]
+        same = (
+            bool(self._tables)
+            and not np.isnan(inputs).any()
+            and np.array_equal(self._sums(compared), self._trees.predict(compared))
+        )
+        predicted: np.ndarray = self._sums(inputs) if same else self._trees.predict(inputs)
+        return predicted
+
+    def _sums(self, inputs: np.ndarray) -> np.ndarray:
+        """Adds up the trees' values of inputs [m, F] without NaN: [m] float64."""
+        result = np.empty(len(inputs))
+        for start in range(0, len(inputs), _EXAMPLES_AT_A_TIME):
+            columns = np.ascontiguousarray(inputs[start : start + _EXAMPLES_AT_A_TIME].T)
+            sums = result[start : start + columns.shape[1]]
+            sums[:] = self._first
+            for table in self._tables:
+                sums += table.values_of(columns)
+        return result
+
+
+@dataclass(frozen=True)
+class _TreeTable:
+    """Holds a tree as a table of its values by which of its splits an example is below."""
+
+    splits: list[tuple[int, np.float32]]  # (feature, threshold)
+    values: np.ndarray  # [2 ** splits], at the number whose k-th bit says whether the example is below split k
+
+    @classmethod
+    def of_nodes(cls, nodes: np.ndarray) -> Self:
+        """Returns the table of a tree with up to eight splits, from scikit-learn's nodes."""
+        split_nodes = np.flatnonzero(nodes["is_leaf"] == 0)
+        if len(split_nodes) > 8 or nodes["is_categorical"].any():
+            raise ValueError("expected a tree of up to nine leaves that splits numbers")
+        bit = {int(node): place for place, node in enumerate(split_nodes)}
+        values = []
+        for below in range(1 << len(split_nodes)):
+            node = 0
+            while node in bit:
+                node = int(nodes["left" if below >> bit[node] & 1 else "right"][node])
+            values.append(float(nodes["value"][node]))
+        splits = [(int(nodes["feature_idx"][node]), _at_most(nodes["num_threshold"][node])) for node in split_nodes]
+        return cls(splits, np.array(values))
+
+    def values_of(self, columns: np.ndarray) -> np.ndarray:
+        """Returns the tree's value of each example, [m], from its columns [F, m]."""
+        place = np.zeros(columns.shape[1], dtype=np.uint8)
+        for bit, (feature, threshold) in enumerate(self.splits):
+            place |= (columns[feature] <= threshold).view(np.uint8) << np.uint8(bit)
+        return self.values.take(place.astype(np.intp))
+
+
+def _at_most(threshold: float) -> np.float32:
+    """Returns the largest float32 that is not above a threshold: a float32 is below both or above both."""
+    nearest = np.float32(threshold)
+    return nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-np.inf))

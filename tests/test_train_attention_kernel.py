@@ -1,0 +1,168 @@
+"""The project's own kernel, in Pallas' interpreter, against plain attention: results and every gradient."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conf.schema import Size
+from tests.support import REPO
+from train import t5
+from train.attention import DistanceBias, asking, kernel
+from train.attention.plain import drop_keys, plain
+from train.attention.tpu_kernel import Plan
+
+FLOAT32, BFLOAT16 = 1e-6, 5e-3  # of the whole array's norm: sums in another order, and what bfloat16 rounds
+
+
+def arrays(queries, keys, heads, width, dtype, segments):
+    """q, k, v, a gradient, and rows of `segments` segments with padding of their own."""
+    rng = np.random.default_rng(0)
+    scales = ((queries, 0.3), (keys, 0.5), (keys, 1), (queries, 1))
+    q, k, v, gradient = (jnp.asarray(s * rng.normal(size=(2, n, heads, width)), dtype) for n, s in scales)
+
+    def of_rows(n):
+        used = n - np.array([[n // 5], [1]])  # the rest is padding
+        return jnp.asarray(np.where(np.arange(n) < used, 1 + np.arange(n) * segments // used, 0), jnp.int32)
+
+    return q, k, v, gradient, (of_rows(queries), of_rows(keys))
+
+
+def distance_bias(queries, keys, heads, causal):
+    rng = np.random.default_rng(1)
+    bias = rng.normal(size=(heads, queries + keys - 1))
+    if causal:
+        bias[:, queries:] = -1e10
+    return jnp.asarray(bias, jnp.float32)
+
+
+CASES = {  # queries, keys, heads, width, dtype, segments, causal, dropout
+    "many segments, dropout": (128, 128, 2, 64, "float32", 3, False, True),
+    "causal, of odd length": (37, 37, 4, 8, "float32", 1, True, False),
+    "more queries than a block, other keys": (256, 130, 1, 128, "float32", 2, False, True),
+    "bfloat16, of odd length": (141, 141, 2, 32, "bfloat16", 4, False, True),
+    "bfloat16, causal": (128, 128, 1, 64, "bfloat16", 2, True, True),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_results_and_gradients_are_plain_attentions(case):
+    queries, keys, heads, width, dtype, count, causal, drops = CASES[case]
+    q, k, v, gradient, segments = arrays(queries, keys, heads, width, dtype, count)
+    by_distance = distance_bias(queries, keys, heads, causal)
+    rate, key = 0.3, jax.random.key(5) if drops else None
+
+    def own(q, k, v, by_distance):
+        return kernel.attend(q, k, v, DistanceBias(by_distance), segments, rate, key, interpret=True)
+
+    def all_rows(q, k, v, by_distance):
+        """In float32, whatever dtype the arrays have."""
+        q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+        v = v if key is None else drop_keys(v, rate, key)
+        return plain(q, k, v, DistanceBias(by_distance).matrix(queries, keys, jnp.float32), segments)
+
+    def results(way, gradient):
+        def compute(*inputs):
+            out, backward = jax.vjp(way, *inputs)
+            return out, *backward(gradient.astype(out.dtype))
+
+        return jax.jit(compute)(q, k, v, by_distance)
+
+    limit = FLOAT32 if dtype == "float32" else BFLOAT16
+    names = ("result", "queries", "keys", "values", "bias")
+    for name, found, expected in zip(names, results(own, gradient), results(all_rows, gradient), strict=True):
+        found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+        assert np.isfinite(found).all(), name
+        assert np.linalg.norm(found - expected) <= limit * np.linalg.norm(expected), name
+
+
+def test_without_bias_and_segments_every_query_sees_every_key():
+    q, k, v, _, _ = arrays(20, 50, 2, 8, "float32", 1)
+    found = jax.jit(lambda q, k, v: kernel.attend(q, k, v, None, None, 0.0, None, interpret=True))(q, k, v)
+    np.testing.assert_allclose(found, plain(q, k, v, None, None), atol=1e-6)
+
+
+def test_a_query_that_sees_no_key_sees_all_alike():
+    """As in plain attention, and none of those that only fill up the lanes."""
+    q, k, v, _, _ = arrays(20, 50, 2, 8, "float32", 1)
+    segments = jnp.zeros((2, 20), jnp.int32), jnp.ones((2, 50), jnp.int32)
+    found = jax.jit(lambda q, k, v: kernel.attend(q, k, v, None, segments, 0.0, None, interpret=True))(q, k, v)
+    np.testing.assert_allclose(found, jnp.broadcast_to(v.mean(axis=1, keepdims=True), v[:, :20].shape), atol=1e-6)
+
+
+VERSIONS = {"1.0": {}, "1.1": {"activation": "gated_gelu", "tied_head": False}}
+
+
+@pytest.mark.parametrize("version", ["1.0", pytest.param("1.1", marks=pytest.mark.slow)])
+def test_both_stacks_of_both_versions_compute_and_learn_the_same(version):
+    """Through the whole network: the gradient of the tables of relative biases, and of all else."""
+    size = Size("tiny", d_model=16, d_kv=8, d_ff=24, layers=1, heads=2, vocabulary_size=40, **VERSIONS[version])
+    params = t5.init_params(size, jax.random.key(0))
+    rng = np.random.default_rng(2)
+    inputs, targets = rng.integers(2, 40, (2, 21)).astype(np.int32), rng.integers(2, 40, (2, 9)).astype(np.int32)
+    inputs[0, 15:], targets[1, 5:] = 0, 0
+
+    def loss(params):
+        model = t5.model(size, params)
+        segments, _ = t5.plain_rows(inputs)
+        target_segments, _ = t5.plain_rows(targets)
+        keys = t5.split_key(jax.random.key(3), 2)
+        memory = model.encode(inputs, segments, None, key=keys[0])
+        logits = model.decode(t5.shift_right(targets), target_segments, None, memory, segments, key=keys[1])
+        return jnp.sum(jnp.where(targets[:, :, None] > 0, jax.nn.log_softmax(logits), 0) ** 2)
+
+    found, expected = (jax.jit(asking(jax.value_and_grad(loss), way))(params) for way in ("kernel", "plain"))
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=FLOAT32)
+    for (path, ours), theirs in zip(
+        jax.tree_util.tree_leaves_with_path(found[1]), jax.tree.leaves(expected[1]), strict=True
+    ):
+        assert np.linalg.norm(ours - theirs) <= 10 * FLOAT32 * np.linalg.norm(theirs), path  # through all layers
+
+
+def test_groups_of_heads_fill_the_lanes():
+    def group(heads, width):
+        return Plan(8, 512, 512, heads, width, 2).group
+
+    assert [group(12, 64), group(32, 128), group(8, 32), group(16, 16)] == [2, 1, 4, 8]
+    assert [group(3, 64), group(2, 32), group(1, 8)] == [3, 2, 1]  # all heads: a block may be as wide as the array
+
+
+ON_FOUR = """
+import jax, jax.numpy as jnp, numpy as np
+from conf.schema import Mesh
+from train.attention import DistanceBias, asking, attention
+from train.sharding import make_mesh, on_mesh
+
+rng = np.random.default_rng(0)
+q = jnp.asarray(rng.normal(size=(4, 24, 2, 8)), jnp.float32)
+bias = jnp.asarray(rng.normal(size=(2, 47)), jnp.float32)
+segments = (jnp.asarray([[1] * 10 + [2] * 9 + [0] * 5] * 4),) * 2
+key = jax.random.key(0)
+
+def loss(q, bias):
+    return jnp.sum(attention(q, q, q, DistanceBias(bias), segments, 0.3, key) ** 2)
+
+def gradients(way, config, devices):
+    mesh = make_mesh(config, devices)
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())  # says which devices the program is for
+    return jax.jit(on_mesh(asking(jax.grad(loss, argnums=(0, 1)), way), mesh), in_shardings=whole)(q, bias)
+
+expected = gradients("plain", Mesh(), jax.devices()[:1])
+found = gradients("kernel", Mesh(data=2, fsdp=1, tensor=2), jax.devices())
+for ours, theirs in zip(found, expected):
+    # float32; q's gradient is the sum of three, as queries, keys and values, and 1.0e-6 was seen
+    assert np.linalg.norm(np.asarray(ours) - theirs) < 3e-6 * np.linalg.norm(theirs)
+print("ok")
+"""
+
+
+def test_on_a_mesh_each_device_has_its_own_rows_and_heads():
+    # PJRT_NPROC: tests/eight_devices.py says why
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "64"}
+    command = [sys.executable, "-c", ON_FOUR]
+    result = subprocess.run(command, cwd=REPO, env=os.environ | flags, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
