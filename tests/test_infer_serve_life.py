@@ -217,6 +217,7 @@ def test_the_end_answers_what_waits_and_takes_nothing_more(engine, pool):
         until(lambda: server.ask("GET", "/v2/health/ready")[0] == 503)
         status, headers, answer = server.predict("new")
         assert status == 503 and answer["type"] == "urn:edgewise:draining" and headers["retry-after"]
+        assert headers["connection"] == "close"  # so that no next request meets an end without an answer
         assert server.ask("GET", "/v2/health/live")[0] == 200
         engine.hold.clear()
         assert first.result()[0] == 200 and second.result()[2]["outputs"][0]["model"] == "base-s0"

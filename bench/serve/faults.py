@@ -70,7 +70,7 @@ def rolling_restarts(setting: Setting, count: int) -> list[Finding]:
 
         def load() -> None:
             while not stop.is_set():
-                found.append(asyncio.run(closed_loop(proxy.port, requests, 1, IN_FLIGHT, 1.0)))
+                found.append(asyncio.run(closed_loop(proxy.port, requests, 1, IN_FLIGHT, 1.0, patience=LIMIT * 2)))
 
         sender = threading.Thread(target=load)
         sender.start()

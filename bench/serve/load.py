@@ -125,9 +125,17 @@ def http_request(path: str, body: bytes, host: str = "127.0.0.1") -> bytes:
 
 
 async def closed_loop(
-    port: int, requests: Sequence[bytes], inputs: int, connections: int, seconds: float, warm: float = 0.0
+    port: int,
+    requests: Sequence[bytes],
+    inputs: int,
+    connections: int,
+    seconds: float,
+    warm: float = 0.0,
+    patience: float = PATIENCE,
 ) -> Answered:
     """Keeps so many requests in flight for so many seconds, after `warm` seconds that don't count.
+
+    What is not answered `patience` seconds after the last was sent is given up.
 
     What was answered a second then is the capacity. A request that gets no answer counts with status 0, and another
     connection is opened. An answer that comes later counts where it is not a good one, so that none is lost unseen.
@@ -153,9 +161,9 @@ async def closed_loop(
                 answered.add(status, now - sent)
 
     clients = [asyncio.ensure_future(client(number)) for number in range(connections)]
-    _, waiting = await asyncio.wait(clients, timeout=warm + seconds + PATIENCE)
+    _, waiting = await asyncio.wait(clients, timeout=warm + seconds + patience)
     for _ in waiting:
-        answered.add(0, PATIENCE)
+        answered.add(0, patience)
     await _end(clients, opened)
     return answered
 

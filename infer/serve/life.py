@@ -28,6 +28,7 @@ from infer.serve.session import Session
 LOG = logging.getLogger("edgewise.serve")
 LOADING = "loading"  # the name of threads that load a switcher
 KEEP_ALIVE = 15  # seconds that a connection may be idle
+QUIET = 0.5  # seconds in which nothing waits, before a server that drains ends
 
 Load = Callable[[Config], Deployment]
 
@@ -149,10 +150,18 @@ class Life:
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        """Waits for the queue to be empty, at most `drain_ms`."""
-        until = time.monotonic() + self._config.serve.drain_ms / 1000
-        while not self.service.idle and time.monotonic() < until:
+        """Waits, at most `drain_ms`, until nobody has waited for QUIET seconds.
+
+        What comes in meanwhile is refused and its connection closed, so that no client's next request meets a
+        connection that ends without an answer.
+        """
+        now = quiet_since = time.monotonic()
+        until = now + self._config.serve.drain_ms / 1000
+        while now < until and now - quiet_since < QUIET:
             await asyncio.sleep(0.02)
+            now = time.monotonic()
+            if not self.service.idle:
+                quiet_since = now
         self.server.should_exit = True
 
 

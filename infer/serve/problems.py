@@ -86,6 +86,12 @@ def unavailable(name: str, detail: str, retry_after: int = 1) -> Problem:
     return Problem(503, name, "Service Unavailable", detail, {"retry-after": str(retry_after)})
 
 
+def draining() -> Problem:
+    """Reports that the server is ending, and has the client's connection closed, which it could not use again."""
+    detail = "the server is ending; ask another one, or again when it is back"
+    return Problem(503, "draining", "Service Unavailable", detail, {"retry-after": "1", "connection": "close"})
+
+
 def deadline_passed(detail: str) -> Problem:
     """Reports that an answer would come too late."""
     return Problem(504, "deadline-passed", "Gateway Timeout", detail)

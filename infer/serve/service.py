@@ -11,7 +11,7 @@ from infer.serve.deployment import Deployment
 from infer.serve.device import DeviceThread
 from infer.serve.history import History
 from infer.serve.measures import Measures
-from infer.serve.problems import Problem, client_left, deadline_passed, queue_full, unavailable
+from infer.serve.problems import Problem, client_left, deadline_passed, draining, queue_full, unavailable
 from infer.serve.ticket import Ticket, Waiting
 
 LONG_TEXTS = 20_000  # characters: more than that are encoded beside the event loop
@@ -52,7 +52,7 @@ class Service:
     def ready(self) -> Deployment:
         """Returns what answers new requests; raises Problem where none are answered now."""
         if self.draining:
-            raise unavailable("draining", "the server is ending; ask another one, or again when it is back")
+            raise draining()
         if self.not_ready is not None or self.deployment is None:
             raise unavailable("not-ready", self.not_ready or "no switcher is loaded")
         if (broken := self.device.broken) is not None:
