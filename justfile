@@ -167,7 +167,7 @@ bench-serve *FLAGS: setup
     $theirs/.venv/bin/pip install --quiet -r $theirs/requirements.txt
     {{ python }} -m bench.serve --page docs/serving.md "$@"
 
-# restarts, overload, slow clients of the server, into docs/serving.md (half an hour; needs nginx)
+# restarts, overload, slow clients of the server, into docs/serving.md (half an hour)
 [group('measure')]
 bench-faults *FLAGS: setup
     #!/usr/bin/env sh
@@ -209,7 +209,7 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
-# docs/study.md again: DATASET is imdb or banking77, DATA has imdb_full/ (hours on a CPU)
+# docs/study.md again: DATASET is imdb or banking77, DATA has imdb_full/ (hours)
 [group('measure')]
 study DATASET DATA *FLAGS: setup
     {{ python }} -m bench.study "$@"

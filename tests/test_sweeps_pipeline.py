@@ -129,6 +129,7 @@ def test_a_signal_ends_the_sweep_and_the_same_command_goes_on(tmp_path):
     assert [state.state for state in cell_states(store, known_cells(store))] == ["done", "done"]
 
 
+@pytest.mark.slow  # the commands are run one by one in test_train_loop and test_metrics_output_directory too
 def test_train_then_infer_then_metrics_by_their_own_commands(tmp_path):
     common = [*SMALL, f"tracking.root={tmp_path / 'runs'}", f"metrics.out={tmp_path / 'out'}", "metrics.resamples=20"]
     for name, *more in (

@@ -195,15 +195,19 @@ def test_evaluation_is_of_the_validation_split(compose, tmp_path):
     assert set(np.unique(data.eval_truth)) <= {0, 1}
 
 
-def test_stacks_of_different_depth_are_another_cell_and_load_again(compose, tmp_path):
-    short = (f"tracking.root={tmp_path}/runs", "train.steps=1", "train.eval_every=0")
+def test_stacks_of_different_depth_are_another_cell(compose, tmp_path):
     plain, even, uneven = (
-        compose(*SMALL, *short, "size.layers=2", *depth)
+        compose(*SMALL, f"tracking.root={tmp_path}/runs", "size.layers=2", *depth)
         for depth in ((), ("size.decoder_layers=2",), ("size.decoder_layers=3",))
     )
     assert train_run_id(uneven) != train_run_id(even) == train_run_id(plain)
     assert not {"decoder_layers", "scaled_head"} & set(training_identity(even)["size"])
-    model = train_here(uneven)
+
+
+@pytest.mark.slow  # of decoding, scoring and checkpoints such stacks have tests of their own
+def test_stacks_of_different_depth_load_again(compose, tmp_path):
+    short = (f"tracking.root={tmp_path}/runs", "train.steps=1", "train.eval_every=0")
+    model = train_here(compose(*SMALL, *short, "size.layers=2", "size.decoder_layers=3"))
     described = json.loads(model.file("config.json").read_text())
     assert (described["num_layers"], described["num_decoder_layers"]) == (2, 3)
     with pytest.raises(EdgewiseError, match=r"size=nano has layers=\d, .*decoder_layers=\d, but .* decoder_layers=3"):

@@ -71,7 +71,9 @@ def expected_update(path, p, g, start_step):
     return adafactor_update(p, g, start_step)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "version", [pytest.param(name, marks=[pytest.mark.slow] if name == "1.0" else []) for name in VERSIONS]
+)
 def test_a_step_is_the_definition_s(version, compose):
     config = compose(
         *(f"size.{value}" for value in ARCHITECTURE),
