@@ -28,7 +28,8 @@ from conf.machine import cores
 MARKS = ("<!-- faults: made by `just bench-faults` -->", "<!-- end of faults -->")
 MIB = 2**20
 CALM = 0.3  # of the capacity: a load at which latencies are normal
-LIMIT = 10.0  # seconds within which an answer to an overloaded server is good
+LIMIT = 10.0  # seconds within which an overloaded server's answer is good
+PATIENT = 40.0  # seconds after which a request is lost; nginx asks the next server after 15
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def rolling_restarts(setting: Setting, count: int) -> list[Finding]:
 
         def load() -> None:
             while not stop.is_set():
-                found.append(asyncio.run(closed_loop(proxy.port, requests, 1, IN_FLIGHT, 1.0, patience=LIMIT * 2)))
+                found.append(asyncio.run(closed_loop(proxy.port, requests, 1, IN_FLIGHT, 1.0, patience=PATIENT)))
 
         sender = threading.Thread(target=load)
         sender.start()

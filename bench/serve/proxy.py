@@ -36,6 +36,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_connect_timeout 2s;
+      proxy_read_timeout 15s;
       proxy_next_upstream error timeout http_503 non_idempotent;
       proxy_next_upstream_tries 3;
     }}
