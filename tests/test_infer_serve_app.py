@@ -35,6 +35,13 @@ def test_inputs_are_answered_in_order(server):
     assert (third["id"], third["prediction"]) == (2, "SAY:  0")
 
 
+def test_whole_numbers_may_have_a_point_and_no_deadline_may_be_null(server):
+    body = {"inputs": [{"id": 3.0, "text": "a"}], "deadline_ms": 5000.0}
+    assert server.ask("POST", "/v1/predict", body)[2]["outputs"][0]["id"] == 3
+    assert server.ask("POST", "/v1/predict", {**body, "deadline_ms": None})[0] == 200
+    assert server.ask("POST", "/v1/predict", {**body, "deadline_ms": 0.5})[0] == 422
+
+
 def test_a_bad_input_leaves_its_neighbours_alone(server):
     status, _, answer = server.ask("POST", "/v1/predict", {"inputs": [{"text": "a"}, {"txt": "b"}, 3, {"text": "c"}]})
     assert status == 200

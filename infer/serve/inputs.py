@@ -71,7 +71,7 @@ def _add(found: Inputs, place: int, value: Any, fields: Sequence[str], seen: set
     if not isinstance(value, dict):
         return f"{kind_of(value)}; expected an object such as {example(fields)[1:-1]}"
     if "id" in value:
-        given = value["id"]
+        given = _whole(value["id"])
         if isinstance(given, bool) or not isinstance(given, (str, int)):
             return f"id: {kind_of(given)}; expected text or a whole number"
         if isinstance(given, str) and (len(given) > LONGEST_ID or invalid_unicode(given) is not None):
@@ -100,10 +100,16 @@ def _add(found: Inputs, place: int, value: Any, fields: Sequence[str], seen: set
     return None
 
 
+def _whole(value: Any) -> Any:
+    """Returns a number that JSON writes with a point, such as 3.0, as the whole number that it is; others as given."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _deadline(value: Any) -> int | None:
     """Returns the deadline that a request asks for; raises Problem for what is none."""
     if value is None:
         return None
+    value = _whole(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise wrong_body("deadline_ms: expected a whole number of milliseconds, 1 or more")
     return value

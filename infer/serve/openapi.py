@@ -72,7 +72,7 @@ PREDICT: dict[str, Any] = {
                     "additionalProperties": False,
                     "properties": {
                         "inputs": {"type": "array", "minItems": 1, "items": _INPUT},
-                        "deadline_ms": {"type": "integer", "minimum": 1},
+                        "deadline_ms": {"type": ["integer", "null"], "minimum": 1},
                     },
                 }
             }
