@@ -192,6 +192,7 @@ def test_a_cell_is_fine_tuned_from_the_hub_and_skipped_offline(hub, tmp_path):
     assert "model-demo-tiny-s1:v0 is trained already" in result.stdout, result.stderr
 
 
+@pytest.mark.slow  # from an artifact: test_train_text_data; from a checkpoint: test_train_pretrained_load
 def test_a_cell_is_fine_tuned_from_an_artifact_and_a_checkpoint_is_scored(hub, tmp_path, compose):
     def config(*overrides):
         return resolved(compose(*OVERRIDES, f"tracking.root={tmp_path / 'runs'}", *overrides))
