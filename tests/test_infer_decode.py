@@ -200,6 +200,7 @@ def test_outputs_don_t_depend_on_batching(beams):
     assert some.truncated == unended and all(len(some[row]) == MAX_LENGTH for row in range(21) if some[row][-1] != 1)
 
 
+@pytest.mark.slow  # of training: test_train_sharding
 def test_eight_devices_decode_and_score_what_one_does():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-m", "tests.decoding"]

@@ -110,6 +110,7 @@ def test_the_same_tables_come_from_plain_files(swept, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow  # of one cell: test_train_loop
 def test_a_signal_ends_the_sweep_and_the_same_command_goes_on(tmp_path):
     root = tmp_path / "runs"
     overrides = ["train.steps=200", "train.checkpoint_every=10", "size=nano", "sweeps.metrics=false"]

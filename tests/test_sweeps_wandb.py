@@ -93,6 +93,7 @@ def test_what_there_is_to_look_at_is_there(swept, wandb_server):
     assert b"<html" in page.lower()
 
 
+@pytest.mark.slow  # of runs without models: test_tracking_transfer
 def test_an_embedded_sweep_that_is_pushed_is_the_same(swept, wandb_server):
     embedded, _, _ = swept
     root = str(embedded / "runs")

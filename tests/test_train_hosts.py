@@ -70,6 +70,7 @@ def check_same(found, wanted):
     np.testing.assert_allclose(found[2], wanted[2], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow  # a minute on two cores; its devices in one process: test_train_sharding
 def test_two_processes_train_and_score_what_one_does(by_one, tmp_path):
     root = tmp_path / "runs"
     for name in ("train", "infer"):
