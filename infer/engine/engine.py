@@ -1,5 +1,6 @@
 """Runs inputs through the stages of a switcher: each stage answers what it is certain of and passes on the rest."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from infer.sequences import SequenceBatch, score_sequences
 from infer.switcher.policy import Policy
 from metrics.scores import TokenScores
 from metrics.statistics.policies.scores import likelihood_score, token_score
+from train import t5
 from train.data.batches import ScoringBatch
 from train.data.template import fill_template, template_fields
 from train.data.tokens import EOS, Encoded
@@ -75,7 +77,12 @@ class Engine:
     def __init__(self, policy: Policy, models: Sequence[Model], mesh: jax.sharding.Mesh, infer: Infer):
         """Takes one model a stage, their parameters laid over `mesh`; `infer.batch_tokens` bounds a batch."""
         self.policy, self.fields = policy, template_fields(policy.template)
-        self._models, self._mesh, self._infer = models, mesh, infer
+        self._mesh, self._infer = mesh, infer
+        # Cast once, not at every batch. Where answers are written, logits are float32, and so is the head.
+        head = policy.task == "classification"
+        self._models = [
+            dataclasses.replace(model, params=t5.cast(model.params, policy.dtype, head)) for model in models
+        ]
         self._classes = np.array(policy.classes, dtype=object)
         self._beams = int(policy.decoding.get("beams", 1))
         self._labels = [
