@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from conf.errors import EdgewiseError
 from conf.schema import Dataset, Tokenizer
-from tracking.files import written_whole
 from train.data.token_stream import shown, split_documents
-from train.data.tokens import TRAINER_VERSION, TRAINING_CHARACTERS, Vocabulary
+from train.data.tokens import TRAINER_VERSION, TRAINING_CHARACTERS, Vocabulary, kept_vocabulary
 
 _LONGEST_SENTENCE = 4096  # characters: a long document's pieces are settled by its beginning
 
@@ -25,16 +23,13 @@ def text_vocabulary(tokenizer: Tokenizer, dataset: Dataset, digest: str, cache: 
     size = tokenizer.vocabulary_size
     key = hashlib.sha256(f"{TRAINER_VERSION} {digest} {dataset.template} {size}".encode()).hexdigest()
     file = Path(cache) / f"{dataset.name}-text-{size}-{key[:16]}.model"
-    try:
-        return Vocabulary.from_bytes(file.read_bytes())
-    except (FileNotFoundError, EdgewiseError):  # not there yet, or damaged
-        pass
-    documents, read_from = split_documents(dataset)
-    texts = (text for split, text in shown(documents, read_from, f"{dataset.name}: vocabulary") if split == "train")
-    vocabulary = Vocabulary.train(sampled(texts, TRAINING_CHARACTERS), size)
-    with written_whole(file) as partial:
-        partial.write_bytes(vocabulary.model)
-    return vocabulary
+
+    def train() -> Vocabulary:
+        documents, read_from = split_documents(dataset)
+        texts = (text for split, text in shown(documents, read_from, f"{dataset.name}: vocabulary") if split == "train")
+        return Vocabulary.train(sampled(texts, TRAINING_CHARACTERS), size)
+
+    return kept_vocabulary(file, train)
 
 
 def sampled(texts: Iterable[str], most: int) -> list[str]:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -214,14 +214,24 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     size = tokenizer.vocabulary_size
     key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
+    # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
+    # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
+    required = set() if free_text else set(train_split.targets)
+    return kept_vocabulary(
+        file, lambda: Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required)
+    )
+
+
+def kept_vocabulary(file: Path, train: Callable[[], Vocabulary]) -> Vocabulary:
+    """Returns the vocabulary that is kept in a file; where there is none, or a damaged one, trains and keeps it.
+
+    Raises EdgewiseError as `train` does.
+    """
     try:
         return Vocabulary.from_bytes(file.read_bytes())
     except (FileNotFoundError, EdgewiseError):  # not there yet, or damaged
         pass
-    # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
-    # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
-    required = set() if free_text else set(train_split.targets)
-    vocabulary = Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required)
+    vocabulary = train()
     with written_whole(file) as partial:
         partial.write_bytes(vocabulary.model)
     return vocabulary
