@@ -61,44 +61,44 @@ _OUTPUT = {
         "error": {"type": "object", "description": "Why there is no answer; then there is nothing else."},
     },
 }
-PREDICT: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "inputs": {"type": "array", "minItems": 1, "items": _INPUT},
-                        "deadline_ms": {"type": ["integer", "null"], "minimum": 1},
-                    },
-                }
-            }
+
+
+def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of a JSON body that has a schema."""
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _operation(body: Mapping[str, Any], answer: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """Returns the description of a path that takes one JSON object and answers with another, which `said` describes."""
+    return {
+        "requestBody": {"required": True, **_json(body)},
+        "responses": {"200": {"description": said, **_json(answer)}},
+    }
+
+
+PREDICT = _operation(
+    {
+        "type": "object",
+        "required": ["inputs"],
+        "additionalProperties": False,
+        "properties": {
+            "inputs": {"type": "array", "minItems": 1, "items": _INPUT},
+            "deadline_ms": {"type": ["integer", "null"], "minimum": 1},
         },
     },
-    "responses": {
-        "200": {
-            "description": "An entry for each input, in their order",
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["switcher", "digest", "certified", "degraded", "outputs"],
-                        "properties": {
-                            "switcher": {"type": "string"},
-                            "digest": {"type": "string"},
-                            "certified": {"type": "boolean"},
-                            "degraded": {"type": "boolean"},
-                            "outputs": {"type": "array", "items": _OUTPUT},
-                        },
-                    }
-                }
-            },
-        }
+    {
+        "type": "object",
+        "required": ["switcher", "digest", "certified", "degraded", "outputs"],
+        "properties": {
+            "switcher": {"type": "string"},
+            "digest": {"type": "string"},
+            "certified": {"type": "boolean"},
+            "degraded": {"type": "boolean"},
+            "outputs": {"type": "array", "items": _OUTPUT},
+        },
     },
-}
+    "An entry for each input, in their order",
+)
 
 _TENSOR = {
     "type": "object",
@@ -111,39 +111,24 @@ _TENSOR = {
         "data": {"type": "array"},
     },
 }
-INFER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {
-                        "id": {"type": "string"},
-                        "parameters": {"type": "object"},
-                        "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
-                        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
-                    },
-                }
-            }
+INFER = _operation(
+    {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": {"type": "object"},
+            "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
+            "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
         },
     },
-    "responses": {
-        "200": {
-            "description": "The outputs' tensors",
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["model_name", "model_version", "outputs"],
-                        "properties": {"outputs": {"type": "array", "items": _TENSOR}},
-                    }
-                }
-            },
-        }
+    {
+        "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
+        "properties": {"outputs": {"type": "array", "items": _TENSOR}},
     },
-}
+    "The outputs' tensors",
+)
 
 
 def with_fields(description: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
