@@ -5,13 +5,12 @@ python -m bench.ours FOLDER OVERRIDES…
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from bench.train_step import peak_flops
 from bench.work import composed, read_encoded
 from bench.workers import serve
 from conf.schema import Config
@@ -63,16 +62,7 @@ class Jobs:
 
     def matrix_product(self) -> dict:
         """Measures in FLOP/s how fast the device multiplies two large matrices: the peak of the comparison."""
-        n, times = 4096, 5
-        a = jnp.ones((n, n), self.dtype)
-        multiply = jax.jit(lambda a, b: a @ b)
-        jax.block_until_ready(multiply(a, a))
-        seconds = []
-        for _ in range(times):
-            start = time.perf_counter()
-            jax.block_until_ready(multiply(a, a))
-            seconds.append(time.perf_counter() - start)
-        return {"flops_per_second": 2 * n**3 / min(seconds)}
+        return {"flops_per_second": peak_flops(self.dtype, n=4096, times=5)}
 
     def loss(self) -> dict:
         """Returns the mean loss over the first batch's target tokens, without dropout."""

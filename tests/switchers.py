@@ -65,6 +65,15 @@ def made_switcher(store: Store, config: Config) -> tuple[Artifact, Policy]:
     return artifact, policy
 
 
+def budget_switcher(folder: Path, budget: float, examples: int) -> tuple[Store, str]:
+    """Returns a new store in `folder` with a grid's scores, and the reference of a switcher of that budget in it."""
+    store = Store(folder / "runs")
+    log_runs(store, folder, examples=examples, seeds=1)
+    config = Config(dataset=Dataset(name="synthetic"), size=Size(name="none"), tracking=Tracking(root=str(store.root)))
+    config.switcher.goal, config.switcher.budget = "budget", budget
+    return store, made_switcher(store, config)[0].ref
+
+
 class EchoEngine:
     """Answers each text with itself in capitals; passes on those whose length is odd. Counts how often it was asked."""
 

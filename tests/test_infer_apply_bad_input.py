@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from conf.errors import EdgewiseError
-from conf.schema import Config, Dataset, Size, Tracking
+from conf.schema import Tracking
 from infer.apply.stage import apply
 from infer.switcher.bundle import bundle as make_bundle
-from tests.switchers import EchoEngine, applying, log_runs, made_switcher, start_echo
+from tests.switchers import EchoEngine, applying, budget_switcher, start_echo
 from tracking.interface import ArtifactDraft
 from tracking.store import Store
 
@@ -27,12 +27,8 @@ from tracking.store import Store
 @pytest.fixture(scope="module")
 def switcher(tmp_path_factory):
     """The root of a store and the reference of a switcher in it."""
-    folder = tmp_path_factory.mktemp("store")
-    store = Store(folder / "runs")
-    log_runs(store, folder, examples=400, seeds=1)
-    config = Config(dataset=Dataset(name="synthetic"), size=Size(name="none"), tracking=Tracking(root=str(store.root)))
-    config.switcher.goal, config.switcher.budget = "budget", 0.5
-    return store.root, made_switcher(store, config)[0].ref
+    store, ref = budget_switcher(tmp_path_factory.mktemp("store"), budget=0.5, examples=400)
+    return store.root, ref
 
 
 def parquet(table, **choices):

@@ -10,20 +10,14 @@ from conf.schema import Config, Dataset, Size, Tracking
 from infer.apply.__main__ import main
 from infer.apply.stage import apply
 from infer.engine.engine import Answers
-from tests.switchers import log_runs, made_switcher
-from tracking.store import Store
+from tests.switchers import budget_switcher
 
 ROWS, CHUNK = 900, 100
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    store = Store(folder / "runs")
-    log_runs(store, folder, examples=3000, seeds=1)
-    config = Config(dataset=Dataset(name="synthetic"), size=Size(name="none"), tracking=Tracking(root=str(store.root)))
-    config.switcher.goal, config.switcher.budget = "budget", 0.3
-    return store, made_switcher(store, config)[0].ref
+    return budget_switcher(tmp_path_factory.mktemp("store"), budget=0.3, examples=3000)
 
 
 @pytest.fixture
