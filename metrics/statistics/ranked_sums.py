@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 _BLOCK = 64  # ranks; a sum over a block of -1, 0 and 1 fits int8
+_FEW = 16  # a sixteenth of the ranks is looked up rank by rank; of more, all sums are made
 _LOWEST = -128  # below any sum over a block
 _NUMBERS_AT_A_TIME = 1 << 20  # of int8, so that they fit a core's cache
 
@@ -58,15 +59,19 @@ class RankedSums:
 
     def before(self, ranks: np.ndarray) -> np.ndarray:
         """Returns the sums over the first `ranks` [T], 0 … n in any order: [J, T] int64."""
-        block, inside = np.divmod(ranks, _BLOCK)
         blocks = self.starts.shape[1] - 1
-        sums: np.ndarray = self.starts.take(block, axis=1)
+        if len(ranks) > self.ranks // _FEW:
+            sums = np.empty((len(self.within), len(ranks)), dtype=np.int64)
+            running = np.zeros(blocks * _BLOCK + 1, dtype=np.int32)
+            for row, (start, within) in enumerate(zip(self.starts, self.within, strict=True)):
+                by_block = running[1:].reshape(blocks, _BLOCK)
+                np.add(within.reshape(_BLOCK, blocks).T, start[:-1, None], out=by_block, casting="unsafe")
+                sums[row] = running.take(ranks)
+            return sums
+        block, inside = np.divmod(ranks, _BLOCK)
+        sums = self.starts.take(block, axis=1)
         some = np.flatnonzero(inside)
-        place = (inside[some] - 1) * blocks + block[some]
-        if len(some) == len(ranks):
-            sums += self.within.take(place, axis=1)
-        else:
-            sums[:, some] += self.within.take(place, axis=1)
+        sums[:, some] += self.within.take((inside[some] - 1) * blocks + block[some], axis=1)
         return sums
 
     def highest(self, skipped: np.ndarray | None = None) -> np.ndarray:
