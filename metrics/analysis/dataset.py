@@ -264,7 +264,7 @@ def _analyse_scores(
 ) -> _FromScores:
     """Computes a size's scores and what needs them, and shows them to whoever watches; arguments as `_analyse_size`."""
     grid, size, larger = dataset.grid, dataset.grid.sizes[place], dataset.grid.sizes[place + 1 :]
-    scored = SizeScores(size, larger, uncertainties(size, config))
+    scored = SizeScores(size, larger, uncertainties(size, config, dataset.execution.parallel_map))
     margins = scored.scores["margin"]
     shown = outcomes(grid, margins, config) if place == 0 else None
     rows = shown_rows(grid, margins) if rows is None else rows

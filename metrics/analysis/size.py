@@ -14,9 +14,17 @@ from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.bleu_chance import bleu_chance_peaks
 from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
-from metrics.statistics.chance import Chance, RankCells, chance_peaks, covariance_of_correctness
+from metrics.statistics.chance import (
+    MOST_PERMUTED,
+    Chance,
+    RankCells,
+    chance_peaks,
+    correlated_noise,
+    covariance_of_correctness,
+)
 from metrics.statistics.components import ExampleInfluence, area_influence
 from metrics.statistics.least_share import CurveMoments, curve_influence, deferred_at_places
+from metrics.statistics.ranked_sums import RankedSums
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
@@ -185,11 +193,18 @@ def _chance_of_scores(
     larger_stats = [size.bleu_stats for size in scored.larger if size.bleu_stats is not None]
     covariance = covariance_of_correctness([small, *larger]) if small is not None else np.zeros((0, 0))
 
+    def draws() -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(31,)))
+
+    noise = None
+    if small is not None and small.shape[1] > MOST_PERMUTED:
+        noise = correlated_noise(len(small), covariance, small.shape[1], draws())
+
     def of_score(of_runs: Sequence[RankCells]) -> dict[str, Chance]:
         """Returns what chance gives one score, from the same draws as every other score."""
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(31,)))
+        rng = draws()
         if small is not None:
-            found = chance_peaks(of_runs, small, larger, covariance, rng)
+            found = chance_peaks(of_runs, small, larger, covariance, rng, noise)
         else:
             assert bleu_stats is not None
             found = bleu_chance_peaks(of_runs, bleu_stats, larger_stats, rng)
@@ -220,7 +235,11 @@ def _analyse_run(
     order = deferral_order(scored.scores[score][run])
     if drawn is not None:
         drawn.add(score, order)
-    statistics = [statistics_of(order, scored.size, run, large) for large in scored.larger]
+    statistics, influence = [], []
+    for large in scored.larger:
+        of_large, of_examples = _statistics_and_influence(order, scored.size, run, large, influential)
+        statistics.append(of_large)
+        influence += [] if of_examples is None else [of_examples]
     if on_curves is not None and scored.larger:
         deferred = deferred_at_places(order, on_curves.rows)
         for large, of_large in zip(scored.larger, statistics, strict=True):
@@ -230,20 +249,24 @@ def _analyse_run(
         order=order if keep_orders or score == "margin" else None,
         percentiles=percentiles(order)[rows] if rows is not None else None,
         statistics=statistics,
-        influence=[
-            area_influence(order, _gains(scored.size, run, large), of_large.area, influential.rows)
-            for large, of_large in zip(scored.larger, statistics, strict=True)
-            if influential is not None
-        ],
+        influence=influence,
         cells=RankCells.of_order(order) if drawn is not None and drawn.has_resamples and order.examples > 1 else None,
     )
 
 
-def _gains(small: SizeRuns, run: int, large: SizeRuns) -> np.ndarray:
-    """Returns d = l - s of one small run and each run of a larger size: [R_large, n] int8."""
-    assert small.correct is not None and large.correct is not None
-    gains: np.ndarray = large.correct.view(np.int8) - small.correct[run].view(np.int8)
-    return gains
+def _statistics_and_influence(
+    order: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns, influential: InfluentialExamples | None
+) -> tuple[SwitcherStatistics, np.ndarray | None]:
+    """Returns one small run's statistics to a larger size, and the `influential` examples' influence on its areas.
+
+    The influence is [R_large, m]; None where none is asked for.
+    """
+    if influential is None or small.correct is None or large.correct is None:
+        return statistics_of(order, small, run, large), None
+    gains = large.correct.view(np.int8) - small.correct[run].view(np.int8)  # d = l - s, [R_large, n]
+    ranked = RankedSums.of_order(order.order, gains)
+    statistics = switcher_statistics(order, small.correct[run], large.correct, ranked)
+    return statistics, area_influence(order, gains, statistics.area, influential.rows, ranked)
 
 
 def _add_moments(

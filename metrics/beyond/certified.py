@@ -18,7 +18,7 @@ from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pa
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.certificates import LIMITS, test_by_counts
 from metrics.statistics.cluster_certificates import Clusters
-from metrics.statistics.thresholds import Candidates, Certified, fewest_kept
+from metrics.statistics.thresholds import Certified, SplitScores, fewest_kept
 from metrics.tables.table import Column, Row
 
 
@@ -59,15 +59,21 @@ class CertifiedThresholds(Observer):
     def observe(self, view: SizeView) -> None:
         """Keeps what is needed of one size."""
         super().observe(view)
+        if not view.larger:
+            return
         half = calibration_half(self.grid.examples, self.config.seed, self.grid.clusters)
         clusters = None if self.grid.clusters is None else calibration_clusters(self.grid, self.config)
-        for large in view.larger:
 
-            def certified_by(score: str, large: SizeRuns = large) -> CertifiedEntries:
-                return certified_entries(view.scores, score, view.size, large, half, self.config, clusters)
+        def certified_by(score: str) -> list[CertifiedEntries]:
+            split = [SplitScores.of_halves(own, half, clusters) for own in view.scores[score]]
+            return [
+                certified_entries(view.scores, score, split, view.size, large, half, self.config, clusters)
+                for large in view.larger
+            ]
 
-            for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
-                self.entries[view.context, view.size.name, large.name, score] = entries
+        for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
+            for large, of_large in zip(view.larger, entries, strict=True):
+                self.entries[view.context, view.size.name, large.name, score] = of_large
 
     def rows(self, analysis: Analysis) -> list[Row]:
         """Returns a row for each (small, large, score)."""
@@ -246,6 +252,7 @@ def calibration_clusters(grid: Grid, config: Metrics) -> Clusters:
 def certified_entries(
     scores: Mapping[str, np.ndarray],
     score: str,
+    split: Sequence[SplitScores],
     small: SizeRuns,
     large: SizeRuns,
     calibration: np.ndarray,
@@ -254,13 +261,14 @@ def certified_entries(
 ) -> CertifiedEntries:
     """Returns the entries of the rows that the tables have of one pair of sizes by one score.
 
-    `scores` are all of the small size's, [R, n] each; `calibration` [n] bool says which examples calibrate, and
-    `clusters` are theirs, None where each is drawn by itself. Both sizes have `correct`.
+    `scores` are all of the small size's, [R, n] each, and `split` are each run's of this score; `calibration` [n] bool
+    says which examples calibrate, and `clusters` are theirs, None where each is drawn by itself. Both sizes have
+    `correct`.
     """
     assert small.correct is not None and large.correct is not None
     runs, kept = [], []
-    for own, right in zip(scores[score], small.correct, strict=True):
-        candidates = Candidates.of_run(own, right, large.correct, calibration, clusters)
+    for of_run, right in zip(split, small.correct, strict=True):
+        candidates = of_run.candidates(right, large.correct)
         runs.append(candidates.certified(config.epsilon, config.delta))
         if config.epsilon > 0:
             kept.append(candidates.certified_among_kept(config.epsilon, config.delta))

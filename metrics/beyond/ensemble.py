@@ -169,14 +169,17 @@ def mean_probability(
         some = slice(start, min(start + _ROWS_AT_A_TIME * 4, n))
         values = log_likelihoods[:, some].astype(np.float64)
         values = np.exp(values - values.max(axis=2, keepdims=True))
-        probability = values / values.sum(axis=2, keepdims=True)
-        for row, k in enumerate(members):
-            for first in range(runs):
-                # summed anew for each ensemble: a running sum's rounding would break ties at random
-                mean = sum(probability[(first + step) % runs] for step in range(k))
-                best = mean == mean.max(axis=1, keepdims=True)
-                own = np.take_along_axis(best, target[some, None], axis=1)[:, 0]
-                right[row, first, some] = own / best.sum(axis=1)
+        probability = np.ascontiguousarray((values / values.sum(axis=2, keepdims=True)).transpose(0, 2, 1))  # [R, K, m]
+        for first in range(runs):
+            # summed anew from each first run on: a sum from which runs are taken away would break ties at random
+            total = np.zeros(probability.shape[1:])
+            for step in range(members[-1]):
+                total += probability[(first + step) % runs]
+                if step + 1 not in members:
+                    continue
+                best = total == total.max(axis=0)  # the mean's order is the sum's, [K, m]
+                own = np.take_along_axis(best, target[None, some], axis=0)[0]
+                right[members.index(step + 1), first, some] = own / best.sum(axis=0)
 
     list(parallel_map(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
     return right

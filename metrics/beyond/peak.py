@@ -5,6 +5,7 @@ Here the fraction, and which of the two models to compare with, come from one ha
 other.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,7 +26,8 @@ from metrics.beyond.table import (
 )
 from metrics.bootstrap.resampling import Resampling, estimate, grouped_sums
 from metrics.grid.runs import Grid, SizeRuns
-from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder, sums_before
+from metrics.statistics.ranked_sums import RankedSums
+from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder
 from metrics.tables.table import Column, Row
 
 _MOST_HALVES, _LEAST_HALVES = 20, 2
@@ -217,10 +219,10 @@ def held_out_gains(
     contributed = []
     for run, deferral in enumerate(orders):
         gains = large_correct.view(np.int8) - small_correct[run].view(np.int8)
-        ranked = gains.take(deferral.order, axis=1)  # d, [R_large, n]
+        ranked = RankedSums.of_order(deferral.order, gains)
         some = _SomeExamples.of_order(deferral, gains, influential.rows)
         for half in halves:
-            for chosen, other in _both_ways(deferral, ranked, half.take(deferral.order)):
+            for chosen, other in _both_ways(deferral, gains, ranked, half):
                 best = chosen.curve[:, INTERIOR].argmax(axis=1)
                 peak, held_out = (one.gain_at(best, against=chosen.total) for one in (chosen, other))
                 gain[run] += held_out
@@ -248,11 +250,17 @@ class _Half:
     total: np.ndarray  # [J], the sum of d over all
 
     @classmethod
-    def of_marked(cls, deferral: DeferralOrder, value: bool, marked: np.ndarray, inside: np.ndarray) -> Self:
-        """Returns the half of the examples `marked` [n] bool by rank; `inside` [J, n] int8 are their d, else 0."""
+    def of_marked(
+        cls,
+        deferral: DeferralOrder,
+        value: bool,
+        marked: np.ndarray,
+        sums_before: Callable[[np.ndarray], np.ndarray],
+    ) -> Self:
+        """Returns the half of the examples `marked` [n] bool by rank; `sums_before` sums their d before some ranks."""
         at = np.concatenate([[0], np.cumsum(marked)]).take(deferral.knots)
         start, stop, part = _cut(deferral, at, FRACTIONS)
-        sums = sums_before(inside, np.concatenate([start, stop, [deferral.examples]]))
+        sums = sums_before(np.concatenate([start, stop, [deferral.examples]]))
         low, high = sums[:, : len(part)], sums[:, len(part) : -1]
         curve = np.where(part == 1.0, high, low + part * (high - low))
         return cls(value, int(at[-1]), at, start, stop, part, curve, sums[:, -1])
@@ -264,11 +272,17 @@ class _Half:
         return gained
 
 
-def _both_ways(deferral: DeferralOrder, ranked: np.ndarray, half: np.ndarray) -> list[tuple[_Half, _Half]]:
-    """Returns (the half to choose on, the other), both ways; `half` [n] bool and d [J, n] int8 are by rank."""
-    inside = ranked * half
-    one = _Half.of_marked(deferral, True, half, inside)
-    other = _Half.of_marked(deferral, False, ~half, ranked - inside)
+def _both_ways(
+    deferral: DeferralOrder, gains: np.ndarray, ranked: RankedSums, half: np.ndarray
+) -> list[tuple[_Half, _Half]]:
+    """Returns (the half to choose on, the other), both ways.
+
+    From d [J, n] int8 and `half` [n] bool, neither by rank, and `ranked`, the sums of d in the order of deferral.
+    """
+    inside = RankedSums.of_order(deferral.order, gains, half)
+    marked = half.take(deferral.order)
+    one = _Half.of_marked(deferral, True, marked, inside.before)
+    other = _Half.of_marked(deferral, False, ~marked, lambda ranks: ranked.before(ranks) - inside.before(ranks))
     return [(one, other), (other, one)]
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -21,12 +22,13 @@ from metrics.analysis.intervals import InfluentialExamples, reflected_estimate, 
 from metrics.analysis.pairs import SizePair
 from metrics.beyond.few import few_in_signature, first_few
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, interval_entries, pair_entries
-from metrics.bootstrap import SwitcherSamples, switcher_samples
+from metrics.bootstrap import RunSamples, SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.boosted_trees import ColumnPredictor
 from metrics.statistics.components import ExampleInfluence, area_influence, variance_of_pairs
+from metrics.statistics.ranked_sums import RankedSums
 from metrics.statistics.switcher import (
     DeferralOrder,
     PairStatistics,
@@ -74,7 +76,8 @@ class LearnedScores(Observer):
             return
         learned = self.learned.setdefault(view.context, {})
         few = first_few(view.resampling)
-        inputs = inputs_of_fits(features(view.size, view.scores, self.config.length_normalized), view.scores)
+        of_runs = features(view.size, view.scores, self.config.length_normalized, view.parallel_map)
+        inputs = inputs_of_fits(of_runs, view.scores)
         powers = powers_of_runs(inputs[ALONE], view.parallel_map)
         for large in view.larger:
             seed = (self.config.seed, len(learned))
@@ -235,30 +238,34 @@ def post_hoc_of(
     the small size alone. `influential` are the examples whose influence on the area is wanted.
     """
     assert small.correct is not None and large.correct is not None
+    small_correct, large_correct = small.correct, large.correct
     samples = switcher_samples(small, [large], resampling)
-    statistics: dict[str, list[SwitcherStatistics]] = {}
     predicted = {}
     for score, columns in inputs.items():
         rng = np.random.default_rng(np.random.SeedSequence(seed[0], spawn_key=(14, *seed[1:])))
         predicted[score] = cross_fitted(
-            columns, small.correct, large.correct, rng, parallel_map, resampling.clusters, powers
+            columns, small_correct, large_correct, rng, parallel_map, resampling.clusters, powers
         )
+    statistics: dict[str, list[SwitcherStatistics]] = {score: [] for score in predicted}
     influence: dict[str, list[np.ndarray]] = {score: [] for score in predicted}  # by run
-    for run, own in enumerate(small.correct):
-        drawn = samples.run(run)
-        gains = large.correct.view(np.int8) - own.view(np.int8)
-        for score, values in predicted.items():
-            deferral = deferral_order(values[run])
-            found = switcher_statistics(deferral, own, large.correct)
-            statistics.setdefault(score, []).append(found)
-            drawn.add(score, deferral)
-            if influential is not None:
-                influence[score].append(area_influence(deferral, gains, found.area, influential.rows))
+
+    def add_run(score: str, run: int, gains: np.ndarray, drawn: RunSamples) -> None:
+        deferral = deferral_order(predicted[score][run])
+        ranked = RankedSums.of_order(deferral.order, gains)
+        found = switcher_statistics(deferral, small_correct[run], large_correct, ranked)
+        statistics[score].append(found)
+        drawn.add(score, deferral)
+        if influential is not None:
+            influence[score].append(area_influence(deferral, gains, found.area, influential.rows, ranked))
+
+    for run, own in enumerate(small_correct):
+        gains = large_correct.view(np.int8) - own.view(np.int8)
+        list(parallel_map(partial(add_run, run=run, gains=gains, drawn=samples.run(run)), predicted))
     return PostHoc(
         {score: pair_statistics(small.name, large.name, score, runs) for score, runs in statistics.items()},
         samples,
         {
-            score: ExampleInfluence.of_runs(runs, small.correct.shape[1], influential.clusters)
+            score: ExampleInfluence.of_runs(runs, small_correct.shape[1], influential.clusters)
             for score, runs in influence.items()
             if influential is not None
         },
@@ -283,26 +290,34 @@ def powers_of_runs(inputs: np.ndarray, parallel_map: ParallelMap = map) -> np.nd
     return np.stack(list(parallel_map(lambda run: rank_powers(deferral_order(run[:, 0])), inputs)))
 
 
-def features(size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized: bool) -> np.ndarray:
+def features(
+    size: SizeRuns, scores: Mapping[str, np.ndarray], length_normalized: bool, parallel_map: ParallelMap = map
+) -> np.ndarray:
     """Returns what each run of a size tells of its examples, without a label: [R, n, F] float32, the margin first.
 
     Margin and entropy; of classes, the log-probability of each in their order (of many, the prediction and the highest
     ten); of sequences, by tokens of the run's own output, their number, and the least and mean log-probability.
     """
-    columns = [scores["margin"], scores["entropy"]]
-    runs = range(len(size.seeds))
-    if size.task == "classification":
-        log_p = np.stack([log_probabilities(size, run, length_normalized) for run in runs])
-        if log_p.shape[2] > _MOST_CLASSES:
-            columns.append(size.prediction)
-            log_p = -np.sort(-log_p, axis=2)[:, :, :10]
-        columns += list(np.moveaxis(log_p, 2, 0))
-    else:
-        tokens = [size.tokens("self", run) for run in runs]
-        columns.append(np.stack([one.lengths for one in tokens]))
-        columns.append(np.stack([np.minimum.reduceat(one.log_probs, one.offsets[:-1]) for one in tokens]))
-        columns.append(np.stack([np.add.reduceat(one.log_probs, one.offsets[:-1]) / one.lengths for one in tokens]))
-    return np.stack([np.clip(column, _LOWEST_LOG, None) for column in columns], axis=2).astype(np.float32)
+
+    def of_run(run: int) -> np.ndarray:
+        columns = [scores["margin"][run], scores["entropy"][run]]
+        if size.task == "classification":
+            log_p = log_probabilities(size, run, length_normalized)
+            if log_p.shape[1] > _MOST_CLASSES:
+                columns.append(size.prediction[run])
+                log_p = -np.sort(-log_p, axis=1)[:, :10]
+            columns += list(log_p.T)
+        else:
+            tokens = size.tokens("self", run)
+            columns.append(tokens.lengths)
+            columns.append(np.minimum.reduceat(tokens.log_probs, tokens.offsets[:-1]))
+            columns.append(np.add.reduceat(tokens.log_probs, tokens.offsets[:-1]) / tokens.lengths)
+        values = np.empty((len(columns[0]), len(columns)), dtype=np.float32)
+        for place, column in enumerate(columns):
+            values[:, place] = np.clip(column, _LOWEST_LOG, None)
+        return values
+
+    return np.stack(list(parallel_map(of_run, range(len(size.seeds)))))
 
 
 def cross_fitted(
@@ -362,7 +377,8 @@ def cross_fitted(
             trees.fit(inputs[own[rows], rows], d[rows] - of_rank @ cubic)
             predictor = ColumnPredictor(trees)
             for run in range(runs):
-                values = powers[run][held_out] @ cubic + predictor.predict(inputs[run][held_out])
+                values = powers[run].take(held_out, axis=0) @ cubic
+                values += predictor.predict(inputs[run].take(held_out, axis=0))
                 predicted[run, held_out] = percentiles(deferral_order(values)) / 100
 
     list(parallel_map(of_fold, fitted_on))

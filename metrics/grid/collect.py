@@ -1,11 +1,14 @@
 """Collects a dataset's runs into one grid: reads them one after the other and checks that they fit together."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.errors import EdgewiseError
@@ -82,8 +85,7 @@ def _collect(runs: list[Run], churn_normalization: str, cluster: str) -> Grid:
     task = first.metadata.task
     codes = _PredictionCodes(first.metadata.classes, task == "span_qa" and churn_normalization == "normalized")
     kept = [_kept(runs[0], first, first, codes)]
-    for run in runs[1:]:
-        columns = run.columns(first.example_id)
+    for run, columns in _read_ahead(runs[1:], first.example_id):
         kept.append(_kept(run, columns, first, codes))
         if first.cluster is None and columns.cluster is not None:  # of scores from before and after it was carried
             order = kept[-1].run.order
@@ -112,6 +114,15 @@ def _collect(runs: list[Run], churn_normalization: str, cluster: str) -> Grid:
         signatures=sorted({one.signature for one in metadata}),
         notes=notes + _size_notes(sizes),
     )
+
+
+def _read_ahead(runs: Sequence[Run], known_ids: pa.Array) -> Iterator[tuple[Run, Columns]]:
+    """Yields each run with its columns, in order; the next run's are read meanwhile on another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        reading = deque(pool.submit(run.columns, known_ids) for run in runs[:1])
+        for number, run in enumerate(runs):
+            reading.extend(pool.submit(one.columns, known_ids) for one in runs[number + 1 : number + 2])
+            yield run, reading.popleft().result()
 
 
 def _kept(run: Run, columns: Columns, first: Columns, codes: _PredictionCodes) -> _RunColumns:

@@ -5,6 +5,7 @@ log-likelihoods and tokens' scores, which are most of a file, are read again whe
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -81,7 +82,7 @@ class SizeRuns:
     label_tokens: list[int] | None  # tokens of each class's label string, EOS included, where the files say
     runs: list[Run] = field(repr=False)
 
-    @property
+    @cached_property
     def quality(self) -> np.ndarray:
         """Computes each run's accuracy, or its corpus BLEU / 100: [R] float64, 0-1."""
         if self.bleu_stats is not None:

@@ -59,6 +59,7 @@ def chance_peaks(
     larger: Sequence[np.ndarray],
     covariance: np.ndarray,
     rng: np.random.Generator,
+    noise: np.ndarray | None = None,
 ) -> list[Chance]:
     """Returns what a score that knows nothing would show in Table 1, for each larger size.
 
@@ -68,6 +69,7 @@ def chance_peaks(
         larger: correctness of the runs of each larger size, [R_L, n] bool each.
         covariance: `covariance_of_correctness` of the small runs and then all larger ones, [D, D].
         rng: what the permutations are drawn from.
+        noise: what `correlated_noise` draws from `rng`, where several scores share it; None draws it anew.
 
     """
     starts = np.cumsum([0, *(len(large) for large in larger)])
@@ -75,7 +77,8 @@ def chance_peaks(
     if small.shape[1] <= MOST_PERMUTED:
         excess = _permuted(cells, small, correct, rng)
     else:
-        excess = _drawn(cells, covariance / small.shape[1], rng)
+        noise = correlated_noise(len(cells), covariance, small.shape[1], rng) if noise is None else noise
+        excess = _drawn(cells, noise)
     quality = small.mean(axis=1)
     return [
         _chance(excess[..., start:stop], correct[start:stop].mean(axis=1)[None, :] - quality[:, None])
@@ -108,16 +111,22 @@ def _permuted(cells: Sequence[RankCells], small: np.ndarray, large: np.ndarray, 
     return excess
 
 
-def _drawn(cells: Sequence[RankCells], covariance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns what `_permuted` does in the limit of many examples, from normal draws of both signs.
+def correlated_noise(runs: int, covariance: np.ndarray, examples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws normal numbers for `chance_peaks`, which rest on no score: [R_S · 99, draws / 2, D] float32.
 
-    `covariance` [D, D] is that of the runs' correctness, small runs first, over n.
+    `runs` is R_S, `covariance` [D, D] that of all runs' correctness over so many `examples`, small runs first.
     """
-    runs, number = len(cells), len(covariance)
-    spread = spread_of_sums(cells).astype(np.float32)  # [R_S · 99, R_S · 99]
-    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.linalg.eigh(covariance / examples)
     mixing = (vectors * np.sqrt(values.clip(0))).astype(np.float32)  # [D, D]
-    noise = rng.standard_normal((len(spread), DRAWS // 2, number), dtype=np.float32) @ mixing.T
+    shape = (runs * len(FRACTIONS[INTERIOR]), DRAWS // 2, len(covariance))
+    noise: np.ndarray = rng.standard_normal(shape, dtype=np.float32) @ mixing.T
+    return noise
+
+
+def _drawn(cells: Sequence[RankCells], noise: np.ndarray) -> np.ndarray:
+    """Returns what `_permuted` does in the limit of many examples, from `correlated_noise` and its negative."""
+    runs, number = len(cells), noise.shape[2]
+    spread = spread_of_sums(cells).astype(np.float32)  # [R_S · 99, R_S · 99]
     sums = times_lower_triangular(spread, noise.reshape(len(noise), -1)).reshape(runs, -1, DRAWS // 2, number)
     own = np.stack([sums[run, ..., run] for run in range(runs)])  # [R_S, 99, draws / 2]
     excess = sums[..., runs:] - own[..., None]

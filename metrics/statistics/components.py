@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from metrics.statistics.switcher import DeferralOrder, sums_before
+from metrics.statistics.ranked_sums import RankedSums
+from metrics.statistics.switcher import DeferralOrder
 
 
 @dataclass(frozen=True)
@@ -230,29 +231,33 @@ def variance_of_gap(
     return variance_of_pairs(large.mean(axis=1)[None, :] - small.mean(axis=1)[:, None], influence)
 
 
-def area_influence(deferral: DeferralOrder, gains: np.ndarray, area: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def area_influence(
+    deferral: DeferralOrder, gains: np.ndarray, area: np.ndarray, rows: np.ndarray, ranked: RankedSums | None = None
+) -> np.ndarray:
     """Returns the influence of some examples on the area of Table 3, with each of J large runs: [J, m] float64.
 
-    `gains` are d [J, n] int8, `area` [J] the areas, `rows` [m] int the examples asked for.
+    `gains` are d [J, n] int8, `area` [J] the areas, `rows` [m] int the examples asked for, `ranked` the sums of d in
+    the order of deferral, where they are at hand.
 
     With F the share of examples that are less uncertain (ties counting half) and area = Cov(d, F), the influence of an
     example with uncertainty s is (d − d̄)(F − ½) + E_j[(d_j − d̄) 1(s_j > s)] − 2 · area, ties again counting half: the
     first-order term of the U-statistic (van der Vaart 1998, section 12.1). Its mean over examples is 0.
     """
     n = deferral.examples
+    if ranked is None:
+        ranked = RankedSums.of_order(deferral.order, gains)
     rank = np.empty(n, dtype=np.int64)
     rank[deferral.order] = np.arange(n)
-    ordered, own = gains.take(deferral.order, axis=1), gains.take(rows, axis=1)
+    own = gains.take(rows, axis=1)
     if deferral.tied:
         block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
         starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
-        sums = sums_before(ordered, np.concatenate([starts, ends, [n]]))
-        at_start, at_end, total = np.split(sums, [len(rows), 2 * len(rows)], axis=1)
+        at_start, at_end = ranked.before(starts), ranked.before(ends)
     else:
         starts, ends = rank[rows], rank[rows] + 1
-        at_start, total = np.split(sums_before(ordered, np.append(starts, n)), [len(rows)], axis=1)
+        at_start = ranked.before(starts)
         at_end = at_start + own
-    mean = total / n  # [J, 1], d̄
+    mean = ranked.total[:, None] / n  # [J, 1], d̄
     influence: np.ndarray = (own - mean) * (0.5 - (starts + ends) / (2 * n))
     influence += ((at_start - mean * starts) + (at_end - mean * ends)) / (2 * n)  # of Σ (d_j − d̄) before and after it
     influence -= 2 * area[:, None]

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from metrics.statistics.ranked_sums import RankedSums
+
 FRACTIONS = np.arange(101) / 100  # deferral fractions of every stored curve
 INTERIOR = slice(1, 100)  # 0.01 … 0.99, where Table 1 looks for the peak and both tables average relative gains
 
@@ -133,43 +135,58 @@ class SwitcherStatistics:
     relative_area: np.ndarray  # [J], mean over the interior grid of (S - chord) / chord; NaN where a chord is 0
     hump: np.ndarray  # [J], max(0, max over [0, 1] of S - max(a, b))
 
-    @classmethod
-    def joined(cls, parts: Sequence["SwitcherStatistics"]) -> "SwitcherStatistics":
-        """Joins the statistics of several parts of the large runs, in order."""
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
-
-def switcher_statistics(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -> SwitcherStatistics:
+def switcher_statistics(
+    deferral: DeferralOrder, small: np.ndarray, large: np.ndarray, ranked: RankedSums | None = None
+) -> SwitcherStatistics:
     """Computes the statistics of Tables 1 and 3 and Figures 4-6 of one small run's switchers to J large runs.
 
     From the correctness of the small run [n] bool and of the large runs [J, n] bool. Sums are of integers, so permuting
-    examples changes no bit, and negating the uncertainty negates `area` exactly.
+    examples changes no bit, and negating the uncertainty negates `area` exactly. `ranked` are the sums of d in the
+    order of deferral, where they are at hand.
     """
-    at_a_time = max(1, _NUMBERS_AT_A_TIME // deferral.examples)
-    parts = [large[start : start + at_a_time] for start in range(0, len(large), at_a_time)]
-    return SwitcherStatistics.joined([_statistics(deferral, small, part) for part in parts])
-
-
-def _statistics(deferral: DeferralOrder, small: np.ndarray, large: np.ndarray) -> SwitcherStatistics:
     n = deferral.examples
-    gains = large.view(np.int8) - small.view(np.int8)  # d, [J, n]
-    right_small = int(np.count_nonzero(small))
-    at_knots = sums_at_knots(deferral, gains)  # [J, G + 1]
-    total = at_knots[:, -1].astype(np.int64)  # n(b - a)
-    at_grid = sums_at(deferral, at_knots, np.arange(101) * n / 100)  # [J, 101]
-    curve = (right_small + at_grid) / n
+    if ranked is None:
+        ranked = RankedSums.of_order(deferral.order, large.view(np.int8) - small.view(np.int8))
+    right_small, total = int(np.count_nonzero(small)), ranked.total  # total [J] is n(b - a)
+    curve = (right_small + _interpolated(deferral, ranked, np.arange(101) * n / 100)) / n  # [J, 101]
     best = np.maximum(total, 0)  # n(max(a, b) - a)
-    # trapezoids: Σ Δk (D_before + D_after) / 2, less the chord's n·D_n / 2, over n²; whole numbers up to the division
-    if deferral.tied:
-        steps = np.diff(deferral.knots)
-        trapezoids = (steps * (at_knots[:, 1:].astype(np.int64) + at_knots[:, :-1])).sum(axis=1)
-    else:
-        trapezoids = 2 * at_knots.sum(axis=1, dtype=np.int64) - total  # D_0 is 0
+    highest, trapezoids = _highest_and_trapezoids(deferral, ranked)
     return SwitcherStatistics(
         area=(trapezoids - n * total) / (2.0 * n * n),
-        hump=(at_knots.max(axis=1) - best) / n,
+        hump=(highest - best) / n,
         **on_the_grid(curve, right_small / n, (right_small + total) / n),
     )
+
+
+def _interpolated(deferral: DeferralOrder, ranked: RankedSums, positions: np.ndarray) -> np.ndarray:
+    """Does what `sums_at` does from sums at all knots, of ranked sums: positions [F] to [J, F] float64."""
+    right = np.searchsorted(deferral.knots, positions, side="left").clip(1)
+    left_knot, right_knot = deferral.knots[right - 1], deferral.knots[right]
+    fraction = (positions - left_knot) / (right_knot - left_knot)
+    # by columns in memory, as `sums_at` returns them: means over runs then add up in the same order, bit for bit
+    low, high = (np.asfortranarray(ranked.before(knots)) for knots in (left_knot, right_knot))
+    return np.where(fraction == 1.0, high, low + fraction * (high - low))
+
+
+def _highest_and_trapezoids(deferral: DeferralOrder, ranked: RankedSums) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the highest sum D at a knot, and Σ Δk (D_before + D_after) over tie blocks: whole numbers, [J] each.
+
+    The second is twice the area of the trapezoids below D.
+    """
+    if not deferral.tied:
+        return ranked.highest(), 2 * ranked.sum_of_all() - ranked.total  # D_0 is 0
+    steps = np.diff(deferral.knots)
+    if 16 * (deferral.examples - len(steps)) > deferral.examples:
+        at_knots = ranked.before(deferral.knots)
+        return at_knots.max(axis=1), at_knots @ (np.append(steps, 0) + np.insert(steps, 0, 0))
+    # where nearly all examples are untied: all sums, of which those inside tie blocks are replaced by the block's line
+    inside = np.ones(deferral.examples + 1, dtype=bool)
+    inside[deferral.knots] = False
+    skipped, blocks = np.flatnonzero(inside), np.flatnonzero(steps > 1)
+    ends = ranked.before(deferral.knots[blocks]) + ranked.before(deferral.knots[blocks + 1])
+    lines = (ends * (steps[blocks] - 1)).sum(axis=1) - 2 * ranked.before(skipped).sum(axis=1)
+    return ranked.highest(skipped), 2 * ranked.sum_of_all() - ranked.total + lines
 
 
 def on_the_grid(curve: np.ndarray, small: float, large: np.ndarray) -> dict[str, np.ndarray]:

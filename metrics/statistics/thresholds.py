@@ -62,24 +62,7 @@ class Candidates:
 
         `clusters` are those of the examples that calibrate; None where each is drawn by itself.
         """
-        calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
-        fit, check = score.take(calibrates), score.take(evaluates)
-        by_score = np.argsort(check)
-        ranked = check.take(by_score)
-        # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
-        at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
-        thresholds = np.append(np.unique(ranked[::-1][at]).astype(np.float64), np.inf)
-        order = np.argsort(fit)  # of equal scores any: a threshold keeps all of them or none
-        kept = np.searchsorted(fit[order], thresholds, side="left")
-        gains = _gains(small, large, calibrates.take(order))
-        more, differing = (sums_before(values, kept) for values in (gains, np.abs(gains)))
-        wins, losses = (differing + more) // 2, (differing - more) // 2
-        in_clusters = None
-        if clusters is not None:
-            place = np.searchsorted(thresholds, fit, side="right")  # of the first threshold that an example is below
-            in_clusters = GainsInClusters(clusters, place, _gains(small, large, calibrates))
-        checked = _gains(small, large, evaluates.take(by_score))
-        return cls(thresholds, len(fit), ranked, kept, wins, losses, checked, in_clusters)
+        return SplitScores.of_halves(score, calibration, clusters).candidates(small, large)
 
     def certified(self, epsilon: float, delta: float) -> Certified:
         """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
@@ -118,6 +101,60 @@ class Candidates:
             chosen=1 - calibrated / self.examples,
             deferred=1 - below / len(self.ranked),
             loss=sums_before(self.gains, below).diagonal() / len(self.ranked),
+        )
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """Holds one small run's score on both halves, sorted, which is the same whichever runs are larger."""
+
+    thresholds: np.ndarray  # [T + 1] ascending, the last inf
+    kept: np.ndarray  # [T + 1] int, how many of the calibration half are below each threshold
+    ranked: np.ndarray  # the evaluation half's scores, ascending
+    evaluates: np.ndarray  # the evaluation half's examples in that order
+    calibrates: np.ndarray  # the calibration half's examples by ascending score
+    # the first threshold that each of the calibration half is below, in the order of examples; None without clusters
+    place: np.ndarray | None
+    clusters: Clusters | None
+
+    @classmethod
+    def of_halves(cls, score: np.ndarray, calibration: np.ndarray, clusters: Clusters | None = None) -> "SplitScores":
+        """Sorts a run's score [n] on the examples that calibrate, [n] bool, and on the others; `clusters` as above."""
+        calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
+        fit, check = score.take(calibrates), score.take(evaluates)
+        by_score = np.argsort(check)
+        ranked = check.take(by_score)
+        # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
+        at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
+        thresholds = np.append(np.unique(ranked[::-1][at]).astype(np.float64), np.inf)
+        order = np.argsort(fit)  # of equal scores any: a threshold keeps all of them or none
+        return cls(
+            thresholds=thresholds,
+            kept=np.searchsorted(fit[order], thresholds, side="left"),
+            ranked=ranked,
+            evaluates=evaluates.take(by_score),
+            calibrates=calibrates.take(order),
+            place=None if clusters is None else np.searchsorted(thresholds, fit, side="right"),
+            clusters=clusters,
+        )
+
+    def candidates(self, small: np.ndarray, large: np.ndarray) -> Candidates:
+        """Returns the thresholds to test towards J larger runs, from correctness [n] and [J, n] bool."""
+        gains = _gains(small, large, self.calibrates)
+        more, differing = (sums_before(values, self.kept) for values in (gains, np.abs(gains)))
+        in_clusters = None
+        if self.clusters is not None and self.place is not None:
+            in_order = _gains(small, large, np.sort(self.calibrates))
+            in_clusters = GainsInClusters(self.clusters, self.place, in_order)
+        return Candidates(
+            thresholds=self.thresholds,
+            examples=len(self.calibrates),
+            ranked=self.ranked,
+            kept=self.kept,
+            wins=(differing + more) // 2,
+            losses=(differing - more) // 2,
+            gains=_gains(small, large, self.evaluates),
+            in_clusters=in_clusters,
         )
 
 
@@ -171,11 +208,10 @@ def losses_of_reuse(scores: np.ndarray, small: np.ndarray, large: np.ndarray, th
     result: np.ndarray = np.empty((runs, len(large), *each.shape[1:]))
     for k in range(runs):
         values, place = np.unique(each[k], return_inverse=True)
-        above = np.searchsorted(values, scores[k], side="right")  # how many thresholds defer the example
-        for other in range(len(large)):
-            cells = np.bincount(above * 3 + (1 + large[other].view(np.int8) - small[k].view(np.int8)))
-            cells = np.pad(cells, (0, 3 * (len(values) + 1) - len(cells))).reshape(-1, 3)
-            loss = np.cumsum(cells[:, 2] - cells[:, 0])  # of those that no more than so many thresholds defer
-            result[k, other] = loss[place].reshape(each.shape[1:])
+        order = np.argsort(scores[k])
+        kept = np.searchsorted(scores[k].take(order), values, side="left")  # how many are below each threshold
+        result[k] = (
+            sums_before(_gains(small[k], large, order), kept).take(place.ravel(), axis=1).reshape(result.shape[1:])
+        )
     result /= examples
     return result

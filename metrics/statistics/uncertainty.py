@@ -6,12 +6,17 @@ at 0), rounded to 13 digits so that what is equal by definition ties, churn as i
 break ties). Definitions: paper, sections 3.1 and 3.4.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from conf.errors import EdgewiseError
 from conf.schema import SCORES, Metrics
 from metrics.grid.runs import SizeRuns
 from metrics.scores import TokenScores
+
+if TYPE_CHECKING:
+    from metrics.bootstrap.threads import ParallelMap
 
 _LOG_2 = float(np.log(2.0))
 _WHOLE = 2.0**44  # sums of up to 512 runs' terms, each at most this, are below 2⁵³ and so exact
@@ -24,7 +29,7 @@ class UncertaintyError(EdgewiseError):
     """Says that a switch in `metrics.*` asks for something that the scores files don't hold."""
 
 
-def uncertainties(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
+def uncertainties(runs: SizeRuns, config: Metrics, parallel_map: "ParallelMap" = map) -> dict[str, np.ndarray]:
     """Computes every score that the runs of a size allow: score name -> [R, n] float64 or int32.
 
     Values are comparable within a run. Committee scores and churn need two runs, committee churn without self three,
@@ -34,7 +39,7 @@ def uncertainties(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
     is on and the files don't hold the labels' token counts.
     """
     if runs.task == "classification":
-        scores = _classification_scores(runs, config)
+        scores = _classification_scores(runs, config, parallel_map)
     else:
         scores = _sequence_scores(runs, config)
     size = committee_size(len(runs.seeds), config)
@@ -85,7 +90,7 @@ def _churn_of_committees(prediction: np.ndarray, size: int) -> tuple[np.ndarray,
     return own, of_others
 
 
-def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndarray]:
+def _classification_scores(runs: SizeRuns, config: Metrics, parallel_map: "ParallelMap") -> dict[str, np.ndarray]:
     """Computes margin and entropy over the classes, and the committee's of two runs or more: [R, n] float64 each."""
     log_likelihoods = runs.log_likelihoods
     tokens = _label_tokens(runs, log_likelihoods.shape[2]) if config.length_normalized else None
@@ -95,7 +100,8 @@ def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndar
     if committee:
         names += ["committee_margin", "committee_entropy"]
     scores = {name: np.empty((count, n)) for name in names}
-    for start in range(0, n, _EXAMPLES_AT_A_TIME):
+
+    def fill(start: int) -> None:
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
         log_p = log_softmax(_normalized(log_likelihoods[:, some], tokens))  # [R, m, K]
         scores["margin"][:, some] = to_thirteen_digits(log_margin(log_p))
@@ -108,6 +114,8 @@ def _classification_scores(runs: SizeRuns, config: Metrics) -> dict[str, np.ndar
             for name in ("margin", "entropy"):
                 means = _mean_of_committees(scores[name][:, some], committee)
                 scores[f"committee_{name}"][:, some] = to_thirteen_digits(means)
+
+    list(parallel_map(fill, range(0, n, _EXAMPLES_AT_A_TIME)))
     if classes == 2:
         # Of two classes entropy is an increasing function of the margin: rank it by the margin, which doesn't round.
         scores["entropy"] = scores["margin"]
