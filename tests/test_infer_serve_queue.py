@@ -9,7 +9,7 @@ from infer.serve.queue import TokenQueue
 from infer.serve.ticket import Ticket, Waiting
 
 LENGTHS = [16, 24, 48]
-ROWS = {16: [8, 1], 24: [4, 1], 48: [2, 1]}
+SECONDS = {16: {8: 4.0, 1: 1.0}, 24: {4: 4.0, 1: 1.5}, 48: {2: 4.0, 1: 4.0}}  # by length and rows
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def taken(queue, now=0.0):
 
 
 def make_queue(patience=1.0, stages=2):
-    return TokenQueue(LENGTHS, [ROWS] * stages, patience, [[1.0, 2.0, 4.0]] * stages)
+    return TokenQueue(LENGTHS, [SECONDS] * stages, patience, [[1.0, 2.0, 4.0]] * stages)
 
 
 def test_nothing_waits_for_a_batch_to_fill(put):
@@ -126,7 +126,7 @@ def test_every_input_is_taken_once_whatever_comes(put):
             assert (
                 1 <= len(batch.items) <= batch.row_count and max(len(item.ids) for item in batch.items) <= batch.length
             )
-            assert batch.row_count in ROWS[batch.length] and not any(item.ticket.gone for item in batch.items)
+            assert batch.row_count in SECONDS[batch.length] and not any(item.ticket.gone for item in batch.items)
             seen += len(batch.items)
         assert len(queue) == added - seen == sum(map(sum, queue.waiting()))
         expected = sum(count * cost for stage in queue.waiting() for count, cost in zip(stage, [1.0, 2.0, 4.0]))
