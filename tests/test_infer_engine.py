@@ -9,7 +9,7 @@ import pytest
 from conf.errors import EdgewiseError
 from conf.schema import Infer, Mesh, Size
 from infer.decode import as_encoded, decode_examples
-from infer.engine.batches import batches_of, ladder, row_counts
+from infer.engine.batches import SERVED_ROW_STEPS, batches_of, ladder, row_counts
 from infer.engine.engine import Engine
 from infer.model_check import check_values
 from infer.self_check import LENGTH, differs, random_inputs, record
@@ -51,6 +51,9 @@ def test_batches_hold_every_input_once_in_few_shapes(multiple):
         assert sorted(seen) == list(range(n))
     assert len(shapes) <= 2 * len(ladder(64))
     assert row_counts(budget, 64)[0] == budget.rows(64)
+    served = row_counts(budget, 64, SERVED_ROW_STEPS)
+    assert set(row_counts(budget, 64)) <= set(served) and served == sorted(set(served), reverse=True)
+    assert len(served) <= len(SERVED_ROW_STEPS) and all(count % multiple == 0 for count in served)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from infer.serve.queue import TokenQueue
 from infer.serve.ticket import Ticket, Waiting
 
 LENGTHS = [16, 24, 48]
-ROWS = {16: [8, 1], 24: [4, 1], 48: [2, 1]}
+SECONDS = {16: {8: 4.0, 1: 1.0}, 24: {4: 4.0, 1: 1.5}, 48: {2: 4.0, 1: 4.0}}  # by length and rows
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def taken(queue, now=0.0):
 
 
 def make_queue(patience=1.0, stages=2):
-    return TokenQueue(LENGTHS, [ROWS] * stages, patience, [[1.0, 2.0, 4.0]] * stages)
+    return TokenQueue(LENGTHS, [SECONDS] * stages, patience, [[1.0, 2.0, 4.0]] * stages)
 
 
 def test_nothing_waits_for_a_batch_to_fill(put):
@@ -56,6 +56,33 @@ def test_a_half_filled_batch_takes_the_large_shape_and_less_the_small_one(put):
     assert taken(queue) == (0, [10] * 4, 16, 8)
     put(queue, 0.0, [10] * 3)
     assert [taken(queue) for _ in range(4)] == [(0, [10], 16, 1)] * 3 + [None]
+
+
+def test_a_batch_has_the_rows_that_fill_it_best(put):
+    seconds = {16: {32: 8.0, 8: 3.0, 2: 1.0}}
+    for waiting, rows in ((1, 2), (2, 2), (5, 2), (6, 8), (8, 8), (20, 8), (22, 32), (40, 32)):
+        queue = TokenQueue([16], [seconds], 1.0, [[1.0]])
+        put(queue, 0.0, [10] * waiting)
+        assert taken(queue) == (0, [10] * min(waiting, rows), 16, rows)
+
+
+def test_a_few_inputs_of_the_larger_model_wait_for_more_while_the_smaller_one_is_busy(put):
+    queue = make_queue()
+    put(queue, 0.0, [10], stage=1)
+    put(queue, 0.1, [10] * 7)
+    assert taken(queue, 0.5) == (0, [10] * 7, 16, 8)  # filled by 7/8, that of the larger model by a half
+    put(queue, 0.2, [10] * 7, stage=1)
+    put(queue, 0.3, [10] * 7)
+    assert taken(queue, 0.5) == (1, [10] * 8, 16, 8)  # both are well filled: the older one
+
+
+def test_shorter_inputs_count_for_what_they_take_by_themselves(put):
+    seconds = {16: {8: 1.0, 1: 0.5}, 512: {8: 80.0, 1: 12.0}}
+    queue = TokenQueue([16, 512], [seconds], 1.0, [[1.0, 1.0]])
+    put(queue, 0.0, [500])
+    put(queue, 0.1, [10] * 7)
+    assert taken(queue) == (0, [500], 512, 1)  # with the seven it would take 80 s
+    assert taken(queue) == (0, [10] * 7, 16, 8)
 
 
 def test_a_full_batch_goes_before_older_ones_that_are_not(put):
@@ -126,7 +153,7 @@ def test_every_input_is_taken_once_whatever_comes(put):
             assert (
                 1 <= len(batch.items) <= batch.row_count and max(len(item.ids) for item in batch.items) <= batch.length
             )
-            assert batch.row_count in ROWS[batch.length] and not any(item.ticket.gone for item in batch.items)
+            assert batch.row_count in SECONDS[batch.length] and not any(item.ticket.gone for item in batch.items)
             seen += len(batch.items)
         assert len(queue) == added - seen == sum(map(sum, queue.waiting()))
         expected = sum(count * cost for stage in queue.waiting() for count, cost in zip(stage, [1.0, 2.0, 4.0]))

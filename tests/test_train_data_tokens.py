@@ -9,7 +9,7 @@ from conf.errors import EdgewiseError
 from conf.schema import Tokenizer
 from tests.support import shared_data
 from train.data.splits import Split
-from train.data.tokens import EOS, PAD, UNK, Encoded, Vocabulary, check_targets, get_vocabulary
+from train.data.tokens import ENCODE_FEW, EOS, PAD, UNK, Encoded, Vocabulary, check_targets, get_vocabulary
 
 SHARED = shared_data()
 TEXTS = [f"the {noun} was {word}" for noun in ("plot", "cast", "film") for word in ("good", "bad", "dull", "fine")] * 4
@@ -80,9 +80,23 @@ def test_encode_cuts_to_max_length_with_eos(vocabulary: Vocabulary) -> None:
 def test_encode_in_chunks_equals_encode_at_once(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vocabulary.encode(TEXTS, 4)
     monkeypatch.setattr("train.data.tokens.ENCODE_CHUNK", 7)
+    monkeypatch.setattr("train.data.tokens.ENCODE_FEW", 0)
     parts = vocabulary.encode(TEXTS, 4)
     assert np.array_equal(whole.flat, parts.flat) and np.array_equal(whole.offsets, parts.offsets)
     assert whole.truncated == parts.truncated == len(TEXTS)
+
+
+@pytest.mark.parametrize("max_length", [1, 3, 4, 5, 64])
+def test_few_texts_are_encoded_as_many_are(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, max_length: int
+) -> None:
+    texts = ["the plot was good", "", "good", " ", "\0", "żółć 漢字", *TEXTS][:ENCODE_FEW]
+    few = vocabulary.encode(texts, max_length)
+    monkeypatch.setattr("train.data.tokens.ENCODE_FEW", 0)
+    many = vocabulary.encode(texts, max_length)
+    assert few.flat.tolist() == many.flat.tolist() and few.flat.dtype == many.flat.dtype
+    assert few.offsets.tolist() == many.offsets.tolist() and few.offsets.dtype == many.offsets.dtype
+    assert few.truncated == many.truncated
 
 
 def test_decode_stops_at_eos_and_skips_what_has_no_piece(vocabulary: Vocabulary) -> None:

@@ -1,13 +1,14 @@
 """Cuts inputs into batches of few shapes, known beforehand: each shape compiles once, however many inputs come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from train.data.batches import Budget, ScoringBatch
 
 SHORTEST = 16  # tokens; shorter inputs are padded to that
-ROW_STEPS = (1, 8)  # a batch has room for the budget's rows, or for an eighth of them
+ROW_STEPS = (1, 8)  # a batch of a file has room for the budget's rows, or for an eighth of them
+SERVED_ROW_STEPS = (1, 2, 8, 32)  # of the server's too: few inputs wait there, above all for the larger models
 
 
 def ladder(longest: int) -> list[int]:
@@ -23,10 +24,13 @@ def ladder(longest: int) -> list[int]:
     return [*(length for length in lengths if length < longest), longest]
 
 
-def row_counts(budget: Budget, length: int) -> list[int]:
-    """Returns the numbers of rows that a batch of this length may be padded to: descending, in whole multiples."""
+def row_counts(budget: Budget, length: int, steps: Sequence[int] = ROW_STEPS) -> list[int]:
+    """Returns the numbers of rows that a batch of this length may be padded to: descending, in whole multiples.
+
+    They are the budget's rows, divided by each of `steps`.
+    """
     most, multiple = budget.rows(length), budget.row_multiple
-    return sorted({-(-max(most // step, 1) // multiple) * multiple for step in ROW_STEPS}, reverse=True)
+    return sorted({-(-max(most // step, 1) // multiple) * multiple for step in steps}, reverse=True)
 
 
 def batches_of(lengths: np.ndarray, longest: int, budget: Budget) -> Iterator[ScoringBatch]:

@@ -10,7 +10,7 @@ import numpy as np
 from conf.errors import EdgewiseError
 from conf.schema import Infer
 from infer.decode import as_encoded, decode_examples
-from infer.engine.batches import batches_of, ladder, row_counts
+from infer.engine.batches import SERVED_ROW_STEPS, batches_of, ladder, row_counts
 from infer.generation import decoding_budget
 from infer.model_check import check_values
 from infer.self_check import differs
@@ -159,8 +159,11 @@ class Engine:
         return ladder(self.policy.max_input_length)
 
     def row_counts(self, k: int, length: int) -> list[int]:
-        """Returns the numbers of rows that a batch of stage k padded to `length` may have, descending."""
-        return row_counts(self._budgets[k], length)
+        """Returns the numbers of rows that a batch of stage k padded to `length` may have, descending.
+
+        Those that `answer` uses are among them.
+        """
+        return row_counts(self._budgets[k], length, SERVED_ROW_STEPS)
 
     def run_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """Returns what stage k's model answers to the inputs `batch.rows` [b], [b] object (str), and log scores [b].

@@ -85,11 +85,17 @@ class Deployment:
             for promise in self.policy.certificate.values()
         )
         stages = range(len(self.policy.stages))
-        counts = [{length: engine.row_counts(k, length) for length in engine.lengths} for k in stages]
-        seconds = [[self._timed(k, n, counts[k][n][0]) for n in engine.lengths] for k in stages]
+        timed = [
+            {
+                length: {count: self._timed(k, length, count) for count in engine.row_counts(k, length)}
+                for length in engine.lengths
+            }
+            for k in stages
+        ]
+        seconds = [[_full_batch_seconds(timed[k][length]) for length in engine.lengths] for k in stages]
         answered = [float(share["value"]) for share in self.policy.expected.get("answered") or []]
         reached = [sum(answered[k:]) if len(answered) == len(stages) else 1.0 for k in stages]
-        self._seconds, self._pace = seconds, 1.0
+        self._batch_seconds, self._pace = timed, 1.0
         self._alone = seconds[0]
         self._through = [
             [
@@ -98,7 +104,7 @@ class Deployment:
             ]
             for k in stages
         ]
-        self.queue = TokenQueue(engine.lengths, counts, patience, self._through)
+        self.queue = TokenQueue(engine.lengths, timed, patience, self._through)
 
     @property
     def certified(self) -> bool:
@@ -148,11 +154,11 @@ class Deployment:
     def note(self, batch: TakenBatch, seconds: float) -> None:
         """Learns from what a batch took, where it was at least half full, how fast the device is now."""
         if 2 * len(batch.items) >= batch.row_count:
-            expected = batch.row_count * self._seconds[batch.stage][self.queue.place(batch.length)]
+            expected = self._batch_seconds[batch.stage][batch.length][batch.row_count]
             self._pace += LEARNING * (min(max(seconds / expected, 0.1), 10.0) - self._pace)
 
     def _timed(self, k: int, length: int, count: int) -> float:
-        """Returns the seconds an input takes in a full batch of this shape."""
+        """Returns the seconds that a batch of this shape takes."""
         full = Encoded(np.ones(length, np.int32), np.array([0, length]), 0)
         shape = ScoringBatch(np.zeros(1, np.int64), length, count)
         seconds = []
@@ -160,7 +166,13 @@ class Deployment:
             started = time.perf_counter()
             self.engine.run_batch(k, full, shape)
             seconds.append(time.perf_counter() - started)
-        return min(seconds) / count
+        return min(seconds)
+
+
+def _full_batch_seconds(batch_seconds: Mapping[int, float]) -> float:
+    """Returns the seconds that an input takes in the largest batch, full; given what batches take, by their rows."""
+    count = max(batch_seconds)
+    return batch_seconds[count] / count
 
 
 def _natural(threshold: float) -> float | None:

@@ -70,6 +70,7 @@ class Life:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,  # no answer depends on who asks
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=max(1, settings.receive_ms // 1000 + 1),
             )

@@ -3,11 +3,13 @@
 The device never waits while something does: whenever it is free, `take` gives it a batch. Which one:
 
 1. that of the input that has waited longest, where it has waited longer than `patience`;
-2. else, of the lanes that fill a whole batch, that with the oldest input;
-3. else the oldest input's.
+2. else, of the lanes whose batch is well filled, that with the oldest input;
+3. else that of the lane whose batch is filled best.
 
-Full batches first gives the most answers a second when many wait; patience keeps rare lengths from starving behind
-them. What room a batch has left is filled with shorter inputs of the same stage. Inputs in the shadow come last: they
+What room a batch has left is filled with shorter inputs of the same stage. It is filled as well as the seconds that its
+inputs would take in full batches of the best shape of their own length are near to those that it takes. A batch has the
+number of rows that is filled best. Well filled batches first gives the most answers a second when many wait; patience
+keeps rare lengths, and the larger models' few inputs, from starving behind them. Inputs in the shadow come last: they
 are taken where nothing else waits.
 """
 
@@ -18,6 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infer.serve.ticket import Ticket, Waiting
+
+WELL_FILLED = 0.75  # from which share on a batch goes before older ones that are filled better
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,21 @@ class TakenBatch:
 class _Lane:
     """Holds the inputs of one stage that are padded to one length, oldest first.
 
-    `row_counts` are those that a batch may have, descending. An input that was dropped stays in `items` until its turn,
-    without a lane of its own, and doesn't count as `live`.
+    An input that was dropped stays in `items` until its turn, without a lane of its own, and doesn't count as `live`.
     """
 
     stage: int
     length: int
-    row_counts: Sequence[int]
+    batch_seconds: Mapping[int, float]  # what a batch takes, by each number of rows that it may have
     cost: float  # seconds that an input takes, here and further on
+    least: float = field(init=False)  # seconds that an input takes in a full batch of the best number of rows
     items: deque[Waiting] = field(default_factory=deque)
     live: int = 0
     shadow: bool = False
+
+    def __post_init__(self) -> None:
+        """Finds the best number of rows."""
+        self.least = min(seconds / count for count, seconds in self.batch_seconds.items())
 
     def add(self, item: Waiting) -> None:
         """Adds an input behind the others."""
@@ -70,29 +78,70 @@ class _Lane:
         return taken
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """Describes the batch that a lane would give now."""
+
+    lane: _Lane
+    rows: int  # that it is padded to
+    filled: float  # how well: the seconds that its inputs take at the least, divided by those that the batch takes
+    arrived: float  # when the request of the lane's first input did
+
+
+def _arrival(choice: _Choice) -> float:
+    """Returns when the request of the batch's first input arrived."""
+    return choice.arrived
+
+
+def _choices(stage: Sequence[_Lane]) -> list[_Choice]:
+    """Returns the batches that the lanes of one stage would give, each of the rows that fill it best.
+
+    Of two numbers of rows that are filled alike, the larger is taken. A lane without inputs gives no batch.
+    """
+    choices = []
+    for place, lane in enumerate(stage):
+        if lane.live:
+            shares = {rows: _filled(stage[: place + 1], rows) for rows in lane.batch_seconds}
+            rows = max(shares, key=lambda count: (shares[count], count))
+            choices.append(_Choice(lane, rows, shares[rows], lane.oldest()))
+    return choices
+
+
+def _filled(lanes: Sequence[_Lane], rows: int) -> float:
+    """Returns how well a batch of the last of these lanes is filled, a share in (0, 1]; the others are shorter."""
+    room, least = rows, 0.0
+    for lane in reversed(lanes):
+        taken = min(lane.live, room)
+        least += taken * lane.least
+        room -= taken
+        if not room:
+            break
+    return least / lanes[-1].batch_seconds[rows]
+
+
 class TokenQueue:
     """Holds the inputs that wait for the stages of one deployment. Not safe for several threads by itself."""
 
     def __init__(
         self,
         lengths: Sequence[int],
-        row_counts: Sequence[Mapping[int, Sequence[int]]],
+        batch_seconds: Sequence[Mapping[int, Mapping[int, float]]],
         patience: float,
         costs: Sequence[Sequence[float]],
     ):
-        """Takes the padded lengths, ascending; for each stage the rows that a batch of a length may have.
+        """Takes the padded lengths, ascending; for each stage and length the rows that a batch may have.
 
-        `patience` is in seconds; so are `costs`, what an input that waits for a stage will take until it is answered,
-        by stage and length.
+        `batch_seconds` has what a batch takes, by stage, length and number of rows. `patience` is in seconds; so are
+        `costs`, what an input that waits for a stage will take until it is answered, by stage and length.
         """
         self.lengths = list(lengths)
         self._patience = patience
         self._lanes = [
-            [_Lane(k, n, list(counts[n]), cost) for n, cost in zip(self.lengths, costs[k], strict=True)]
-            for k, counts in enumerate(row_counts)
+            [_Lane(k, n, seconds[n], cost) for n, cost in zip(self.lengths, costs[k], strict=True)]
+            for k, seconds in enumerate(batch_seconds)
         ]
-        last = len(row_counts) - 1
-        self._shadows = [_Lane(last, n, list(row_counts[last][n]), 0.0, shadow=True) for n in self.lengths]
+        last = len(batch_seconds) - 1
+        self._shadows = [_Lane(last, n, batch_seconds[last][n], 0.0, shadow=True) for n in self.lengths]
         self._count, self._seconds = 0, 0.0
 
     def __len__(self) -> int:
@@ -141,24 +190,23 @@ class TokenQueue:
 
     def take(self, now: float) -> TakenBatch | None:
         """Removes and returns the batch to run next, by the rule above; None where nothing waits."""
-        lanes = [lane for stage in self._lanes for lane in stage if lane.live]
-        if not lanes:
-            lanes = [lane for lane in self._shadows if lane.live]
-            if not lanes:
+        choices = [choice for stage in self._lanes for choice in _choices(stage)]
+        if not choices:
+            choices = _choices(self._shadows)
+            if not choices:
                 return None
-        ages = [lane.oldest() for lane in lanes]
-        chosen = min(range(len(lanes)), key=ages.__getitem__)
-        if now - ages[chosen] <= self._patience:
-            full = [i for i, lane in enumerate(lanes) if lane.live >= lane.row_counts[0]]
-            if full:
-                chosen = min(full, key=ages.__getitem__)
-        lane = lanes[chosen]
-        return self._batch(lane, self._shadows if lane.shadow else self._lanes[lane.stage])
+        chosen = min(choices, key=_arrival)
+        if now - chosen.arrived <= self._patience:
+            well_filled = [choice for choice in choices if choice.filled >= WELL_FILLED]
+            if well_filled:
+                chosen = min(well_filled, key=_arrival)
+            else:
+                chosen = min(choices, key=lambda choice: (-choice.filled, choice.arrived))
+        return self._batch(chosen, self._shadows if chosen.lane.shadow else self._lanes[chosen.lane.stage])
 
-    def _batch(self, lane: _Lane, stage: Sequence[_Lane]) -> TakenBatch:
+    def _batch(self, chosen: "_Choice", stage: Sequence[_Lane]) -> TakenBatch:
         """Returns a batch of a lane, filled up with shorter inputs of the same stage, the longest of them first."""
-        most, least = lane.row_counts[0], lane.row_counts[-1]
-        count = most if 2 * lane.live >= most else least  # half-filled, a large batch is done no later than small ones
+        lane, count = chosen.lane, chosen.rows
         items = self._pop(lane, count)
         for shorter in reversed(stage[: self.lengths.index(lane.length)]):
             if len(items) == count:

@@ -25,6 +25,7 @@ SENTINELS = 100  # of T5's: <extra_id_0> … <extra_id_99>
 TRAINER_VERSION = 1  # goes up with every change to how `Vocabulary.train` trains
 TRAINING_CHARACTERS = 10_000_000  # enough to settle the pieces; the whole of a large split would take minutes
 ENCODE_CHUNK = 256  # texts at a time, for each core
+ENCODE_FEW = 32  # texts, which are encoded one by one
 
 
 @dataclass
@@ -172,6 +173,8 @@ class Vocabulary:
         """Returns the ids of each text, cut to `max_length` tokens, EOS included; an empty text is EOS alone."""
         if max_length < 1:
             raise ValueError(f"max_length={max_length}: EOS alone takes 1")
+        if len(texts) <= ENCODE_FEW:
+            return self._encode_few(texts, max_length)
         end = np.array([EOS], np.int32)
 
         def encode_some(start: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -190,6 +193,18 @@ class Vocabulary:
         flat = np.concatenate([none, *(some for some, _, _ in done)])
         lengths = np.concatenate([none, *(some for _, some, _ in done)], dtype=np.int64)
         return Encoded(flat, np.concatenate([[0], np.cumsum(lengths)]), sum(cut for _, _, cut in done))
+
+    def _encode_few(self, texts: Sequence[str], max_length: int) -> Encoded:
+        """Returns what `encode` does, text by text: SentencePiece starts threads for every list that it is given."""
+        flat: list[int] = []
+        offsets, truncated = [0], 0
+        for text in texts:
+            ids = self._processor.encode(text, out_type=int)
+            truncated += len(ids) >= max_length
+            flat += ids[: max_length - 1]
+            flat.append(EOS)
+            offsets.append(len(flat))
+        return Encoded(np.array(flat, np.int32), np.array(offsets, np.int64), truncated)
 
     def decode(self, ids: Iterable[Any]) -> str:
         """Returns the text up to the first EOS. Leaves out pad and ids without a piece (sentinels, padding rows)."""
