@@ -296,11 +296,10 @@ class _SomeExamples:
     @classmethod
     def of_order(cls, deferral: DeferralOrder, gains: np.ndarray, rows: np.ndarray) -> Self:
         """Starts with nothing counted; `gains` are d of all examples, [J, n] int8, `rows` [m] int the examples."""
-        rank = np.empty(deferral.examples, dtype=np.int64)
-        rank[deferral.order] = np.arange(deferral.examples)
-        order = np.argsort(rank.take(rows))
+        rank = deferral.rank.take(rows)
+        order = np.argsort(rank)
         ordered = gains.take(rows.take(order), axis=1)
-        return cls(order, rank.take(rows.take(order)), ordered, np.zeros(ordered.shape, dtype=np.float32))
+        return cls(order, rank.take(order), ordered, np.zeros(ordered.shape, dtype=np.float32))
 
     def add(self, other: _Half, best: np.ndarray, total: np.ndarray, inside: np.ndarray) -> None:
         """Counts the examples of the half on which nothing was chosen, which `inside` [m] bool says, in row order."""
