@@ -24,6 +24,8 @@ from bench.error_rates import TITLES as ERROR_TITLES
 from bench.further_coverage import Covered
 from bench.marked_page import write_between_marks
 from bench.populations import REGIMES, Draw, Regime, draw
+from bench.resampled_coverage import EXAMPLES as RESAMPLED_EXAMPLES
+from bench.resampled_coverage import RESAMPLED_TITLES, resampled_intervals
 from conf.machine import cores
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
 from metrics.statistics.churn_variance import churn_variance
@@ -38,7 +40,7 @@ from metrics.statistics.components import (
 from metrics.statistics.switcher import deferral_order, switcher_statistics
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
-PARTS = ("intervals", "peaks", "clusters", "tests")
+PARTS = ("intervals", "peaks", "clusters", "resampled", "tests")
 FEW_DRAWS = 2  # resampled parts take so many times fewer draws, as each costs far more
 RUNS = (2, 3, 5, 10)
 EXAMPLES = (1000, 5000)
@@ -196,6 +198,17 @@ def clusters_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
     return cells_table(head, found, further_coverage.CLUSTER_TITLES)
 
 
+def resampled_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
+    """Returns the table of numbers whose intervals are the multi-bootstrap's percentiles."""
+    draws //= FEW_DRAWS
+    head = (
+        f"The same of percentile intervals of the multi-bootstrap with {RESAMPLED_EXAMPLES:,} examples and two close "
+        f"sizes, from {draws} draws each. The truth of a held-out peak is what other datasets of as many examples "
+        "give on average; ensembles are of both runs where there are two."
+    )
+    return cells_table(head, _further_part(pool, resampled_intervals, RUNS, draws, seed), RESAMPLED_TITLES)
+
+
 def tests_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
     """Returns the table of error rates of tests."""
     draws //= FEW_DRAWS
@@ -230,7 +243,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console, start = Console(highlight=False), time.monotonic()
-    make = {"intervals": intervals_part, "peaks": peaks_part, "clusters": clusters_part, "tests": tests_part}
+    make = {
+        "intervals": intervals_part,
+        "peaks": peaks_part,
+        "clusters": clusters_part,
+        "resampled": resampled_part,
+        "tests": tests_part,
+    }
     with ProcessPoolExecutor(cores()) as pool:
         for part in options.parts:
             text = make[part](pool, options.draws, options.seed)

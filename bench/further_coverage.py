@@ -57,9 +57,9 @@ def peaks_and_churn(
             estimates.append(_peak_estimate(made, number))
             churn.append(_of_variance(_churn(made.answer["large"]), overall_churn_variance(made.answer["large"])))
         truth, true_churn = _true_peak_and_churn(REGIMES.index(regime), title, truth_examples)
-        result[title] = _covered(estimates, truth)
+        result[title] = covered(estimates, truth)
         if title == titles[0]:
-            result[CHURN] = _covered(churn, true_churn)
+            result[CHURN] = covered(churn, true_churn)
     return result
 
 
@@ -77,10 +77,10 @@ def clusters(
         for title, found in _clustered_estimates(made, together).items():
             estimates[title].append(found)
     truth = _true_values_with_clusters(REGIMES.index(regime), truth_draws)
-    return {title: _covered(found, truth[title]) for title, found in estimates.items()}
+    return {title: covered(found, truth[title]) for title, found in estimates.items()}
 
 
-def _covered(estimates: list[Estimate], truth: float) -> tuple[float, float]:
+def covered(estimates: list[Estimate], truth: float) -> tuple[float, float]:
     """Returns how many of the intervals hold the truth, and their mean width over the needed one."""
     low, high = (np.array([getattr(one, end) for one in estimates]) for end in ("low", "high"))
     needed = 1.96 * float(np.std([one.value for one in estimates], ddof=1))

@@ -4,6 +4,7 @@ from bench import calibrate
 from bench.error_rates import error_rates
 from bench.further_coverage import CHURN, CLOSE, clusters, peaks_and_churn
 from bench.populations import REGIMES
+from bench.resampled_coverage import CURVE, DISAGREEMENT, HELD_OUT, resampled_intervals
 
 
 def test_examples_in_clusters_are_covered_together_and_not_one_by_one():
@@ -19,6 +20,12 @@ def test_peaks_and_churn_are_covered():
     found = peaks_and_churn(REGIMES[0], runs=3, draws=30, seed=1, truth_examples=50_000, titles=(CLOSE,))
     for quantity in (CLOSE, CHURN):
         assert found[quantity][0] >= 0.95 - 3 * (0.95 * 0.05 / 30) ** 0.5, quantity
+
+
+def test_percentile_intervals_of_the_bootstrap_are_covered():
+    found = resampled_intervals(REGIMES[0], runs=3, draws=20, seed=1, truth_draws=2)
+    for quantity in (CURVE, DISAGREEMENT, HELD_OUT):
+        assert found[quantity][0] >= 0.95 - 3 * (0.95 * 0.05 / 20) ** 0.5, quantity
 
 
 def test_tests_seldom_find_what_is_not_there():

@@ -29,12 +29,13 @@ def test_ranks_that_are_skipped_are_not_the_highest(n):
     np.testing.assert_array_equal(found, np.delete(expected, skipped, axis=1).max(axis=1))
 
 
-def test_examples_that_do_not_count_add_nothing():
+def test_sums_of_a_part_are_those_of_its_examples_alone():
     rng = np.random.default_rng(0)
-    order, values, counted = rng.permutation(200), rng.integers(-1, 2, (2, 200)).astype(np.int8), rng.random(200) < 0.5
-    found = RankedSums.of_order(order, values, counted).before(np.arange(201))
-    expected = RankedSums.of_order(order, (values * counted).astype(np.int8)).before(np.arange(201))
-    np.testing.assert_array_equal(found, expected)
+    order, values, part = rng.permutation(200), rng.integers(-1, 2, (2, 200)).astype(np.int8), rng.random(200) < 0.5
+    whole, inside = (sums.before(np.arange(201)) for sums in RankedSums.of_parts(order, values, [part]))
+    np.testing.assert_array_equal(whole, RankedSums.of_order(order, values).before(np.arange(201)))
+    alone = (values * part).astype(np.int8)
+    np.testing.assert_array_equal(inside, RankedSums.of_order(order, alone).before(np.arange(201)))
 
 
 def test_long_runs_of_gains_do_not_overflow():

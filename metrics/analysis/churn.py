@@ -91,7 +91,9 @@ def ranked_churn(
     intervals, None where resamples do.
     """
     runs, examples = churning.size.prediction.shape
-    in_buckets = np.array([differing_in_buckets(order, churning.differing) for order in orders])  # [U, 5]
+    in_buckets = np.array(
+        list(parallel_map(lambda order: differing_in_buckets(order, churning.differing), orders))
+    )  # [U, 5]
     return RankedChurn(
         point=bucket_churn(in_buckets, runs, examples),
         samples=churn_samples(churning.pairs, uncertainty_size, orders, parallel_map)
@@ -105,6 +107,7 @@ def ranked_churn(
             uncertainty_size.name == churning.size.name,
             influential.rows,
             influential.clusters,
+            parallel_map,
         ),
     )
 

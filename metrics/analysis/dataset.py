@@ -289,7 +289,11 @@ def _pairs(dataset: _Dataset, result: SizeResult, config: Metrics) -> list[SizeP
     if samples is None:
         return []
     results, quality, influential = result.scores, dataset.quality, dataset.influential
-    return [size_pair(samples, large, results, quality, influential, config) for large in samples.larger]
+
+    def pair_with(large: SizeRuns) -> SizePair:
+        return size_pair(samples, large, results, quality, influential, config)
+
+    return list(dataset.execution.parallel_map(pair_with, samples.larger))
 
 
 def _bucket_quality(

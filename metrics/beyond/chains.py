@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from conf.machine import cores
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
 from metrics.analysis.intervals import ExampleChoice, t_estimate
@@ -174,9 +176,10 @@ def route(
     runs, _, m = margins.shape
     right = np.zeros((len(BUDGETS), runs, m), dtype=bool)
     spent = np.zeros((len(BUDGETS), runs, m))
-    chosen: list[Counter[str]] = [Counter() for _ in BUDGETS]
-    missing = [False] * len(BUDGETS)
-    for run in range(runs):
+
+    def of_run(run: int) -> list[tuple[int, str | None]]:
+        """Fills in what one run gives; returns a budget and the chain that it chose, None if nothing is as cheap."""
+        chosen: list[tuple[int, str | None]] = []
         for chooses in (half, ~half):
             found = []
             for chain in chains:
@@ -188,7 +191,7 @@ def route(
             for b, budget in enumerate(BUDGETS):
                 best = best_within([grid for _, _, grid in found], budget)
                 if best is None:
-                    missing[b] = True
+                    chosen.append((b, None))
                     continue
                 chain, thresholds, _ = found[best[0]]
                 levels_of_best = [some[g] for some, g in zip(thresholds, best[1], strict=True)]
@@ -196,7 +199,16 @@ def route(
                 model = answering_model(scores, levels_of_best)
                 right[b, run, ~chooses] = correct[run][list(chain)][:, ~chooses][model, np.arange(len(model))]
                 spent[b, run, ~chooses] = np.cumsum([costs[k] for k in chain])[model]
-                chosen[b][" → ".join(names[k] for k in chain)] += 1
+                chosen.append((b, " → ".join(names[k] for k in chain)))
+        return chosen
+
+    chosen: list[Counter[str]] = [Counter() for _ in BUDGETS]
+    missing = [False] * len(BUDGETS)
+    with ThreadPoolExecutor(cores()) as pool:
+        for of_budgets in pool.map(of_run, range(runs)):
+            for b, chain_names in of_budgets:
+                missing[b] |= chain_names is None
+                chosen[b].update([] if chain_names is None else [chain_names])
     return [
         None if missing[b] else Routed(right[b], float(spent[b].mean()), chosen[b].most_common(1)[0][0])
         for b in range(len(BUDGETS))

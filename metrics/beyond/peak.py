@@ -219,10 +219,10 @@ def held_out_gains(
     contributed = []
     for run, deferral in enumerate(orders):
         gains = large_correct.view(np.int8) - small_correct[run].view(np.int8)
-        ranked = RankedSums.of_order(deferral.order, gains)
+        ranked, *inside = RankedSums.of_parts(deferral.order, gains, list(halves))
         some = _SomeExamples.of_order(deferral, gains, influential.rows)
-        for half in halves:
-            for chosen, other in _both_ways(deferral, gains, ranked, half):
+        for half, of_half in zip(halves, inside, strict=True):
+            for chosen, other in _both_ways(deferral, half.take(deferral.order), of_half, ranked):
                 best = chosen.curve[:, INTERIOR].argmax(axis=1)
                 peak, held_out = (one.gain_at(best, against=chosen.total) for one in (chosen, other))
                 gain[run] += held_out
@@ -250,15 +250,10 @@ class _Half:
     total: np.ndarray  # [J], the sum of d over all
 
     @classmethod
-    def of_marked(
-        cls,
-        deferral: DeferralOrder,
-        value: bool,
-        marked: np.ndarray,
-        sums_before: Callable[[np.ndarray], np.ndarray],
+    def of_counts(
+        cls, deferral: DeferralOrder, value: bool, at: np.ndarray, sums_before: Callable[[np.ndarray], np.ndarray]
     ) -> Self:
-        """Returns the half of the examples `marked` [n] bool by rank; `sums_before` sums their d before some ranks."""
-        at = np.concatenate([[0], np.cumsum(marked)]).take(deferral.knots)
+        """Returns the half of which `at` [G + 1] examples are before each knot; `sums_before` ranks sums their d."""
         start, stop, part = _cut(deferral, at, FRACTIONS)
         sums = sums_before(np.concatenate([start, stop, [deferral.examples]]))
         low, high = sums[:, : len(part)], sums[:, len(part) : -1]
@@ -273,16 +268,19 @@ class _Half:
 
 
 def _both_ways(
-    deferral: DeferralOrder, gains: np.ndarray, ranked: RankedSums, half: np.ndarray
+    deferral: DeferralOrder, marked: np.ndarray, inside: RankedSums, ranked: RankedSums
 ) -> list[tuple[_Half, _Half]]:
     """Returns (the half to choose on, the other), both ways.
 
-    From d [J, n] int8 and `half` [n] bool, neither by rank, and `ranked`, the sums of d in the order of deferral.
+    `marked` [n] bool says by rank which examples are in the half, `inside` are the sums of their d, `ranked` of all d.
     """
-    inside = RankedSums.of_order(deferral.order, gains, half)
-    marked = half.take(deferral.order)
-    one = _Half.of_marked(deferral, True, marked, inside.before)
-    other = _Half.of_marked(deferral, False, ~marked, lambda ranks: ranked.before(ranks) - inside.before(ranks))
+    at = np.zeros(len(marked) + 1, dtype=np.int64)
+    np.cumsum(marked, out=at[1:])
+    at = at.take(deferral.knots)
+    one = _Half.of_counts(deferral, True, at, inside.before)
+    other = _Half.of_counts(
+        deferral, False, deferral.knots - at, lambda ranks: ranked.before(ranks) - inside.before(ranks)
+    )
     return [(one, other), (other, one)]
 
 
@@ -298,11 +296,10 @@ class _SomeExamples:
     @classmethod
     def of_order(cls, deferral: DeferralOrder, gains: np.ndarray, rows: np.ndarray) -> Self:
         """Starts with nothing counted; `gains` are d of all examples, [J, n] int8, `rows` [m] int the examples."""
-        rank = np.empty(deferral.examples, dtype=np.int64)
-        rank[deferral.order] = np.arange(deferral.examples)
-        order = np.argsort(rank.take(rows))
+        rank = deferral.rank.take(rows)
+        order = np.argsort(rank)
         ordered = gains.take(rows.take(order), axis=1)
-        return cls(order, rank.take(rows.take(order)), ordered, np.zeros(ordered.shape, dtype=np.float32))
+        return cls(order, rank.take(order), ordered, np.zeros(ordered.shape, dtype=np.float32))
 
     def add(self, other: _Half, best: np.ndarray, total: np.ndarray, inside: np.ndarray) -> None:
         """Counts the examples of the half on which nothing was chosen, which `inside` [m] bool says, in row order."""

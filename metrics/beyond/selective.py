@@ -6,6 +6,7 @@ wrong is the rest?
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -161,7 +162,7 @@ def risk_coverage(deferral: DeferralOrder, correct: np.ndarray) -> RiskCoverage:
     errors = int(at_knots[-1])
     # certain first: the same knots, counted from the other end
     kept, among = (n - deferral.knots)[::-1], (errors - at_knots)[::-1]
-    aurc = float(_risk_sums(kept, among, _harmonic(kept)).sum()) / n
+    aurc = float(_risk_sums(kept, among, _harmonic_numbers(n).take(kept)).sum()) / n
     least = float(errors - (n - errors) * (_harmonic(n) - _harmonic(n - errors))) / n
     augrc = float((np.diff(kept) * (among[1:] + among[:-1])).sum()) / (2.0 * n * n)
     return RiskCoverage(
@@ -175,6 +176,12 @@ def _harmonic(k: np.ndarray | float) -> np.ndarray:
 
     harmonic: np.ndarray = digamma(np.asarray(k, dtype=np.float64) + 1) + np.euler_gamma
     return harmonic
+
+
+@lru_cache(maxsize=1)
+def _harmonic_numbers(last: int) -> np.ndarray:
+    """Returns H_0 … H_last, which are the same for all runs: [last + 1] float64."""
+    return _harmonic(np.arange(last + 1))
 
 
 def _risk_sums(kept: np.ndarray, among: np.ndarray, harmonic: np.ndarray) -> np.ndarray:

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metrics.statistics.churn import CUT_PERCENT
 from metrics.statistics.components import Component, Variance, combined, example_variance, run_component, units
 from metrics.statistics.switcher import DeferralOrder, percentiles, sums_before
+
+if TYPE_CHECKING:
+    from metrics.bootstrap.threads import ParallelMap
 
 
 def churn_variance(
@@ -17,6 +21,7 @@ def churn_variance(
     same_size: bool,
     rows: np.ndarray | None = None,
     clusters: np.ndarray | None = None,
+    parallel_map: "ParallelMap" = map,
 ) -> list[Variance]:
     """Returns the variance of churn in each of Table 2's five buckets.
 
@@ -30,6 +35,7 @@ def churn_variance(
         same_size: whether the ranking runs are those of `prediction`.
         rows: [m] int, a random part of the examples, whose influence is taken; None for all n.
         clusters: [m] int, which of `rows` are drawn together; None that each is drawn by itself.
+        parallel_map: maps the ranking runs side by side.
 
     """
     runs, n = prediction.shape
@@ -38,8 +44,11 @@ def churn_variance(
     of_rows = leaving @ differing[:, rows]  # [1 + R, m]: mean over all pairs, then over those without each run
     churn = np.empty((len(ranking), len(leaving), 5))
     influence = np.empty((len(ranking), len(leaving), 5, len(rows)), dtype=np.float32)
-    for u, deferral in enumerate(ranking):
-        churn[u], influence[u] = _bucket_influence(deferral, differing, leaving, of_rows, rows)
+
+    def of_ranking(u: int) -> None:
+        churn[u], influence[u] = _bucket_influence(ranking[u], differing, leaving, of_rows, rows)
+
+    list(parallel_map(of_ranking, range(len(ranking))))
     result = []
     for bucket in range(5):
         values, of_examples = churn[..., bucket], influence[..., bucket, :]

@@ -246,15 +246,13 @@ def area_influence(
     n = deferral.examples
     if ranked is None:
         ranked = RankedSums.of_order(deferral.order, gains)
-    rank = np.empty(n, dtype=np.int64)
-    rank[deferral.order] = np.arange(n)
-    own = gains.take(rows, axis=1)
+    rank, own = deferral.rank.take(rows).astype(np.int64), gains.take(rows, axis=1)
     if deferral.tied:
-        block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
+        block = np.searchsorted(deferral.knots, rank, side="right") - 1
         starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
         at_start, at_end = ranked.before(starts), ranked.before(ends)
     else:
-        starts, ends = rank[rows], rank[rows] + 1
+        starts, ends = rank, rank + 1
         at_start = ranked.before(starts)
         at_end = at_start + own
     mean = ranked.total[:, None] / n  # [J, 1], d̄

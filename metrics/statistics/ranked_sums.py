@@ -5,6 +5,7 @@ numbers of all blocks are added at once: the sums within blocks fit a byte, and 
 along the ranks. All sums are of whole numbers, so that they are exact whatever their order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,32 +26,34 @@ class RankedSums:
     within: np.ndarray  # [J, 64 · B] int8, at 64 · B the k-th block-wise sum of each block, k by k
 
     @classmethod
-    def of_order(cls, order: np.ndarray, values: np.ndarray, counted: np.ndarray | None = None) -> Self:
-        """Computes the sums of `values` [J, n] int8, each -1, 0 or 1, with the examples of rank 0, 1 … in `order`.
+    def of_order(cls, order: np.ndarray, values: np.ndarray) -> Self:
+        """Computes the sums of `values` [J, n] int8, each -1, 0 or 1, with the examples of rank 0, 1 … in `order`."""
+        return cls.of_parts(order, values, ())[0]
 
-        `counted` [n] bool says which examples count, in the order of `values`; None that all do.
-        """
+    @classmethod
+    def of_parts(cls, order: np.ndarray, values: np.ndarray, parts: Sequence[np.ndarray]) -> list[Self]:
+        """Computes what `of_order` does, and then the same of some of the examples alone, [n] bool for each part."""
         n = len(order)
         blocks = -(-n // _BLOCK)
         place = np.zeros(blocks * _BLOCK, dtype=order.dtype)
         place[:n] = order
         place = place.reshape(blocks, _BLOCK).T.ravel()  # the first of each block, then the second of each …
         last = n - (blocks - 1) * _BLOCK  # how many ranks the last block has
-        counts = None if counted is None else counted.take(place).view(np.int8).reshape(_BLOCK, blocks)
-        within = np.empty((len(values), _BLOCK, blocks), dtype=np.int8)
-        at_a_time = max(1, _NUMBERS_AT_A_TIME // max(n, 1))
+        counted = [part.take(place).view(np.int8).reshape(_BLOCK, blocks) for part in parts]
+        within = np.empty((1 + len(parts), len(values), _BLOCK, blocks), dtype=np.int8)
+        at_a_time = max(1, _NUMBERS_AT_A_TIME // (len(within) * max(n, 1)))
         for start in range(0, len(values), at_a_time):
-            some = slice(start, start + at_a_time)
-            taken = within[some]
-            np.take(values[some], place, axis=1, out=taken.reshape(len(taken), -1), mode="clip")
-            if counts is not None:
-                taken *= counts
+            some = within[:, start : start + at_a_time]
+            taken = some[0]
+            np.take(values[start : start + at_a_time], place, axis=1, out=taken.reshape(len(taken), -1), mode="clip")
             taken[:, last:, -1:] = 0
+            for of_part, counts in zip(some[1:], counted, strict=True):
+                np.multiply(taken, counts, out=of_part)
             for k in range(1, _BLOCK):
-                np.add(taken[:, k - 1], taken[:, k], out=taken[:, k])
-        starts = np.zeros((len(values), blocks + 1), dtype=np.int64)
-        np.cumsum(within[:, -1], axis=1, out=starts[:, 1:])
-        return cls(n, starts, within.reshape(len(values), -1))
+                np.add(some[:, :, k - 1], some[:, :, k], out=some[:, :, k])
+        starts = np.zeros((len(within), len(values), blocks + 1), dtype=np.int64)
+        np.cumsum(within[:, :, -1], axis=2, out=starts[:, :, 1:])
+        return [cls(n, *both) for both in zip(starts, within.reshape(len(within), len(values), -1), strict=True)]
 
     @property
     def total(self) -> np.ndarray:

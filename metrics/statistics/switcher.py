@@ -9,7 +9,7 @@ and Tables 1 and 3. The curves of translation, of corpus BLEU, are computed in `
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -37,6 +37,14 @@ class DeferralOrder:
     def tied(self) -> bool:
         """Tells whether any two examples share an uncertainty."""
         return len(self.knots) <= len(self.order)
+
+    @cached_property
+    def rank(self) -> np.ndarray:
+        """Returns how many examples are deferred before each one, in the order that they have here: [n] int32."""
+        rank = np.empty(len(self.order), dtype=np.int32)
+        rank[self.order] = np.arange(len(self.order), dtype=np.int32)
+        rank.flags.writeable = False
+        return rank
 
 
 def deferral_order(uncertainty: np.ndarray) -> DeferralOrder:
@@ -116,9 +124,7 @@ def parts_deferred(deferral: DeferralOrder, rows: np.ndarray, fractions: np.ndar
 
     It is 0 or 1 but for the tie block that the cut is in, whose examples are in random order.
     """
-    rank = np.empty(deferral.examples, dtype=np.int64)
-    rank[deferral.order] = np.arange(deferral.examples)
-    block = np.searchsorted(deferral.knots, rank[rows], side="right") - 1
+    block = np.searchsorted(deferral.knots, deferral.rank[rows], side="right") - 1
     start, end = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
     parts: np.ndarray = ((fractions[:, None] * deferral.examples - start) / (end - start)).clip(0, 1)
     return parts
