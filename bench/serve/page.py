@@ -36,8 +36,8 @@ def section(
         f"{100 * facts['alike']:.1f} % of the answers were the same. Capacity is what was answered while more was "
         f"always waiting; latencies are of open-loop Poisson arrivals at {100 * LOAD:.0f} % of the server's own "
         f"capacity; goodput is what was answered within {LIMIT:g} s at {facts['common_rate']:.0f} inputs a second. The "
-        "last columns are the processor time an input at capacity, of all cores together: the server's, and that of the "
-        "process that sends the requests, the same for all.",
+        "last columns are the processor time an input at capacity, of all cores together: the server's, and that of "
+        "the process that sends the requests, the same for all.",
         "",
         "| Server | Batch | Capacity, inputs/s | p50, ms | p99, ms | Goodput, inputs/s | Server, µs | Sender, µs |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
