@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import math
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -12,6 +16,7 @@ from bench.serve import faults, page
 from bench.serve.faults import Finding
 from bench.serve.load import Answered, closed_loop, http_request, open_loop
 from bench.serve.measure import Measured, requests_of, same_answers
+from bench.serve.processor import measured_processor_time, session_seconds
 from bench.serve.proxy import Proxy
 from bench.serve.sides import Side
 
@@ -127,12 +132,13 @@ def written(tmp_path, marks, text):
 
 
 def test_the_page_says_which_goals_were_reached(tmp_path):
-    ours = Measured("Edgewise", None, [900.0, 1000.0, 1100.0], [1500.0], [0.01], [0.05], [700.0])
+    ours = Measured("Edgewise", None, [900.0, 1000.0, 1100.0], [1500.0], [0.01], [0.05], [700.0], [1e-3], [5e-5])
     lit = Measured("LitServe, larger alone", 32, [250.0], [], [0.1], [0.2], [250.0])
     switch = Measured("Ray Serve, switch", 8, [800.0], [], [0.1], [0.2], [650.0])
     facts = {"tokens": 14.0, "deferred": 0.2, "common_rate": 700.0, "rounds": 3.0, "alike": 1.0}
     text = written(tmp_path, page.MARKS, page.section(ours, [lit, switch], 1600.0, facts, 600.0))
-    assert "| Edgewise, one input a request | – | 1000 | 10 | 50 | 700 |" in text
+    assert "| Edgewise, one input a request | – | 1000 | 10 | 50 | 700 | 1000 | 50 |" in text
+    assert "| Edgewise, 32 inputs a request | – | 1500 | – | – | – | – | – |" in text
     assert "| LitServe, larger alone | 4.00 | 3 | reached |" in text
     assert "| Ray Serve, switch | 1.25 | 1.5 | missed |" in text
     assert "| `infer.apply`, at one input a request | 0.62 | 0.6 | reached |" in text
@@ -143,6 +149,36 @@ def test_the_page_of_faults_says_what_was_missed(tmp_path):
     findings = [Finding("restarts", "0 lost", "0 lost", True), Finding("overload", "80 %", "90 %", False)]
     text = written(tmp_path, faults.MARKS, faults.section(findings, 60))
     assert "| restarts | 0 lost | 0 lost | reached |" in text and "| overload | 80 % | 90 % | missed |" in text
+
+
+def test_processor_time_is_that_of_a_session_and_of_all_that_descends_from_it(tmp_path):
+    tick = os.sysconf("SC_CLK_TCK")
+    # of each process its parent, its session, and ticks: user's, kernel's, and those of children that have ended
+    for process, parent, session, ticks in (
+        (10, 1, 10, (3, 1, 2, 0)),
+        (11, 10, 10, (5, 0, 0, 0)),
+        (12, 1, 10, (7, 0, 0, 0)),  # its parent has ended
+        (13, 11, 13, (11, 0, 0, 0)),  # it leads a session of its own
+        (14, 13, 13, (13, 0, 0, 0)),
+        (15, 1, 15, (100, 0, 0, 0)),
+    ):
+        (tmp_path / str(process)).mkdir()
+        fields = ["S", parent, process, session, *[0] * 7, *ticks, 20, 0]
+        (tmp_path / str(process) / "stat").write_text(f"{process} (a (b) c) {' '.join(map(str, fields))}\n")
+    assert session_seconds(10, tmp_path) == pytest.approx((6 + 5 + 7 + 11 + 13) / tick)
+    assert session_seconds(99, tmp_path) == 0.0
+
+
+def test_processor_time_is_measured_of_real_processes():
+    program = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\ninput()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, start_new_session=True) as process:
+        until = time.monotonic() + 30
+        while session_seconds(process.pid) < 0.25:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        taken = asyncio.run(measured_processor_time(process.pid, 0.0, 0.05))
+        assert 0 <= taken.server < 1 and 0 <= taken.sender < 0.2
+        process.communicate(b"\n")
 
 
 def test_answers_count_by_their_latency():

@@ -12,6 +12,7 @@ from statistics import median
 
 from bench.serve.load import Answered, closed_loop, open_loop
 from bench.serve.models import Work
+from bench.serve.processor import measured_processor_time
 from bench.serve.sides import REPO, Server, Side
 
 IN_FLIGHT = 64  # requests of one input that are in flight at capacity; of many inputs, MANY_IN_FLIGHT
@@ -35,6 +36,10 @@ class Measured:
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     goodput: list[float] = field(default_factory=list)
+    server_seconds: list[float] = field(default_factory=list)  # of processor time an input, at capacity
+    sender_seconds: list[float] = field(default_factory=list)  # the same of the process that sends the requests
+    server_seconds_many: list[float] = field(default_factory=list)  # of requests of MANY inputs
+    sender_seconds_many: list[float] = field(default_factory=list)
 
     def median(self, of: str) -> float:
         """Returns the median over rounds; NaN without any."""
@@ -47,11 +52,36 @@ def requests_of(side: Side, texts: Sequence[str], inputs: int) -> list[bytes]:
     return [side.request(texts[start : start + inputs]) for start in range(0, len(texts) - inputs + 1, inputs)]
 
 
-def capacity(server: Server, texts: Sequence[str], inputs: int, seconds: float) -> Answered:
-    """Measures what a server answers where there is always more to answer."""
+@dataclass(frozen=True)
+class Capacity:
+    """Holds what a server answers where there is always more to answer.
+
+    Attributes:
+        rate: inputs a second.
+        server_seconds: processor time of the server an input; NaN where nothing was answered.
+        sender_seconds: the same of the process that sends the requests.
+
+    """
+
+    rate: float
+    server_seconds: float
+    sender_seconds: float
+
+
+def capacity(server: Server, texts: Sequence[str], inputs: int, seconds: float) -> Capacity:
+    """Measures what a server answers where there is always more to answer, and the processor time that it takes."""
     flights = IN_FLIGHT if inputs == 1 else MANY_IN_FLIGHT
     requests = requests_of(server.side, texts, inputs)
-    return asyncio.run(closed_loop(server.port, requests, inputs, flights, seconds, WARM))
+
+    async def load() -> Capacity:
+        taken = asyncio.ensure_future(measured_processor_time(server.process.pid, WARM, seconds))
+        answered = await closed_loop(server.port, requests, inputs, flights, seconds, WARM)
+        processor, count = await taken, answered.good * inputs
+        if not count:
+            return Capacity(0.0, float("nan"), float("nan"))
+        return Capacity(answered.rate, processor.server / count, processor.sender / count)
+
+    return asyncio.run(load())
 
 
 def at_rate(server: Server, texts: Sequence[str], rate: float, seconds: float, seed: int) -> Answered:
@@ -108,8 +138,14 @@ def measure_side(
     try:
         answers = server.answers(compared) if compared else []
         if side.many:
-            measured.capacity_many.append(capacity(server, work.texts, MANY, seconds).rate)
-        measured.capacity.append(capacity(server, work.texts, 1, seconds).rate)
+            many = capacity(server, work.texts, MANY, seconds)
+            measured.capacity_many.append(many.rate)
+            measured.server_seconds_many.append(many.server_seconds)
+            measured.sender_seconds_many.append(many.sender_seconds)
+        one = capacity(server, work.texts, 1, seconds)
+        measured.capacity.append(one.rate)
+        measured.server_seconds.append(one.server_seconds)
+        measured.sender_seconds.append(one.sender_seconds)
         own = LOAD * measured.capacity[-1]
         answered = at_rate(server, work.texts, own, seconds, seed)
         measured.p50.append(answered.quantile(0.5))

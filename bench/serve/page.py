@@ -1,5 +1,6 @@
 """Writes the servers' measurements into docs/serving.md, with the goals that were reached and those that were not."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,12 +35,15 @@ def section(
         "the same weights by Hugging Face's T5 in torch, in their better batch size; at least "
         f"{100 * facts['alike']:.1f} % of the answers were the same. Capacity is what was answered while more was "
         f"always waiting; latencies are of open-loop Poisson arrivals at {100 * LOAD:.0f} % of the server's own "
-        f"capacity; goodput is what was answered within {LIMIT:g} s at {facts['common_rate']:.0f} inputs a second.",
+        f"capacity; goodput is what was answered within {LIMIT:g} s at {facts['common_rate']:.0f} inputs a second. The "
+        "last columns are the processor time an input at capacity, of all cores together: the server's, and that of "
+        "the process that sends the requests, the same for all.",
         "",
-        "| Server | Batch | Capacity, inputs/s | p50, ms | p99, ms | Goodput, inputs/s |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        f"| `infer.apply`, a file | – | {apply_rate:.0f} | – | – | – |",
-        f"| Edgewise, {MANY} inputs a request | – | {ours.median('capacity_many'):.0f} | – | – | – |",
+        "| Server | Batch | Capacity, inputs/s | p50, ms | p99, ms | Goodput, inputs/s | Server, µs | Sender, µs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| `infer.apply`, a file | – | {apply_rate:.0f} | – | – | – | – | – |",
+        f"| Edgewise, {MANY} inputs a request | – | {ours.median('capacity_many'):.0f} | – | – | – | "
+        f"{_microseconds(ours, '_many')} |",
         *(_row(side) for side in (ours, *theirs)),
         "",
         "| Edgewise's capacity against | Times | Goal | |",
@@ -55,7 +59,13 @@ def _row(side: Measured) -> str:
     name = side.name if side.batch is not None else f"{side.name}, one input a request"
     cells = [str(side.batch or "–"), f"{side.median('capacity'):.0f}"]
     cells += [f"{1000 * side.median(of):.0f}" for of in ("p50", "p99")]
-    return f"| {name} | {' | '.join(cells)} | {side.median('goodput'):.0f} |"
+    return f"| {name} | {' | '.join(cells)} | {side.median('goodput'):.0f} | {_microseconds(side)} |"
+
+
+def _microseconds(side: Measured, requests: str = "") -> str:
+    """Returns the cells of the processor time an input; `requests` is "_many" for requests of many inputs."""
+    values = (side.median(name + requests) for name in ("server_seconds", "sender_seconds"))
+    return " | ".join("–" if math.isnan(value) else f"{1e6 * value:.0f}" for value in values)
 
 
 def write_page(page: Path, text: str) -> None:

@@ -56,8 +56,7 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
     settings = service.settings
 
     def count(ticket: Ticket, bad: int, started: float) -> None:
-        measures.answered(ticket, time.perf_counter() - started)
-        measures.bad_inputs.inc(bad)
+        measures.answered(ticket, bad, time.perf_counter() - started)
         service.history.add(ticket, bad)
 
     @app.exception_handler(Problem)

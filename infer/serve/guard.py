@@ -75,7 +75,7 @@ class Guard:
                 await send_problem(problem, counted)
         finally:
             shown = path if path in self._paths else "/v2/models" if path.startswith("/v2/models/") else "other"
-            self._measures.requests.labels(shown, str(status or 499)).inc()
+            self._measures.requested(shown, status or 499)
 
     def _check_token(self, scope: Scope) -> None:
         """Raises Problem unless the request brings the token; takes as long for a wrong one as for the right one."""

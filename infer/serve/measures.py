@@ -27,7 +27,9 @@ class Measures:
             ["path", "status"],
             registry=registry,
         )
+        self._requests: dict[tuple[str, int], Counter] = {}  # of each path and status, as looking one up takes time
         self.inputs = Counter("edgewise_inputs", "Inputs that were answered, by model.", ["model"], registry=registry)
+        self._inputs: dict[str, Counter] = {}  # of each model
         self.deferred = Counter(
             "edgewise_deferred_inputs", "Inputs that the smallest model passed on.", registry=registry
         )
@@ -92,13 +94,25 @@ class Measures:
         """Counts a batch that failed."""
         self.device_failures.inc()
 
-    def answered(self, ticket: Ticket, seconds: float) -> None:
-        """Counts the inputs of a request that was answered within so many seconds."""
+    def requested(self, path: str, status: int) -> None:
+        """Counts a request that was answered with a status."""
+        counter = self._requests.get((path, status))
+        if counter is None:
+            counter = self._requests[path, status] = self.requests.labels(path, str(status))
+        counter.inc()
+
+    def answered(self, ticket: Ticket, bad: int, seconds: float) -> None:
+        """Counts the inputs of a request that was answered within so many seconds, and `bad` ones that can't be."""
         self.latency.observe(seconds)
+        if bad:
+            self.bad_inputs.inc(bad)
         stages = ticket.stages
         for k, name in enumerate(ticket.deployment.names):
             if count := stages.count(k):
-                self.inputs.labels(name).inc(count)
+                counter = self._inputs.get(name)
+                if counter is None:
+                    counter = self._inputs[name] = self.inputs.labels(name)
+                counter.inc(count)
                 if k:
                     self.deferred.inc(count)
         if ticket.small:
