@@ -9,12 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conf.schema import Size
+from conf.schema import Mesh, Size
 from tests.support import REPO
+from tests.training import config_in, train_here
+from tracking.store import Store
 from train import t5
 from train.attention import DistanceBias, asking, kernel
 from train.attention.plain import drop_keys, plain
 from train.attention.tpu_kernel import Plan
+from train.identity import train_run_id
+from train.sharding import make_mesh
+from train.step import StepConfig, compile_train_step
 
 FLOAT32, BFLOAT16 = 1e-6, 5e-3  # of the whole array's norm: sums in another order, and what bfloat16 rounds
 
@@ -115,12 +120,68 @@ def test_both_stacks_of_both_versions_compute_and_learn_the_same(version):
         logits = model.decode(t5.shift_right(targets), target_segments, None, memory, segments, key=keys[1])
         return jnp.sum(jnp.where(targets[:, :, None] > 0, jax.nn.log_softmax(logits), 0) ** 2)
 
-    found, expected = (jax.jit(asking(jax.value_and_grad(loss), way))(params) for way in ("kernel", "plain"))
+    ways = [jax.jit(asking(jax.value_and_grad(loss), way)) for way in ("kernel", "plain")]
+    found, expected = (way(params) for way in ways)
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=FLOAT32)
     for (path, ours), theirs in zip(
         jax.tree_util.tree_leaves_with_path(found[1]), jax.tree.leaves(expected[1]), strict=True
     ):
         assert np.linalg.norm(ours - theirs) <= 10 * FLOAT32 * np.linalg.norm(theirs), path  # through all layers
+    own, theirs = (losses_of_descent(way, params, steps=20) for way in ways)
+    assert theirs[-1] < 0.9 * theirs[0]
+    np.testing.assert_allclose(own, theirs, rtol=1e-4)  # rounding, which the steps enlarge
+
+
+def losses_of_descent(value_and_grad, params, steps):
+    """The losses on the way down the gradient, whose length is made that of the step."""
+    losses = []
+    for _ in range(steps):
+        value, gradient = value_and_grad(params)
+        losses.append(float(value))
+        length = np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(gradient)))
+        params = jax.tree.map(lambda p, g, length=length: p - 0.05 / length * g, params, gradient)
+    return losses
+
+
+@pytest.mark.slow  # two train steps to compile; the test above learns without the optimizer
+def test_a_step_with_it_trains_as_with_plain_attention(compose):
+    """Optimizer and all: the losses of a few steps, up to what rounding becomes in Adafactor's quotients."""
+    rate = ("optimizer.learning_rate=0.1", "optimizer.schedule=constant", "optimizer.warmup_steps=0")
+    overrides = ("size=nano", "size.d_kv=8", "size.vocabulary_size=40", *rate)
+    rng = np.random.default_rng(4)
+    batch = {name: rng.integers(2, 40, (8, n)).astype(np.int32) for name, n in (("inputs", 24), ("targets", 2))}
+    batch |= {f"{name[:-1]}_segments": np.ones_like(ids) for name, ids in batch.items()}
+    losses, taken = {}, {}
+    for way in ("kernel", "plain"):
+        config = compose(*overrides, f"train.attention={way}")
+        compiled = compile_train_step(StepConfig.from_config(config, config.size), make_mesh(Mesh(), jax.devices()[:1]))
+        state, losses[way] = compiled.init(jax.random.key(0)), []
+        for _ in range(12):
+            state, metrics = compiled.step(state, batch, jax.random.key(1))
+            losses[way].append(float(metrics["loss"]))
+        taken[way] = str(compiled.attention)
+    assert taken == {"kernel": "kernel for 24 × 24, 2 × 2, 2 × 24", "plain": "plain for 24 × 24, 2 × 2, 2 × 24"}
+    assert losses["plain"][-1] < 0.5 * losses["plain"][0]
+    np.testing.assert_allclose(losses["kernel"], losses["plain"], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_same_cell_with_it_reaches_the_accuracy_of_plain_attention(compose, tmp_path):
+    accuracies, ids = {}, {}
+    for way in ("kernel", "plain"):
+        overrides = ("dataset.train_examples=1000", "dataset.test_examples=400", "dataset.max_input_length=24")
+        steps = ("train.steps=200", "train.batch_size=16", "train.eval_every=50", "train.eval_examples=400")
+        config = config_in(compose, tmp_path / way, *overrides, *steps, f"train.attention={way}")
+        train_here(config)
+        store, ids[way] = Store(config.tracking.root), train_run_id(config)
+        assert store.run(ids[way]).summary["attention"].startswith(f"{way} for ")
+        history = store.history(ids[way])
+        accuracies[way] = [point["validation_accuracy"] for point in history if "validation_accuracy" in point]
+    assert ids["kernel"] == ids["plain"]
+    found, expected = (np.array(accuracies[way]) for way in ("kernel", "plain"))
+    assert expected[-1] > 0.6 and len(found) == len(expected) == 4
+    # two standard errors of one accuracy of 400 examples, which the two runs have in common
+    assert np.all(np.abs(found - expected) <= 2 * np.sqrt(0.25 / 400)), (found, expected)
 
 
 def test_groups_of_heads_fill_the_lanes():

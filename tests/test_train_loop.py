@@ -49,6 +49,7 @@ def test_a_run_logs_what_it_should(compose, tmp_path):
     store = Store(config.tracking.root)
     record = store.run(train_run_id(config))
     assert record.state == "finished" and record.tags == ["demo", "nano"]
+    assert record.summary["attention"].startswith("plain for 8 × 8") and record.summary["layers"] == "in a loop"
     history = store.history(record.id)
     assert [point["step"] for point in history] == [5, 10, 15, 20, 25, 30]
     wanted = {"loss", "z_loss", "token_accuracy", "gradient_norm", "learning_rate"}
