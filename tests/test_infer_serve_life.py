@@ -239,9 +239,17 @@ def test_too_many_connections_are_refused():
 
 
 SCRIPT = """
+import time
 from infer.serve.life import serve
 from tests.serving import LetterEngine, letter_deployment, serve_config
-serve(serve_config(), lambda config: letter_deployment(LetterEngine(seconds=0.3)))
+
+class SlowWhereAsked(LetterEngine):
+    # the batches that a deployment is warmed with hold no question mark
+    def run_batch(self, k, inputs, batch):
+        time.sleep(0.3 if ord("?") in inputs.flat else 0.0)
+        return super().run_batch(k, inputs, batch)
+
+serve(serve_config(), lambda config: letter_deployment(SlowWhereAsked()))
 """
 
 

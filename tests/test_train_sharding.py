@@ -12,20 +12,39 @@ from tests.training import SMALL, config_in, train_here
 from tracking.store import Store
 from train.sharding import make_mesh
 
+QUICK = ("train.steps=8", "train.log_every=1")
+
+
+@pytest.fixture
+def losses_of_one(compose, tmp_path):
+    """A function: the losses of a training on this process's one device."""
+
+    def losses_of_one(*overrides):
+        root = tmp_path / "one"
+        train_here(config_in(compose, root, *QUICK, *overrides))
+        return logged_losses(root)
+
+    return losses_of_one
+
 
 def losses(root, devices, *overrides):
+    """The losses of a training on so many devices, in a process of its own."""
     # PJRT_NPROC: tests/eight_devices.py says why
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": "64"}
     environment = os.environ | flags
-    command = [sys.executable, "-m", "train", *SMALL, "train.steps=8", "train.log_every=1", f"tracking.root={root}"]
+    command = [sys.executable, "-m", "train", *SMALL, *QUICK, f"tracking.root={root}"]
     subprocess.run([*command, *overrides], cwd=REPO, env=environment, check=True, capture_output=True)
+    return logged_losses(root)
+
+
+def logged_losses(root):
     store = Store(root)
     [run] = store.runs(job_type="train")
     return [point["loss"] for point in store.history(run.id)]
 
 
-def test_eight_devices_train_what_one_trains(tmp_path):
-    one = losses(tmp_path / "one", 1)
+def test_eight_devices_train_what_one_trains(losses_of_one, tmp_path):
+    one = losses_of_one()
     eight = losses(tmp_path / "eight", 8, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2")
     assert eight == pytest.approx(one, rel=1e-4)  # float32 sums in another order, over 8 steps
 
@@ -90,10 +109,10 @@ def test_a_mesh_that_does_not_fit_is_refused(mesh):
 
 
 @pytest.mark.parametrize("batch_size", [pytest.param(8, marks=pytest.mark.slow), 2])
-def test_a_batch_that_three_devices_can_t_share_equally_trains_what_one_trains(tmp_path, batch_size):
+def test_a_batch_that_three_devices_can_t_share_equally_trains_what_one_trains(losses_of_one, tmp_path, batch_size):
     """Rows are filled up with empty ones: eight examples, or fewer than there are devices."""
     given = f"train.batch_size={batch_size}"
-    one = losses(tmp_path / "one", 1, given)
+    one = losses_of_one(given)
     assert losses(tmp_path / "three", 3, given) == pytest.approx(one, rel=1e-4)  # as on eight devices, above
 
 
