@@ -232,6 +232,12 @@ def test_a_policy_reads_back_as_it_was_written(store, settings):
         (lambda v: v.update(dtype="float8"), "dtype 'float8'"),
         (lambda v: v.update(labels=[]), "0 labels"),
         (lambda v: v.update(calibration=3), "not a policy"),
+        (lambda v: v.update(expected={}), "not a policy.*deferred"),
+        (lambda v: v["expected"].pop("examples"), "not a policy.*examples"),
+        (lambda v: v["expected"].update(examples=0), "expected.examples 0"),
+        (lambda v: v["expected"]["deferred"].update(value=1.5), "expected.deferred.value 1.5"),
+        (lambda v: v["expected"]["disagreement"].update(differing=-1), "expected.disagreement.differing -1"),
+        (lambda v: v["expected"]["disagreement"]["certify"].pop("differing"), "not a policy.*differing"),
     ],
 )
 def test_a_policy_that_is_none_is_refused(store, settings, change, message):

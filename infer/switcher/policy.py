@@ -133,3 +133,26 @@ def _check(policy: Policy) -> None:
         raise ValueError(f"dtype {policy.dtype!r}")
     if (policy.task == "classification") != bool(policy.labels):
         raise ValueError(f"task {policy.task} with {len(policy.labels)} labels")
+    _check_expected(policy.expected)
+
+
+def _check_expected(expected: Mapping[str, Any]) -> None:
+    """Raises ValueError or KeyError where numbers are missing that a watch of the traffic compares with."""
+    _check_share("expected.deferred.value", expected["deferred"]["value"])
+    _check_count("expected.examples", expected["examples"])
+    if (disagreement := expected.get("disagreement")) is not None:
+        _check_share("expected.disagreement.value", disagreement["value"])
+        for name, part in (("disagreement", disagreement), ("disagreement.certify", disagreement["certify"])):
+            _check_count(f"expected.{name}.examples", part["examples"])
+            if not 0 <= part["differing"] <= part["examples"]:
+                raise ValueError(f"expected.{name}.differing {part['differing']!r} of {part['examples']:,} examples")
+
+
+def _check_share(name: str, value: Any) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} {value!r}, expected a share from 0 to 1")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} {value!r}, expected a count of 1 or more")

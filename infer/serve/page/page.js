@@ -83,7 +83,8 @@ function showChart(status) {
   const points = minutes(status.history), expected = status.expected;
   const now = Math.floor((Date.now() / 1000 - status.history.started) / 60), first = Math.max(0, now - 59);
   const limit = expected ? expected.deferred_at_most : null;
-  const most = Math.min(1, 1.25 * Math.max(0.1, limit || 0, expected ? expected.deferred.value : 0, ...points.map((one) => one[1])));
+  const highest = Math.max(limit || 0, expected ? expected.deferred.value : 0, ...points.map((one) => one[1]));
+  const most = [0.1, 0.2, 0.4, 0.6, 0.8].find((share) => 1.1 * highest <= share) || 1;
   const width = at("chart").clientWidth || 600, height = Math.min(240, 0.42 * width + 60), left = 42, bottom = 24, top = 8;
   const span = Math.max(5, now - first);
   const x = (minute) => left + (width - left - 10) * (minute - first) / span;
