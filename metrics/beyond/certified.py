@@ -344,9 +344,11 @@ def _by_run(
     """Returns the entries of a row for each small run, paired with one larger run."""
     assert large.correct is not None
     by_run: list[Row] = []
+    evaluates = ~calibration
+    examples = np.count_nonzero(evaluates)
     for i, run in enumerate(runs):
         j = i % len(large.seeds)
-        theirs = float(large.correct[j][~calibration].mean())
+        theirs = np.count_nonzero(large.correct[j] & evaluates) / examples
         by_run.append(
             {
                 "small_seed": small.seeds[i],

@@ -79,8 +79,9 @@ class _TreeTable:
     def values_of(self, columns: np.ndarray) -> np.ndarray:
         """Returns the tree's value of each example, [m], from its columns [F, m]."""
         place = np.zeros(columns.shape[1], dtype=np.uint8)
-        for bit, (feature, threshold) in enumerate(self.splits):
-            place |= (columns[feature] <= threshold).view(np.uint8) << np.uint8(bit)
+        for feature, threshold in reversed(self.splits):  # the first split is the lowest bit
+            place += place  # several times faster than a shift
+            place += (columns[feature] <= threshold).view(np.uint8)
         return self.values.take(place.astype(np.intp))
 
 

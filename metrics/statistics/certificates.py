@@ -141,6 +141,11 @@ def _trinomial_is_sharper(examples: int, epsilon: float, delta: float) -> bool:
     return bool(trinomial) or not bool(rejected_by_limits(none, none, examples, epsilon, delta))
 
 
+def least_epsilon_of_limits(examples: int, delta: float) -> float:
+    """Returns the least ε that so many examples can certify at level δ by two limits: 1 − (δ / 2)^(1 / m)."""
+    return float(-np.expm1(np.log(delta / 2) / examples))
+
+
 def least_epsilon(examples: int, delta: float) -> float:
     """Returns the least ε that so many examples can certify at level δ.
 
@@ -148,7 +153,7 @@ def least_epsilon(examples: int, delta: float) -> float:
     that no win and no loss must be enough: of these the upper limit is 1 − (δ / 2)^(1 / m), about ln(2 / δ) / m. Only
     where δ is above about 0.2 does the trinomial test need a little less.
     """
-    least = high = float(-np.expm1(np.log(delta / 2) / examples))
+    least = high = least_epsilon_of_limits(examples, delta)
     low = 0.9 * least
     none = np.array(0)
     if not trinomial_boundary(examples, 0.999 * least, delta).rejects(none, none):
