@@ -79,7 +79,7 @@ setup:
 # the tests, two at a time
 [group('work on it')]
 test *FLAGS: setup
-    {{ python }} -m pytest -n 2 --dist loadfile "$@"
+    {{ python }} -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 
 # the tests on real text and the long ones
 [group('work on it')]

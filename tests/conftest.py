@@ -4,12 +4,19 @@ import sys
 import pytest
 from hypothesis import settings
 
+from tests.longest import LONGEST
+
 # How long an example takes is the machine's business: no test fails for it.
 settings.register_profile("edgewise", deadline=None)
 settings.load_profile("edgewise")
 
 
-@pytest.fixture
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first: at the end of a run no worker is left with one while the other has nothing."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="session")
 def compose():
     """A function: overrides -> the typed config, as a command would get it."""
     from hydra import compose as hydra_compose

@@ -3,6 +3,7 @@ import subprocess
 
 import pytest
 
+from tests.longest import LONGEST
 from tests.support import REPO
 
 pytestmark = pytest.mark.skipif(shutil.which("just") is None, reason="just is not installed")
@@ -27,6 +28,11 @@ def test_every_recipe_has_a_group_and_a_line_of_help_that_fits_a_screen():
     names = {line.split()[0] for line in recipes}
     wanted = "setup demo train infer metrics sweep status test test-slow lint fmt docs lock bench"
     assert names >= set(wanted.split())
+
+
+def test_the_longest_files_begin():
+    assert "--no-loadscope-reorder" in just("--show", "test").split()
+    assert {name for name in LONGEST if not (REPO / "tests" / name).exists()} == set()
 
 
 def test_both_locks_are_made_by_one_recipe_and_name_no_host():

@@ -174,7 +174,11 @@ def count(tab):
 # ---- the page as a whole
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")])
+# each width and each scheme once
+CROSSED = [pytest.param(1280, "dark", marks=pytest.mark.slow), pytest.param(375, "light", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark"), *CROSSED])
 def test_nothing_fails_and_nothing_overflows(browser, page_file, tmp_path, width, scheme):
     tab = opened(browser, page_file, width=width, color_scheme=scheme)
     for section in ("curves", "examples", "figures", "tables", "provenance"):

@@ -70,14 +70,17 @@ def server(wandb_server):
     wandb_server.revive()
 
 
-SLOW = ("dies mid-run", "breaks the connection", "loses the stream mid-run", "refuses uploads")
+# Of what has a near twin: "answers 500", and of a server that stops "dies before a commit".
+SLOW = ("dies mid-run", "breaks the connection", "loses the stream mid-run", "refuses uploads", "answers 429")
+# Nothing comes of waiting for a server that gives no answer.
+SILENT = ("slow", "answers 500", "answers 429", "breaks the connection", "never comes")
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c in SLOW else ()) for c in CASES])
 def test_nothing_is_lost_and_the_job_says_how_to_deliver_it(server, case, tmp_path, monkeypatch, capsys):
     before, halfway = CASES[case]
     project, root = case.replace(" ", "-"), tmp_path / "runs"
-    environment = {**os.environ, "EDGEWISE_WANDB_PATIENCE": "6" if before else "10"}
+    environment = {**os.environ, "EDGEWISE_WANDB_PATIENCE": "2" if case in SILENT else "6" if before else "10"}
     environment["WANDB_ENTITY"] = ENTITY
     if before:
         before(server)

@@ -156,11 +156,11 @@ def test_hosts_that_make_no_sense_are_refused(compose, overrides, said):
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("127.0.0.1:{port}", "nothing answered there in 3 s (Connection refused)"), ("nowhere", "expected HOST:PORT")],
+    [("127.0.0.1:{port}", "nothing answered there in 1 s (Connection refused)"), ("nowhere", "expected HOST:PORT")],
 )
 def test_a_process_that_waits_in_vain_says_so(tmp_path, address, said):
     given = f"hosts.coordinator={address.format(port=free_port())}"
-    process = start("train", tmp_path / "runs", 4, given, "hosts.processes=2", "hosts.process=1", "hosts.timeout=3")
+    process = start("train", tmp_path / "runs", 4, given, "hosts.processes=2", "hosts.process=1", "hosts.timeout=1")
     [((out, err), code)] = ends([process])
     assert (code, out) == (1, "")
     assert err.startswith(f"error: {given}: {said}. Expected as many processes as hosts.processes says")

@@ -10,21 +10,21 @@ import pytest
 
 from conf.errors import EdgewiseError
 from tests.support import REPO
-from tests.training import SMALL, config_in, saved_steps, train_here, wait_for_checkpoint
+from tests.training import SMALL, config_in, saved_steps, score_here, train_here, wait_for_checkpoint
 from tracking.store import Store
 from train.identity import train_run_id, trained_model, training_identity
 
+LONGER = ("train.steps=300", "train.checkpoint_every=20")
+
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """The model, scores and history of 300 steps in one go, in processes of their own as in real use."""
-    root = tmp_path_factory.mktemp("whole") / "runs"
-    for name in ("train", "infer"):
-        result = command(name, root, "train.steps=300", "train.checkpoint_every=20")
-        succeed(result)
-    store = Store(root)
+def uninterrupted(compose, tmp_path_factory):
+    """The model, scores and history of 300 steps in one go, in this process; what is stopped is one of its own."""
+    config = config_in(compose, tmp_path_factory.mktemp("whole") / "runs", *LONGER)
+    model, scores = train_here(config), score_here(config)
+    store = Store(config.tracking.root)
     [run] = store.runs(job_type="train")
-    return store.artifact("model-demo-nano-s0"), store.artifact("scores-demo-nano-s0-test"), store.history(run.id)
+    return model, scores, store.history(run.id)
 
 
 def command(name, root, *overrides):
@@ -78,34 +78,30 @@ def test_seed_and_settings_make_another_cell_and_logging_does_not(compose, tmp_p
 
 
 @pytest.mark.parametrize("seconds", [0.0, pytest.param(0.15, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted, tmp_path, seconds):
+def test_a_killed_run_goes_on_and_ends_the_same(uninterrupted, compose, tmp_path, seconds):
     root = tmp_path / "runs"
-    overrides = ("train.steps=300", "train.checkpoint_every=20")
-    process = command("train", root, *overrides)
+    process = command("train", root, *LONGER)
     wait_for_checkpoint(root, process)
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert Store(root).artifacts(type="model") == []
-    again = command("train", root, *overrides)
+    again = command("train", root, *LONGER)
     succeed(again)
     model, scores, history = uninterrupted
     store = Store(root)
     [resumed] = store.artifacts(type="model")
     assert resumed.digest == model.digest
-    scored = command("infer", root, *overrides)
-    succeed(scored)
-    assert store.artifact("scores-demo-nano-s0-test").digest == scores.digest
+    assert score_here(config_in(compose, root, *LONGER)).digest == scores.digest
     [run] = store.runs(job_type="train")
     assert run.state == "finished"
     tail = [p for p in same_numbers(store.history(run.id)) if p["step"] > 280]
     assert tail == [p for p in same_numbers(history) if p["step"] > 280]
 
 
-def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
+def test_sigterm_saves_and_ends_cleanly(uninterrupted, compose, tmp_path):
     root = tmp_path / "runs"
-    overrides = ("train.steps=300", "train.checkpoint_every=20")
-    process = command("train", root, *overrides)
+    process = command("train", root, *LONGER)
     wait_for_checkpoint(root, process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
@@ -117,10 +113,7 @@ def test_sigterm_saves_and_ends_cleanly(uninterrupted, tmp_path):
     assert run.state == "stopped"
     stopped_at = max(saved_steps(root))
     assert f"step {stopped_at} of 300" in stderr
-    again = command("train", root, *overrides)
-    succeed(again)
-    [resumed] = Store(root).artifacts(type="model")
-    assert resumed.digest == uninterrupted[0].digest
+    assert train_here(config_in(compose, root, *LONGER)).digest == uninterrupted[0].digest
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(compose, tmp_path):

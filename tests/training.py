@@ -48,6 +48,16 @@ def train_here(config: Config) -> Artifact:
     return train(resolved(config), Store(config.tracking.root))
 
 
+def score_here(config: Config) -> Artifact:
+    """Scores a cell's split by its model in this process, as the command does, and returns the scores."""
+    from infer.identity import find_model
+    from infer.scoring import score
+    from train.pretrained.find import resolved
+
+    config, store = resolved(config), Store(config.tracking.root)
+    return score(config, store, find_model(config, store))
+
+
 def saved_steps(root: Path) -> list[int]:
     """Returns the steps of all checkpoints under a store's folder, in order."""
     return sorted(int(path.name) for path in root.glob("checkpoints/*/*") if path.name.isdigit())
