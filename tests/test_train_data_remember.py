@@ -1,6 +1,7 @@
 """A dataset whose config the store does not have is recovered from the records of its training, but for its path."""
 
 import dataclasses
+import functools
 
 from conf.schema import Dataset, Recipe
 from train.data.remember import recorded_dataset, recover_dataset, remember_dataset
@@ -46,6 +47,23 @@ def test_the_records_have_all_but_the_path(tracker, tmp_path, compose) -> None:
     assert (found.recipe.steps, found.recipe.batch_size, found.recipe.learning_rate) == (2, 4, 0.01)
     assert dataclasses.replace(found, recipe=OWN.recipe) == expected
     assert recorded_dataset("gone", tracker) is None
+
+
+def test_the_recipe_is_recovered_whole(tracker, tmp_path, compose) -> None:
+    recipe = Recipe(
+        steps=2,
+        batch_size=4,
+        optimizer="adamw",
+        b2=0.98,
+        weight_decay=0.1,
+        token_dropout=0.5,
+        vocabulary_size=300,
+        lower_case=True,
+    )
+    given = [f"dataset.recipe.{key}={value}" for key, value in vars(recipe).items()]
+    trained(tracker, tmp_path, functools.partial(compose, *given), OWN)
+    found = recorded_dataset("own", tracker)
+    assert found is not None and dataclasses.replace(found.recipe, learning_rate=0.001) == recipe
 
 
 def test_it_is_written_where_there_is_none(tracker, tmp_path, compose) -> None:

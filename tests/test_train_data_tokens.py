@@ -39,6 +39,16 @@ def test_training_takes_fewer_pieces_where_the_text_has_no_more() -> None:
     assert 5 < Vocabulary.train(["good film", "bad film"], 5000).size < 100
 
 
+def test_capital_letters_are_read_as_small_ones_where_that_is_asked_for() -> None:
+    texts = ["Where is it", "where was It", "WHERE to"] * 4
+    folded = Vocabulary.train(texts, 60, lower_case=True)
+    ids = [folded.encode([text], 20)[0].tolist() for text in ("Where IS it", "where is IT")]
+    assert ids[0] == ids[1] and UNK not in ids[0]
+    assert folded.decode(ids[0]) == "where is it"
+    plain = Vocabulary.train(texts, 60)
+    assert plain.encode(["Where"], 20)[0].tolist() != plain.encode(["where"], 20)[0].tolist()
+
+
 def test_training_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     Vocabulary.train(TEXTS, 60)
     with pytest.raises(EdgewiseError):
@@ -153,7 +163,8 @@ def test_get_vocabulary_trains_once_and_caches(tmp_path: Path, monkeypatch: pyte
     assert file.read_bytes() == first.model
     get_vocabulary(Tokenizer(vocabulary_size=70), train, tmp_path / "cache")
     get_vocabulary(tokenizer, split(TEXTS, ["fine"] * 48, "0" * 64), tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 3
+    get_vocabulary(Tokenizer(vocabulary_size=80, lower_case=True), train, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 4
     from_file = get_vocabulary(Tokenizer(path=str(file)), train, tmp_path / "unused")
     assert from_file.digest == first.digest and not (tmp_path / "unused").exists()
 

@@ -66,3 +66,14 @@ def test_keys_that_say_nothing_are_not_part_of_a_cell(compose):
     assert "token_dropout" not in plain["train"] and "embedding_stddev" not in plain["size"]
     other = training_identity(compose("train.token_dropout=0.2", "size.embedding_stddev=0.03"))
     assert (other["train"]["token_dropout"], other["size"]["embedding_stddev"]) == (0.2, 0.03)
+
+
+def test_a_vocabulary_without_capital_letters_is_another_cell(compose):
+    plain, folded = (training_identity(compose("dataset=demo", *more)) for more in ((), ("tokenizer.lower_case=true",)))
+    assert "lower_case" not in plain["tokenizer"] and folded["tokenizer"]["lower_case"] is True
+    assert {**folded, "tokenizer": plain["tokenizer"]} == plain
+
+
+def test_the_recipe_s_defaults_are_those_of_t5x(compose):
+    """A dataset whose recipe says nothing of the optimizer is trained as when there was Adafactor alone."""
+    assert training_identity(compose("size=nano")) == training_identity(compose("size=nano", "optimizer=adafactor"))

@@ -47,6 +47,8 @@ def training_identity(config: Config) -> dict[str, Any]:
     if config.train.token_dropout == 0:  # likewise
         del train["token_dropout"]
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
+    if config.tokenizer.lower_case:  # likewise
+        tokenizer["lower_case"] = True
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}
     return {

@@ -16,7 +16,10 @@ PLAIN_TEXT = "text"  # the task of a dataset without labels, on which models are
 
 @dataclass
 class Recipe:
-    """Holds the training values that go with a dataset: the defaults of `train.*` and `optimizer.*`."""
+    """Holds the training values that go with a dataset: the defaults of `train.*`, `optimizer.*` and `tokenizer.*`.
+
+    `optimizer` is the default of `optimizer.name`. The other fields have the names of the keys whose defaults they are.
+    """
 
     steps: int = 1000
     batch_size: int = 128
@@ -24,6 +27,12 @@ class Recipe:
     schedule: str = "constant"
     warmup_steps: int = 0
     objective: str = "supervised"
+    optimizer: str = "adafactor"
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    token_dropout: float = 0.0
+    vocabulary_size: int = 512
+    lower_case: bool = False
 
 
 def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:
@@ -170,12 +179,15 @@ class Dataset:
 class Tokenizer:
     """Names a SentencePiece vocabulary: the file at `path`, or the one of the checkpoint that the cell starts from.
 
-    Without either, one is trained on the training split's text.
+    Without either, one is trained on the training split's text. `lower_case` makes that one read capital letters as
+    small ones: where texts are few, a word at the start of a sentence is then the word that it is elsewhere. What such
+    a vocabulary decodes has small letters only.
     """
 
     source: str = "trained"
     path: Optional[str] = None
     vocabulary_size: int = 512
+    lower_case: bool = False
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""

@@ -84,7 +84,10 @@ def _of_run(run: RunRecord, recorded: dict[str, Any]) -> dict[str, Any]:
     kept = ("name", "task", "label_column", "template", "max_input_length", "max_target_length")
     fields = {key: recorded[key] for key in kept if key in recorded}
     classes = recorded.get("classes")
-    recipe = {**run.config.get("train", {}), **run.config.get("optimizer", {})}
+    parts = ("tokenizer", "train", "optimizer")
+    recipe = {key: value for part in parts for key, value in run.config.get(part, {}).items()}
+    if "name" in recipe:
+        recipe["optimizer"] = recipe["name"]
     names = {field.name for field in dataclasses.fields(Recipe)}
     return fields | {
         "classes": None if classes is None else {str(label): target for label, target in classes},

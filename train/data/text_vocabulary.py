@@ -20,14 +20,14 @@ def text_vocabulary(tokenizer: Tokenizer, dataset: Dataset, digest: str, cache: 
     """
     if tokenizer.path is not None:
         return Vocabulary.from_file(tokenizer.path)
-    size = tokenizer.vocabulary_size
-    key = hashlib.sha256(f"{TRAINER_VERSION} {digest} {dataset.template} {size}".encode()).hexdigest()
+    size, case = tokenizer.vocabulary_size, " lower case" if tokenizer.lower_case else ""
+    key = hashlib.sha256(f"{TRAINER_VERSION} {digest} {dataset.template} {size}{case}".encode()).hexdigest()
     file = Path(cache) / f"{dataset.name}-text-{size}-{key[:16]}.model"
 
     def train() -> Vocabulary:
         documents, read_from = split_documents(dataset)
         texts = (text for split, text in shown(documents, read_from, f"{dataset.name}: vocabulary") if split == "train")
-        return Vocabulary.train(sampled(texts, TRAINING_CHARACTERS), size)
+        return Vocabulary.train(sampled(texts, TRAINING_CHARACTERS), size, lower_case=tokenizer.lower_case)
 
     return kept_vocabulary(file, train)
 

@@ -131,13 +131,16 @@ class Vocabulary:
         return cls(model)
 
     @classmethod
-    def train(cls, texts: Iterable[str], size: int, required: Iterable[str] = ()) -> "Vocabulary":
+    def train(
+        cls, texts: Iterable[str], size: int, required: Iterable[str] = (), lower_case: bool = False
+    ) -> "Vocabulary":
         """Trains a BPE vocabulary of at most `size` pieces, fewer where the text has no more to offer.
 
         It is BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on
         text with few distinct words, such as the demo's, unigram leaves the most frequent words in letters. The same
-        texts and size give the same bytes. Every character of `required` gets a piece. Raises EdgewiseError
-        for a size too small for the characters, and for texts without any.
+        texts and size give the same bytes. Every character of `required` gets a piece. With `lower_case` the vocabulary
+        reads capital letters as small ones. Raises EdgewiseError for a size too small for the characters, and for texts
+        without any.
         """
         sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
         sentences = _thinned([sentence for sentence in sentences if sentence])
@@ -157,6 +160,7 @@ class Vocabulary:
                 unk_id=UNK,
                 bos_id=-1,
                 character_coverage=0.99995,
+                normalization_rule_name="nmt_nfkc_cf" if lower_case else "nmt_nfkc",
                 required_chars=characters,
                 max_sentence_length=1 << 30,  # bytes; longer texts would be left out without a word
                 num_threads=1,
@@ -227,13 +231,15 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     if tokenizer.path is not None:
         return Vocabulary.from_file(tokenizer.path)
     size = tokenizer.vocabulary_size
-    key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}".encode()).hexdigest()
+    case = " lower case" if tokenizer.lower_case else ""
+    key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}{case}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
     # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
     required = set() if free_text else set(train_split.targets)
     return kept_vocabulary(
-        file, lambda: Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required)
+        file,
+        lambda: Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required, tokenizer.lower_case),
     )
 
 
