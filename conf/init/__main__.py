@@ -16,6 +16,7 @@ from conf.pipes import run_command
 from tracking.files import written_whole
 from train.data.draft import Draft, draft
 
+SIZES = "nano,micro"  # that the next command names
 COMMENT = """\
 Written by `python -m conf.init` from {files}. dataset={name} is this file; change what was guessed.
 classes: a label as it is in the files, and what the model learns to say for it (words are better than digits).
@@ -55,7 +56,7 @@ def write(drafted: Draft, out: Path) -> None:
 
 def _next_command(out: Path) -> str:
     """Returns the command that trains a small grid on the dataset, from wherever its file is."""
-    command = f"just sweep -m dataset={out.stem} size=nano,micro 'seed=range(3)'"
+    command = f"just sweep -m dataset={out.stem} size={SIZES} 'seed=range(3)'"
     folder = out.absolute().parent
     if folder == CONF / "dataset":
         return command

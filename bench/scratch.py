@@ -1,0 +1,102 @@
+"""Measures what a newcomer's own labelled texts reach from scratch, beside the run to beat: `just scratch DATA`.
+
+DATA has the folders trec, sst2 and banking77. Each goes the newcomer's way: `python -m conf.init` drafts its config,
+and a sweep trains the sizes that it names. What is done is not done again, so an interrupted measurement goes on. The
+table goes into docs/training.md.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+from bench.marked_page import write_between_marks
+from conf.init.__main__ import SIZES
+from metrics.text_baseline import TextBaseline
+from tracking.store import Store
+
+PAGE = Path("docs/training.md")
+MARKS = ("<!-- scratch: made by `just scratch` -->", "<!-- end of scratch -->")
+DATASETS = ("trec", "sst2", "banking77")
+HEADS = (
+    "dataset",
+    "TF-IDF with logistic regression",
+    "size",
+    "parameters",
+    "accuracy, %",
+    "above it, points",
+    "minutes",
+)
+
+
+def run(*arguments: str) -> None:
+    """Runs a command of the product; raises CalledProcessError where it fails."""
+    subprocess.run([sys.executable, "-m", *arguments], check=True)
+
+
+def train(data: Path, root: Path, seeds: int) -> None:
+    """Drafts each dataset's config, where there is none in the store's folder, and trains and scores its cells."""
+    for name in DATASETS:
+        drafted = root / "drafts/dataset" / f"{name}.yaml"
+        if not drafted.is_file():
+            run("conf.init", str(data / name), "--name", name, "--out", str(drafted))
+        run(
+            "sweeps",
+            "-m",
+            f"hydra.searchpath=[file://{drafted.parent.parent}]",
+            f"dataset={name}",
+            f"size={SIZES}",
+            f"seed=range({seeds})",
+            f"tracking.root={root}",
+            "sweeps.metrics=false",
+        )
+
+
+def table(store: Store, seeds: int) -> str:
+    """Returns the Markdown table of what the finished cells reached: mean and deviation over seeds, and time of each.
+
+    Raises NotFound for a cell that is not there.
+    """
+    lines = [f"| {' | '.join(HEADS)} |", "| --- | --: | --- | --: | --: | --: | --: |"]
+    for name in DATASETS:
+        for size in SIZES.split(","):
+            scores = [store.artifact(f"scores-{name}-{size}-s{seed}-test:latest") for seed in range(seeds)]
+            metadata = scores[0].metadata
+            baseline = TextBaseline.from_metadata(metadata["baseline"])
+            assert baseline is not None
+            accuracies = [100 * one.metadata["accuracy"] for one in scores]
+            cells = (
+                name,
+                f"{100 * baseline.accuracy:.1f}",
+                size,
+                f"{metadata['parameters']:,}",
+                f"{mean(accuracies):.1f} ± {stdev(accuracies) if seeds > 1 else 0:.1f}",
+                f"{mean(accuracies) - 100 * baseline.accuracy:+.1f}",
+                f"{minutes(store, name, size, seeds):.1f}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Of {seeds} seeds, mean ± standard deviation; minutes of wall-clock time of one training."]
+    return "\n".join(lines)
+
+
+def minutes(store: Store, name: str, size: str, seeds: int) -> float:
+    """Returns the mean minutes of the newest trainings of a dataset and size, one for each seed."""
+    runs = [one for one in store.runs(job_type="train", state="finished") if one.tags == [name, size]]
+    return mean((one.ended - one.started) / 60 for one in runs[-seeds:] if one.ended is not None)
+
+
+def main() -> None:
+    """Trains what is missing, and writes the page."""
+    parser = argparse.ArgumentParser(prog="just scratch", description=__doc__)
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--root", type=Path, default=Path("runs/scratch"), help="the store; default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, help="of each size; default: %(default)s")
+    options = parser.parse_args()
+    root = options.root.absolute()
+    train(options.data.absolute(), root, options.seeds)
+    write_between_marks(PAGE, MARKS, table(Store(root, create=False), options.seeds))
+
+
+if __name__ == "__main__":
+    main()

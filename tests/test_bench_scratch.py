@@ -1,0 +1,34 @@
+"""The table of what few texts teach from scratch: its figures are the artifacts' own."""
+
+import pytest
+
+from bench.marked_page import write_between_marks
+from bench.scratch import DATASETS, MARKS, PAGE, table
+from conf.init.__main__ import SIZES
+from metrics.text_baseline import TextBaseline
+from tracking.interface import ArtifactDraft, NotFound
+
+
+def test_the_table_has_means_of_the_seeds_beside_the_run_to_beat(tracker):
+    baseline = TextBaseline(0.8, 500, 4000, 4000, "signature").as_metadata()
+    for name in DATASETS:
+        for size in SIZES.split(","):
+            for seed, accuracy in enumerate((0.79, 0.83)):
+                metadata = {"accuracy": accuracy, "parameters": 1234, "baseline": baseline}
+                with tracker.start_run(
+                    f"train-{name}-{size}-s{seed}", job_type="train", config={}, tags=[name, size]
+                ) as run:
+                    run.log_artifact(ArtifactDraft(f"scores-{name}-{size}-s{seed}-test", "scores", metadata=metadata))
+    written = table(tracker, 2).splitlines()
+    assert len(written) == 2 + len(DATASETS) * len(SIZES.split(",")) + 2
+    assert written[2].startswith("| trec | 80.0 | nano | 1,234 | 81.0 ± 2.8 | +1.0 | ")
+    assert "Of 2 seeds" in written[-1]
+    with pytest.raises(NotFound):
+        table(tracker, 3)
+
+
+def test_the_page_has_its_marks(tmp_path):
+    page = tmp_path / PAGE.name
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    write_between_marks(page, MARKS, "a table")
+    assert "a table" in page.read_text(encoding="utf-8")
