@@ -51,15 +51,17 @@ class _GreedyState(NamedTuple):
     cache: Cache
 
 
-def greedy(params: t5.Params, inputs: jax.Array, size: Size, dtype: str, max_length: int) -> Decoded:
+def greedy(
+    params: t5.Params, inputs: jax.Array, size: Size, dtype: str, max_length: int, unroll: bool | None = None
+) -> Decoded:
     """Takes the likeliest token at each position, until EOS or `max_length` tokens; returns what was written.
 
     inputs [B, S] int32, padded with 0; `dtype` is the activations'. Stops when all rows are done. Memory, beside the
-    encoder's: 2·L·B·(M + S)·H·K numbers in `dtype` for keys and values, and logits of B·V·4 bytes. Raises ValueError
-    for a `max_length` below 1.
+    encoder's: 2·L·B·(M + S)·H·K numbers in `dtype` for keys and values, and logits of B·V·4 bytes. `unroll` is as
+    `start_decoding` takes it. Raises ValueError for a `max_length` below 1.
     """
     _check(size, max_length, 1, 0.0)
-    step, cache = start_decoding(params, inputs, size, dtype, max_length, 1)
+    step, cache = start_decoding(params, inputs, size, dtype, max_length, 1, unroll)
     rows = inputs.shape[0]
 
     def unfinished(state: _GreedyState) -> jax.Array:
@@ -125,7 +127,14 @@ def length_penalty(length: jax.Array | int, alpha: float) -> jax.Array:
 
 
 def beam_search(
-    params: t5.Params, inputs: jax.Array, size: Size, dtype: str, max_length: int, beams: int, alpha: float
+    params: t5.Params,
+    inputs: jax.Array,
+    size: Size,
+    dtype: str,
+    max_length: int,
+    beams: int,
+    alpha: float,
+    unroll: bool | None = None,
 ) -> Decoded:
     """Returns the best hypothesis that T5X's beam search finds. inputs [B, S] int32, padded with 0.
 
@@ -139,15 +148,15 @@ def beam_search(
     returns N; the best one is the same. One beam is greedy search: T5X's would put every EOS that comes second aside,
     and may return it.
 
-    Memory, beside the encoder's: 2·L·B·(N·M + S)·H·K numbers in `dtype` for keys and values, those of the N·M twice
-    while beams change places, and a few arrays of the size of the logits, B·N·V·4 bytes. Raises ValueError for
-    `max_length` or `beams` below 1, 2·beams above the vocabulary, and a negative `alpha`.
+    Memory, beside the encoder's: 2·L·B·(N·M + S)·H·K numbers in `dtype` for keys and values, and a few arrays of the
+    size of the logits, B·N·V·4 bytes. `unroll` is as `start_decoding` takes it. Raises ValueError for `max_length` or
+    `beams` below 1, 2·beams above the vocabulary, and a negative `alpha`.
     """
     _check(size, max_length, beams, alpha)
     if beams == 1:
-        out = greedy(params, inputs, size, dtype, max_length)
+        out = greedy(params, inputs, size, dtype, max_length, unroll)
         return out._replace(scores=out.scores / length_penalty(out.lengths, alpha))
-    step, cache = start_decoding(params, inputs, size, dtype, max_length, beams)
+    step, cache = start_decoding(params, inputs, size, dtype, max_length, beams, unroll)
     padding = (inputs == 0).all(axis=1)  # [B]
 
     def done(live: jax.Array, best: Decoded) -> jax.Array:

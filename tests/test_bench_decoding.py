@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from bench.decoding import Shape, bound_seconds, step_bytes
+from bench.decoding_compiled import decoding_loop, heaviest
 from bench.train_step import packed_batch
 from conf.schema import Size
+from tests.test_train_compile_traffic import LOOP
+from train.compile import hlo
 
 SIZE = Size(name="tiny", d_model=8, d_kv=2, d_ff=16, layers=5, decoder_layers=3, heads=2, vocabulary_size=10)
 
@@ -36,3 +39,21 @@ def test_a_measured_step_s_rows_hold_as_many_segments_each():
     assert batch["inputs"].shape == (3, 10) and batch["inputs"].min() >= 2
     with pytest.raises(ValueError, match="4 segments in 10 and 3 positions"):
         packed_batch(3, 10, 3, segments=4, vocabulary=40)
+
+
+def test_what_moves_most_in_a_turn_of_the_loop_is_named():
+    named = LOOP.replace("calls=%sliced", 'calls=%sliced, metadata={op_name="jit(decode)/while/body/dynamic_slice"}')
+    module = hlo.parse(named)
+    assert decoding_loop(module) == "body"
+    row, index = 32, 4
+    assert heaviest(module, "body", 9) == [
+        ("fusion body/dynamic_slice", row + index + row),
+        ("fusion written", row + index + row),
+    ]
+    assert len(heaviest(module, "body", 1)) == 1
+
+
+def test_a_program_without_a_loop_is_refused():
+    straight = "HloModule m\n\nENTRY %main (x: f32[2]) -> f32[2] {\n  ROOT %x = f32[2]{0} parameter(0)\n}\n"
+    with pytest.raises(ValueError, match="no loop: expected decoding"):
+        decoding_loop(hlo.parse(straight))

@@ -84,6 +84,17 @@ def test_beam_search_finds_what_its_definition_finds(version, beams, alpha):
     assert min(steps) < MAX_LENGTH and len({n for n, ended in lengths if ended}) >= 2
 
 
+@pytest.mark.parametrize("beams", [1, 4])
+def test_layers_written_out_write_what_a_loop_of_them_does(beams):
+    settings = {"size": SIZES["1.1"], "dtype": "float32", "max_length": MAX_LENGTH, "beams": beams, "alpha": 0.6}
+    written_out = jax.jit(functools.partial(beam_search, **settings, unroll=True))
+    for seed in range(3):
+        params, inputs = parameters("1.1", seed), batch(seed)
+        out, expected = written_out(params, inputs), compiled("1.1", beams, 0.6)(params, inputs)
+        np.testing.assert_array_equal(out.ids, expected.ids)
+        np.testing.assert_allclose(out.scores, expected.scores, atol=1e-5)  # float32 sums in another order
+
+
 @pytest.mark.parametrize("version", SIZES)
 def test_one_beam_is_greedy(version):
     params, inputs = parameters(version), batch(0)

@@ -55,6 +55,7 @@ def test_slices_count_and_what_lies_in_other_memories_does_not():
     # a turn reads a row and writes it elsewhere; that is read and written into the stack; each takes an index
     turn = (row + index + row) + (row + index + row)
     assert hbm_bytes(hlo.parse(LOOP)) == 3 * turn + stack + stack  # copied into the chip; its sum, written back
+    assert hbm_bytes(hlo.parse(LOOP), "body") == turn
 
 
 @pytest.mark.parametrize("name", ["cpu", "v5e"])

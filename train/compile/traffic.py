@@ -23,19 +23,21 @@ STILL = {
 }
 
 
-def hbm_bytes(module: Module) -> float:
+def hbm_bytes(module: Module, start: str | None = None) -> float:
     """Returns the bytes that all instructions read and write, without the padding of layouts.
+
+    With `start`, the name of a loop's body, they are those of one turn of that loop.
 
     An instruction reads its operands once and writes its result once; what happens inside a fusion or a kernel stays on
     the chip, as does what the compiler puts into another memory than HBM. Of an array that is only sliced, the slices
     count; where a slice is written into an array in place, the slice alone.
     """
     total = 0.0
-    for name in control_computations(module):
+    for name in control_computations(module, start):
         for instruction in module.computations[name]:
             if instruction.opcode not in STILL and not instruction.opcode.endswith("-done"):
                 total += module.runs[name] * instruction_bytes(module, instruction)
-    return total
+    return total if start is None else total / module.runs[start]
 
 
 def launches(module: Module) -> int:
@@ -51,9 +53,12 @@ def launches(module: Module) -> int:
     )
 
 
-def control_computations(module: Module) -> list[str]:
-    """Returns the computations whose instructions run one by one: the entry, and loops' and branches' bodies."""
-    found, waiting = [], [module.entry]
+def control_computations(module: Module, start: str | None = None) -> list[str]:
+    """Returns the computations whose instructions run one by one: the entry, and loops' and branches' bodies.
+
+    With `start`, they are that computation and what it runs.
+    """
+    found, waiting = [], [start or module.entry]
     while waiting:
         name = waiting.pop()
         if name in found or name not in module.computations:

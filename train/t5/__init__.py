@@ -31,7 +31,7 @@ from train.t5.network import (
 )
 from train.t5.positions import relative_buckets
 from train.t5.rows import plain_rows, shift_right
-from train.t5.stacks import DecoderLayer, Execution
+from train.t5.stacks import DecoderLayer, Execution, unstacked
 
 __all__ = [
     "T5",
@@ -50,5 +50,6 @@ __all__ = [
     "relative_buckets",
     "shift_right",
     "split_key",
+    "unstacked",
     "with_vocabulary",
 ]
