@@ -7,7 +7,7 @@ from bench.decoding import Shape, bound_seconds, step_bytes
 from bench.decoding_compiled import decoding_loop, heaviest
 from bench.train_step import packed_batch
 from conf.schema import Size
-from tests.test_train_compile_traffic import LOOP
+from tests.hlo_loop import LOOP
 from train.compile import hlo
 
 SIZE = Size(name="tiny", d_model=8, d_kv=2, d_ff=16, layers=5, decoder_layers=3, heads=2, vocabulary_size=10)
