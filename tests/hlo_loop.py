@@ -1,4 +1,4 @@
-"""A loop of three turns as the text of an HLO module: it reads a row of an array, writes a row, and copies at the end."""
+"""A loop of three turns as the text of an HLO module: it reads and writes a row a turn, and copies at the end."""
 
 LOOP = """HloModule m
 
