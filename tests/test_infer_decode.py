@@ -94,7 +94,7 @@ def test_beam_search_finds_what_its_definition_finds(version, beams, alpha):
 @pytest.mark.parametrize("beams", [1, 4])
 def test_layers_written_out_write_what_a_loop_of_them_does(beams):
     settings = {"size": SIZES["1.1"], "dtype": "float32", "max_length": MAX_LENGTH, "beams": beams, "alpha": 0.6}
-    written_out = jax.jit(functools.partial(beam_search, **settings, unroll=True))
+    written_out = jax.jit(functools.partial(beam_search, **settings, unroll=True), compiler_options=OPTIMIZED)
     for seed in range(3):
         params, inputs = parameters("1.1", seed), batch(seed)
         out, expected = written_out(params, inputs), compiled("1.1", beams, 0.6)(params, inputs)

@@ -99,6 +99,7 @@ def test_what_was_taken_is_said_with_its_shapes():
     assert str(inner) == str(outer) == "plain for 4 × 4, 4 × 6 (cuDNN needs an NVIDIA GPU)"
     attention(q, q, q)
     assert len(inner.by_shape) == len(outer.by_shape) == 2 and str(Taken()) == ""
+    assert str(inner.with_keys({6, 9})) == "plain for 4 × 6 (cuDNN needs an NVIDIA GPU)"
 
 
 def test_the_cells_identity_does_not_depend_on_it(compose):

@@ -25,7 +25,8 @@ QUICK = (*SMALL, "train.steps=6", "train.eval_every=0")
 
 def start(name, root, devices, *overrides):
     # PJRT_NPROC: tests/eight_devices.py says why
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": "64"}
+    xla_flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    flags = {"XLA_FLAGS": xla_flags, "PJRT_NPROC": "64"}
     command = [sys.executable, "-m", name, *overrides, f"tracking.root={root}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=REPO, env=os.environ | flags, **pipes)

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,7 @@ class Training:
                         break
                     state = take_step(state, step)
                     if step == start + 1:
-                        self.say_attention(run, meter)
+                        self.say_attention(run, meter, take_step.lengths)
                     save = due(step, train.checkpoint_every, steps)
                     evaluate = due(step, train.eval_every, steps)
                     log = due(step, train.log_every, steps)
@@ -184,9 +184,13 @@ class Training:
         finally:
             checkpoints.close()
 
-    def say_attention(self, run: Run, meter: Meter) -> None:
-        """Logs which ways of attention the first step took, and prints them where a CPU's own choice is not meant."""
-        taken = str(self.compiled.attention)
+    def say_attention(self, run: Run, meter: Meter, lengths: Collection[int]) -> None:
+        """Logs which ways of attention the first step took, and prints them where a CPU's own choice is not meant.
+
+        `lengths` are those of its inputs and targets: other cells of the process may have compiled the same step for
+        other lengths before.
+        """
+        taken = str(self.compiled.attention.with_keys(lengths))
         run.set_summary({"attention": taken})
         if self.config.train.attention != "auto" or self.mesh.devices.flat[0].platform != "cpu":
             meter.print_line(f"attention: {taken}")
@@ -313,6 +317,7 @@ class Stepper:
         self._window, self._meter = window, meter
         self._compiled_shapes: set[tuple[tuple[int, ...], ...]] = set()
         self.compile_seconds = 0.0  # of all shapes so far
+        self.lengths: frozenset[int] = frozenset()  # of the last batch's inputs and targets
 
     def __call__(self, state: TrainState, step: int) -> TrainState:
         """Returns the state after the `step`-th step, counted from 1."""
@@ -320,6 +325,7 @@ class Stepper:
         batch, padding = next(self._batches)
         self._window.add_input(padding, time.monotonic() - begun)
         shapes = tuple(array.shape for array in batch.values())
+        self.lengths = frozenset(batch[name].shape[-1] for name in ("inputs", "targets"))
         if is_new := shapes not in self._compiled_shapes:
             self._compiled_shapes.add(shapes)
             jax.block_until_ready(state)

@@ -7,7 +7,7 @@ sets the mesh, and what was chosen is noted where `recording` says: a run and `t
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
@@ -148,6 +148,10 @@ class Taken:
     """Holds the ways that were taken while a function was traced, by the numbers of queries and keys."""
 
     by_shape: dict[tuple[int, int], Choice] = dataclasses.field(default_factory=dict)
+
+    def with_keys(self, lengths: Collection[int]) -> "Taken":
+        """Returns those of shapes whose number of keys is among `lengths`, such as a batch's inputs' and targets'."""
+        return Taken({shape: choice for shape, choice in self.by_shape.items() if shape[1] in lengths})
 
     def __str__(self) -> str:
         """Returns the ways with their shapes and reasons, for a person to read; empty where nothing was traced."""
