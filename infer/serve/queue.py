@@ -204,7 +204,7 @@ class TokenQueue:
                 chosen = min(choices, key=lambda choice: (-choice.filled, choice.arrived))
         return self._batch(chosen, self._shadows if chosen.lane.shadow else self._lanes[chosen.lane.stage])
 
-    def _batch(self, chosen: "_Choice", stage: Sequence[_Lane]) -> TakenBatch:
+    def _batch(self, chosen: _Choice, stage: Sequence[_Lane]) -> TakenBatch:
         """Returns a batch of a lane, filled up with shorter inputs of the same stage, the longest of them first."""
         lane, count = chosen.lane, chosen.rows
         items = self._pop(lane, count)
