@@ -214,7 +214,7 @@ def _ordered_log_softmax(values: np.ndarray) -> np.ndarray:
 def _log_of_whole(ordered: np.ndarray) -> np.ndarray:
     """Computes log Σ exp of descending values relative to the first: [..., K] -> [..., 1]."""
     # log p_1 = -log1p(sum of the others relative to it) keeps its digits where p_1 is nearly 1
-    rest = _sum_of_last(np.exp(ordered[..., 1:] - ordered[..., :1]))
+    rest = _reduced(np.add, np.exp(ordered[..., 1:] - ordered[..., :1]))
     whole: np.ndarray = np.log1p(rest)[..., None]
     return whole
 
@@ -347,32 +347,20 @@ def to_thirteen_digits(logs: np.ndarray) -> np.ndarray:
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:
     """Computes log Σ exp over the last axis, -inf where every term is -inf: [..., K] -> [...]."""
-    top = _largest_of_last(values)
+    top = _reduced(np.maximum, values)
     finite = np.where(np.isneginf(top), 0.0, top)
     with np.errstate(divide="ignore"):
-        logs: np.ndarray = np.log(_sum_of_last(np.exp(values - finite[..., None]))) + finite
+        logs: np.ndarray = np.log(_reduced(np.add, np.exp(values - finite[..., None]))) + finite
     return logs
 
 
-def _sum_of_last(values: np.ndarray) -> np.ndarray:
-    """Sums over the last axis: [..., K] -> [...]; few terms one after the other, as NumPy does, but much faster."""
+def _reduced(function: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """Reduces the last axis, [..., K] -> [...]; few terms one after the other, as NumPy does, but much faster."""
     count = values.shape[-1]
     if not 0 < count < _FEW:
-        summed: np.ndarray = values.sum(axis=-1)
-        return summed
-    total = values[..., 0].copy()
+        whole: np.ndarray = function.reduce(values, axis=-1)
+        return whole
+    result = values[..., 0].copy()
     for k in range(1, count):
-        total += values[..., k]
-    return total
-
-
-def _largest_of_last(values: np.ndarray) -> np.ndarray:
-    """Returns the largest along the last axis: [..., K] -> [...]."""
-    count = values.shape[-1]
-    if not 0 < count < _FEW:
-        largest: np.ndarray = values.max(axis=-1)
-        return largest
-    top = values[..., 0].copy()
-    for k in range(1, count):
-        np.maximum(top, values[..., k], out=top)
-    return top
+        function(result, values[..., k], out=result)
+    return result
