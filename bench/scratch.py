@@ -6,12 +6,11 @@ table goes into docs/training.md.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 
 from bench.marked_page import write_between_marks
+from bench.pretraining import run
 from conf.init.__main__ import SIZES
 from metrics.text_baseline import TextBaseline
 from tracking.store import Store
@@ -28,11 +27,6 @@ HEADS = (
     "above it, points",
     "minutes",
 )
-
-
-def run(*arguments: str) -> None:
-    """Runs a command of the product; raises CalledProcessError where it fails."""
-    subprocess.run([sys.executable, "-m", *arguments], check=True)
 
 
 def train(data: Path, root: Path, seeds: int) -> None:
