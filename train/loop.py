@@ -317,7 +317,11 @@ class Stepper:
         self._window, self._meter = window, meter
         self._compiled_shapes: set[tuple[tuple[int, ...], ...]] = set()
         self.compile_seconds = 0.0  # of all shapes so far
-        self.lengths: frozenset[int] = frozenset()  # of the last batch's inputs and targets
+
+    @property
+    def lengths(self) -> frozenset[int]:
+        """Returns the lengths of the inputs and targets of all batches so far."""
+        return frozenset(shape[-1] for shapes in self._compiled_shapes for shape in shapes)
 
     def __call__(self, state: TrainState, step: int) -> TrainState:
         """Returns the state after the `step`-th step, counted from 1."""
@@ -325,7 +329,6 @@ class Stepper:
         batch, padding = next(self._batches)
         self._window.add_input(padding, time.monotonic() - begun)
         shapes = tuple(array.shape for array in batch.values())
-        self.lengths = frozenset(batch[name].shape[-1] for name in ("inputs", "targets"))
         if is_new := shapes not in self._compiled_shapes:
             self._compiled_shapes.add(shapes)
             jax.block_until_ready(state)
