@@ -16,7 +16,7 @@ from flax import nnx
 from conf.schema import Size
 from train import t5
 from train.attention import MASKED
-from train.attention.over_mesh import mesh_parts
+from train.attention.over_mesh import mesh_parts, platform_of
 from train.sharding import by_rows, by_vocabulary, scan
 from train.step import UNROLLED_LAYERS
 
@@ -47,8 +47,7 @@ def writes_out_layers(size: Size) -> bool:
     They are on GPUs, up to as many layers as in training. A loop copies each layer's weights, keys and values out of
     the arrays of all layers before it reads them, which is up to a third of what a step moves (docs/performance.md).
     """
-    kind = mesh_parts()[0]
-    return kind != "cpu" and not kind.startswith("TPU") and size.decoder_depth <= UNROLLED_LAYERS
+    return platform_of(mesh_parts()[0]) == "gpu" and size.decoder_depth <= UNROLLED_LAYERS
 
 
 def start_decoding(

@@ -14,6 +14,8 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from train.attention.over_mesh import platform_of
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -52,9 +54,7 @@ class Call:
     @property
     def platform(self) -> str:
         """Returns "cpu", "tpu" or "gpu"."""
-        if self.device_kind == "cpu":
-            return "cpu"
-        return "tpu" if self.device_kind.startswith("TPU") else "gpu"
+        return platform_of(self.device_kind)
 
     @property
     def own_shape(self) -> tuple[int, int, int, int, int, jnp.dtype]:

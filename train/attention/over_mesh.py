@@ -12,6 +12,13 @@ ROWS = BATCH[0]  # the axes of the mesh that share a batch's rows
 HEADS = "tensor"  # the axis that shares the heads
 
 
+def platform_of(device_kind: str) -> str:
+    """Returns "cpu", "tpu" or "gpu": the platform of devices of this kind, as JAX names it."""
+    if device_kind == "cpu":
+        return "cpu"
+    return "tpu" if device_kind.startswith("TPU") else "gpu"
+
+
 def mesh_parts() -> tuple[str, int, int, int]:
     """Returns the devices' kind and number, and among how many of them rows and heads are shared.
 
