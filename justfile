@@ -84,7 +84,7 @@ test *FLAGS: setup
 # the tests on real text and the long ones
 [group('work on it')]
 test-slow *FLAGS: setup
-    {{ python }} -m pytest -m slow "$@"
+    {{ python }} -m pytest -m slow --timeout 7200 "$@"
 
 # one test against a real W&B server; needs WANDB_API_KEY
 [group('work on it')]

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -169,7 +170,10 @@ def test_a_signal_reaches_the_seed_that_is_left(compose, two_groups):
 
     def work(cell, devices, stop):
         if cell.seed == 4:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            while through != [3]:
+                time.sleep(0.01)
+            time.sleep(0.05)  # the main thread waits for this one, and the signal doesn't cut its wait short
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
             while not stop.received:
                 time.sleep(0.01)
             stop.check()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Work = Callable[[Config, "Sequence[jax.Device] | None", Stop | None], T]
 
+SIGNAL_CHECK_SECONDS = 0.5  # Python calls a signal's handler in the main thread, and there only between two steps of it
+
 
 def seeds_of(config: Config) -> list[Config]:
     """Returns the config of each of `mesh.seed` seeds (`seed`, `seed` + 1, …) as its separate run would have it."""
@@ -73,7 +75,8 @@ def side_by_side(config: Config, cells: Sequence[Config], work: Work[T]) -> list
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()  # the signals' handler runs in between
+                while thread.is_alive():  # a wait without an end may miss a signal that comes just before it
+                    thread.join(SIGNAL_CHECK_SECONDS)
         except KeyboardInterrupt:
             atexit.register(_end_now)
             raise
