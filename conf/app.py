@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from conf.dataset_file import search_store, store_of, with_named_dataset
 from conf.errors import EdgewiseError, first_line, no_room
 from conf.file_source import register_file_source
+from conf.garbage import look_for_cycles_seldom
 from conf.overrides import check_overrides
 from conf.pipes import close_output, end_at_closed_pipe
 from conf.schema import Config
@@ -69,6 +70,7 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
 
     @functools.wraps(main)
     def start() -> Any:
+        look_for_cycles_seldom()
         end_at_closed_pipe(sys.argv[1:])
         if "--version" in sys.argv[1:]:  # else Hydra prints its own
             print(version_line())

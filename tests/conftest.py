@@ -5,11 +5,14 @@ from importlib.metadata import version
 import pytest
 from hypothesis import settings
 
+from conf.garbage import look_for_cycles_seldom
 from tests.longest import LONGEST
 
 # How long an example takes is the machine's business: no test fails for it.
 settings.register_profile("edgewise", deadline=None)
 settings.load_profile("edgewise")
+
+look_for_cycles_seldom()  # as every command does
 
 # LLVM without its optimizations and XLA's older way to write a CPU's code: a third of the time to compile a small cell.
 # JAX 0.11 and later have no such older way, and end where they read of it.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 # Each device's part of a collective waits in a thread, and a device may wait in several at once: with no more threads
 # than devices, all of them can be waiting for one that finds none.
 os.environ["PJRT_NPROC"] = "64"

@@ -470,7 +470,7 @@ def test_harness_samples_that_cannot_be_converted(tmp_path, capsys):
 # ---- to tables
 
 
-def test_from_a_config_of_two_sizes_and_two_seeds_to_tables(tmp_path):
+def test_from_a_config_of_two_sizes_and_two_seeds_to_tables(tmp_path, without_pictures):
     grid = synthetic_grid(seeds=2, examples=60, classes=3)
     runs = []
     for scores in grid:
@@ -579,7 +579,7 @@ def test_any_gold_and_given_correctness(tmp_path):
     assert not read_scores(out).correct.any()
 
 
-def test_columns_of_other_names_and_on_to_tables(tmp_path):
+def test_columns_of_other_names_and_on_to_tables(tmp_path, without_pictures):
     for run in synthetic_grid(seeds=2, examples=25, task="translation"):
         rows = [{**row, "m": row.pop("token_margins")} for row in sequence_rows(run)]
         file = write_jsonl(tmp_path / "a.jsonl", rows)

@@ -204,7 +204,7 @@ def test_same_inputs_give_the_same_bytes(out, scores, tmp_path):
     assert [name for name in before if before[name] != after[name]] == []
 
 
-def test_permuting_every_run_changes_no_point_estimate(scores, out, tmp_path):
+def test_permuting_every_run_changes_no_point_estimate(scores, out, tmp_path, without_pictures):
     order = np.random.default_rng(1).permutation(120)
     permuted = [
         replace(
@@ -244,7 +244,7 @@ def test_uneven_grid_says_what_it_lacks(tmp_path):
     assert "One seed only of small" in (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
 
 
-def test_churn_of_the_largest_size_that_has_it(tmp_path):
+def test_churn_of_the_largest_size_that_has_it(tmp_path, without_pictures):
     summary = write(synthetic_grid(seeds={"small": [0, 1], "base": [0]}, examples=80), tmp_path / "out")
     assert {row["size"] for row in summary["tables"]["table2"]} == {"small"}
     assert any("so Table 2 is of small" in note for note in summary["notes"])
@@ -410,7 +410,7 @@ def test_from_files(tmp_path):
     assert str(tmp_path) not in b"".join(files(out).values()).decode("utf-8", "ignore")
 
 
-def test_files_of_one_name_keep_their_folders(tmp_path):
+def test_files_of_one_name_keep_their_folders(tmp_path, without_pictures):
     for k, one in enumerate(synthetic_grid(seeds=2, examples=60)):
         write_scores(one, tmp_path / "in" / str(k) / "scores.parquet")
     out = metrics_from_files(config(tmp_path / "in" / "*" / "scores.parquet", tmp_path / "out"))
@@ -453,7 +453,7 @@ def test_out_is_replaced_whole_or_left_alone(scores, tmp_path, monkeypatch):
     assert set(files(out)) == FILES
 
 
-def test_out_that_is_something_else(scores, tmp_path):
+def test_out_that_is_something_else(scores, tmp_path, without_pictures):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         write(scores, tmp_path / "file")

@@ -53,7 +53,7 @@ def config(out, **metrics):
     return Config(dataset=Dataset(name="imdb"), metrics=Metrics(out=str(out), resamples=5, beyond=False, **metrics))
 
 
-def test_a_run_logs_its_own_output_whatever_another_writes_to_the_same_place(tmp_path, monkeypatch):
+def test_a_run_logs_its_own_output_whatever_another_writes_to_the_same_place(tmp_path, monkeypatch, without_pictures):
     store, out = Store(tmp_path / "runs"), tmp_path / "out"
     log_scores(store, synthetic_grid(seeds=2, examples=40, dataset="imdb"), tmp_path / "scores")
     compute_metrics(config(tmp_path / "alone"), store)

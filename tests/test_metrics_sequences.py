@@ -323,7 +323,7 @@ def test_files_and_what_is_in_memory_give_the_same_bytes(scores, out, tmp_path):
             assert (tmp_path / "out" / path.relative_to(out)).read_bytes() == path.read_bytes(), path
 
 
-def test_tasks_side_by_side(tmp_path):
+def test_tasks_side_by_side(tmp_path, without_pictures):
     tasks = {"imdb": "classification", "squad": "span_qa", "wmt": "translation"}
     runs = [
         one

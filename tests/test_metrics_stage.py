@@ -62,7 +62,7 @@ def test_consumes_and_logs(store, digests, out):
     assert {one["name"]: one["digest"] for one in listed} == digests
 
 
-def test_again_is_nothing_to_do(store, digests, out):
+def test_again_is_nothing_to_do(store, digests, out, without_pictures):
     compute_metrics(config(out), store)
     before, said = files(out), []
     compute_metrics(config(out), store, said.append)
@@ -77,7 +77,7 @@ def test_again_is_nothing_to_do(store, digests, out):
     assert len(store.runs(job_type="metrics")) == 1
 
 
-def test_force_makes_the_same_again(store, digests, out):
+def test_force_makes_the_same_again(store, digests, out, without_pictures):
     compute_metrics(config(out), store)
     before, said = files(out), []
     compute_metrics(config(out, force=True), store, said.append)
@@ -86,7 +86,7 @@ def test_force_makes_the_same_again(store, digests, out):
     assert [a.version for a in store.artifacts("metrics-imdb")] == [0]
 
 
-def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_path):
+def test_other_config_or_other_scores_are_another_run(store, digests, out, tmp_path, without_pictures):
     compute_metrics(config(out), store)
     compute_metrics(config(out, committee="mean_probability"), store)
     changed = log_scores(store, synthetic_grid(seeds=2, examples=40, dataset="imdb", seed=5), tmp_path / "a")
@@ -112,7 +112,7 @@ def test_a_page_with_texts_never_stands_in_for_one_without(store, out, tmp_path)
     assert len(store.runs(job_type="metrics")) == 2
 
 
-def test_names_with_hyphens_are_told_apart(store, tmp_path):
+def test_names_with_hyphens_are_told_apart(store, tmp_path, without_pictures):
     """(a, b-c) and (a-b, c) once had one artifact name, and the files of the one were read for the other."""
     sizes = {"a": {"b-c": (10, 1.5), "d": (20, 2.0)}, "a-b": {"c": (10, 1.5), "d": (20, 2.0)}}
     digests = {
