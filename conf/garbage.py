@@ -2,10 +2,10 @@
 
 import gc
 
-# New objects between two looks, 700 by default. Importing JAX and tracing a model make several hundred thousand that stay.
+# New objects between two looks; Python's default is 700. Importing JAX and tracing a model make 100,000s that stay.
 OBJECTS_BETWEEN_LOOKS = 25_000
 
 
 def look_for_cycles_seldom() -> None:
-    """Raises the threshold of the youngest generation: a tenth of the time of a small cell, and of the tests, was this."""
+    """Raises the threshold of the youngest generation: looking took a tenth of a small cell's time."""
     gc.set_threshold(OBJECTS_BETWEEN_LOOKS, *gc.get_threshold()[1:])
