@@ -204,7 +204,7 @@ def resampled_part(pool: ProcessPoolExecutor, draws: int, seed: int) -> str:
     head = (
         f"The same of percentile intervals of the multi-bootstrap with {RESAMPLED_EXAMPLES:,} examples and two close "
         f"sizes, from {draws} draws each. The truth of a held-out peak is what other datasets of as many examples "
-        "give on average; ensembles are of both runs where there are two."
+        "give on average; ensembles are of both runs where there are two, and have a t interval."
     )
     return cells_table(head, _further_part(pool, resampled_intervals, RUNS, draws, seed), RESAMPLED_TITLES)
 

@@ -1,6 +1,7 @@
-"""Measures how often the multi-bootstrap's percentile intervals hold the truth, of numbers that have no t interval.
+"""Measures how often intervals hold the truth, of numbers that are no mean over runs or pairs of runs.
 
-These are points of a switcher's curve, how often two sizes disagree, held-out peaks, and ensembles by majority vote.
+Percentile intervals are those of points of a switcher's curve, of how often two sizes disagree and of held-out peaks;
+ensembles by majority vote have a t interval.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pyarrow as pa
 from bench.error_rates import sizes_of
 from bench.further_coverage import CLOSE, SKILLS, Covered, covered
 from bench.populations import REGIMES, Draw, Regime, draw
+from metrics.analysis.intervals import InfluentialExamples
 from metrics.beyond.ensemble import MAJORITY, ensembles_of, majority_vote, member_counts
 from metrics.beyond.peak import halves_of, held_out_peak
 from metrics.bootstrap import disagreement_samples, switcher_samples
@@ -31,7 +33,7 @@ RESAMPLED_TITLES = (CURVE, DISAGREEMENT, HELD_OUT, ENSEMBLE)
 
 
 def resampled_intervals(regime: Regime, runs: int, draws: int, seed: int, truth_draws: int = 10) -> Covered:
-    """Returns the coverage of percentile intervals in the population of sizes close to each other.
+    """Returns the coverage of these intervals in the population of sizes close to each other.
 
     A truth is a mean over `truth_draws` large datasets. Of held-out peaks, which depend on how many examples there are
     to choose a share on, it is the mean of the estimates themselves.
@@ -75,9 +77,8 @@ def _ensemble(size: SizeRuns, resampling: Resampling) -> Estimate:
     answers = replace(size, task="span_qa")
     n, none = answers.prediction.shape[1], Strings([], np.zeros(0, dtype=np.int32))
     grid = Grid("made up", "test", "span_qa", [], n, [answers], pa.array([], pa.large_string()), none, {}, [])
-    found = ensembles_of(grid, answers, resampling)
-    row = found.members.index(min(MEMBERS, len(answers.seeds)))
-    return estimate(float(found.accuracy[MAJORITY][row].mean()), found.samples[MAJORITY][row], CONFIDENCE)
+    found = ensembles_of(grid, answers, resampling, InfluentialExamples(np.arange(n)))
+    return found.estimate(MAJORITY, min(MEMBERS, len(answers.seeds)), CONFIDENCE)
 
 
 @cache

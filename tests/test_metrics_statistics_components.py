@@ -16,6 +16,7 @@ from metrics.statistics.components import (
     area_influence,
     combined,
     example_variance,
+    variance_of_ensembles,
     variance_of_gap,
     variance_of_pairs,
     variance_of_quality,
@@ -83,6 +84,19 @@ def test_one_run_tells_nothing_of_how_runs_differ():
     assert not of_one.runs and of_one.variance == pytest.approx(runs.correct["small"][0].var(ddof=1) / 200)
     assert not variance_of_gap(runs.correct["small"], runs.correct["large"], rows).runs
     assert variance_of_quality(runs.correct["large"], rows).runs
+
+
+def test_an_ensemble_varies_with_its_examples_and_with_the_runs_though_all_runs_make_but_one():
+    correct = draw(REGIMES[2], {"small": 4, "large": 1}, 2000, np.random.default_rng(7)).correct["small"]
+    rows = np.arange(2000)
+    one, own = variance_of_ensembles(correct, correct, rows), variance_of_quality(correct, rows)
+    assert (one.variance, one.freedom) == pytest.approx((own.variance, own.freedom))
+    together = np.repeat([correct.sum(axis=0) > 2], 4, axis=0)
+    found = variance_of_ensembles(together, correct, rows)
+    influence = correct - correct.mean(axis=1, keepdims=True)
+    of_runs, noise = correct.mean(axis=1).var(ddof=1) / 4, influence.mean(axis=0).var(ddof=1) / 2000
+    counted_twice = (influence.var(axis=1, ddof=1).mean() / 2000 - noise) / 3
+    assert found.runs and found.variance == pytest.approx(of_runs - counted_twice + together[0].var(ddof=1) / 2000)
 
 
 def test_p_is_that_of_the_t_interval_which_just_holds_zero():

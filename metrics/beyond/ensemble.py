@@ -10,11 +10,13 @@ import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
+from metrics.analysis.intervals import InfluentialExamples, t_estimate
 from metrics.beyond.cost import at_cost, at_fraction, relative_cost, unknown_flops
 from metrics.beyond.table import PAIR, BeyondTable, Observer, interval_entries, pair_entries
-from metrics.bootstrap.resampling import Resampling, estimate
+from metrics.bootstrap.resampling import Estimate, Resampling, estimate
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
+from metrics.statistics.components import Variance, variance_of_ensembles
 from metrics.tables.table import Column, Row
 
 MEAN_PROBABILITY, MAJORITY = "mean_probability", "majority_vote"
@@ -37,7 +39,9 @@ class EnsemblesBesideSwitchers(Observer):
         """Keeps what is needed of one size."""
         super().observe(view)
         if view.larger and len(view.size.seeds) >= 2:
-            self.ensembles[view.size.name] = ensembles_of(self.grid, view.size, view.resampling, view.parallel_map)
+            self.ensembles[view.size.name] = ensembles_of(
+                self.grid, view.size, view.resampling, view.influential, view.parallel_map
+            )
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
@@ -66,7 +70,7 @@ class EnsemblesBesideSwitchers(Observer):
                     switched = float(at_fraction(curve[:, None], fraction)[0])
                     gains = at_fraction(curves, fraction) - samples
                     # one run alone is no ensemble: its quality has one interval everywhere
-                    own = analysis.quality[pair.small] if k == 1 else estimate(value, samples, confidence)
+                    own = analysis.quality[pair.small] if k == 1 else ensembles.estimate(combination, k, confidence)
                     rows.append(
                         {
                             **pair_entries(analysis, pair.small, pair.large),
@@ -90,8 +94,9 @@ ENSEMBLES = BeyondTable(
     reading=(
         "k runs of the small model together, in FLOPs of one pass of the larger model, against one small run that "
         "defers by margin until it costs as much (at most: all examples deferred). Difference above 0: deferring "
-        "is the better use of these FLOPs. Intervals resample examples, the runs of both sizes, and with a run the "
-        "ensembles that start with it; ensembles of many runs share members, which makes theirs narrow."
+        "is the better use of these FLOPs. Intervals are of examples and runs. Ensembles of few runs share members, so "
+        "their spread says little: a run counts as if it moved an ensemble of k by a k-th of what it moves its own "
+        "accuracy."
     ),
     columns=(
         *PAIR,
@@ -127,12 +132,29 @@ class Ensembles:
     members: list[int]
     accuracy: dict[str, np.ndarray]  # combination -> [len(members), R], fractions
     samples: dict[str, np.ndarray]  # combination -> [len(members), B], means over ensembles
+    variance: dict[str, list[Variance]]  # combination -> that of the mean over ensembles, of each k; empty without any
+
+    def estimate(self, combination: str, k: int, confidence: float) -> Estimate:
+        """Returns the mean accuracy of the ensembles of k with its t interval, or without one."""
+        row = self.members.index(k)
+        value = float(self.accuracy[combination][row].mean())
+        if not self.variance:
+            return Estimate(value)
+        return t_estimate(value, self.variance[combination][row], confidence, 0.0, 1.0)
 
 
-def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, parallel_map: ParallelMap = map) -> Ensembles:
+def ensembles_of(
+    grid: Grid,
+    size: SizeRuns,
+    resampling: Resampling,
+    influential: InfluentialExamples | None,
+    parallel_map: ParallelMap = map,
+) -> Ensembles:
     """Returns the ensembles of a size that has two runs or more, and `correct`.
 
-    Resampled, an ensemble counts as often as the run that it starts with was drawn.
+    Examples are resampled for all ensembles alike. A run that is drawn more or less often moves every mean over
+    ensembles as it moves the mean over the runs themselves: `variance_of_ensembles` says why. There are variances where
+    `influential` says of which examples.
     """
     assert size.correct is not None
     runs, n = size.correct.shape
@@ -143,15 +165,20 @@ def ensembles_of(grid: Grid, size: SizeRuns, resampling: Resampling, parallel_ma
         right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, parallel_map)
         right[MEAN_PROBABILITY][members.index(1)] = size.correct  # one model answers as it did, also where classes tie
     right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
-    accuracy, samples = {}, {}
+    accuracy, samples, variance = {}, {}, {}
     drawn = resampling.seeds[size.name].T / runs  # [R, B]
     for name, values in right.items():
         columns = np.concatenate([np.ones((1, n), np.float32), values.reshape(-1, n)])
         sums = resampling.total_sums(columns.T)  # [1 + len(members) · R, B]
         shares = (sums[1:] / sums[0]).reshape(len(members), runs, -1)
         accuracy[name] = values.mean(axis=2, dtype=np.float64)
-        samples[name] = np.einsum("krb,rb->kb", shares, drawn)
-    return Ensembles(size.name, members, accuracy, samples)
+        moved = np.einsum("rb,rb->b", shares[members.index(1)], drawn - 1 / runs)  # by the runs
+        samples[name] = shares.mean(axis=1) + moved
+        if influential is not None:
+            variance[name] = [
+                variance_of_ensembles(some, size.correct, influential.rows, influential.clusters) for some in values
+            ]
+    return Ensembles(size.name, members, accuracy, samples, variance)
 
 
 def mean_probability(

@@ -220,6 +220,25 @@ def variance_of_quality(correct: np.ndarray, rows: np.ndarray, clusters: np.ndar
     )
 
 
+def variance_of_ensembles(
+    right: np.ndarray, correct: np.ndarray, rows: np.ndarray, clusters: np.ndarray | None = None
+) -> Variance:
+    """Returns the variance of the mean accuracy of ensembles of k of R runs.
+
+    `right` [E, n] is each ensemble's chance of being right, `correct` [R, n] bool that of the runs; `rows` [m] int are
+    the examples whose influence is taken. Ensembles share runs, and of R runs there is but one ensemble of all: how
+    they differ from each other says too little of how others would. So a run is taken to move an ensemble of k by a
+    k-th of what it moves its own accuracy, as it does where runs differ by a shift of all their scores: the first-order
+    term of a U-statistic (van der Vaart 1998, section 12.1) is then that of the runs' own mean accuracy.
+    """
+    n, accuracy = correct.shape[1], correct.mean(axis=1)
+    own, together = correct[:, rows] - accuracy[:, None], right[:, rows].mean(axis=0, dtype=np.float64)
+    of_runs = example_variance(own.mean(axis=0), n, clusters)
+    examples = Component(example_variance(together, n, clusters), units(together, clusters) - 1)
+    counted_twice = float(np.mean([example_variance(row, n, clusters) for row in own])) - of_runs
+    return combined([run_component(accuracy)], None, examples, [counted_twice + examples.variance])
+
+
 def variance_of_gap(
     small: np.ndarray, large: np.ndarray, rows: np.ndarray, clusters: np.ndarray | None = None
 ) -> Variance:
