@@ -219,11 +219,6 @@ scratch DATA *FLAGS: setup
 study DATASET DATA *FLAGS: setup
     {{ python }} -m bench.study "$@"
 
-# docs/pretraining.md's figures again: DATA has imdb_full/ and sst2/ (CPU: see the page)
-[group('measure')]
-pretraining DATA *FLAGS: setup
-    {{ python }} -m bench.pretraining "$@"
-
 # docs/serving.md's switchers of real text again (half an hour); arguments as for results
 [group('measure')]
 switchers DATA VOCABULARY: setup

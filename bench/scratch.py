@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from bench.marked_page import write_between_marks
-from bench.pretraining import run
+from bench.product import run
 from conf.init.__main__ import SIZES
 from metrics.text_baseline import TextBaseline
 from tracking.store import Store

@@ -8,7 +8,6 @@ was, and takes more seeds or further sizes later. The store `ROOT/scratch` has t
 import argparse
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from bench.product import run
 from bench.study.claims import Output
 from bench.study.page import picture, pretrained_sizes, study_text, write_study
 from conf.machine import cores
@@ -59,12 +59,6 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--machine", default=f"{cores()} CPU cores", help="what the page says that it ran on")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every command, such as mesh.data=1")
     return parser.parse_intermixed_args(arguments)
-
-
-def run(*arguments: str) -> None:
-    """Runs `python -m` with these arguments in the checkout; raises CalledProcessError where it fails."""
-    print(f"$ python -m {shlex.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, "-m", *arguments], cwd=REPO, check=True)
 
 
 def few_reviews(folder: Path, rows: int, target: Path) -> Path:
