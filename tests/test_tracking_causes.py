@@ -1,6 +1,7 @@
 """Why a push did not deliver: each cause is named as what it is, nothing undelivered is called delivered."""
 
 import http.server
+import io
 import os
 import re
 import signal
@@ -8,12 +9,14 @@ import ssl
 import subprocess
 import sys
 import threading
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from tests.support import REPO
 from tests.wandb_server import ENTITY
+from tracking.__main__ import main
 from tracking.interface import ArtifactDraft
 from tracking.store import Store
 from tracking.wandb.causes import ask_plainly, cause_of, is_taken_id
@@ -37,10 +40,18 @@ def make_store(folder, runs=("train-x",)):
     return folder / "runs"
 
 
-def push(root, *flags, **environment):
+def push_by_command(root, *flags, **environment):
     command = [sys.executable, "-m", "tracking", "push", "--root", str(root), *flags]
     variables = os.environ | {"EDGEWISE_WANDB_PATIENCE": "6"} | environment
     return subprocess.run(command, cwd=REPO, env=variables, capture_output=True, text=True, timeout=120)
+
+
+def push(root, *flags):
+    """Runs the command in this process: to start it and load the SDK would take most of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["push", "--root", str(root), *flags])
+    return subprocess.CompletedProcess([], code, out.getvalue(), err.getvalue())
 
 
 CASES = {
@@ -64,7 +75,7 @@ def test_a_push_that_reaches_no_wandb_says_why_and_sends_nothing(server, case, t
     fault, environment, cause = CASES[case]
     if fault:
         server.fail("", **fault)
-    done = push(make_store(tmp_path), "--project", "unreached", **environment)
+    done = push_by_command(make_store(tmp_path), "--project", "unreached", **environment)
     assert done.returncode == 1 and f"{cause}" in done.stderr and "nothing was sent: " in done.stderr
     assert "not delivered to " in done.stdout and cause in done.stdout and "delivered\n" not in done.stderr
     assert "unreached" not in server.state.projects
