@@ -26,6 +26,7 @@ from bench.serve.sides import Server, edgewise, needed
 from conf.machine import cores
 
 MARKS = ("<!-- faults: made by `just bench-faults` -->", "<!-- end of faults -->")
+SOAK_MARKS = ("<!-- soak: made by `just bench-faults soak` -->", "<!-- end of soak -->")  # so that it can be done alone
 MIB = 2**20
 CALM = 0.3  # of the capacity: a load at which latencies are normal
 LIMIT = 10.0  # seconds within which an overloaded server's answer is good
@@ -329,22 +330,24 @@ def main() -> int:
     if unknown := sorted(set(counts) - set(CAMPAIGNS)):
         parser.error(f"{', '.join(unknown)}: no such campaign; expected {', '.join(CAMPAIGNS)}")
     console, begin = Console(highlight=False, markup=False, soft_wrap=True), time.monotonic()
-    findings: list[Finding] = []
+    found: dict[tuple[str, str], list[Finding]] = {}  # by the marks between which they are written
+    spent: dict[tuple[str, str], float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-faults-") as name:
         folder = Path(name)
         setting = Setting(make_work(folder), folder, options.seconds, options.schemathesis)
         for campaign, count in counts.items():
             run, default = CAMPAIGNS[campaign]
+            marks, start = SOAK_MARKS if campaign == "soak" else MARKS, time.monotonic()
             for finding in run(setting, int(count or default)):
-                findings.append(finding)
-                verdict = "reached" if finding.reached else "MISSED"
-                spent = time.monotonic() - begin
+                found.setdefault(marks, []).append(finding)
+                verdict, since = "reached" if finding.reached else "MISSED", time.monotonic() - begin
                 console.print(
-                    f"[{spent:4.0f} s] {finding.done}: {finding.measured} (wanted: {finding.wanted}) {verdict}"
+                    f"[{since:4.0f} s] {finding.done}: {finding.measured} (wanted: {finding.wanted}) {verdict}"
                 )
-    if options.page:
-        write_between_marks(options.page, MARKS, section(findings, time.monotonic() - begin))
-    return int(not all(one.reached for one in findings))
+            spent[marks] = spent.get(marks, 0.0) + time.monotonic() - start
+    for marks, findings in found.items() if options.page else ():
+        write_between_marks(options.page, marks, section(findings, spent[marks]))
+    return int(not all(one.reached for findings in found.values() for one in findings))
 
 
 if __name__ == "__main__":
