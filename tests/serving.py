@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from conf.schema import Config, Dataset, Size
-from infer.engine.batches import Finish, ladder
+from infer.engine.batches import ladder
 from infer.serve.deployment import Deployment
 from infer.serve.life import Life, bound_socket
 from infer.switcher.find import FoundSwitcher
@@ -95,10 +95,6 @@ class LetterEngine:
         answers[:] = [f"{text.upper()} {k}" for text in texts]
         scores = np.array([-0.25 if text.count("?") > k else -1.0 for text in texts])
         return answers, scores
-
-    def start_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
-        """Begins nothing: what it returns runs the batch."""
-        return lambda: self.run_batch(k, inputs, batch)
 
     def compile_shapes(self) -> None:
         """Compiles nothing."""

@@ -153,48 +153,6 @@ def test_a_device_that_always_fails_is_not_ready(engine):
         assert server.predict("a")[0] == 503
 
 
-def test_the_next_batch_begins_before_the_answers_of_one_are_read(pool):
-    begun = []
-
-    class Noting(LetterEngine):
-        def start_batch(self, k, inputs, batch):
-            begun.append(len(batch.rows))
-            return super().start_batch(k, inputs, batch)
-
-    engine = Noting(seconds=0.01)  # whatever the rows, so that eight of 16 tokens fill a batch
-    with served(lambda config: letter_deployment(engine)) as server:
-        first = hold_one(engine, server, pool)
-        begun.clear()
-        others = pool.submit(server.predict, *"abcdefgh")
-        until(lambda: waiting(server) == 8 or begun)
-        assert not begun  # the device is asked again when the first batch is through
-        engine.hold.clear()
-        assert first.result()[0] == others.result()[0] == 200
-        engine.hold.set()
-        many = [pool.submit(server.predict, *"abcdefgh") for _ in range(3)]
-        until(lambda: begun == [8, 8, 8])
-        engine.hold.clear()
-        assert [answer.result()[0] for answer in many] == [200] * 3
-
-
-def test_a_version_that_is_let_go_of_ends_what_its_last_batch_passes_on(pool):
-    """Its queue is empty while that batch runs, and the new version's inputs could be taken meanwhile."""
-    old, new = LetterEngine(seconds=0.01), LetterEngine(seconds=0.01)
-    made = [letter_deployment(old)]
-    with served(lambda config: made[-1]) as server:
-        hold_one(old, server, pool)
-        first = pool.submit(server.predict, *["why?"] * 8)  # taken, and begun, when the held one is through
-        until(lambda: waiting(server) == 8)
-        made.append(letter_deployment(new, "e" * 32))
-        server.on_loop(server.life.renew)()
-        until(lambda: server.life.service.deployment is made[-1])
-        others = pool.submit(server.predict, *"abcdefgh")
-        until(lambda: waiting(server) == 8)
-        old.hold.clear()
-        assert [one["model"] for one in first.result()[2]["outputs"]] == ["base-s0"] * 8
-        assert others.result()[0] == 200
-
-
 def test_a_new_version_answers_after_the_batch_that_runs_and_a_bad_one_never(engine, pool, caplog):
     made = [letter_deployment(engine)]
 

@@ -58,18 +58,6 @@ def test_a_half_filled_batch_takes_the_large_shape_and_less_the_small_one(put):
     assert [taken(queue) for _ in range(4)] == [(0, [10], 16, 1)] * 3 + [None]
 
 
-def test_while_the_device_is_busy_only_a_well_filled_batch_is_taken(put):
-    queue = make_queue()
-    put(queue, 0.0, [10] * 5)
-    put(queue, 0.0, [10] * 8, shadow="x")
-    assert queue.take(0.5, busy=True) is None  # of these five, or more by then, when it is free
-    put(queue, 0.1, [10])
-    assert len(queue.take(0.5, busy=True).items) == 6
-    assert queue.take(0.5, busy=True) is None and len(queue.take(0.5).items) == 8  # the shadow's come last
-    put(queue, 0.2, [10])
-    assert len(queue.take(1.3, busy=True).items) == 1  # it has waited longer than patience allows
-
-
 def test_a_batch_has_the_rows_that_fill_it_best(put):
     seconds = {16: {32: 8.0, 8: 3.0, 2: 1.0}}
     for waiting, rows in ((1, 2), (2, 2), (5, 2), (6, 8), (8, 8), (20, 8), (22, 32), (40, 32)):

@@ -1,12 +1,10 @@
 """Cuts inputs into batches of few shapes, known beforehand: each shape compiles once, however many inputs come."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from train.data.batches import Budget, ScoringBatch
-
-Finish = Callable[[], tuple[np.ndarray, np.ndarray]]  # waits for a batch's answers [b] object (str), log scores [b]
 
 SHORTEST = 16  # tokens; shorter inputs are padded to that
 ROW_STEPS = (1, 8)  # a batch of a file has room for the budget's rows, or for an eighth of them

@@ -10,7 +10,7 @@ import numpy as np
 from conf.errors import EdgewiseError
 from conf.schema import Infer
 from infer.decode import as_encoded, decode_examples
-from infer.engine.batches import SERVED_ROW_STEPS, Finish, batches_of, ladder, row_counts
+from infer.engine.batches import SERVED_ROW_STEPS, batches_of, ladder, row_counts
 from infer.generation import decoding_budget
 from infer.model_check import check_values
 from infer.self_check import differs
@@ -20,16 +20,13 @@ from metrics.scores import TokenScores
 from metrics.statistics.policies.scores import likelihood_score, token_score
 from train import t5
 from train.data.batches import ScoringBatch
-from train.data.prefetch import in_flight
 from train.data.template import fill_template, template_fields
 from train.data.tokens import EOS, Encoded
-from train.labels import as_labels, scoring_budget, start_scoring
+from train.labels import as_labels, score_examples, scoring_budget
 from train.model_artifact import Model
 from train.sharding import whole_rows
 
 Advance = Callable[[int], None]  # called with how many inputs a batch held, of any stage
-
-BATCHES_IN_FLIGHT = 2  # the devices have the next batch while the host reads the answers of one and makes another
 
 
 def _ignore(_: int) -> None:
@@ -143,11 +140,9 @@ class Engine:
         if not texts:
             return answers, scores
         inputs = self.encode(k, texts)
-        batches = batches_of(inputs.lengths, self.policy.max_input_length, self._budgets[k])
-        started = ((batch.rows, self.start_batch(k, inputs, batch)) for batch in batches)
-        for rows, finish in in_flight(started, BATCHES_IN_FLIGHT):
-            answers[rows], scores[rows] = finish()
-            advance(len(rows))
+        for batch in batches_of(inputs.lengths, self.policy.max_input_length, self._budgets[k]):
+            answers[batch.rows], scores[batch.rows] = self.run_batch(k, inputs, batch)
+            advance(len(batch.rows))
         return answers, scores
 
     def encode(self, k: int, texts: Sequence[str]) -> Encoded:
@@ -170,16 +165,13 @@ class Engine:
         """
         return row_counts(self._budgets[k], length, SERVED_ROW_STEPS)
 
-    def start_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
-        """Lets stage k's model begin to answer the inputs `batch.rows` [b]; what it returns waits for the answers.
+    def run_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what stage k's model answers to the inputs `batch.rows` [b], [b] object (str), and log scores [b].
 
-        Those are [b] object (str), and log scores [b]. Written answers are begun when they are waited for: their
-        decoding goes on step by step. Shapes made of `lengths` and `row_counts` are those that `compile_shapes`
-        compiles.
+        Shapes made of `lengths` and `row_counts` are those that `compile_shapes` compiles.
         """
-        if self.policy.task == "classification":
-            return self._start_classification(k, inputs, batch)
-        return lambda: self._write(k, inputs, batch)
+        run = self._classify if self.policy.task == "classification" else self._write
+        return run(k, inputs, batch)
 
     def compile_shapes(self, advance: Advance = _ignore) -> None:
         """Runs one input in every shape that a batch may have, so that none compiles later.
@@ -191,7 +183,7 @@ class Engine:
             inputs = vocabulary.encode([""], self.policy.max_input_length)
             for length in self.lengths:
                 for count in self.row_counts(k, length):
-                    self.start_batch(k, inputs, ScoringBatch(np.zeros(1, np.int64), length, count))()
+                    self.run_batch(k, inputs, ScoringBatch(np.zeros(1, np.int64), length, count))
                     if self.policy.max_target_length is not None and described.score is not None:
                         for longest in ladder(self.policy.max_target_length):
                             written = [np.full(min(longest, 2), EOS, np.int32)]
@@ -217,19 +209,14 @@ class Engine:
                 "choose the switcher again here, or run it where its scores were made"
             )
 
-    def _start_classification(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
-        """Begins to score the classes; what it returns waits for each input's likeliest one and log score."""
+    def _classify(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Returns each input's likeliest class and log score."""
         model, policy = self._models[k], self.policy
-        started = start_scoring(model.params, inputs, self._labels[k], model.size, policy.dtype, self._mesh, batch)
-
-        def finish() -> tuple[np.ndarray, np.ndarray]:
-            log_likelihoods = np.asarray(started)[: len(batch.rows)]
-            answers, score = self._classes[log_likelihoods.argmax(axis=1)], policy.stages[k].score
-            if score is None:
-                return answers, np.full(len(batch.rows), np.nan)
-            return answers, likelihood_score(score, log_likelihoods)
-
-        return finish
+        arguments = (model.params, inputs, self._labels[k], model.size, policy.dtype, self._mesh, [batch])
+        [(_, log_likelihoods)] = score_examples(*arguments)
+        answers = self._classes[log_likelihoods.argmax(axis=1)]
+        score = policy.stages[k].score
+        return answers, np.full(len(batch.rows), np.nan) if score is None else likelihood_score(score, log_likelihoods)
 
     def _write(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """Returns each input's written answer and the log score of its tokens."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from infer.engine.batches import Finish
 from infer.serve.compilations import COMPILATIONS
 from infer.serve.queue import TakenBatch, TokenQueue
 from infer.serve.watching import Watching
@@ -45,8 +44,8 @@ class BatchEngine(Protocol):
     def encode(self, k: int, texts: Sequence[str]) -> Encoded:
         """Returns filled templates as stage k's model reads them."""
 
-    def start_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
-        """Lets stage k begin to answer; what it returns waits for the answers and log scores."""
+    def run_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Returns stage k's answers and log scores."""
 
     def compile_shapes(self) -> None:
         """Runs every shape once."""
@@ -132,12 +131,12 @@ class Deployment:
             return ids
         return self.encode(k, [text])[0]
 
-    def start(self, batch: TakenBatch) -> Finish:
-        """Lets a batch's stage begin to answer it; what it returns waits for the answers [b] and log scores [b]."""
+    def run(self, batch: TakenBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the answers [b] and log scores [b] of a batch's stage."""
         ids = [item.ids for item in batch.items]
         offsets = np.concatenate([[0], np.cumsum([len(one) for one in ids])])
         shape = ScoringBatch(np.arange(len(ids)), batch.length, batch.row_count)
-        return self.engine.start_batch(batch.stage, Encoded(np.concatenate(ids), offsets, 0), shape)
+        return self.engine.run_batch(batch.stage, Encoded(np.concatenate(ids), offsets, 0), shape)
 
     def expected_wait(self, lengths: Sequence[int] = (), small: bool = False) -> float:
         """Estimates in how many seconds all that waits will be answered, and inputs of these lengths behind it.
@@ -165,7 +164,7 @@ class Deployment:
         seconds = []
         for _ in range(TIMINGS):
             started = time.perf_counter()
-            self.engine.start_batch(k, full, shape)()
+            self.engine.run_batch(k, full, shape)
             seconds.append(time.perf_counter() - started)
         return min(seconds)
 

@@ -5,12 +5,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from infer.engine.batches import Finish
 from infer.serve.deployment import Deployment
 from infer.serve.queue import TakenBatch
 from infer.serve.ticket import Ticket, Waiting
@@ -42,7 +41,6 @@ class DeviceThread:
         self._deployments: list[Deployment] = []  # the last takes new inputs in; those before it end what they have
         self._ending = False
         self._failures = 0
-        self._finished = 0.0  # when the last batch was, by time.perf_counter
         self.broken: str | None = None
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
 
@@ -88,40 +86,34 @@ class DeviceThread:
             return not any(len(deployment.queue) for deployment in self._deployments)
 
     def _work(self) -> None:
-        """Runs batches until the thread is to end; the devices have the next one while the host sorts one's answers."""
-        running: _Started | None = None
+        """Runs batches until the thread is to end."""
         while True:
             with self._changed:
-                taken = self._next(busy=running is not None)
-                while taken is None and running is None and not self._ending:
+                while (taken := self._next()) is None and not self._ending:
                     self._changed.wait()
-                    taken = self._next()
-                ending = self._ending
-            following = None if taken is None or ending else _start(*taken)
-            if running is not None and (done := self._answer(running)):
+                if self._ending or taken is None:
+                    return
+            if done := self._answer(*taken):
                 self._call(_end_all, done)
-            if ending:
-                return
-            running = following
 
-    def _next(self, busy: bool = False) -> tuple[Deployment, TakenBatch] | None:
-        """Returns the next batch: of the oldest deployment that has one; a well filled one where devices are `busy`."""
-        while len(self._deployments) > 1 and not len(self._deployments[0].queue) and not busy:
-            del self._deployments[0]  # not while a batch runs that may have inputs to pass on
+    def _next(self) -> tuple[Deployment, TakenBatch] | None:
+        """Returns the next batch: of the oldest deployment that has one."""
+        while len(self._deployments) > 1 and not len(self._deployments[0].queue):
+            del self._deployments[0]
         now = time.monotonic()
         for deployment in self._deployments:
-            if (batch := deployment.queue.take(now, busy)) is not None:
+            if (batch := deployment.queue.take(now)) is not None:
                 return deployment, batch
         return None
 
-    def _answer(self, started: "_Started") -> list[Ticket]:
-        """Waits for a batch's answers and returns the requests that are done.
+    def _answer(self, deployment: Deployment, batch: TakenBatch) -> list[Ticket]:
+        """Answers a batch and returns the requests that are done.
 
         Where the device fails, each half is tried by itself, so that an input which makes it fail fails alone.
         """
-        deployment, batch = started.deployment, started.batch
+        started = time.perf_counter()
         try:
-            answers, scores = started.finish()
+            answers, scores = deployment.run(batch)
         except Exception as error:
             self._observer.failed(error)
             self._failures += 1
@@ -133,10 +125,9 @@ class DeviceThread:
                 return [ticket for item in batch.items if (ticket := _fail(item, error)) is not None]
             half = len(batch.items) // 2
             parts = [replace(batch, items=items) for items in (batch.items[:half], batch.items[half:])]
-            return [ticket for part in parts for ticket in self._answer(_start(deployment, part))]
-        finished = time.perf_counter()
-        seconds = finished - max(started.at, self._finished)  # it may have waited for the batch before it
-        self._failures, self._finished = 0, finished
+            return [ticket for part in parts for ticket in self._answer(deployment, part)]
+        seconds = time.perf_counter() - started
+        self._failures = 0
         deployment.note(batch, seconds)
         self._observer.batch(deployment, batch, seconds)
         return self._sort(deployment, batch, answers, scores)
@@ -198,30 +189,6 @@ class DeviceThread:
         """Has the event loop call a function soon."""
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
             self._loop.call_soon_threadsafe(function, *arguments)
-
-
-@dataclass(frozen=True)
-class _Started:
-    """Holds a batch that the devices have been given."""
-
-    deployment: Deployment
-    batch: TakenBatch
-    finish: Finish
-    at: float  # by time.perf_counter
-
-
-def _start(deployment: Deployment, batch: TakenBatch) -> _Started:
-    """Gives the devices a batch; where that fails, waiting for its answers raises what went wrong."""
-    at = time.perf_counter()
-    try:
-        finish = deployment.start(batch)
-    except Exception as error:
-        failed = error
-
-        def finish() -> tuple[np.ndarray, np.ndarray]:
-            raise failed
-
-    return _Started(deployment, batch, finish, at)
 
 
 def _end_all(tickets: Sequence[Ticket]) -> None:

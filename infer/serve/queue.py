@@ -1,7 +1,6 @@
 """Makes batches of the inputs that wait: a queue for each stage and padded length.
 
-The device never waits while something does: whenever it is free, `take` gives it a batch. While it is busy, it is given
-the next one, so that it need not wait for the host in between, if that one is well filled. Which one:
+The device never waits while something does: whenever it is free, `take` gives it a batch. Which one:
 
 1. that of the input that has waited longest, where it has waited longer than `patience`;
 2. else, of the lanes whose batch is well filled, that with the oldest input;
@@ -189,23 +188,18 @@ class TokenQueue:
                 self._note(item.lane, -1)
                 item.lane = None
 
-    def take(self, now: float, busy: bool = False) -> TakenBatch | None:
-        """Removes and returns the batch to run next, by the rule above; None where nothing waits.
-
-        Where the device is `busy`, None too where the batch isn't well filled: until it is free, more may come.
-        """
+    def take(self, now: float) -> TakenBatch | None:
+        """Removes and returns the batch to run next, by the rule above; None where nothing waits."""
         choices = [choice for stage in self._lanes for choice in _choices(stage)]
-        if not choices and not busy:
-            choices = _choices(self._shadows)
         if not choices:
-            return None
+            choices = _choices(self._shadows)
+            if not choices:
+                return None
         chosen = min(choices, key=_arrival)
         if now - chosen.arrived <= self._patience:
             well_filled = [choice for choice in choices if choice.filled >= WELL_FILLED]
             if well_filled:
                 chosen = min(well_filled, key=_arrival)
-            elif busy:
-                return None
             else:
                 chosen = min(choices, key=lambda choice: (-choice.filled, choice.arrived))
         return self._batch(chosen, self._shadows if chosen.lane.shadow else self._lanes[chosen.lane.stage])
