@@ -140,17 +140,34 @@ def score_examples(
     results of one are read, and its parameters are cast to `dtype` once for all batches. `attention` is the way that is
     asked for.
     """
-    sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    compiled = compile_label_scoring(size, dtype, mesh, attention)
     params = t5.cast(params, dtype)
-
-    def started() -> Iterator[tuple[np.ndarray, jax.Array]]:
-        for rows, length, row_count in batches:
-            ids = hosts.on_devices(inputs.padded(rows, length, row_count), sharding)
-            yield rows, compiled(params, ids, labels.tree(max_call_positions(size, row_count, length)))
-
-    for rows, scores in in_flight(started(), batches_in_flight(mesh)):
+    started = (
+        (batch.rows, start_scoring(params, inputs, labels, size, dtype, mesh, batch, attention)) for batch in batches
+    )
+    for rows, scores in in_flight(started, batches_in_flight(mesh)):
         yield rows, np.asarray(scores)[: len(rows)]
+
+
+def start_scoring(
+    params: t5.Params,
+    inputs: Encoded,
+    labels: Labels,
+    size: Size,
+    dtype: str,
+    mesh: jax.sharding.Mesh,
+    batch: ScoringBatch,
+    attention: str = "auto",
+) -> jax.Array:
+    """Starts the scoring of one batch and returns [row_count, K] float32, of which the first b rows are the batch's.
+
+    The devices may still be at work: whoever reads the values waits. `params` are cast to `dtype` already; the other
+    arguments are those of `score_examples`.
+    """
+    rows, length, row_count = batch
+    ids = hosts.on_devices(inputs.padded(rows, length, row_count), jax.sharding.NamedSharding(mesh, BATCH))
+    tree = labels.tree(max_call_positions(size, row_count, length))
+    scores: jax.Array = compile_label_scoring(size, dtype, mesh, attention)(params, ids, tree)
+    return scores
 
 
 def hits_and_loss(

@@ -20,13 +20,15 @@ from metrics.scores import TokenScores
 from metrics.statistics.policies.scores import likelihood_score, token_score
 from train import t5
 from train.data.batches import ScoringBatch
+from train.data.prefetch import in_flight
 from train.data.template import fill_template, template_fields
 from train.data.tokens import EOS, Encoded
-from train.labels import as_labels, score_examples, scoring_budget
+from train.labels import as_labels, scoring_budget, start_scoring
 from train.model_artifact import Model
-from train.sharding import whole_rows
+from train.sharding import batches_in_flight, whole_rows
 
 Advance = Callable[[int], None]  # called with how many inputs a batch held, of any stage
+Finish = Callable[[], tuple[np.ndarray, np.ndarray]]  # waits for a batch's answers [b] object (str), log scores [b]
 
 
 def _ignore(_: int) -> None:
@@ -140,9 +142,11 @@ class Engine:
         if not texts:
             return answers, scores
         inputs = self.encode(k, texts)
-        for batch in batches_of(inputs.lengths, self.policy.max_input_length, self._budgets[k]):
-            answers[batch.rows], scores[batch.rows] = self.run_batch(k, inputs, batch)
-            advance(len(batch.rows))
+        batches = batches_of(inputs.lengths, self.policy.max_input_length, self._budgets[k])
+        started = ((batch.rows, self._start_batch(k, inputs, batch)) for batch in batches)
+        for rows, finish in in_flight(started, batches_in_flight(self._mesh)):
+            answers[rows], scores[rows] = finish()
+            advance(len(rows))
         return answers, scores
 
     def encode(self, k: int, texts: Sequence[str]) -> Encoded:
@@ -170,8 +174,16 @@ class Engine:
 
         Shapes made of `lengths` and `row_counts` are those that `compile_shapes` compiles.
         """
-        run = self._classify if self.policy.task == "classification" else self._write
-        return run(k, inputs, batch)
+        return self._start_batch(k, inputs, batch)()
+
+    def _start_batch(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
+        """Lets stage k's model begin to answer a batch; what it returns waits for the answers and log scores.
+
+        Written answers are begun when they are waited for: their decoding goes on step by step.
+        """
+        if self.policy.task == "classification":
+            return self._start_classification(k, inputs, batch)
+        return lambda: self._write(k, inputs, batch)
 
     def compile_shapes(self, advance: Advance = _ignore) -> None:
         """Runs one input in every shape that a batch may have, so that none compiles later.
@@ -209,14 +221,19 @@ class Engine:
                 "choose the switcher again here, or run it where its scores were made"
             )
 
-    def _classify(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Returns each input's likeliest class and log score."""
+    def _start_classification(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
+        """Begins to score the classes; what it returns waits for each input's likeliest one and log score."""
         model, policy = self._models[k], self.policy
-        arguments = (model.params, inputs, self._labels[k], model.size, policy.dtype, self._mesh, [batch])
-        [(_, log_likelihoods)] = score_examples(*arguments)
-        answers = self._classes[log_likelihoods.argmax(axis=1)]
-        score = policy.stages[k].score
-        return answers, np.full(len(batch.rows), np.nan) if score is None else likelihood_score(score, log_likelihoods)
+        started = start_scoring(model.params, inputs, self._labels[k], model.size, policy.dtype, self._mesh, batch)
+
+        def finish() -> tuple[np.ndarray, np.ndarray]:
+            log_likelihoods = np.asarray(started)[: len(batch.rows)]
+            answers, score = self._classes[log_likelihoods.argmax(axis=1)], policy.stages[k].score
+            if score is None:
+                return answers, np.full(len(batch.rows), np.nan)
+            return answers, likelihood_score(score, log_likelihoods)
+
+        return finish
 
     def _write(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """Returns each input's written answer and the log score of its tokens."""
