@@ -10,7 +10,7 @@ import pytest
 
 from bench.study.__main__ import STUDIES, command_line, few_reviews, main, options_of
 from bench.study.claims import CONTRADICTED, HOLDS, UNDECIDED, Claim, Evidence, Output, claims, weighted_correlation
-from bench.study.page import marks, study_text, write_study
+from bench.study.page import marks, pretrained_sizes, study_text, write_study
 from tests.support import REPO, shared_data
 from tracking.store import Store
 
@@ -90,6 +90,7 @@ def output():
     ]
     peak = {"small": "nano", "large": "micro", "score": "margin"}
     return Output(
+        name="imdb",
         dataset={
             "split": "test",
             "examples": 100,
@@ -99,7 +100,7 @@ def output():
         beyond={
             "subgroups": {"rows": [gain("Q1", 1, 2), gain("Q4", 20, 3), {**gain("Q1", 5, 1), "small": "micro"}]},
             "held_out_peak": {"rows": [peak | {"held_out": -0.1, "held_out_ci_low": -0.3, "held_out_ci_high": None}]},
-            "chance_peak": {"rows": [peak | {"table1": 0.4, "above_chance": "yes"}]},
+            "chance_peak": {"rows": [peak | {"table1": 0.4, "chance_mean": 0.1, "chance_high": 0.2}]},
             "score_comparison": {
                 "rows": [
                     comparison("margin", "committee_margin", 0.5, 0.2),
@@ -119,7 +120,8 @@ def test_each_claim_has_its_number(output):
     one, random, larger, humps, committees, churning, concentrated = (claim.evidence[0] for claim in found.values())
     assert (one.value, one.low, one.high) == (19, 17 - 3, 23 + 1)
     assert (random.value, random.verdict) == (pytest.approx(2), HOLDS)
-    assert larger.what == "nano -> micro (Table 1: +0.40, above chance)" and larger.verdict == UNDECIDED
+    assert larger.what == "nano -> micro (Table 1: +0.40; by chance +0.10, in 95 % of draws at most +0.20)"
+    assert larger.verdict == UNDECIDED
     assert humps.value > 0.99 and 0.9 < humps.low <= humps.high <= 1 and humps.verdict == HOLDS
     assert (committees.value, committees.low) == (0.5, pytest.approx(0.3))
     assert (churning.value, churning.low, churning.high) == (-0.5, pytest.approx(-0.7), pytest.approx(-0.3))
@@ -148,6 +150,12 @@ def test_the_page_says_each_claim_once(output, tmp_path):
     text = study_text("IMDB", output, output, [], "just study imdb DATA", "2 CPU cores", {"fig3": "three.png"})
     assert text.count("### (") == 7 and text.count("From scratch: ") == 7 and text.count("![") == 1
     assert "| nano | 10 | 2 | 80.00 [79.00, 81.00] | 80.00 [79.00, 81.00] | 80.00, 80.00 |" in text
+    # of the claims that the paper has a table of, its numbers as they are printed there
+    assert text.count("In the paper: ") == 5
+    assert "In the paper: Table 3, SMALL against BASE, LARGE, 3B, %: by margin 1.0, 1.4, 1.7." in text
+    assert "by the uncertainty of SMALL 0.33 and 7.78; by the uncertainty of 3B 0.20 and 13.23." in text
+    other = study_text("Banking77", dataclasses.replace(output, name="banking77"), None, [], "", "", {})
+    assert "In the paper: " not in other
     page, figures = tmp_path / "study.md", tmp_path / "out" / "figures"
     figures.mkdir(parents=True)
     for number in range(1, 7):
@@ -159,6 +167,16 @@ def test_the_page_says_each_claim_once(output, tmp_path):
     assert (tmp_path / "study_imdb_fig6.png").read_bytes() == b"png"
     with pytest.raises(ValueError, match="study banking77"):
         write_study(page, "banking77", text, tmp_path / "out")
+
+
+def test_minutes_are_those_of_the_steps_and_no_pause_counts(tracker):
+    config = {"dataset": {"name": "wiki"}, "size": {"name": "nano"}, "train": {"steps": 100, "batch_size": 30}}
+    with tracker.start_run("train-wiki-nano-s0", job_type="train", config=config) as run:
+        run.log({"loss": 4.0, "examples_per_second": 100.0}, 50)
+        run.log({"loss": 3.0, "examples_per_second": 50.0, "validation_loss": 2.0}, 100)
+    [found] = pretrained_sizes(tracker, "wiki")
+    assert (found.loss, found.validation_loss, found.minutes) == (3.0, 2.0, (50 * 30 / 100 + 50 * 30 / 50) / 60)
+    assert pretrained_sizes(tracker, "others") == []
 
 
 def test_the_page_has_marks_for_every_study():

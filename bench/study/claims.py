@@ -6,12 +6,15 @@ the scores files can check every answer.
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bench.study.published import published_churn, published_gains
 
 HOLDS, CONTRADICTED, UNDECIDED = "holds", "is contradicted", "can't be told"
 UNCERTAINTY = "uncertainty of the smallest"  # the subgroups by it, in the table `subgroups`
@@ -48,7 +51,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """Holds a claim of the paper and what the output says to it; `figure` is the picture that shows it."""
+    """Holds a claim of the paper and what the output says to it; `figure` is the picture that shows it.
+
+    `published` says what the paper's tables have, given a dataset that it has too; None of a claim by a figure alone.
+    """
 
     number: int
     text: str
@@ -56,6 +62,7 @@ class Claim:
     evidence: tuple[Evidence, ...]
     figure: str
     missing: str = ""  # why there is no evidence
+    published: Callable[[str], str] | None = None
 
     def answer(self) -> str:
         """Writes the answer in a sentence."""
@@ -74,6 +81,7 @@ class Claim:
 class Output:
     """Holds what a metrics output says of one dataset: its entry in summary.json, its tables, and Figure 6's rows."""
 
+    name: str
     dataset: Row
     beyond: dict[str, Any]
     tables: dict[str, list[Row]]
@@ -83,10 +91,10 @@ class Output:
     def read(cls, out: Path) -> "Output":
         """Reads the output in a directory. Raises ValueError where it is not of exactly one dataset."""
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        [dataset] = summary["datasets"].values()
+        [(name, dataset)] = summary["datasets"].items()
         with (out / "figures" / "fig6.csv").open(encoding="utf-8", newline="") as file:
             figure6 = list(csv.DictReader(file))
-        return cls(dataset, summary["beyond"], summary["tables"], figure6)
+        return cls(name, dataset, summary["beyond"], summary["tables"], figure6)
 
     def rows(self, table: str) -> list[Row]:
         """Returns the rows of a table past the paper's; none where the output lacks it."""
@@ -112,15 +120,17 @@ def claims(output: Output) -> list[Claim]:
             _over_random(output),
             "fig4",
             "there is one size only",
+            partial(published_gains, "table3", ("margin",)),
         ),
         Claim(
             2,
             "Switchers sometimes beat the larger model",
             "gain at the peak of the curve over the better model, with the fraction chosen on the other half of the "
-            "examples (held-out peak); beside it Table 1 and whether it is above what chance shows",
+            "examples (held-out peak); beside it Table 1, and the same of values dealt out at random",
             _held_out_peaks(output),
             "fig5",
             "there is one size only",
+            partial(published_gains, "table1", ("margin",)),
         ),
         Claim(
             3,
@@ -138,6 +148,7 @@ def claims(output: Output) -> list[Claim]:
             _score_differences(output, "margin", "committee_margin"),
             "fig4",
             "there is one size or one seed only",
+            partial(published_gains, "table3", ("margin", "cmt_margin")),
         ),
         Claim(
             5,
@@ -146,6 +157,7 @@ def claims(output: Output) -> list[Claim]:
             _score_differences(output, "churn", "margin"),
             "fig4",
             "there is one size or one seed only",
+            partial(published_gains, "table3", ("churn", "margin")),
         ),
         Claim(
             6,
@@ -155,6 +167,7 @@ def claims(output: Output) -> list[Claim]:
             _churn_by_uncertainty(output.tables["table2"]),
             "fig2",
             "there is one seed only",
+            published_churn,
         ),
     ]
 
@@ -209,8 +222,8 @@ def _held_out_peaks(output: Output) -> tuple[Evidence, ...]:
         chance = by_chance.get(_pair(row))
         beside = ""
         if chance is not None:
-            above = "above" if chance["above_chance"] == "yes" else "not above"
-            beside = f" (Table 1: {_number(chance['table1']):+.2f}, {above} chance)"
+            table1, mean, high = (_number(chance[key]) for key in ("table1", "chance_mean", "chance_high"))
+            beside = f" (Table 1: {table1:+.2f}; by chance {mean:+.2f}, in 95 % of draws at most {high:+.2f})"
         numbers = (_number(row[key]) for key in ("held_out", "held_out_ci_low", "held_out_ci_high"))
         found.append(Evidence(f"{_pair(row)}{beside}", *numbers))
     return tuple(found)

@@ -2,22 +2,28 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.marked_page import write_between_marks
 from bench.study.claims import Claim, Output, claims
+from bench.study.published import NAMES
 from metrics.text_baseline import NAME
-from tracking.interface import RunRecord, Tracker
+from tracking.interface import Tracker
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class PretrainedSize:
-    """Holds what is said of a size's pre-training: its steps and batch, its last losses (nats a token), its minutes."""
+    """Holds what is said of a size's pre-training: its steps and batch, its last losses (nats a token), its minutes.
+
+    Those are of the steps alone, as the log has them: a training that was cut off and goes on counts no pause.
+    """
 
     size: str
     steps: int
@@ -42,14 +48,18 @@ def pretrained_sizes(tracker: Tracker, text: str) -> list[PretrainedSize]:
                 run.config["train"]["batch_size"],
                 last.get("loss", float("nan")),
                 last.get("validation_loss", float("nan")),
-                _minutes(run),
+                _minutes(history, run.config["train"]["batch_size"]),
             )
         )
     return found
 
 
-def _minutes(run: RunRecord) -> float:
-    return float("nan") if run.ended is None else (run.ended - run.started) / 60
+def _minutes(history: Sequence[Mapping[str, float]], batch_size: int) -> float:
+    """Returns the minutes that the steps of a log took, by the examples a second of each of its points."""
+    points = [point for point in history if "examples_per_second" in point]
+    steps = np.diff([0, *(point["step"] for point in points)])
+    rates = np.array([point["examples_per_second"] for point in points])
+    return float((steps * batch_size / rates).sum() / 60) if points else math.nan
 
 
 def sizes_table(pretrained: Row, scratch: Row | None) -> list[str]:
@@ -79,13 +89,15 @@ def _accuracy(size: Row) -> str:
     return shown if value["ci_low"] is None else f"{shown} [{100 * value['ci_low']:.2f}, {100 * value['ci_high']:.2f}]"
 
 
-def claim_lines(claim: Claim, beside: Claim | None, figure: str | None) -> list[str]:
-    """Returns a claim's answer, its numbers and its picture; `beside` is the same claim of the sizes from scratch."""
+def claim_lines(claim: Claim, beside: Claim | None, figure: str | None, dataset: str) -> list[str]:
+    """Returns a claim's answer, its numbers, the paper's and its picture; `beside` is of the sizes from scratch."""
     lines = [f"### ({claim.number}) {claim.text}", "", claim.answer(), ""]
     lines += [f"- {one.line()}" for one in claim.evidence]
     if beside is not None:
         lines += ["", f"From scratch: {beside.answer()}", ""]
         lines += [f"- {one.line()}" for one in beside.evidence]
+    if claim.published is not None and dataset in NAMES:
+        lines += ["", f"In the paper: {claim.published(dataset)}."]
     lines += ["", f"Measured: {claim.measure}.", ""]
     return lines + ([f"![{claim.text}]({figure})", ""] if figure is not None else [])
 
@@ -108,7 +120,7 @@ def study_text(
     introduction = f"{name}, {dataset['examples']:,} examples of {dataset['split']}, on {machine}."
     lines = ["```", command, "```", "", introduction, ""]
     if trained:
-        lines += ["| Size | Pre-training, steps × batch | Loss | Held-out loss | Minutes |"]
+        lines += ["| Size | Pre-training, steps × batch | Loss | Held-out loss | Minutes of steps |"]
         lines += ["| --- | --: | --: | --: | --: |"]
         lines += [
             f"| {one.size} | {one.steps:,} × {one.batch_size} | {_shown(one.loss)} | "
@@ -121,7 +133,7 @@ def study_text(
         lines += [f"{NAME}: {rows[0]['baseline']:.2f} %.", ""]
     others = [None] * 7 if scratch is None else claims(scratch)
     for claim, other in zip(claims(output), others, strict=False):
-        lines += claim_lines(claim, other, figures.get(claim.figure))
+        lines += claim_lines(claim, other, figures.get(claim.figure), output.name)
     return "\n".join(lines).rstrip()
 
 
