@@ -43,6 +43,7 @@ def logged_losses(root):
     return [point["loss"] for point in store.history(run.id)]
 
 
+@pytest.mark.slow  # its meshes: tests/eight_devices.py; by the command: three devices, below
 def test_eight_devices_train_what_one_trains(losses_of_one, tmp_path):
     one = losses_of_one()
     eight = losses(tmp_path / "eight", 8, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2")
