@@ -91,15 +91,18 @@ def _accuracy(size: Row) -> str:
 
 def claim_lines(claim: Claim, beside: Claim | None, figure: str | None, dataset: str) -> list[str]:
     """Returns a claim's answer, its numbers, the paper's and its picture; `beside` is of the sizes from scratch."""
-    lines = [f"### ({claim.number}) {claim.text}", "", claim.answer(), ""]
-    lines += [f"- {one.line()}" for one in claim.evidence]
+    lines = [f"### ({claim.number}) {claim.text}", "", claim.answer(), *_evidence_lines(claim)]
     if beside is not None:
-        lines += ["", f"From scratch: {beside.answer()}", ""]
-        lines += [f"- {one.line()}" for one in beside.evidence]
+        lines += ["", f"From scratch: {beside.answer()}", *_evidence_lines(beside)]
     if claim.published is not None and dataset in NAMES:
         lines += ["", f"In the paper: {claim.published(dataset)}."]
     lines += ["", f"Measured: {claim.measure}.", ""]
     return lines + ([f"![{claim.text}]({figure})", ""] if figure is not None else [])
+
+
+def _evidence_lines(claim: Claim) -> list[str]:
+    """Returns a claim's numbers as a list; no lines where there are none."""
+    return ["", *(f"- {one.line()}" for one in claim.evidence)] if claim.evidence else []
 
 
 def study_text(
