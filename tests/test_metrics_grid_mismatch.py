@@ -73,6 +73,20 @@ def test_sizes_that_differ(grid):
     assert note == "base was trained or scored with other settings than small: it has training.train.steps 50, not 100."
 
 
+def test_each_size_starts_from_a_checkpoint_of_its_own(grid):
+    for one in grid:
+        one.metadata.config["training"]["train"]["init"] = f"digest of {one.metadata.size}"
+    assert notes(grid) == []
+    grid[0].metadata.config["training"]["train"]["init"] = "another"  # of one size there is one
+    (note,) = notes(grid)
+    assert note.startswith("The runs of small") and "seed 0 has training.train.init" in note
+    for one in grid:
+        if one.metadata.size == "small":
+            one.metadata.config["training"]["train"]["init"] = None
+    (note,) = notes(grid)
+    assert note.endswith('than small: it has training.train.init "a checkpoint", not null.')
+
+
 def test_an_outside_architecture_is_no_setting_across_sizes(grid):
     for one in grid:
         one.metadata.config["training"] = {"d_model": len(one.metadata.size), "num_layers": 6}

@@ -14,6 +14,7 @@ from metrics.scores import ScoresMetadata
 
 # What differs from run to run by design: the seed, the size, and the digest of what was scored.
 OWN_TO_A_RUN = {"training": {"seed", "size"}, "scoring": {"model"}}
+INIT = "train.init"  # of the training settings: the digest of the checkpoint that training starts from, or null
 _NAMED_KEYS = 3
 _NAMED_GROUPS = 3
 
@@ -68,11 +69,14 @@ def _settings(run: ScoresMetadata) -> Settings:
 def _across_sizes(run: ScoresMetadata) -> Settings:
     """Returns the settings that a run should share with other sizes.
 
-    Training settings are left out unless they have a key `size`: without it, the architecture stands among them.
+    Training settings are left out unless they have a key `size`: without it, the architecture stands among them. A
+    checkpoint that training starts from is of its size, so it counts only that there is one.
     """
     sections, training = _settings(run), run.config.get("training")
     if not isinstance(training, Mapping) or "size" not in training:
         sections.pop("training", None)
+    elif sections["training"].get(INIT, "null") != "null":
+        sections["training"][INIT] = '"a checkpoint"'
     return sections
 
 
