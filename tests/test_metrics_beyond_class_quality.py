@@ -16,9 +16,8 @@ from metrics.statistics.class_quality import (
     macro_f1,
     mean_cost,
     variance_of_difference,
-    variance_of_runs,
 )
-from metrics.statistics.components import variance_of_gap, variance_of_quality
+from metrics.statistics.components import variance_of_gap, variance_of_quality, variance_of_runs
 from tests.metrics_runs import tables_of
 from tests.synthetic_scores import synthetic_grid
 

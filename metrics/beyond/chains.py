@@ -25,7 +25,7 @@ from metrics.statistics.chains import (
     cheapest_correct,
     score_thresholds,
 )
-from metrics.statistics.components import Component, combined, example_variance, run_component, units
+from metrics.statistics.components import variance_of_runs
 from metrics.tables.table import Column, Row
 
 MOST_EXAMPLES = 50_000  # of as many, a difference is known to a quarter of a point
@@ -223,11 +223,5 @@ def paired_difference(
     The m are some of n `examples`; those of one of the `clusters` [m] int are drawn together.
     """
     difference = ours.astype(np.float64) - theirs
-    mean, of_runs = difference.mean(axis=0), difference.mean(axis=1)
-    variance = combined(
-        [run_component(of_runs)],
-        None,
-        Component(example_variance(mean, examples, clusters), units(mean, clusters) - 1),
-        [float(np.mean([example_variance(row, examples, clusters) for row in difference]))],
-    )
+    variance = variance_of_runs(difference.mean(axis=1), difference, examples, clusters)
     return t_estimate(float(difference.mean()), variance, confidence)

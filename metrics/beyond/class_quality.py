@@ -21,9 +21,8 @@ from metrics.statistics.class_quality import (
     macro_f1,
     mean_cost,
     variance_of_difference,
-    variance_of_runs,
 )
-from metrics.statistics.components import Variance
+from metrics.statistics.components import Variance, variance_of_runs
 from metrics.tables.table import Column, Row
 
 UNBALANCED = 1.5  # times the examples that the largest class would have if all classes had as many

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metrics.statistics.churn import CUT_PERCENT
-from metrics.statistics.components import Component, Variance, combined, example_variance, run_component, units
+from metrics.statistics.components import Variance, combined, example_component, mean_example_variance, run_component
 from metrics.statistics.switcher import DeferralOrder, percentiles, sums_before
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def churn_variance(
         found = combined(
             [run_component(of_runs) for of_runs, _ in factors],
             None,
-            Component(example_variance(examples, n, clusters), units(examples, clusters) - 1),
-            [float(np.mean([example_variance(row, n, clusters) for row in own])) for _, own in factors],
+            example_component(examples, n, clusters),
+            [mean_example_variance(own, n, clusters) for _, own in factors],
         )
         result.append(replace(found, runs=found.runs and runs > 2))
     return result
@@ -91,8 +91,8 @@ def overall_churn_variance(
     found = combined(
         [run_component(of_runs) for of_runs, _ in factors],
         None,
-        Component(example_variance(influence[0], n, clusters), units(influence[0], clusters) - 1),
-        [float(np.mean([example_variance(row, n, clusters) for row in own])) for _, own in factors],
+        example_component(influence[0], n, clusters),
+        [mean_example_variance(own, n, clusters) for _, own in factors],
     )
     return replace(found, runs=runs > 2)
 

@@ -9,13 +9,8 @@ measure.
 import numpy as np
 
 from metrics.statistics.components import (
-    Component,
     ExampleInfluence,
     Variance,
-    combined,
-    example_variance,
-    run_component,
-    units,
     variance_of_pairs,
 )
 
@@ -67,22 +62,6 @@ def mean_cost(prediction: np.ndarray, target: np.ndarray, costs: np.ndarray) -> 
     of_examples: np.ndarray = costs[target[None, :], prediction]
     values = of_examples.mean(axis=1)
     return values, of_examples - values[:, None]
-
-
-def variance_of_runs(
-    values: np.ndarray, influence: np.ndarray, examples: int, clusters: np.ndarray | None = None
-) -> Variance:
-    """Returns the variance of the mean of R runs' `values` [R] over the same `examples`, n of them.
-
-    `influence` [R, m] is that of m of the examples, or of all.
-    """
-    mean = influence.mean(axis=0)
-    return combined(
-        [run_component(values)],
-        None,
-        Component(example_variance(mean, examples, clusters), units(mean, clusters) - 1),
-        [float(np.mean([example_variance(row, examples, clusters) for row in influence]))],
-    )
 
 
 def variance_of_difference(

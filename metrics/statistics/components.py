@@ -143,14 +143,12 @@ class ExampleInfluence:
 
     def component(self) -> Component:
         """Returns the variance of the mean that comes of drawing the examples, or the clusters of them."""
-        mean = self.of_small.mean(axis=0)
-        return Component(example_variance(mean, self.examples, self.clusters), units(mean, self.clusters) - 1)
+        return example_component(self.of_small.mean(axis=0), self.examples, self.clusters)
 
     def shared(self) -> tuple[float, float]:
         """Returns the mean over small runs, and over large runs, of the variance of each run's own mean influence."""
         small, large = (
-            float(np.mean([example_variance(row, self.examples, self.clusters) for row in rows]))
-            for rows in (self.of_small, self.of_large)
+            mean_example_variance(rows, self.examples, self.clusters) for rows in (self.of_small, self.of_large)
         )
         return small, large
 
@@ -167,6 +165,16 @@ def example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray 
         return float(np.var(influence, ddof=1)) / examples
     sums: np.ndarray = np.bincount(clusters, weights=influence - influence.mean())
     return float((sums**2).sum()) / (len(influence) * examples) * len(sums) / (len(sums) - 1)
+
+
+def example_component(influence: np.ndarray, examples: int, clusters: np.ndarray | None = None) -> Component:
+    """Returns the part of a mean's variance that comes of n `examples`, from influences as `example_variance` takes."""
+    return Component(example_variance(influence, examples, clusters), units(influence, clusters) - 1)
+
+
+def mean_example_variance(influence: np.ndarray, examples: int, clusters: np.ndarray | None = None) -> float:
+    """Returns the mean over rows of influences [R, m] of `example_variance`."""
+    return float(np.mean([example_variance(row, examples, clusters) for row in influence]))
 
 
 def units(influence: np.ndarray, clusters: np.ndarray | None = None) -> int:
@@ -203,21 +211,28 @@ def variance_of_resamples(cells: np.ndarray, samples: np.ndarray) -> Variance:
     return Variance(total, freedom, runs=len(present) == len(factors))
 
 
+def variance_of_runs(
+    values: np.ndarray, influence: np.ndarray, examples: int, clusters: np.ndarray | None = None
+) -> Variance:
+    """Returns the variance of the mean of R runs' `values` [R] over the same `examples`, n of them.
+
+    `influence` [R, m] is that of m of the examples, or of all.
+    """
+    return combined(
+        [run_component(values)],
+        None,
+        example_component(influence.mean(axis=0), examples, clusters),
+        [mean_example_variance(influence, examples, clusters)],
+    )
+
+
 def variance_of_quality(correct: np.ndarray, rows: np.ndarray, clusters: np.ndarray | None = None) -> Variance:
     """Returns the variance of the mean over runs of accuracy.
 
     `correct` is [R, n] bool; `rows` [m] int are the examples whose influence is taken.
     """
     accuracy = correct.mean(axis=1)
-    influence = correct[:, rows] - accuracy[:, None]
-    mean = influence.mean(axis=0)
-    n = correct.shape[1]
-    return combined(
-        [run_component(accuracy)],
-        None,
-        Component(example_variance(mean, n, clusters), units(mean, clusters) - 1),
-        [float(np.mean([example_variance(row, n, clusters) for row in influence]))],
-    )
+    return variance_of_runs(accuracy, correct[:, rows] - accuracy[:, None], correct.shape[1], clusters)
 
 
 def variance_of_ensembles(
@@ -232,10 +247,9 @@ def variance_of_ensembles(
     term of a U-statistic (van der Vaart 1998, section 12.1) is then that of the runs' own mean accuracy.
     """
     n, accuracy = correct.shape[1], correct.mean(axis=1)
-    own, together = correct[:, rows] - accuracy[:, None], right[:, rows].mean(axis=0, dtype=np.float64)
-    of_runs = example_variance(own.mean(axis=0), n, clusters)
-    examples = Component(example_variance(together, n, clusters), units(together, clusters) - 1)
-    counted_twice = float(np.mean([example_variance(row, n, clusters) for row in own])) - of_runs
+    own = correct[:, rows] - accuracy[:, None]
+    examples = example_component(right[:, rows].mean(axis=0, dtype=np.float64), n, clusters)
+    counted_twice = mean_example_variance(own, n, clusters) - example_variance(own.mean(axis=0), n, clusters)
     return combined([run_component(accuracy)], None, examples, [counted_twice + examples.variance])
 
 

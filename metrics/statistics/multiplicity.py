@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from metrics.statistics.components import Component, Variance, combined, example_variance, run_component, units
+from metrics.statistics.components import Variance, combined, example_component, mean_example_variance, run_component
 from metrics.statistics.switcher import DeferralOrder, parts_deferred
 
 _AT_A_TIME = 2048  # examples, so that what is computed of a pair of trainings fits a core's cache
@@ -96,11 +96,11 @@ def _variances(
     """Returns the variance at each share, of examples' influence [F, m], and trainings' values [R, F] and influence."""
     result = []
     for k, row in enumerate(influence):
-        examples = Component(example_variance(row, n, clusters), units(row, clusters) - 1)
+        examples = example_component(row, n, clusters)
         if values is None or own is None:
             result.append(replace(combined([], None, examples, []), runs=False))
             continue
-        shared = float(np.mean([example_variance(one, n, clusters) for one in own[:, k]]))
+        shared = mean_example_variance(own[:, k], n, clusters)
         result.append(combined([run_component(values[:, k])], None, examples, [shared]))
     return result
 
