@@ -45,20 +45,20 @@ STEPS = (
     Step("Have a look at it, and its dataset's YAML written.", ".venv/bin/python -m conf.init ../reviews.csv"),
     Step(
         "Ask what a sweep would meet and how long it would take, before it starts.",
-        "just sweep -m dataset=reviews size=nano,micro 'seed=range(3)' sweeps.check=true",
+        "just sweep -m dataset=reviews size=words_s,words_m 'seed=range(3)' sweeps.check=true",
     ),
     Step(
         "Train and score two sizes with three seeds each.",
-        "just sweep -m dataset=reviews size=nano,micro 'seed=range(3)'",
+        "just sweep -m dataset=reviews size=words_s,words_m 'seed=range(3)'",
     ),
     Step("Look at the grid.", "just status"),
     Step("Look at what there is.", ".venv/bin/python -m tracking ls"),
     Step("Look at one run: its settings and how it ended.", ".venv/bin/python -m tracking show {run}"),
     Step("Look at how its loss fell.", ".venv/bin/python -m tracking history {run} --plot"),
-    Step("The same sweep again does nothing.", "just sweep -m dataset=reviews size=nano,micro 'seed=range(3)'"),
+    Step("The same sweep again does nothing.", "just sweep -m dataset=reviews size=words_s,words_m 'seed=range(3)'"),
     Step(
         "Make the tables again, with the prices of the two models in place of FLOPs.",
-        ".venv/bin/python -m metrics dataset=reviews 'metrics.price={nano: 0.1, micro: 0.4}'",
+        ".venv/bin/python -m metrics dataset=reviews 'metrics.price={words_s: 0.1, words_m: 0.4}'",
     ),
     Step(
         "A report without anybody's text, to forward.",

@@ -48,6 +48,13 @@ def test_a_folder_with_splits_has_the_classes_of_all(tmp_path) -> None:
     assert (made.label_column, made.test_share, made.separator) == ("stars", None, None)
 
 
+def test_capital_letters_are_kept_where_labels_differ_by_them(tmp_path) -> None:
+    for labels in (("it", "IT"), ("it", "us")):
+        rows = [f"{text}\t{labels[i % 2]}" for i, text in enumerate(TEXTS)]
+        file = write(tmp_path / f"{labels[1]}.tsv", "text\tlabel", rows)
+        assert draft(file).dataset.recipe.lower_case == (labels[1] == "us")
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 def test_a_file_without_a_header_row(tmp_path, ending: str) -> None:
     mark = ";" if ending == "csv" else "\t"
@@ -127,14 +134,21 @@ def test_the_command_writes_a_file_that_composes(tmp_path, capsys) -> None:
     said = capsys.readouterr().out
     assert "all.csv: a tab separates its values" in said and f"wrote {out}. Next:" in said
     assert (
-        f"just sweep -m dataset=own size=nano,micro 'seed=range(3)' 'hydra.searchpath=[file://{tmp_path}/mine]'" in said
+        f"just sweep -m dataset=own size=words_s,words_m 'seed=range(3)' 'hydra.searchpath=[file://{tmp_path}/mine]'"
+        in said
     )
     assert yaml.safe_load(out.read_text())["classes"] == {"no": "no", "yes": "yes"}
     with initialize_config_dir(CONF, version_base="1.3"):
         path = f"hydra.searchpath=[file://{tmp_path}/mine]"
         config = to_config(hydra_compose("config", [path, "dataset=own"]))
     assert isinstance(config.dataset, Dataset) and config.dataset.classes == {"no": "no", "yes": "yes"}
-    assert config.train.steps == config.dataset.recipe.steps == 600
+    recipe = config.dataset.recipe
+    assert config.train.steps == recipe.steps == 600
+    assert config.train.token_dropout == recipe.token_dropout > 0
+    assert config.tokenizer.vocabulary_size == recipe.vocabulary_size == 8000
+    assert config.tokenizer.lower_case and recipe.lower_case
+    optimizer = config.optimizer
+    assert (optimizer.name, optimizer.b2, optimizer.weight_decay) == ("adamw", recipe.b2, recipe.weight_decay)
     before = out.read_text()
     assert main([str(tmp_path / "data"), "--name", "own", "--out", str(out)]) == 1
     assert "own.yaml is there already and is not replaced" in capsys.readouterr().err and out.read_text() == before

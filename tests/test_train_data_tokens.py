@@ -49,6 +49,18 @@ def test_capital_letters_are_read_as_small_ones_where_that_is_asked_for() -> Non
     assert plain.encode(["Where"], 20)[0].tolist() != plain.encode(["where"], 20)[0].tolist()
 
 
+def test_labels_are_whole_pieces_where_that_is_asked_for() -> None:
+    texts, labels = ["my card has not arrived", "a PIN that I lost"] * 4, ["Card arrival", "lost PIN", "card"]
+    for lower_case in (False, True):
+        vocabulary = Vocabulary.train([*texts, *labels], 90, labels, lower_case, labels)
+        encoded = [ids.tolist() for ids in vocabulary.encode(labels, 20)]
+        assert len({ids[0] for ids in encoded}) == 3 and all(ids[1:] == [EOS] for ids in encoded)
+        said = [vocabulary.decode(ids) for ids in encoded]
+        assert said == ([label.lower() for label in labels] if lower_case else labels)
+    plain = Vocabulary.train([*texts, *labels], 90, labels)
+    assert len(plain.encode(["Card arrival"], 20)[0]) > 2
+
+
 def test_training_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     Vocabulary.train(TEXTS, 60)
     with pytest.raises(EdgewiseError):
@@ -164,7 +176,8 @@ def test_get_vocabulary_trains_once_and_caches(tmp_path: Path, monkeypatch: pyte
     get_vocabulary(Tokenizer(vocabulary_size=70), train, tmp_path / "cache")
     get_vocabulary(tokenizer, split(TEXTS, ["fine"] * 48, "0" * 64), tmp_path / "cache")
     get_vocabulary(Tokenizer(vocabulary_size=80, lower_case=True), train, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 4
+    get_vocabulary(Tokenizer(vocabulary_size=80, whole_labels=True), train, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 5
     from_file = get_vocabulary(Tokenizer(path=str(file)), train, tmp_path / "unused")
     assert from_file.digest == first.digest and not (tmp_path / "unused").exists()
 

@@ -63,7 +63,8 @@ def test_names_without_hyphens_are_what_they_were(compose):
 
 def test_keys_that_say_nothing_are_not_part_of_a_cell(compose):
     plain = training_identity(compose())
-    assert "token_dropout" not in plain["train"] and "embedding_stddev" not in plain["size"]
+    assert "token_dropout" not in plain["train"]
+    assert not {"embedding_stddev", "neighbour_heads"} & set(plain["size"])
     other = training_identity(compose("train.token_dropout=0.2", "size.embedding_stddev=0.03"))
     assert (other["train"]["token_dropout"], other["size"]["embedding_stddev"]) == (0.2, 0.03)
 
@@ -72,6 +73,14 @@ def test_a_vocabulary_without_capital_letters_is_another_cell(compose):
     plain, folded = (training_identity(compose("dataset=demo", *more)) for more in ((), ("tokenizer.lower_case=true",)))
     assert "lower_case" not in plain["tokenizer"] and folded["tokenizer"]["lower_case"] is True
     assert {**folded, "tokenizer": plain["tokenizer"]} == plain
+
+
+def test_a_vocabulary_with_whole_labels_is_another_cell(compose):
+    plain, whole = (
+        training_identity(compose("dataset=demo", *more)) for more in ((), ("tokenizer.whole_labels=true",))
+    )
+    assert "whole_labels" not in plain["tokenizer"] and whole["tokenizer"].pop("whole_labels") is True
+    assert whole == plain
 
 
 def test_the_recipe_s_defaults_are_those_of_t5x(compose):

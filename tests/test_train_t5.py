@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -134,6 +135,25 @@ def test_a_target_does_not_see_what_comes_after_it(size):
     other = full_logits(size, params, inputs, jnp.array([[4, 2, 3]]))
     np.testing.assert_array_equal(first[:, :2], other[:, :2])
     assert not np.allclose(first[:, 2], other[:, 2])
+
+
+def test_heads_may_begin_with_a_neighbour_each():
+    size = tiny(heads=4, neighbour_heads=3)
+    plain = t5.init_params(dataclasses.replace(size, neighbour_heads=None), jax.random.key(0))
+    params = t5.init_params(size, jax.random.key(0))
+    others = [jax.tree.map(lambda a: a, tree) for tree in (plain, params)]
+    tables = [tree["encoder"]["relpos_bias"].pop("rel_embedding") for tree in others]
+    jax.tree.map(np.testing.assert_array_equal, *others)  # all else starts as ever
+    np.testing.assert_array_equal(tables[0][:, 3], tables[1][:, 3])
+    positions = jnp.arange(9)[None]
+    relative = positions[:, None, :] - positions[:, :, None]
+    bucket = t5.relative_buckets(
+        relative, bidirectional=True, buckets=size.relative_buckets, max_distance=size.relative_max_distance
+    )
+    weights = jax.nn.softmax(tables[1][bucket[0]], axis=1)  # [T, S, H]
+    for head, distance in enumerate((-1, 1, -2)):
+        for query in range(2, 7):
+            assert weights[query, :, head].argmax() == query + distance and weights[query, :, head].max() > 0.99
 
 
 def test_relative_buckets_equal_the_reference():

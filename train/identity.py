@@ -49,6 +49,8 @@ def training_identity(config: Config) -> dict[str, Any]:
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.lower_case:  # likewise
         tokenizer["lower_case"] = True
+    if config.tokenizer.whole_labels:
+        tokenizer["whole_labels"] = True
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}
     return {

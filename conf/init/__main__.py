@@ -16,12 +16,12 @@ from conf.pipes import run_command
 from tracking.files import written_whole
 from train.data.draft import Draft, draft
 
-SIZES = "nano,micro"  # that the next command names
+SIZES = "words_s,words_m"  # that the next command names
 COMMENT = """\
 Written by `python -m conf.init` from {files}. dataset={name} is this file; change what was guessed.
 classes: a label as it is in the files, and what the model learns to say for it (words are better than digits).
-recipe: for the small sizes from scratch; with T5's own weights (train.init) take steps, a learning_rate of 0.001 and
-schedule: constant. conf/sections/data.py (Dataset) describes every key."""
+recipe: for the sizes words_s and words_m from scratch; with T5's own weights (train.init=HUB_ID) remove the line, which
+leaves T5X's values for fine-tuning. conf/sections/data.py (Dataset) describes every key."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

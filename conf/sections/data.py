@@ -33,6 +33,7 @@ class Recipe:
     token_dropout: float = 0.0
     vocabulary_size: int = 512
     lower_case: bool = False
+    whole_labels: bool = False
 
 
 def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:
@@ -181,13 +182,15 @@ class Tokenizer:
 
     Without either, one is trained on the training split's text. `lower_case` makes that one read capital letters as
     small ones: where texts are few, a word at the start of a sentence is then the word that it is elsewhere. What such
-    a vocabulary decodes has small letters only.
+    a vocabulary decodes has small letters only. `whole_labels` makes it give each class's label a piece of its own, of
+    however many words: the model then says it in one step.
     """
 
     source: str = "trained"
     path: Optional[str] = None
     vocabulary_size: int = 512
     lower_case: bool = False
+    whole_labels: bool = False
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""

@@ -23,6 +23,10 @@ class Size:
     `embedding_stddev` is the standard deviation of the random token embeddings that training from scratch starts with;
     null is T5's, 1. Where a word is in few texts, little is learnt of it, and what it started with stays: 0.03 keeps
     that from being read as if it meant something.
+
+    `neighbour_heads` is how many of the encoder's heads training from scratch starts with looking at one neighbour of
+    each token alone: the one before it, the one after it, the second before it, … So the first layers read groups of
+    words, as a convolution does; null is T5's start, where the heads look everywhere.
     """
 
     name: Text = MISSING
@@ -42,6 +46,7 @@ class Size:
     decoder_layers: Optional[int] = None
     scaled_head: Optional[bool] = None
     embedding_stddev: Optional[float] = None
+    neighbour_heads: Optional[int] = None
 
     def __post_init__(self) -> None:
         """Replaces what says the same as null by null, so that an architecture has one form."""
@@ -63,10 +68,10 @@ class Size:
     def recorded(self) -> dict[str, Any]:
         """Returns the fields as a cell's identity records them.
 
-        `decoder_layers`, `scaled_head` and `embedding_stddev` are left out where they are null: cells from before they
-        existed keep their identity.
+        `decoder_layers`, `scaled_head`, `embedding_stddev` and `neighbour_heads` are left out where they are null:
+        cells from before they existed keep their identity.
         """
-        younger = ("decoder_layers", "scaled_head", "embedding_stddev")
+        younger = ("decoder_layers", "scaled_head", "embedding_stddev", "neighbour_heads")
         return {key: value for key, value in vars(self).items() if key not in younger or value is not None}
 
     def check(self) -> None:
@@ -81,6 +86,13 @@ class Size:
             raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
         if self.embedding_stddev is not None and self.embedding_stddev <= 0:
             raise EdgewiseError(f"size.embedding_stddev={self.embedding_stddev}: expected a number above 0, or null")
+        # half of a side's buckets hold one distance each, the first of them 0
+        most = max(0, min(self.heads, 2 * (self.relative_buckets // 4 - 1)))
+        if self.neighbour_heads is not None and not 1 <= self.neighbour_heads <= most:
+            raise EdgewiseError(
+                f"size.neighbour_heads={self.neighbour_heads}: expected a number from 1 to {most} "
+                f"(size.heads={self.heads}, size.relative_buckets={self.relative_buckets}), or null"
+            )
 
 
 @dataclass(unsafe_hash=True)  # as Size

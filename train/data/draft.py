@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from train.data.source import Source
 from train.data.survey import survey
 
 MOST_CLASSES = 500
+FEW_CLASSES = (
+    20  # for which few words decide; what many classes differ by must be learnt faster, and be seen more often
+)
 HELD_OUT = 0.2  # of one file alone
 LABEL_NAMES = (
     "label",
@@ -272,14 +276,35 @@ def _classified(dataset: Dataset, text: Column, label: Column, rows: int) -> Dat
         template=template,
         drop_labels=[""] if label.missing else None,
         max_input_length=next((length for length in LENGTHS if length >= longest), LENGTHS[-1]),
-        recipe=Recipe(
-            steps=min(3000, max(600, 100 * round(rows / 640))),  # about ten epochs
-            batch_size=64,
-            learning_rate=0.01,
-            schedule="linear",
-            warmup_steps=60,
-        ),
+        recipe=_recipe(rows, list(label.values)),
     )
+
+
+def _recipe(rows: int, labels: Collection[str]) -> Recipe:
+    """Returns the training values for the sizes words_s and words_m from scratch; docs/training.md has what they reach.
+
+    The vocabulary tells capital letters from small ones only where labels do.
+    """
+    few = len(labels) <= FEW_CLASSES
+    return Recipe(
+        steps=min(3000, max(600, 100 * round(rows / 640))),  # about ten epochs
+        batch_size=64,
+        learning_rate=0.002 if few else 0.004,
+        schedule="linear",
+        warmup_steps=60,
+        optimizer="adamw",
+        b2=0.98,
+        weight_decay=0.1,
+        token_dropout=0.3 if few else 0.2,
+        vocabulary_size=8000,
+        lower_case=len({_folded(label) for label in labels}) == len(labels),
+        whole_labels=True,
+    )
+
+
+def _folded(label: str) -> str:
+    """Returns a label as a vocabulary without capital letters reads it."""
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def _said_of_classes(dataset: Dataset, text: Column, label: Column) -> list[str]:

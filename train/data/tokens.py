@@ -132,14 +132,20 @@ class Vocabulary:
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], size: int, required: Iterable[str] = (), lower_case: bool = False
+        cls,
+        texts: Iterable[str],
+        size: int,
+        required: Iterable[str] = (),
+        lower_case: bool = False,
+        whole: Iterable[str] = (),
     ) -> "Vocabulary":
         """Trains a BPE vocabulary of at most `size` pieces, fewer where the text has no more to offer.
 
         It is BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on
         text with few distinct words, such as the demo's, unigram leaves the most frequent words in letters. The same
         texts and size give the same bytes. Every character of `required` gets a piece. With `lower_case` the vocabulary
-        reads capital letters as small ones. Raises EdgewiseError for a size too small for the characters, and for texts
+        reads capital letters as small ones. Each text of `whole` is one piece, wherever a word begins with it. Raises
+        EdgewiseError for a size too small for the characters, and for texts
         without any.
         """
         sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
@@ -147,6 +153,9 @@ class Vocabulary:
         if not sentences:
             raise EdgewiseError("no text to train a vocabulary on: every text is empty")
         characters = "".join(sorted({character for text in required for character in "".join(text.split())}))
+        rule = "nmt_nfkc_cf" if lower_case else "nmt_nfkc"
+        normalizer = sentencepiece.SentencePieceNormalizer(rule_name=rule)
+        pieces = {normalizer.normalize(" ".join(text.split())) for text in whole}
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -160,8 +169,9 @@ class Vocabulary:
                 unk_id=UNK,
                 bos_id=-1,
                 character_coverage=0.99995,
-                normalization_rule_name="nmt_nfkc_cf" if lower_case else "nmt_nfkc",
+                normalization_rule_name=rule,
                 required_chars=characters,
+                user_defined_symbols=sorted(pieces - {""}),
                 max_sentence_length=1 << 30,  # bytes; longer texts would be left out without a word
                 num_threads=1,
                 minloglevel=3,
@@ -231,15 +241,21 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     if tokenizer.path is not None:
         return Vocabulary.from_file(tokenizer.path)
     size = tokenizer.vocabulary_size
-    case = " lower case" if tokenizer.lower_case else ""
+    case = (" lower case" if tokenizer.lower_case else "") + (" whole labels" if tokenizer.whole_labels else "")
     key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}{case}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
     # every character of it can be said. Of free text, all characters may be more than the vocabulary holds.
-    required = set() if free_text else set(train_split.targets)
+    labels = set() if free_text else set(train_split.targets)
     return kept_vocabulary(
         file,
-        lambda: Vocabulary.train(chain(train_split.inputs, train_split.targets), size, required, tokenizer.lower_case),
+        lambda: Vocabulary.train(
+            chain(train_split.inputs, train_split.targets),
+            size,
+            labels,
+            tokenizer.lower_case,
+            labels if tokenizer.whole_labels else (),
+        ),
     )
 
 

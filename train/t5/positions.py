@@ -33,13 +33,31 @@ def relative_buckets(
     return bucket + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
 
 
+NEIGHBOUR_BIAS = 8.0  # on the logits: of 50 tokens, the neighbour gets 98 % of a head's weight
+
+
+def look_at_neighbours(table: jax.Array, heads: int) -> jax.Array:
+    """Returns a bidirectional table [buckets, H] whose first `heads` columns prefer one distance each.
+
+    They are -1, 1, -2, 2, … The bias is NEIGHBOUR_BIAS at that distance (key minus query) and 0 at all others.
+    """
+    for head in range(heads):
+        distance = head // 2 + 1
+        bucket = distance + (table.shape[0] // 2 if head % 2 else 0)  # one distance a bucket: these are the nearest
+        table = table.at[:, head].set(0.0).at[bucket, head].set(NEIGHBOUR_BIAS)
+    return table
+
+
 class RelativeBias(nnx.Module):
     """Holds a stack's one table of biases, which are added to the attention logits of every layer."""
 
     def __init__(self, size: Size, *, bidirectional: bool, rngs: nnx.Rngs):
         shape = (size.relative_buckets, size.heads)
         bound = math.sqrt(3.0 / ((shape[0] + shape[1]) / 2))
-        self.rel_embedding = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+        table = jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound)
+        if bidirectional and size.neighbour_heads is not None:
+            table = look_at_neighbours(table, size.neighbour_heads)
+        self.rel_embedding = nnx.Param(table)
         self.bidirectional, self.max_distance = bidirectional, size.relative_max_distance
         self.width = size.d_kv
 
