@@ -54,7 +54,7 @@ class Plan:
     kept: int = 128
     read: int = 64
     forward_stages: int = 3
-    backward_stages: int = 2
+    backward_stages: int = 3
 
 
 class Arrays(NamedTuple):
