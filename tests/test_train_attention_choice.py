@@ -77,8 +77,10 @@ def test_where_the_kernel_for_gpus_cannot_be_cudnn_is_or_else_plain(monkeypatch)
         ({"width": 48}, TESTED, CUDNN, "48"),
         ({"bias": AS_MATRIX}, TESTED, CUDNN, "distance"),
         ({"rows": 2**14}, TESTED, CUDNN, "2³¹"),
+        ({"rows": 2**16, "queries": 128, "keys": 128, "heads": 1}, TESTED, CUDNN, "65,536 rows"),
         ({"queries": 100}, TESTED, CUDNN, "128"),
         ({"queries": 8, "keys": 8}, TESTED, PLAIN, "128"),
+        ({"queries": 8, "keys": 8, "bias": AS_MATRIX}, TESTED, PLAIN, "128"),  # as the network asks, told to make one
         ({"dtype": "float32"}, TESTED, PLAIN, "float32"),
         ({"rows": 17, "row_parts": 2}, TESTED, PLAIN, "17"),
     ):

@@ -30,6 +30,7 @@ KERNEL_DEVICES = ("TPU v4", "TPU v5 lite", "TPU v5", "TPU v6 lite")  # for which
 GPU_KERNEL_JAX = ((0, 10),)  # the versions with which that for GPUs was; Pallas' way to them is deprecated since 0.11
 GPU_KERNEL_DEVICES = ("NVIDIA A100", "NVIDIA H100", "NVIDIA H200")  # how JAX's names of those begin it was compiled for
 GPU_KERNEL_WIDTHS = (16, 32, 64, 128)  # of a head: a matrix product of Triton's has a power of 2, and 16 at the least
+GPU_KERNEL_ROWS = 2**16  # of a batch, of which there have to be fewer: so many programs there are along an axis
 GPU_KERNEL_NUMBERS = 2**31  # in an array, of which there have to be fewer: places are counted in int32
 KERNEL_VMEM = 10 * 2**20  # bytes of VMEM that a program may take by its own estimate: what was compiled for all of them
 
@@ -110,15 +111,13 @@ def kernel_obstacle(call: Call, version: tuple[int, ...], by_hand: bool) -> str:
     `by_hand` says that the config asks for it: then it is taken where it is slow, or was not compiled before, but for a
     GPU.
     """
-    if call.bias == AS_MATRIX:
-        return "the kernel takes a bias by distance alone"
     if call.rows % call.row_parts:
         return f"{call.rows} rows can't be shared among {call.row_parts} devices"
-    if call.platform == "gpu":
-        return gpu_kernel_obstacle(call, version)
+    if call.platform == "gpu" and (reason := gpu_kernel_obstacle(call, version)):
+        return reason
     if call.platform == "cpu" and not by_hand:
         return "the kernel is interpreted on a CPU"
-    if not by_hand:
+    if call.platform == "tpu" and not by_hand:
         if version[:2] not in KERNEL_JAX:
             return f"the kernel was not tested with JAX {version[0]}.{version[1]}"
         if call.device_kind not in KERNEL_DEVICES:
@@ -129,6 +128,8 @@ def kernel_obstacle(call: Call, version: tuple[int, ...], by_hand: bool) -> str:
 
         if (needed := program_bytes(*call.own_shape)) > KERNEL_VMEM:
             return f"a row takes {needed / 2**20:.0f} MiB of VMEM, more than {KERNEL_VMEM / 2**20:.0f}"
+    if call.bias == AS_MATRIX:  # last: where another reason stands against the kernel, the caller makes a matrix
+        return "the kernel takes a bias by distance alone"
     return ""
 
 
@@ -145,8 +146,8 @@ def gpu_kernel_obstacle(call: Call, version: tuple[int, ...]) -> str:
     if min(call.queries, call.keys) < FEWEST_FOR_KERNEL:
         return f"fewer than {FEWEST_FOR_KERNEL} queries or keys"
     rows, queries, keys, heads, width, _ = call.own_shape
-    if rows * max(queries, keys) * heads * width >= GPU_KERNEL_NUMBERS:
-        return "the kernel for GPUs takes arrays of fewer than 2³¹ numbers"
+    if rows >= GPU_KERNEL_ROWS or rows * max(queries, keys) * heads * width >= GPU_KERNEL_NUMBERS:
+        return f"the kernel for GPUs takes fewer than {GPU_KERNEL_ROWS:,} rows and than 2³¹ numbers in an array"
     return ""
 
 
