@@ -23,15 +23,21 @@ def _logits(size):
 
 
 def next_log_probs(params, size, inputs, max_length, most):
-    """A function: at most `most` prefixes of one input [S] -> the next token's log-probabilities [prefixes, V]."""
-    logits = _logits(size)
+    """A function: at most `most` prefixes of one input [S] -> the next token's log-probabilities [prefixes, V].
+
+    It remembers what it computed: searches with other rules ask for the same prefixes.
+    """
+    logits, found = _logits(size), {}
 
     def log_probs(prefixes):
-        ids = np.zeros((most, max_length), np.int32)
-        for row, prefix in enumerate(prefixes):
-            ids[row, 1 : len(prefix) + 1] = prefix
-        out = logits(params, jnp.tile(jnp.asarray(inputs)[None], (most, 1)), ids)
-        return log_softmax(np.asarray(out, np.float64)[: len(prefixes), len(prefixes[0])], axis=-1)
+        asked = tuple(map(tuple, prefixes))
+        if asked not in found:
+            ids = np.zeros((most, max_length), np.int32)
+            for row, prefix in enumerate(prefixes):
+                ids[row, 1 : len(prefix) + 1] = prefix
+            out = logits(params, jnp.tile(jnp.asarray(inputs)[None], (most, 1)), ids)
+            found[asked] = log_softmax(np.asarray(out, np.float64)[: len(prefixes), len(prefixes[0])], axis=-1)
+        return found[asked]
 
     return log_probs
 

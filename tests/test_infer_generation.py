@@ -12,10 +12,10 @@ import sacrebleu
 from infer.identity import find_model, finished_scores, quality, scoring_identity
 from metrics.scores import read_scores
 from metrics.statistics.text import corpus_bleu, exact_match, f1
+from tests import reference_decode
 from tests.toy_answers import TOY_CELL, questions, translations
 from tests.training import train_here
 from tracking.store import Store
-from train import t5
 from train.data.splits import load_split
 from train.model_artifact import load_model
 
@@ -81,26 +81,17 @@ def test_token_scores_are_those_of_the_definition(scored) -> None:
     task, config, store, artifact = scored
     scores, split = read_scores(artifact.file("scores.parquet")), load_split(config.dataset, "test")
     model = load_model(store.artifact("model-toy-nano-s0"), None)
-    network = t5.model(model.size, jax.tree.map(jnp.asarray, model.params))
+    params = jax.tree.map(jnp.asarray, model.params)
     outputs = []
     for i in range(5):
-        ids = model.vocabulary.encode([split.inputs[i]], config.dataset.max_input_length)[0][None]
-        segments, positions = t5.plain_rows(ids)
-        memory = network.encode(ids, segments, positions)
-
-        def logits(targets: np.ndarray) -> np.ndarray:
-            own, places = jnp.ones_like(targets), jnp.arange(targets.shape[1])[None]
-            return np.asarray(network.decode(t5.shift_right(targets), own, places, memory, segments)[0], np.float64)  # noqa: B023
-
-        written: list[int] = []  # greedily, without a cache
-        while len(written) < 8 and (not written or written[-1] != 1):
-            written.append(int(logits(np.array([[*written, 0]]))[len(written)].argmax()))
+        ids = model.vocabulary.encode([split.inputs[i]], config.dataset.max_input_length)[0]
+        padded = np.pad(ids, (0, config.dataset.max_input_length - len(ids)))
+        log_probs = reference_decode.next_log_probs(params, model.size, padded, 8, 1)
+        written = np.array(reference_decode.greedy(log_probs, 8)[0])  # without a cache
         outputs.append(written)
         gold = model.vocabulary.encode([split.targets[i]], 8)[0]
-        for targets, of in ((gold, scores.gold_tokens), (np.array(written), scores.self_tokens)):
-            all_logits = logits(np.asarray(targets)[None])
-            p = np.exp(all_logits - all_logits.max(-1, keepdims=True))
-            p /= p.sum(-1, keepdims=True)
+        for targets, of in ((gold, scores.gold_tokens), (written, scores.self_tokens)):
+            p = np.exp([log_probs([targets[:t]])[0] for t in range(len(targets))])
             ranked = np.sort(p, axis=-1)
             own = slice(of.offsets[i], of.offsets[i + 1])
             chosen = p[np.arange(len(targets)), targets]

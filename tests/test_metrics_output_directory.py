@@ -464,7 +464,7 @@ def test_out_that_is_something_else(scores, tmp_path, without_pictures):
 
 
 def test_the_front_door_needs_neither_jax_nor_a_store(tmp_path):
-    write_grid(synthetic_grid({"small": (10, 1.0), "base": (20, 5.0)}, seeds=5, examples=40), tmp_path / "in")
+    write_grid(synthetic_grid({"small": (10, 1.0), "base": (20, 5.0)}, seeds=3, examples=40), tmp_path / "in")
     code = (
         "import sys; from conf.app import command; from metrics.__main__ import main; command(main)();"
         "assert not {'jax', 'flax', 'pandas'} & set(sys.modules), 'slow imports'"

@@ -107,7 +107,7 @@ def test_joblib(tmp_path):
 
 
 @needs("submitit_local")
-@pytest.mark.slow  # test_slurm has the same plugin
+@pytest.mark.slow
 def test_submitit_local(tmp_path):
     check_swept(tmp_path, sweep(tmp_path, "submitit_local"))
 
@@ -129,6 +129,7 @@ def cluster(tmp_path):
 
 @needs("submitit_slurm")
 @needs_slurm
+@pytest.mark.slow
 def test_slurm(tmp_path, cluster):
     check_swept(tmp_path, sweep(tmp_path, "submitit_slurm", "hydra.launcher.cpus_per_task=1", environment=cluster))
 

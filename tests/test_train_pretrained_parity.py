@@ -93,13 +93,13 @@ def test_output_decoded_with_a_cache_is_hugging_face_s(case, golden):
 def test_beam_search_is_hugging_face_s_where_the_rules_are_the_same(case, golden):
     name, size, params = case
     inputs, _ = batch()
+    of_rows = [reference_decode.next_log_probs(params, size, ids, GREEDY_STEPS, 4) for ids in inputs]
     same = 0
     for search, (beams, power) in BEAMS.items():
         settings = {"size": size, "dtype": "float32", "max_length": GREEDY_STEPS, "beams": beams, "alpha": 0.0}
         out = jax.jit(functools.partial(beam_search, **settings))(params, inputs) if power == 0 else None
-        for row, ids in enumerate(inputs):
+        for row, log_probs in enumerate(of_rows):
             want = golden[f"{name}/{search}"][row]
-            log_probs = reference_decode.next_log_probs(params, size, ids, GREEDY_STEPS, 4)
             reference = functools.partial(reference_decode.beam_search, log_probs, GREEDY_STEPS, beams)
             theirs = reference(lambda n, power=power: n**power, hugging_face=True)
             np.testing.assert_array_equal(theirs[0] + [0] * (GREEDY_STEPS - len(theirs[0])), want)
