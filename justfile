@@ -191,6 +191,17 @@ bench-decoding *OVERRIDES: setup
 bench-gpu *FLAGS: setup
     {{ python }} -m bench.gpu "$@"
 
+# what GPUs' compiler says, without a GPU, into docs/performance.md (an hour)
+[group('measure')]
+gpu-page *FLAGS:
+    #!/usr/bin/env sh
+    set -eu
+    uv venv --quiet --allow-existing .venv-cuda
+    uv pip install --quiet --python .venv-cuda --require-hashes -r requirements.lock
+    uv pip install --quiet --python .venv-cuda "jax[cuda12]==$(.venv-cuda/bin/python -c 'import jax; print(jax.__version__)')"
+    .venv-cuda/bin/python -m bench.attention_on_gpu --compile h200 a100 --page docs/performance.md
+    .venv-cuda/bin/python -m bench.gpu_page "$@"
+
 # docs/first-run.md again: a newcomer's session in a fresh clone (ten minutes)
 [group('measure')]
 first-run: setup

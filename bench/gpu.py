@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 GOALS = {
     "train base": "step ≤ 100 ms on an H200, ≤ 112 ms on an H100",
     "train large": "step ≤ 325 ms on an H200, ≤ 365 ms on an H100",
+    "attention": "the kernel's forward and backward pass ≤ 1.6 ms with one segment a row, ≤ 0.7 ms with four",
     "torch train": "≥ 1.5 × compiled torch",
     "torch score": "≥ 2 × the best torch script that encodes once",
     "decode": "≤ 1.5 × the memory bound",
@@ -62,11 +63,12 @@ def steps(tiny: bool, torch: str, imdb: str) -> list[Step]:
         both += ("train.dtype=bfloat16",)
     needs = (torch,) if tiny else (torch, imdb)
     decoding = ("--rows", "2", "--source", "16", "--written", "4", "--turns", "1") if tiny else ()
+    train_base = ("-m", "bench.train_step", *shape, f"size={base}", rows)
     return [
-        Step("train base", ("-m", "bench.train_step", *shape, f"size={base}", rows, *measured), 120),
-        Step(
-            "train base in a loop", ("-m", "bench.train_step", *shape, f"size={base}", rows, "train.unroll=false"), 90
-        ),
+        Step("train base", (*train_base, *measured), 120),
+        Step("attention", ("-m", "bench.attention_on_gpu", "--json", "{json}", *(("--tiny",) if tiny else ())), 150),
+        Step("train base by the kernel", (*train_base, "train.attention=kernel"), 90),
+        Step("train base in a loop", (*train_base, "train.unroll=false"), 90),
         Step("train large", ("-m", "bench.train_step", *shape, f"size={large}", rows, *measured), 180),
         Step("torch train", (*both, "--only", "train", "--limit", "60"), 180, needs),
         Step("torch score", (*both, "--only", "score", "--limit", "45"), 150, needs),

@@ -87,6 +87,7 @@ def measure(config: Config, segments: int, targets: int, steps: int, peak: float
         "targets": targets,
         "dtype": c.dtype,
         "unroll": c.execution.unroll,
+        "attention": str(compiled.attention),
         "device": mesh.devices.flat[0].device_kind,
         "compile_seconds": compile_seconds,
         "step_seconds": median(seconds),

@@ -14,6 +14,7 @@ from train.attention.choice import (
     BY_DISTANCE,
     CUDNN,
     KERNEL,
+    NO_BIAS,
     PLAIN,
     ROW_BY_ROW,
     Call,
@@ -53,7 +54,38 @@ def test_by_hand_the_kernel_is_taken_wherever_it_runs():
     assert choose("kernel", call(device_kind="TPU v9", queries=8, keys=8), (0, 99, 0)) == Choice(KERNEL)
     assert choose("kernel", call(), TESTED) == Choice(KERNEL)  # interpreted
     assert choose("kernel", call(bias=AS_MATRIX, queries=8, keys=8), TESTED).way == PLAIN
-    assert "GPUs" in choose("kernel", call(device_kind="NVIDIA H200"), TESTED).reason
+
+
+@pytest.mark.parametrize("kind", ["NVIDIA H200", "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"])
+def test_a_gpu_takes_the_kernel_by_hand_alone(kind, monkeypatch):
+    from train.attention import cudnn
+
+    monkeypatch.setattr(cudnn, "library_obstacle", lambda *shapes: "" if shapes[-1] == jnp.bfloat16 else "cuDNN: no")
+    for bias in (BY_DISTANCE, NO_BIAS):
+        gpu = call(device_kind=kind, devices=4, row_parts=2, head_parts=2, bias=bias)
+        assert choose("kernel", gpu, TESTED) == Choice(KERNEL)
+        assert choose("auto", gpu, TESTED) == Choice(CUDNN)
+
+
+def test_where_the_kernel_for_gpus_cannot_be_cudnn_is_or_else_plain(monkeypatch):
+    from train.attention import cudnn
+
+    monkeypatch.setattr(cudnn, "library_obstacle", lambda *shapes: "" if shapes[-1] == jnp.bfloat16 else "cuDNN: no")
+    for changes, version, way, reason in (
+        ({}, (0, 11, 2), CUDNN, "JAX 0.11"),
+        ({"device_kind": "NVIDIA L4"}, TESTED, CUDNN, "NVIDIA L4"),
+        ({"width": 48}, TESTED, CUDNN, "48"),
+        ({"bias": AS_MATRIX}, TESTED, CUDNN, "distance"),
+        ({"rows": 2**14}, TESTED, CUDNN, "2³¹"),
+        ({"rows": 2**16, "queries": 128, "keys": 128, "heads": 1}, TESTED, CUDNN, "65,536 rows"),
+        ({"queries": 100}, TESTED, CUDNN, "128"),
+        ({"queries": 8, "keys": 8}, TESTED, PLAIN, "128"),
+        ({"queries": 8, "keys": 8, "bias": AS_MATRIX}, TESTED, PLAIN, "128"),  # as the network asks, told to make one
+        ({"dtype": "float32"}, TESTED, PLAIN, "float32"),
+        ({"rows": 17, "row_parts": 2}, TESTED, PLAIN, "17"),
+    ):
+        choice = choose("kernel", call(**({"device_kind": "NVIDIA H200", "devices": 4} | changes)), version)
+        assert choice.way == way and reason in choice.reason, (changes, choice)
 
 
 def test_a_gpu_takes_cudnn_where_jax_does(monkeypatch):

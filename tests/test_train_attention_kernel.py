@@ -1,4 +1,4 @@
-"""The project's own kernel, in Pallas' interpreter, against plain attention: results and every gradient."""
+"""The project's own kernels, in Pallas' interpreter, against plain attention: results and every gradient."""
 
 import os
 import subprocess
@@ -15,12 +15,14 @@ from tests.training import config_in, train_here
 from tracking.store import Store
 from train import t5
 from train.attention import DistanceBias, asking, kernel
+from train.attention.choice import GPU_KERNEL_JAX
 from train.attention.plain import drop_keys, plain
 from train.attention.tpu_kernel import Plan
 from train.identity import train_run_id
 from train.sharding import make_mesh
 from train.step import StepConfig, compile_train_step
 
+PLATFORMS = ["tpu"] + ["gpu"] * (jax.__version_info__[:2] in GPU_KERNEL_JAX)
 FLOAT32, BFLOAT16 = 1e-6, 5e-3  # of the whole array's norm: sums in another order, and what bfloat16 rounds
 
 
@@ -51,18 +53,31 @@ CASES = {  # queries, keys, heads, width, dtype, segments, causal, dropout
     "more queries than a block, other keys": (256, 130, 1, 128, "float32", 2, False, True),
     "bfloat16, of odd length": (141, 141, 2, 32, "bfloat16", 4, False, True),
     "bfloat16, causal": (128, 128, 1, 64, "bfloat16", 2, True, True),
+    "padded queries alone": (141, 128, 1, 16, "float32", 2, False, False),
+    "many blocks, bfloat16": (640, 512, 2, 64, "bfloat16", 5, False, True),
+}
+QUICK = {
+    "tpu": list(CASES)[:5],
+    "gpu": ["many segments, dropout", "causal, of odd length", "bfloat16, of odd length"],
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_results_and_gradients_are_plain_attentions(case):
+@pytest.mark.parametrize(
+    ("platform", "case"),
+    [
+        pytest.param(platform, case, marks=() if case in QUICK[platform] else pytest.mark.slow)
+        for platform in PLATFORMS
+        for case in CASES
+    ],
+)
+def test_results_and_gradients_are_plain_attentions(case, platform):
     queries, keys, heads, width, dtype, count, causal, drops = CASES[case]
     q, k, v, gradient, segments = arrays(queries, keys, heads, width, dtype, count)
     by_distance = distance_bias(queries, keys, heads, causal)
     rate, key = 0.3, jax.random.key(5) if drops else None
 
     def own(q, k, v, by_distance):
-        return kernel.attend(q, k, v, DistanceBias(by_distance), segments, rate, key, interpret=True)
+        return kernel.attend(q, k, v, DistanceBias(by_distance), segments, rate, key, platform, interpret=True)
 
     def all_rows(q, k, v, by_distance):
         """In float32, whatever dtype the arrays have."""
@@ -85,26 +100,48 @@ def test_results_and_gradients_are_plain_attentions(case):
         assert np.linalg.norm(found - expected) <= limit * np.linalg.norm(expected), name
 
 
-def test_without_bias_and_segments_every_query_sees_every_key():
-    q, k, v, _, _ = arrays(20, 50, 2, 8, "float32", 1)
-    found = jax.jit(lambda q, k, v: kernel.attend(q, k, v, None, None, 0.0, None, interpret=True))(q, k, v)
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_without_bias_and_segments_every_query_sees_every_key(platform):
+    q, k, v, _, _ = arrays(20, 50, 2, 16, "float32", 1)
+    found = jax.jit(lambda q, k, v: kernel.attend(q, k, v, None, None, 0.0, None, platform, interpret=True))(q, k, v)
     np.testing.assert_allclose(found, plain(q, k, v, None, None), atol=1e-6)
 
 
-def test_a_query_that_sees_no_key_sees_all_alike():
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_query_that_sees_no_key_sees_all_alike(platform):
     """As in plain attention, and none of those that only fill up the lanes."""
-    q, k, v, _, _ = arrays(20, 50, 2, 8, "float32", 1)
+    q, k, v, _, _ = arrays(20, 50, 2, 16, "float32", 1)
     segments = jnp.zeros((2, 20), jnp.int32), jnp.ones((2, 50), jnp.int32)
-    found = jax.jit(lambda q, k, v: kernel.attend(q, k, v, None, segments, 0.0, None, interpret=True))(q, k, v)
-    np.testing.assert_allclose(found, jnp.broadcast_to(v.mean(axis=1, keepdims=True), v[:, :20].shape), atol=1e-6)
+    attend = jax.jit(lambda q, k, v: kernel.attend(q, k, v, None, segments, 0.0, None, platform, interpret=True))
+    np.testing.assert_allclose(
+        attend(q, k, v), jnp.broadcast_to(v.mean(axis=1, keepdims=True), v[:, :20].shape), atol=1e-6
+    )
 
 
 VERSIONS = {"1.0": {}, "1.1": {"activation": "gated_gelu", "tied_head": False}}
 
 
-@pytest.mark.parametrize("version", ["1.0", pytest.param("1.1", marks=pytest.mark.slow)])
-def test_both_stacks_of_both_versions_compute_and_learn_the_same(version):
+def take_kernel_for(platform, monkeypatch):
+    """Lets the network take the kernel for this platform, interpreted, where it would take that for TPUs."""
+    attend = kernel.attend
+
+    def attend_there(*arguments, interpret):
+        return attend(*arguments[:-1], platform, interpret=interpret)
+
+    monkeypatch.setattr(kernel, "attend", attend_there)
+
+
+@pytest.mark.parametrize(
+    ("platform", "version"),
+    [
+        pytest.param(platform, version, marks=() if (platform, version) == ("tpu", "1.0") else pytest.mark.slow)
+        for platform in PLATFORMS
+        for version in ("1.0", "1.1")
+    ],
+)
+def test_both_stacks_of_both_versions_compute_and_learn_the_same(version, platform, monkeypatch):
     """Through the whole network: the gradient of the tables of relative biases, and of all else."""
+    take_kernel_for(platform, monkeypatch)
     size = Size("tiny", d_model=16, d_kv=8, d_ff=24, layers=1, heads=2, vocabulary_size=40, **VERSIONS[version])
     params = t5.init_params(size, jax.random.key(0))
     rng = np.random.default_rng(2)
@@ -195,8 +232,17 @@ def test_groups_of_heads_fill_the_lanes():
 ON_FOUR = """
 import jax, jax.numpy as jnp, numpy as np
 from conf.schema import Mesh
-from train.attention import DistanceBias, asking, attention
+from train.attention import DistanceBias, asking, attention, kernel
 from train.sharding import make_mesh, on_mesh
+
+attend = kernel.attend
+
+
+def attend_there(*arguments, interpret):
+    return attend(*arguments[:-1], PLATFORM, interpret=interpret)
+
+
+kernel.attend = attend_there
 
 rng = np.random.default_rng(0)
 q = jnp.asarray(rng.normal(size=(4, 24, 2, 8)), jnp.float32)
@@ -221,9 +267,12 @@ print("ok")
 """
 
 
-def test_on_a_mesh_each_device_has_its_own_rows_and_heads():
+@pytest.mark.parametrize(
+    "platform", [pytest.param(platform, marks=pytest.mark.slow if platform == "gpu" else ()) for platform in PLATFORMS]
+)
+def test_on_a_mesh_each_device_has_its_own_rows_and_heads(platform):
     # PJRT_NPROC: tests/eight_devices.py says why
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "64"}
-    command = [sys.executable, "-c", ON_FOUR]
+    command = [sys.executable, "-c", ON_FOUR.replace("PLATFORM", repr(platform))]
     result = subprocess.run(command, cwd=REPO, env=os.environ | flags, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr

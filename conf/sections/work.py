@@ -21,7 +21,8 @@ class Train:
 
     `attention` says how attention is computed: `plain` (all weights are written to memory), `cudnn` (NVIDIA's fused
     attention), `kernel` (the project's own), or `auto`, which takes the kernel on TPUs and cuDNN on GPUs where it can,
-    and else plain. What can't be is plain; the run says what it took and why. It changes no number beyond rounding.
+    and else plain. What can't be is plain, and where the kernel can't be on a GPU, cuDNN if possible; the run says what
+    it took and why. It changes no number beyond rounding.
 
     `unroll` says whether the layers are written out one after the other in the compiled step (true) or run by a loop
     (false). Written out, a GPU's step needs less time and memory, and longer to compile. `auto` writes them out on a

@@ -1,5 +1,7 @@
 """Attends in the way that `train.attention.choice` chooses: the one function of attention that the network calls."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -34,7 +36,8 @@ def attention(
         from train.attention import kernel  # Pallas takes a while to import
 
         by_distance = bias if isinstance(bias, DistanceBias) else None
-        return kernel.attend(q, k, v, by_distance, segments, rate, key, interpret=call.platform == "cpu")
+        platform: Literal["tpu", "gpu"] = "gpu" if call.platform == "gpu" else "tpu"
+        return kernel.attend(q, k, v, by_distance, segments, rate, key, platform, interpret=call.platform == "cpu")
     matrix = bias.matrix(queries, k.shape[1], q.dtype) if isinstance(bias, DistanceBias) else bias
     if key is not None and rate > 0.0:
         v = drop_keys(v, rate, key)

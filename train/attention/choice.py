@@ -24,9 +24,14 @@ NO_BIAS, BY_DISTANCE, AS_MATRIX = "no bias", "a bias by distance", "a bias for e
 
 ROW_BYTES = 128 * 2**10  # of a row's float32 weights: with fewer, a CPU is faster with all rows at once
 FEWEST_FOR_CUDNN = 64  # queries and keys: with fewer, the weights are small, and plain attention fuses well
-FEWEST_FOR_KERNEL = 128  # queries and keys: it pads to multiples of this
-KERNEL_JAX = ((0, 10),)  # the versions of JAX with which the kernel was compiled and tested
+FEWEST_FOR_KERNEL = 128  # queries and keys: both kernels pad to multiples of this
+KERNEL_JAX = ((0, 10),)  # the versions of JAX with which the kernel for TPUs was compiled and tested
 KERNEL_DEVICES = ("TPU v4", "TPU v5 lite", "TPU v5", "TPU v6 lite")  # for which it was compiled, by JAX's names
+GPU_KERNEL_JAX = ((0, 10),)  # the versions with which that for GPUs was; Pallas' way to them is deprecated since 0.11
+GPU_KERNEL_DEVICES = ("NVIDIA A100", "NVIDIA H100", "NVIDIA H200")  # how JAX's names of those begin it was compiled for
+GPU_KERNEL_WIDTHS = (16, 32, 64, 128)  # of a head: a matrix product of Triton's has a power of 2, and 16 at the least
+GPU_KERNEL_ROWS = 2**16  # of a batch, of which there have to be fewer: so many programs there are along an axis
+GPU_KERNEL_NUMBERS = 2**31  # in an array, of which there have to be fewer: places are counted in int32
 KERNEL_VMEM = 10 * 2**20  # bytes of VMEM that a program may take by its own estimate: what was compiled for all of them
 
 
@@ -80,8 +85,9 @@ def choose(asked: str, call: Call, version: tuple[int, ...] = jax.__version_info
     """Returns the way for a call, where `asked` is "auto", "plain", "cudnn" or "kernel".
 
     `auto` takes the kernel on a TPU and cuDNN on a GPU, each where it can be and pays, and on a CPU of one device one
-    row after the other where rows are long. `version` is JAX's. Where what was asked for can't be, the way is auto's on
-    a CPU, and else plain.
+    row after the other where rows are long. The kernel for GPUs is taken only where it is asked for, until it has been
+    measured on one (`python -m bench.attention_on_gpu`). `version` is JAX's. Where what was asked for can't be, the way
+    is auto's on a CPU, cuDNN in the place of the kernel on a GPU if that can be, and else plain.
     """
     if asked == PLAIN:
         return Choice(PLAIN)
@@ -93,6 +99,8 @@ def choose(asked: str, call: Call, version: tuple[int, ...] = jax.__version_info
         reason = cudnn_obstacle(call, by_hand=asked == CUDNN)
     if wanted and not reason:
         return Choice(wanted)
+    if wanted == KERNEL and call.platform == "gpu" and not cudnn_obstacle(call, by_hand=False):
+        return Choice(CUDNN, reason)
     one_cpu = call.platform == "cpu" and call.devices == 1
     return Choice(ROW_BY_ROW if one_cpu and call.row_bytes >= ROW_BYTES else PLAIN, reason)
 
@@ -100,17 +108,16 @@ def choose(asked: str, call: Call, version: tuple[int, ...] = jax.__version_info
 def kernel_obstacle(call: Call, version: tuple[int, ...], by_hand: bool) -> str:
     """Returns why the project's own kernel is not taken for a call; empty where nothing is in the way.
 
-    `by_hand` says that the config asks for it: then it is taken where it is slow, or was not compiled before.
+    `by_hand` says that the config asks for it: then it is taken where it is slow, or was not compiled before, but for a
+    GPU.
     """
-    if call.platform == "gpu":
-        return "there is no kernel for GPUs"
-    if call.bias == AS_MATRIX:
-        return "the kernel takes a bias by distance alone"
     if call.rows % call.row_parts:
         return f"{call.rows} rows can't be shared among {call.row_parts} devices"
+    if call.platform == "gpu" and (reason := gpu_kernel_obstacle(call, version)):
+        return reason
     if call.platform == "cpu" and not by_hand:
         return "the kernel is interpreted on a CPU"
-    if not by_hand:
+    if call.platform == "tpu" and not by_hand:
         if version[:2] not in KERNEL_JAX:
             return f"the kernel was not tested with JAX {version[0]}.{version[1]}"
         if call.device_kind not in KERNEL_DEVICES:
@@ -121,6 +128,26 @@ def kernel_obstacle(call: Call, version: tuple[int, ...], by_hand: bool) -> str:
 
         if (needed := program_bytes(*call.own_shape)) > KERNEL_VMEM:
             return f"a row takes {needed / 2**20:.0f} MiB of VMEM, more than {KERNEL_VMEM / 2**20:.0f}"
+    if call.bias == AS_MATRIX:  # last: where another reason stands against the kernel, the caller makes a matrix
+        return "the kernel takes a bias by distance alone"
+    return ""
+
+
+def gpu_kernel_obstacle(call: Call, version: tuple[int, ...]) -> str:
+    """Returns why the kernel for GPUs is not taken for a call, though it is asked for; empty where it is taken."""
+    if version[:2] not in GPU_KERNEL_JAX:
+        return f"the kernel for GPUs was not tested with JAX {version[0]}.{version[1]}"
+    if not call.device_kind.startswith(GPU_KERNEL_DEVICES):
+        return f"the kernel for GPUs was not compiled for a {call.device_kind}"
+    if call.dtype != "bfloat16":
+        return f"the kernel for GPUs takes bfloat16, not {call.dtype}"
+    if call.width not in GPU_KERNEL_WIDTHS:
+        return f"the kernel for GPUs takes heads of {', '.join(map(str, GPU_KERNEL_WIDTHS))}, not of {call.width}"
+    if min(call.queries, call.keys) < FEWEST_FOR_KERNEL:
+        return f"fewer than {FEWEST_FOR_KERNEL} queries or keys"
+    rows, queries, keys, heads, width, _ = call.own_shape
+    if rows >= GPU_KERNEL_ROWS or rows * max(queries, keys) * heads * width >= GPU_KERNEL_NUMBERS:
+        return f"the kernel for GPUs takes fewer than {GPU_KERNEL_ROWS:,} rows and than 2³¹ numbers in an array"
     return ""
 
 

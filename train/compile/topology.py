@@ -30,12 +30,17 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Gpu:
-    """Describes a GPU by what differs between those of NVIDIA's Hopper kind. Source: NVIDIA's data sheets."""
+    """Describes an NVIDIA GPU; what is not said is that of the Hopper kind. Source: NVIDIA's data sheets."""
 
     name: str
     memory: int  # bytes
     bandwidth: int  # bytes a second
     gigahertz: float
+    capability: str = "major: 9 minor: 0 feature_extension: ACCELERATED_FEATURES"
+    cores: int = 132  # what NVIDIA calls streaming multiprocessors
+    units_of_core: int = 128  # for float32
+    shared_memory: int = 233_472  # bytes of a core
+    cache: int = 50 * 2**20  # bytes of L2
 
     def target(self) -> str:
         """Returns the description that XLA's compiler takes, a text-format protocol buffer."""
@@ -46,18 +51,18 @@ class Gpu:
   registers_per_core_limit: 65536
   registers_per_block_limit: 65536
   shared_memory_per_block: 49152
-  shared_memory_per_block_optin: 232448
-  shared_memory_per_core: 233472
-  core_count: 132
-  fpus_per_core: 128
+  shared_memory_per_block_optin: {self.shared_memory - 1024}
+  shared_memory_per_core: {self.shared_memory}
+  core_count: {self.cores}
+  fpus_per_core: {self.units_of_core}
   block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535
   block_dim_limit_z: 65535
-  l2_cache_size: 52428800
+  l2_cache_size: {self.cache}
   memory_bandwidth: {self.bandwidth}
   device_memory_size: {self.memory}
   clock_rate_ghz: {self.gigahertz}
-  cuda_compute_capability {{ major: 9 minor: 0 feature_extension: ACCELERATED_FEATURES }}
+  cuda_compute_capability {{ {self.capability} }}
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
@@ -66,6 +71,17 @@ device_description_str: "{self.name}"
 
 
 GPUS = {
+    "a100": Gpu(
+        "NVIDIA A100-SXM4-80GB",
+        80 * 2**30,
+        2_039_000_000_000,
+        1.41,
+        capability="major: 8 minor: 0",
+        cores=108,
+        units_of_core=64,
+        shared_memory=167_936,
+        cache=40 * 2**20,
+    ),
     "h100": Gpu("NVIDIA H100 80GB HBM3", 80 * 2**30, 3_350_000_000_000, 1.98),
     "h200": Gpu("NVIDIA H200 141GB HBM3e", 141 * 2**30, 4_800_000_000_000, 1.98),
 }

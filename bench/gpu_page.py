@@ -1,0 +1,117 @@
+"""Writes the compiler's table of a GPU's train step into docs/performance.md: `just gpu-page`.
+
+Each row is one way to compile T5's step of 128 rows × 512 for an H200, on a machine without a GPU; it needs JAX's CUDA
+plugin. The compiler's reports are kept in out/gpu/ and used again; with `--kept`, rows whose report is not there are
+left out of the table instead of being compiled.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.marked_page import write_between_marks
+from tests.support import REPO
+
+MARKS = ("<!-- gpu-compiled -->", "<!-- end of gpu-compiled -->")
+COMMON = ("topology=h200", "dataset=yahoo_answers", "train.batch_size=128", "compile.step=train", "compile.json=true")
+SMALLER_MEMORY = 80 * 2**30  # bytes of an H100's
+HEADER = (
+    "size, attention, layers",
+    "temporaries",
+    "all, of an H100's memory",
+    "HBM traffic",
+    "launches",
+    "compiled in",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Holds one way to compile the step: its size, its attention, and whether layers are written out."""
+
+    size: str
+    attention: str
+    unroll: bool
+
+    @property
+    def overrides(self) -> list[str]:
+        """Returns the overrides of `python -m train.compile` that compile it."""
+        own = (f"size={self.size}", f"train.attention={self.attention}", f"train.unroll={str(self.unroll).lower()}")
+        return [*COMMON, *own]
+
+    @property
+    def file(self) -> str:
+        """Returns the name of the kept report."""
+        return f"{self.size}_{self.attention}_{'unrolled' if self.unroll else 'loop'}.json"
+
+
+ROWS = (
+    Row("base", "plain", False),
+    Row("base", "plain", True),
+    Row("base", "cudnn", False),
+    Row("base", "cudnn", True),
+    Row("base", "kernel", False),
+    Row("base", "kernel", True),
+    Row("large", "plain", False),
+    Row("large", "cudnn", True),
+    Row("large", "kernel", True),
+)
+
+
+def compiled(row: Row, kept: Path) -> dict[str, Any]:
+    """Returns the report of a row's train step; compiles it where it is not among the kept ones.
+
+    Raises SystemExit where that fails. A step that does not fit has a report too.
+    """
+    file = kept / row.file
+    if not file.exists():
+        command = [sys.executable, "-m", "train.compile", *row.overrides]
+        result = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
+        if not result.stdout.startswith("{"):
+            raise SystemExit(f"{' '.join(command)} ended with status {result.returncode}")
+        kept.mkdir(parents=True, exist_ok=True)
+        file.write_text(result.stdout)
+    [step] = json.loads(file.read_text())["steps"]
+    return dict(step)
+
+
+def page_table(rows: Sequence[Row], steps: Sequence[dict[str, Any]]) -> str:
+    """Returns the table, a row for each way to compile the step."""
+    lines = [list(HEADER), ["---"] + ["--:"] * (len(HEADER) - 1)]
+    for row, step in zip(rows, steps, strict=True):
+        name = f"{row.size}, {row.attention}, {'written out' if row.unroll else 'a loop'}"
+        if step["temporaries"] is None:
+            lines.append([name, "more than there is", "", "", "", f"{step['seconds']:.0f} s"])
+            continue
+        lines.append(
+            [
+                name,
+                f"{step['temporaries'] / 2**30:.1f} GiB",
+                f"{step['memory'] / SMALLER_MEMORY:.0%}",
+                f"{step['accessed'] / 1e9:.0f} GB",
+                f"{step['launches']:,}",
+                f"{step['seconds']:.0f} s",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Compiles what is missing, and writes the table into docs/performance.md."""
+    parser = argparse.ArgumentParser(prog="just gpu-page", description=__doc__)
+    parser.add_argument("--kept", action="store_true", help="compile nothing: make the table of the kept reports")
+    options = parser.parse_args()
+    kept = REPO / "out/gpu"
+    rows = [row for row in ROWS if not options.kept or (kept / row.file).exists()]
+    text = page_table(rows, [compiled(row, kept) for row in rows])
+    write_between_marks(REPO / "docs/performance.md", MARKS, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
