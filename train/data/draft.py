@@ -289,7 +289,7 @@ def _recipe(rows: int, labels: Collection[str]) -> Recipe:
     return Recipe(
         steps=min(3000, max(600, 100 * round(rows / 640))),  # about ten epochs
         batch_size=64,
-        learning_rate=0.002 if few else 0.004,
+        learning_rate=0.0015 if few else 0.003,
         schedule="linear",
         warmup_steps=60,
         optimizer="adamw",
