@@ -67,15 +67,15 @@ def table(store: Store, seeds: int) -> str:
                 f"{100 * baseline.accuracy:.1f}",
                 size,
                 f"{metadata['parameters']:,}",
-                f"{mean(accuracies):.1f} ± {stdev(accuracies) if seeds > 1 else 0:.1f}",
+                f"{mean(accuracies):.1f}" + (f" ± {stdev(accuracies):.1f}" if seeds > 1 else ""),
                 f"{mean(accuracies) - 100 * baseline.accuracy:+.1f}",
                 f"{minutes(store, name, size, seeds):.1f}",
             )
             lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Of {seeds} seeds, mean ± standard deviation; minutes of wall-clock time of one training on {cores()} cores, "
-        "the first of which compiles.",
+        ("Of one seed" if seeds == 1 else f"Of {seeds} seeds, mean ± standard deviation")
+        + f"; minutes of wall-clock time of a training on {cores()} cores, the first of which compiles.",
     ]
     return "\n".join(lines)
 
