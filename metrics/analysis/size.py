@@ -81,6 +81,7 @@ class SizeResult:
 
     scores: dict[str, ScoreResult]  # in the order of SCORES; scores that order alike have the same result
     samples: SwitcherSamples | None  # of all scores; None of the largest size
+    gains: list[np.ndarray]  # by run, as `_gains_of_run` returns them; [] unless orders are kept
 
     @property
     def margin_orders(self) -> list[DeferralOrder]:
@@ -139,13 +140,17 @@ def analyse_size(
         }
         for score in missing
     }
+    gains: list[np.ndarray] = []
     for run, seed in enumerate(size.seeds):
         drawn = samples.run(run) if samples is not None else None
+        of_run = _gains_of_run(scored, run)
+        if of_run is not None and execution.keep_orders:
+            gains.append(of_run)
         analyse_score = partial(
             _analyse_run,
             scored,
             run,
-            _gains_of_run(scored, run),
+            of_run,
             rows,
             drawn,
             execution.keep_orders,
@@ -184,7 +189,7 @@ def analyse_size(
             chance=chance.get(score, {}),
             curve_moments=moments[score],
         )
-    return SizeResult(_of_every_score(found, distinct, samples), samples)
+    return SizeResult(_of_every_score(found, distinct, samples), samples, gains)
 
 
 def _chance_of_scores(

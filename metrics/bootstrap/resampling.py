@@ -333,7 +333,9 @@ class ResampledRanks:
     @classmethod
     def of(cls, sums: np.ndarray) -> "ResampledRanks":
         """Cumulates the sums of blocks [G, Q, b], of which the first of the Q is how many examples were drawn."""
-        cumulated = np.zeros((len(sums) + 1, *sums.shape[1:]), dtype=np.float32)
+        blocks, q, b = sums.shape
+        # in memory by Q first, so that what `at` looks up of each of the Q lies together and fits a core's cache
+        cumulated = np.zeros((q, blocks + 1, b), dtype=np.float32).transpose(1, 0, 2)
         for block, row in enumerate(sums):  # np.cumsum along the first axis is several times slower
             np.add(cumulated[block], row, out=cumulated[block + 1])
         return cls(cumulated)
@@ -353,12 +355,16 @@ class ResampledRanks:
         low_weight = np.take_along_axis(weight, right - 1, axis=0)
         step = np.take_along_axis(weight, right, axis=0) - low_weight
         fraction = ((positions - low_weight) / np.where(step > 0, step, 1)).astype(np.float32)
-        # [F, Q, b] places in the flat array: several times faster than indexing by three axes
-        place = (right[:, None] * q + np.arange(q)[:, None]) * b + np.arange(b)
-        flat = self.cumulated.reshape(-1)
-        low = flat.take(place - q * b)
-        high: np.ndarray = flat.take(place)
-        high -= low
-        high *= fraction[:, None]
-        high += low
-        return high
+        # [F, b] places in the flat array of one of the Q: several times faster than indexing by two axes
+        place = right * b + np.arange(b)
+        before = place - b
+        result = np.empty((len(fractions), q, b), dtype=np.float32)
+        for k in range(q):
+            flat = self.cumulated[:, k].reshape(-1)
+            low = flat.take(before)
+            high = flat.take(place)
+            high -= low
+            high *= fraction
+            high += low
+            result[:, k] = high
+        return result

@@ -68,7 +68,8 @@ class RankedSums:
         sums = self.starts.take(block, axis=0)
         some = np.flatnonzero(inside)
         sums[some] += self.within.reshape(_BLOCK * blocks, -1).take((inside[some] - 1) * blocks + block[some], axis=0)
-        return np.ascontiguousarray(sums.T)
+        by_row: np.ndarray = np.ascontiguousarray(sums.T)
+        return by_row
 
     def highest(self, skipped: np.ndarray | None = None) -> np.ndarray:
         """Returns the highest of the sums over the first 0, 1 … n ranks: [J] int64.
