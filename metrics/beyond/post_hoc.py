@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from metrics.analysis.intervals import InfluentialExamples, reflected_estimate, 
 from metrics.analysis.pairs import SizePair
 from metrics.beyond.few import few_in_signature, first_few
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, interval_entries, pair_entries
-from metrics.bootstrap import RunSamples, SwitcherSamples, switcher_samples
+from metrics.bootstrap import SwitcherSamples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
@@ -77,7 +76,7 @@ class LearnedScores(Observer):
         learned = self.learned.setdefault(view.context, {})
         few = first_few(view.resampling)
         of_runs = features(view.size, view.scores, self.config.length_normalized, view.parallel_map)
-        inputs = inputs_of_fits(of_runs, view.scores)
+        inputs = inputs_of_fits(of_runs, view.scores, view.parallel_map)
         powers = powers_of_runs(inputs[ALONE], view.parallel_map)
         for large in view.larger:
             seed = (self.config.seed, len(learned))
@@ -249,18 +248,19 @@ def post_hoc_of(
     statistics: dict[str, list[SwitcherStatistics]] = {score: [] for score in predicted}
     influence: dict[str, list[np.ndarray]] = {score: [] for score in predicted}  # by run
 
-    def add_run(score: str, run: int, gains: np.ndarray, drawn: RunSamples) -> None:
-        deferral = deferral_order(predicted[score][run])
-        ranked = RankedSums.of_order(deferral.order, gains)
-        found = switcher_statistics(deferral, small_correct[run], large_correct, ranked)
-        statistics[score].append(found)
-        drawn.add(score, deferral)
-        if influential is not None:
-            influence[score].append(area_influence(deferral, gains, found.area, influential.rows, ranked))
+    def add_runs(score: str) -> None:
+        """Adds the switchers of every run by one score, runs in order, so that sums always give the same bits."""
+        for run, own in enumerate(small_correct):
+            deferral = deferral_order(predicted[score][run])
+            gains = large_correct.view(np.int8) - own.view(np.int8)
+            ranked = RankedSums.of_order(deferral.order, gains)
+            found = switcher_statistics(deferral, own, large_correct, ranked)
+            statistics[score].append(found)
+            samples.run(run).add(score, deferral)
+            if influential is not None:
+                influence[score].append(area_influence(deferral, gains, found.area, influential.rows, ranked))
 
-    for run, own in enumerate(small_correct):
-        gains = large_correct.view(np.int8) - own.view(np.int8)
-        list(parallel_map(partial(add_run, run=run, gains=gains, drawn=samples.run(run)), predicted))
+    list(parallel_map(add_runs, predicted))
     return PostHoc(
         {score: pair_statistics(small.name, large.name, score, runs) for score, runs in statistics.items()},
         samples,
@@ -272,7 +272,9 @@ def post_hoc_of(
     )
 
 
-def inputs_of_fits(inputs: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def inputs_of_fits(
+    inputs: np.ndarray, scores: Mapping[str, np.ndarray], parallel_map: ParallelMap = map
+) -> dict[str, np.ndarray]:
     """Returns what each fit learns from: a run's `features` [R, n, F], and these with its committee's scores, if any.
 
     `scores` are the size's, [R, n] each.
@@ -280,8 +282,15 @@ def inputs_of_fits(inputs: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict
     result = {ALONE: inputs}
     more = [scores[name] for name in _OF_A_COMMITTEE if name in scores]
     if more:
-        committee = np.stack(more, axis=2).clip(_LOWEST_LOG)
-        result[COMMITTEE] = np.concatenate([inputs, committee], axis=2, dtype=np.float32)
+        runs, n, own = inputs.shape
+        with_committee = result[COMMITTEE] = np.empty((runs, n, own + len(more)), dtype=np.float32)
+
+        def fill(run: int) -> None:
+            with_committee[run, :, :own] = inputs[run]
+            for place, column in enumerate(more, start=own):
+                with_committee[run, :, place] = np.clip(column[run], _LOWEST_LOG, None)
+
+        list(parallel_map(fill, range(runs)))
     return result
 
 

@@ -59,7 +59,8 @@ class RankedSums:
     @property
     def total(self) -> np.ndarray:
         """Returns the sums over all ranks: [J] int64."""
-        return self.starts[-1]
+        total: np.ndarray = self.starts[-1]
+        return total
 
     def before(self, ranks: np.ndarray) -> np.ndarray:
         """Returns the sums over the first `ranks` [T], 0 … n in any order: [J, T] int64."""
