@@ -41,8 +41,8 @@ from metrics.statistics.uncertainty import log_probabilities
 from metrics.tables.table import Column, Row
 
 FOLDS = 5
-# That a fold's model is fitted on. On 357,199 synthetic examples, 20,000 instead of 50,000 moved Table 3's cells by -0.007
-# to +0.019 points, in a direction that differs by score: less than their intervals are wide, at half of the fits' cost.
+# That a fold's model is fitted on. On 357,199 synthetic examples, 20,000 instead of 50,000 moved Table 3's cells by
+# -0.007 to +0.019 points, up or down by score: less than half of their intervals' widths, 0.046, and half of the cost.
 MOST_ROWS = 20_000
 _MOST_CLASSES = 20  # with a feature each; of more classes, the likeliest ten
 _LOWEST_LOG = -700.0  # instead of -inf, which the trees don't take
@@ -344,8 +344,9 @@ def cross_fitted(
 
     Examples, or whole `clusters` of them, are split into five folds. The model of a fold is fitted on the other four:
     each of their examples once, with one small and one large run drawn at random, as much as one pair of runs has to
-    learn from, or a random 20,000 of them where there are more. It is a cubic in the rank of the first feature (the margin; ranks need no label) and, on what that
-    leaves, shallow trees: with few examples to learn from it stays near confidence, which trees alone fall below.
+    learn from; of more than 20,000 examples, as many drawn at random. It is a cubic in the rank of the first feature
+    (the margin; ranks need no label) and, on what that leaves, shallow trees: with few examples to learn from it stays
+    near confidence, which trees alone fall below.
 
     `powers` [R_small, n, 4] are those of `powers_of_runs`, where the same inputs are fitted more than once.
 
