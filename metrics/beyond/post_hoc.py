@@ -9,6 +9,7 @@ model that saw it.
 import math
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -80,17 +81,23 @@ class LearnedScores(Observer):
         of_runs = features(view.size, view.scores, self.config.length_normalized, view.parallel_map)
         inputs = inputs_of_fits(of_runs, view.scores, view.parallel_map)
         powers = powers_of_runs(inputs[ALONE], view.parallel_map)
-        for large in view.larger:
-            seed = (self.config.seed, len(learned))
+        margin, first = view.results["margin"], len(learned)
+
+        def learn(place: int) -> LearnedCells:
+            large, seed = view.larger[place], (self.config.seed, first + place)
             found = post_hoc_of(view.size, large, inputs, powers, few, seed, view.parallel_map, view.influential)
-            margin = view.results["margin"]
-            learned[view.size.name, large.name] = LearnedCells.of(
+            return LearnedCells.of(
                 found,
                 large.name,
                 margin.switchers[large.name],
                 margin.influence.get(large.name),
                 self.config.confidence,
             )
+
+        # All pairs at a time, whose folds share the threads: of one pair's five folds two threads would share the last.
+        with ThreadPoolExecutor(len(view.larger)) as pairs:
+            for large, cells in zip(view.larger, pairs.map(learn, range(len(view.larger))), strict=True):
+                learned[view.size.name, large.name] = cells
 
     def rows(self, analysis: Analysis) -> list[Row]:
         """Returns a row for each (small, large, score): the margin, the learned scores, the perfect router."""
