@@ -42,9 +42,9 @@ from metrics.statistics.uncertainty import log_probabilities
 from metrics.tables.table import Column, Row
 
 FOLDS = 5
-# That a fold's model is fitted on. On 357,199 synthetic examples, 20,000 instead of 50,000 moved Table 3's cells by
-# -0.007 to +0.019 points, up or down by score: less than half of their intervals' widths, 0.046, and half of the cost.
-MOST_ROWS = 20_000
+# That a fold's model is fitted on. On 357,199 synthetic examples 20,000 would take half of the fits' time, but move Table
+# 3's cells by -0.016 to +0.025 points, and those of one run's outputs down for all of six pairs.
+MOST_ROWS = 50_000
 _MOST_CLASSES = 20  # with a feature each; of more classes, the likeliest ten
 _LOWEST_LOG = -700.0  # instead of -inf, which the trees don't take
 
@@ -351,7 +351,7 @@ def cross_fitted(
 
     Examples, or whole `clusters` of them, are split into five folds. The model of a fold is fitted on the other four:
     each of their examples once, with one small and one large run drawn at random, as much as one pair of runs has to
-    learn from; of more than 20,000 examples, as many drawn at random. It is a cubic in the rank of the first feature
+    learn from; of more than 50,000 examples, as many drawn at random. It is a cubic in the rank of the first feature
     (the margin; ranks need no label) and, on what that leaves, shallow trees: with few examples to learn from it stays
     near confidence, which trees alone fall below.
 
