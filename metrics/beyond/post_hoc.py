@@ -42,8 +42,8 @@ from metrics.statistics.uncertainty import log_probabilities
 from metrics.tables.table import Column, Row
 
 FOLDS = 5
-# That a fold's model is fitted on. On 357,199 synthetic examples 20,000 would take half of the fits' time, but move Table
-# 3's cells by -0.016 to +0.025 points, and those of one run's outputs down for all of six pairs.
+# That a fold's model is fitted on. On 357,199 synthetic examples 20,000 would take half of the fits' time, but move
+# Table 3's cells by -0.016 to +0.025 points, and those of one run's outputs down for all of six pairs.
 MOST_ROWS = 50_000
 _MOST_CLASSES = 20  # with a feature each; of more classes, the likeliest ten
 _LOWEST_LOG = -700.0  # instead of -inf, which the trees don't take
