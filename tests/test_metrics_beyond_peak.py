@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from conf.schema import Metrics
 from metrics.analysis.intervals import InfluentialExamples
-from metrics.beyond.peak import halves_of, held_out_gains, random_peak, resampled_means, splits
+from metrics.beyond.peak import (
+    halves_of,
+    held_out_gains,
+    held_out_gains_of_sizes,
+    random_peak,
+    resampled_means,
+    splits,
+)
 from metrics.bootstrap.resampling import Resampling
 from metrics.grid.collect import collect_grids
 from metrics.statistics.switcher import INTERIOR, deferral_order, switcher_statistics
@@ -185,3 +192,16 @@ def test_rows():
     assert rows == rows_of(scores)[1] and rows != rows_of(scores, seed=1)[1]
     assert rows_of(synthetic_grid(seeds=2, examples=3))[1] == []
     assert (splits(100), splits(25_000), splits(10**6)) == (20, 4, 2)
+
+
+def test_several_larger_sizes_at_once_give_what_each_gives_alone():
+    rng = np.random.default_rng(7)
+    small, base, large = rng.random((2, 200)) < 0.6, rng.random((3, 200)) < 0.7, rng.random((1, 200)) < 0.8
+    orders = [deferral_order(rng.integers(0, 50, 200)) for _ in small]  # with ties
+    halves = np.stack([rng.permutation(200) < 100 for _ in range(3)])
+    gains = [np.concatenate([base, large]).view(np.int8) - own.view(np.int8) for own in small]
+    together = held_out_gains_of_sizes(orders, gains, [3, 1], halves)
+    for found, correct in zip(together, (base, large), strict=True):
+        alone = held_out_gains(orders, small, correct, halves)
+        for name, values in vars(found).items():
+            np.testing.assert_array_equal(values, vars(alone)[name], err_msg=name)

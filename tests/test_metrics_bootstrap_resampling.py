@@ -15,7 +15,7 @@ from metrics.bootstrap import (
     quality_samples,
     switcher_samples,
 )
-from metrics.bootstrap.resampling import Resampling, interval, micro_blocks
+from metrics.bootstrap.resampling import Resampling, grouped_sums, interval, micro_blocks
 from metrics.grid.collect import collect_grids
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
 from metrics.statistics.outcomes import OutcomeCodes
@@ -298,3 +298,28 @@ def test_outcomes_of_figure_2():
         if counts.sum():
             np.testing.assert_allclose(result.fraction[t], counts / counts.sum(), atol=1e-12)
         assert result.examples[t] * 2 * 2 == pytest.approx(counts.sum())
+
+
+@pytest.mark.parametrize("examples", [90, 500, 40_000])  # sums of groups that need one, two and four bytes
+def test_small_whole_numbers_are_summed_exactly_in_few_bytes(examples):
+    rng = np.random.default_rng(examples)
+    group = np.minimum(rng.integers(0, 40, examples), 3).astype(np.int32)  # most are in the last one
+    values = np.where(group[:, None] == 3, 1, rng.integers(-1, 2, (examples, 5))).astype(np.int8)
+    expected = np.stack([values[group == k].sum(axis=0, dtype=int) for k in range(5)])
+    found = grouped_sums(group, 5, values)
+    np.testing.assert_array_equal(found, expected)
+    assert found.itemsize == {90: 1, 500: 2, 40_000: 4}[examples]
+    np.testing.assert_array_equal(grouped_sums(group, 5, values > 0)[3], expected[3])
+    np.testing.assert_array_equal(grouped_sums(group, 5, values.astype(np.float32)), expected)
+
+
+def test_totals_in_groups_of_more_examples_than_a_byte_counts(monkeypatch):
+    monkeypatch.setattr("metrics.bootstrap.resampling.MOST_DRAWN_ONE_BY_ONE", 100)
+    monkeypatch.setattr("metrics.bootstrap.resampling.GROUPS", 4)
+    resampling = Resampling({}, 2001, 20, seed=0)
+    values = np.ones((2001, 2), dtype=np.int8)
+    values[:, 1] = np.random.default_rng(0).integers(-1, 2, 2001)
+    assert resampling.unit is not None
+    weights = resampling.everything.weights[resampling.unit].astype(float)  # of each example that of its group
+    np.testing.assert_array_equal(resampling.total_sums(values), values.T @ weights)
+    np.testing.assert_array_equal(resampling.total_sums(values.astype(np.float32)), values.T @ weights)

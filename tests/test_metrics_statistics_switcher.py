@@ -194,3 +194,12 @@ def test_pairs_are_small_by_large():
     pairs = pair_statistics("s", "l", "margin", runs)
     assert pairs.curve.shape == (3, 2, 101) and pairs.area.shape == (3, 2)
     assert pairs.area[2, 1] == statistics(scores[2], small[2], large[1][:, None]).area[0]
+
+
+def test_statistics_of_several_sizes_at_once_are_those_of_each():
+    rng = np.random.default_rng(0)
+    order, small, large = deferral_order(rng.integers(0, 30, 120)), rng.random(120) < 0.6, rng.random((5, 120)) < 0.7
+    parts = switcher_statistics(order, small, large).parts([2, 3])
+    for found, runs in zip(parts, (large[:2], large[2:]), strict=True):
+        for name, values in vars(switcher_statistics(order, small, runs)).items():
+            np.testing.assert_array_equal(vars(found)[name], values, err_msg=name)

@@ -64,6 +64,8 @@ class SizeView:
     scores: dict[str, np.ndarray]  # [R, n] each
     distinct: dict[str, list[str]]  # score -> the scores that order the examples as it does, itself first
     orders: dict[str, list[DeferralOrder]]  # each of `distinct` -> a deferral order a run
+    # by run: d = l - s of every run of every larger size in turn, [J, n] int8; [] of the largest and of translations
+    gains: list[np.ndarray]
     results: dict[str, ScoreResult]  # score -> what followed from its orders
     samples: SwitcherSamples | None  # of all scores; None of the largest size
     influential: InfluentialExamples | None  # whose influence the results hold; None where they hold none
@@ -329,6 +331,7 @@ def _view(dataset: _Dataset, scored: SizeScores, result: SizeResult, context: st
         scores=scored.scores,
         distinct=distinct,
         orders={score: result.scores[score].orders for score in distinct},
+        gains=result.gains,
         results=result.scores,
         samples=result.samples,
         influential=dataset.influential,

@@ -37,7 +37,7 @@ def majority_class(
     code = min(range(len(counts)), key=lambda k: (-counts[k], grid.target.values[k]))
     has_class = grid.target.codes == code
     share = float(has_class.mean())
-    drawn, with_class = resampling.total_sums(np.stack([np.ones_like(has_class), has_class], axis=1).astype(np.float32))
+    drawn, with_class = resampling.total_sums(np.stack([np.ones_like(has_class), has_class], axis=1))
     return MajorityClass(
         name=grid.target.values[code],
         share=share,

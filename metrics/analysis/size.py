@@ -81,6 +81,7 @@ class SizeResult:
 
     scores: dict[str, ScoreResult]  # in the order of SCORES; scores that order alike have the same result
     samples: SwitcherSamples | None  # of all scores; None of the largest size
+    gains: list[np.ndarray]  # by run, as `_gains_of_run` returns them; [] unless orders are kept
 
     @property
     def margin_orders(self) -> list[DeferralOrder]:
@@ -139,10 +140,23 @@ def analyse_size(
         }
         for score in missing
     }
+    gains: list[np.ndarray] = []
     for run, seed in enumerate(size.seeds):
         drawn = samples.run(run) if samples is not None else None
+        of_run = _gains_of_run(scored, run)
+        if of_run is not None and execution.keep_orders:
+            gains.append(of_run)
         analyse_score = partial(
-            _analyse_run, scored, run, rows, drawn, execution.keep_orders, influential, on_curves, moments
+            _analyse_run,
+            scored,
+            run,
+            of_run,
+            rows,
+            drawn,
+            execution.keep_orders,
+            influential,
+            on_curves,
+            moments,
         )
         for score, result in zip(missing, execution.parallel_map(analyse_score, missing), strict=True):
             if result.order is not None:
@@ -175,7 +189,7 @@ def analyse_size(
             chance=chance.get(score, {}),
             curve_moments=moments[score],
         )
-    return SizeResult(_of_every_score(found, distinct, samples), samples)
+    return SizeResult(_of_every_score(found, distinct, samples), samples, gains)
 
 
 def _chance_of_scores(
@@ -220,6 +234,7 @@ def _examples(size: SizeRuns) -> int:
 def _analyse_run(
     scored: SizeScores,
     run: int,
+    gains: np.ndarray | None,
     rows: np.ndarray | None,
     drawn: RunSamples | None,
     keep_orders: bool,
@@ -235,11 +250,7 @@ def _analyse_run(
     order = deferral_order(scored.scores[score][run])
     if drawn is not None:
         drawn.add(score, order)
-    statistics, influence = [], []
-    for large in scored.larger:
-        of_large, of_examples = _statistics_and_influence(order, scored.size, run, large, influential)
-        statistics.append(of_large)
-        influence += [] if of_examples is None else [of_examples]
+    statistics, influence = _statistics_and_influence(order, scored, run, gains, influential)
     if on_curves is not None and scored.larger:
         deferred = deferred_at_places(order, on_curves.rows)
         for large, of_large in zip(scored.larger, statistics, strict=True):
@@ -255,18 +266,42 @@ def _analyse_run(
 
 
 def _statistics_and_influence(
-    order: DeferralOrder, small: SizeRuns, run: int, large: SizeRuns, influential: InfluentialExamples | None
-) -> tuple[SwitcherStatistics, np.ndarray | None]:
-    """Returns one small run's statistics to a larger size, and the `influential` examples' influence on its areas.
+    order: DeferralOrder,
+    scored: SizeScores,
+    run: int,
+    gains: np.ndarray | None,
+    influential: InfluentialExamples | None,
+) -> tuple[list[SwitcherStatistics], list[np.ndarray]]:
+    """Returns one small run's statistics to each larger size, and the `influential` examples' influence on its areas.
 
-    The influence is [R_large, m]; None where none is asked for.
+    The influence is [R_large, m] for each larger size; there is none where none is asked for. `gains` are those of
+    `_gains_of_run`, so that examples are sorted once for all larger sizes.
     """
-    if influential is None or small.correct is None or large.correct is None:
-        return statistics_of(order, small, run, large), None
-    gains = large.correct.view(np.int8) - small.correct[run].view(np.int8)  # d = l - s, [R_large, n]
+    if gains is None:
+        return [statistics_of(order, scored.size, run, large) for large in scored.larger], []
+    assert scored.size.correct is not None
+    correct = [large.correct for large in scored.larger if large.correct is not None]
     ranked = RankedSums.of_order(order.order, gains)
-    statistics = switcher_statistics(order, small.correct[run], large.correct, ranked)
-    return statistics, area_influence(order, gains, statistics.area, influential.rows, ranked)
+    together = switcher_statistics(order, scored.size.correct[run], np.concatenate(correct), ranked)
+    runs_of_sizes = [len(runs) for runs in correct]
+    statistics = together.parts(runs_of_sizes)
+    if influential is None:
+        return statistics, []
+    influence = area_influence(order, gains, together.area, influential.rows, ranked)
+    return statistics, np.split(influence, np.cumsum(runs_of_sizes)[:-1])
+
+
+def _gains_of_run(scored: SizeScores, run: int) -> np.ndarray | None:
+    """Returns d = l - s of one small run and every run of every larger size: [J, n] int8, an example's side by side.
+
+    None of the largest size and of translations.
+    """
+    small = scored.size.correct
+    larger = [large.correct for large in scored.larger if large.correct is not None]
+    if small is None or not larger:
+        return None
+    gains = np.concatenate(larger).view(np.int8) - small[run].view(np.int8)
+    return np.ascontiguousarray(gains.T).T
 
 
 def _add_moments(

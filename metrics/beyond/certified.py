@@ -64,11 +64,30 @@ class CertifiedThresholds(Observer):
         half = calibration_half(self.grid.examples, self.config.seed, self.grid.clusters)
         clusters = None if self.grid.clusters is None else calibration_clusters(self.grid, self.config)
 
+        runs_of_sizes = [len(large.seeds) for large in view.larger]
+
         def certified_by(score: str) -> list[CertifiedEntries]:
-            split = [SplitScores.of_halves(own, half, clusters) for own in view.scores[score]]
+            certified, among_kept = [], []  # by run, by larger size
+            for own, gains in zip(view.scores[score], view.gains, strict=True):
+                candidates = SplitScores.of_halves(own, half, clusters).candidates(gains)
+                found = candidates.certified(self.config.epsilon, self.config.delta)
+                certified.append(found.parts(runs_of_sizes))
+                if self.config.epsilon > 0:
+                    found = candidates.certified_among_kept(self.config.epsilon, self.config.delta)
+                    among_kept.append(found.parts(runs_of_sizes))
             return [
-                certified_entries(view.scores, score, split, view.size, large, half, self.config, clusters)
-                for large in view.larger
+                certified_entries(
+                    view.scores,
+                    score,
+                    [run[place] for run in certified],
+                    [run[place] for run in among_kept],
+                    view.size,
+                    large,
+                    half,
+                    self.config,
+                    clusters,
+                )
+                for place, large in enumerate(view.larger)
             ]
 
         for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
@@ -252,7 +271,8 @@ def calibration_clusters(grid: Grid, config: Metrics) -> Clusters:
 def certified_entries(
     scores: Mapping[str, np.ndarray],
     score: str,
-    split: Sequence[SplitScores],
+    runs: Sequence[Certified],
+    kept: Sequence[Certified],
     small: SizeRuns,
     large: SizeRuns,
     calibration: np.ndarray,
@@ -261,17 +281,10 @@ def certified_entries(
 ) -> CertifiedEntries:
     """Returns the entries of the rows that the tables have of one pair of sizes by one score.
 
-    `scores` are all of the small size's, [R, n] each, and `split` are each run's of this score; `calibration` [n] bool
-    says which examples calibrate, and `clusters` are theirs, None where each is drawn by itself. Both sizes have
-    `correct`.
+    `scores` are all of the small size's, [R, n] each; `runs` are what is certified of each small run by this score, and
+    `kept` by the loss among those kept, none where ε is 0; `calibration` [n] bool says which examples calibrate, and
+    `clusters` are theirs, None where each is drawn by itself. Both sizes have `correct`.
     """
-    assert small.correct is not None and large.correct is not None
-    runs, kept = [], []
-    for of_run, right in zip(split, small.correct, strict=True):
-        candidates = of_run.candidates(right, large.correct)
-        runs.append(candidates.certified(config.epsilon, config.delta))
-        if config.epsilon > 0:
-            kept.append(candidates.certified_among_kept(config.epsilon, config.delta))
     promise: Row = {"epsilon": 100 * config.epsilon, "delta": config.delta}
     calibrates = int(calibration.sum())
     halves: Row = {"calibration": calibrates, "evaluation": int((~calibration).sum())}

@@ -164,7 +164,7 @@ def ensembles_of(
         target = grid.target.recoded(grid.classes)
         right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, parallel_map)
         right[MEAN_PROBABILITY][members.index(1)] = size.correct  # one model answers as it did, also where classes tie
-    right[MAJORITY] = majority_vote(size.prediction, size.correct, members)
+    right[MAJORITY] = majority_vote(size.prediction, size.correct, members, parallel_map)
     accuracy, samples, variance = {}, {}, {}
     drawn = resampling.seeds[size.name].T / runs  # [R, B]
     for name, values in right.items():
@@ -193,10 +193,12 @@ def mean_probability(
     right = np.zeros((len(members), runs, n), dtype=np.float32)
 
     def fill(start: int) -> None:
-        some = slice(start, min(start + _ROWS_AT_A_TIME * 4, n))
+        some = slice(start, min(start + _ROWS_AT_A_TIME, n))
         values = log_likelihoods[:, some].astype(np.float64)
         values = np.exp(values - values.max(axis=2, keepdims=True))
         probability = np.ascontiguousarray((values / values.sum(axis=2, keepdims=True)).transpose(0, 2, 1))  # [R, K, m]
+        count = probability.shape[2]
+        place = target[some].astype(np.intp) * count + np.arange(count)  # of the right class, in [K, m]
         for first in range(runs):
             # summed anew from each first run on: a sum from which runs are taken away would break ties at random
             total = np.zeros(probability.shape[1:])
@@ -205,14 +207,16 @@ def mean_probability(
                 if step + 1 not in members:
                     continue
                 best = total == total.max(axis=0)  # the mean's order is the sum's, [K, m]
-                own = np.take_along_axis(best, target[None, some], axis=0)[0]
-                right[members.index(step + 1), first, some] = own / best.sum(axis=0)
+                tied = np.add.reduce(best.view(np.int8), axis=0, dtype=np.int32)
+                right[members.index(step + 1), first, some] = best.reshape(-1).take(place) / tied
 
-    list(parallel_map(fill, range(0, n, _ROWS_AT_A_TIME * 4)))
+    list(parallel_map(fill, range(0, n, _ROWS_AT_A_TIME)))
     return right
 
 
-def majority_vote(prediction: np.ndarray, correct: np.ndarray, members: list[int]) -> np.ndarray:
+def majority_vote(
+    prediction: np.ndarray, correct: np.ndarray, members: list[int], parallel_map: ParallelMap = map
+) -> np.ndarray:
     """Returns the chance that the most frequent prediction is right, for R ensembles of each size in `members`.
 
     Predictions [R, n] int and correctness [R, n] bool -> [len(members), R, n] float32. Predictions that tie are drawn
@@ -220,14 +224,33 @@ def majority_vote(prediction: np.ndarray, correct: np.ndarray, members: list[int
     """
     runs, n = prediction.shape
     right = np.zeros((len(members), runs, n), dtype=np.float32)
-    for row, k in enumerate(members):
+    small_count = np.int8 if runs < 128 else np.int16
+
+    def counted(which: np.ndarray) -> np.ndarray:
+        """Counts along the first axis, of the R runs: bool [R, m] -> [m], in as few bytes as hold R."""
+        count: np.ndarray = np.add.reduce(which.view(np.int8), axis=0, dtype=small_count)
+        return count
+
+    def fill(start: int) -> None:
+        some = slice(start, start + _ROWS_AT_A_TIME)
+        own, is_right = prediction[:, some], correct[:, some]
+        same = (own[:, None] == own[None]).view(np.int8)  # [R, R, m]
         for first in range(runs):
-            chosen = (first + np.arange(k)) % runs
-            votes = np.zeros((k, n), dtype=np.int16)  # of each member's own prediction
-            for one in range(k):
-                for other in range(k):
-                    votes[one] += prediction[chosen[one]] == prediction[chosen[other]]
-            top = votes == votes.max(axis=0)
-            # a prediction with v votes is counted v times among its members: each counts 1/v, and here v is the most
-            right[row, first] = (top & correct[chosen]).sum(axis=0) / top.sum(axis=0)
+            members_so_far: list[int] = []
+            votes = np.zeros(own.shape, dtype=small_count)  # of each member's own prediction
+            for step in range(members[-1]):
+                new = (first + step) % runs
+                for one in members_so_far:
+                    votes[one] += same[one, new]
+                    votes[new] += same[one, new]
+                votes[new] += 1
+                members_so_far.append(new)
+                if step + 1 not in members:
+                    continue
+                # runs that are no members have no votes, and a member has one at least
+                top = votes == votes.max(axis=0)
+                # a prediction with v votes is counted v times among its members: each counts 1/v, and v is the most
+                right[members.index(step + 1), first, some] = counted(top & is_right) / counted(top)
+
+    list(parallel_map(fill, range(0, n, _ROWS_AT_A_TIME)))
     return right

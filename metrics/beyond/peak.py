@@ -5,7 +5,7 @@ Here the fraction, and which of the two models to compare with, come from one ha
 other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -60,17 +60,28 @@ class HeldOutPeaks(Observer):
         peaks = self.peaks.setdefault(view.context, {})
         halves = halves_of(self.grid.examples, self.config.seed, self.grid.clusters) if view.larger else None
         scores = [score for alike in view.distinct.values() for score in alike]
-        for large in view.larger:
-            assert halves is not None
-            first = len(peaks)  # each peak draws from a stream of its own
+        if halves is None:
+            return
+        first = len(peaks)  # each peak draws from a stream of its own
 
-            def peak_by(score: str, large: SizeRuns = large, first: int = first) -> Peak:
-                seed = (self.config.seed, first + scores.index(score))
-                return held_out_peak(
-                    view.orders[score], view.size, large, halves, view.resampling, seed, view.influential
-                )
+        def peaks_by(score: str) -> list[Peak]:
+            """Returns the peak by one score towards each larger size."""
+            found = held_out_gains_of_sizes(
+                view.orders[score],
+                view.gains,
+                [len(large.seeds) for large in view.larger],
+                halves,
+                view.resampling.clusters,
+                view.influential,
+            )
+            streams = (first + place * len(scores) + scores.index(score) for place in range(len(view.larger)))
+            return [
+                held_out_peak(one, view.resampling, view.size, large, (self.config.seed, stream))
+                for one, large, stream in zip(found, view.larger, streams, strict=True)
+            ]
 
-            for score, peak in zip(view.distinct, view.parallel_map(peak_by, view.distinct), strict=True):
+        for score, by_size in zip(view.distinct, view.parallel_map(peaks_by, view.distinct), strict=True):
+            for large, peak in zip(view.larger, by_size, strict=True):
                 for alike in view.distinct[score]:
                     peaks[view.size.name, large.name, alike] = peak
 
@@ -162,21 +173,9 @@ def half_of_clusters(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 
 def held_out_peak(
-    orders: list[DeferralOrder],
-    small: SizeRuns,
-    large: SizeRuns,
-    halves: np.ndarray,
-    resampling: Resampling,
-    seed: tuple[int, ...],
-    influential: InfluentialExamples | None = None,
+    result: "HeldOut", resampling: Resampling, small: SizeRuns, large: SizeRuns, seed: tuple[int, ...]
 ) -> Peak:
-    """Returns the peak of one size pair by one score, from the orders of deferral of the small size's runs.
-
-    Both sizes have `correct`, and there are four examples or more. `halves` is [H, n] bool; `influential` are the
-    examples whose contributions make the interval, None for all.
-    """
-    assert small.correct is not None and large.correct is not None
-    result = held_out_gains(orders, small.correct, large.correct, halves, resampling.clusters, influential)
+    """Returns the peak of one size pair by one score, from what `held_out_gains` found of it."""
     return Peak(
         gain=float(result.gain.mean()),
         samples=resampled_means(result, resampling, small, large, seed),
@@ -211,29 +210,51 @@ def held_out_gains(
     sums are normal with the contributions' covariance. It is taken from the `influential` examples, or from all in
     their `clusters` [n] int, if any; of clusters, contributions are summed in each first.
     """
-    n = small_correct.shape[1]
+    gains = [(large_correct.view(np.int8) - own.view(np.int8)) for own in small_correct]
+    return held_out_gains_of_sizes(orders, gains, [len(large_correct)], halves, clusters, influential)[0]
+
+
+def held_out_gains_of_sizes(
+    orders: list[DeferralOrder],
+    gains: Sequence[np.ndarray],
+    runs: Sequence[int],
+    halves: np.ndarray,
+    clusters: np.ndarray | None = None,
+    influential: InfluentialExamples | None = None,
+) -> list[HeldOut]:
+    """Returns what `held_out_gains` does towards several larger sizes, so that examples are sorted once for all.
+
+    `gains` are d of each small run and the large runs of all sizes in turn, [J, n] int8; each size has so many `runs`.
+    """
+    n = len(halves[0])
     if influential is None:
         influential = InfluentialExamples(np.arange(n), clusters)
-    shape = (len(orders), len(large_correct))
+    ends = np.cumsum(runs)[:-1]
+    shape = (len(orders), sum(runs))
     gain, chosen_on, fraction = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    contributed = []
-    for run, deferral in enumerate(orders):
-        gains = large_correct.view(np.int8) - small_correct[run].view(np.int8)
-        ranked, *inside = RankedSums.of_parts(deferral.order, gains, list(halves))
-        some = _SomeExamples.of_order(deferral, gains, influential.rows)
-        for half, of_half in zip(halves, inside, strict=True):
-            for chosen, other in _both_ways(deferral, half.take(deferral.order), of_half, ranked):
+    contributed: list[list[np.ndarray]] = [[] for _ in runs]  # by size, by small run
+    for run, (deferral, own) in enumerate(zip(orders, gains, strict=True)):
+        ranked = RankedSums.of_order(deferral.order, own)
+        some = _SomeExamples.of_order(deferral, own, influential.rows)
+        for half in halves:
+            for chosen, other in _both_ways(deferral, half, own, ranked):
                 best = chosen.curve[:, INTERIOR].argmax(axis=1)
                 peak, held_out = (one.gain_at(best, against=chosen.total) for one in (chosen, other))
                 gain[run] += held_out
                 chosen_on[run] += peak
                 fraction[run] += FRACTIONS[INTERIOR][best]
                 some.add(other, best, chosen.total, half.take(influential.rows) == other.value)
-        contributed.append(some.contributed())
+        for of_size, part in zip(contributed, np.split(some.contributed(), ends), strict=True):
+            of_size.append(part)
     times = 2 * len(halves)
-    flat = np.concatenate(contributed) / np.float32(times)  # [P, m]
-    covariance = _covariance_of_sums(flat, influential.clusters) * (n / flat.shape[1])
-    return HeldOut(gain / times, chosen_on / times, fraction / times, covariance)
+    means = [np.split(sums / times, ends, axis=1) for sums in (gain, chosen_on, fraction)]
+    found = []
+    for of_size, *of_pairs in zip(contributed, *means, strict=True):
+        flat = np.concatenate(of_size) / np.float32(times)  # [P, m]
+        covariance = _covariance_of_sums(flat, influential.clusters) * (n / flat.shape[1])
+        mean_gain, mean_chosen_on, mean_fraction = map(np.ascontiguousarray, of_pairs)
+        found.append(HeldOut(mean_gain, mean_chosen_on, mean_fraction, covariance))
+    return found
 
 
 @dataclass
@@ -242,7 +263,6 @@ class _Half:
 
     value: bool  # what the half is marked by
     examples: int
-    at: np.ndarray  # [G + 1] int, how many of the half are before each knot
     start: np.ndarray  # [101] int, the ranks between which each of FRACTIONS cuts the half
     stop: np.ndarray
     part: np.ndarray  # [101], which part of the examples between them is deferred
@@ -251,14 +271,14 @@ class _Half:
 
     @classmethod
     def of_counts(
-        cls, deferral: DeferralOrder, value: bool, at: np.ndarray, sums_before: Callable[[np.ndarray], np.ndarray]
+        cls, deferral: DeferralOrder, value: bool, at: np.ndarray, sums_before: Callable[["_Cuts"], np.ndarray]
     ) -> Self:
-        """Returns the half of which `at` [G + 1] examples are before each knot; `sums_before` ranks sums their d."""
-        start, stop, part = _cut(deferral, at, FRACTIONS)
-        sums = sums_before(np.concatenate([start, stop, [deferral.examples]]))
-        low, high = sums[:, : len(part)], sums[:, len(part) : -1]
-        curve = np.where(part == 1.0, high, low + part * (high - low))
-        return cls(value, int(at[-1]), at, start, stop, part, curve, sums[:, -1])
+        """Returns the half of which `at` [G + 1] examples are before each knot; `sums_before` cuts sums their d."""
+        cuts = _Cuts.of_fractions(deferral, at, FRACTIONS)
+        sums = sums_before(cuts)
+        low, high = sums[:, : len(FRACTIONS)], sums[:, len(FRACTIONS) : -1]
+        curve = np.where(cuts.part == 1.0, high, low + cuts.part * (high - low))
+        return cls(value, int(at[-1]), cuts.start, cuts.stop, cuts.part, curve, sums[:, -1])
 
     def gain_at(self, best: np.ndarray, against: np.ndarray) -> np.ndarray:
         """Returns what deferring at the places `best` [J] gains over a model: the larger one where `against` > 0."""
@@ -267,19 +287,49 @@ class _Half:
         return gained
 
 
+@dataclass
+class _Cuts:
+    """Holds the tie blocks that fractions of a half cut, as ranks among all examples and among the half's own."""
+
+    start: np.ndarray  # [F] int, the ranks among all between which each fraction cuts the half
+    stop: np.ndarray
+    part: np.ndarray  # [F], which part of the half's examples between them is deferred
+    ranks: np.ndarray  # [2F + 1] int, `start`, then `stop`, then n
+    own_ranks: np.ndarray  # [2F + 1] int, how many of the half are before each of these
+
+    @classmethod
+    def of_fractions(cls, deferral: DeferralOrder, at: np.ndarray, fractions: np.ndarray) -> Self:
+        """Returns the cuts of a half of which `at` [G + 1] examples are before each knot, at `fractions` [F].
+
+        A block that holds none of it is stepped over.
+        """
+        positions = fractions * at[-1]
+        right = np.searchsorted(at, positions, side="left").clip(1)
+        step = at[right] - at[right - 1]
+        part = np.where(step > 0, (positions - at[right - 1]) / np.where(step > 0, step, 1), 0.0)
+        knots = np.concatenate([right - 1, right, [len(at) - 1]])
+        ranks = deferral.knots[knots]
+        return cls(ranks[: len(part)], ranks[len(part) : -1], part, ranks, at[knots])
+
+
 def _both_ways(
-    deferral: DeferralOrder, marked: np.ndarray, inside: RankedSums, ranked: RankedSums
+    deferral: DeferralOrder, half: np.ndarray, gains: np.ndarray, ranked: RankedSums
 ) -> list[tuple[_Half, _Half]]:
     """Returns (the half to choose on, the other), both ways.
 
-    `marked` [n] bool says by rank which examples are in the half, `inside` are the sums of their d, `ranked` of all d.
+    `half` [n] bool says which examples are in it, `gains` are d [J, n] int8, `ranked` their sums over all examples.
     """
-    at = np.zeros(len(marked) + 1, dtype=np.int64)
-    np.cumsum(marked, out=at[1:])
-    at = at.take(deferral.knots)
-    one = _Half.of_counts(deferral, True, at, inside.before)
+    marked = half.take(deferral.order)
+    before = np.zeros(len(marked) + 1, dtype=np.int64)
+    np.cumsum(marked, out=before[1:])
+    at = before.take(deferral.knots)
+    inside = RankedSums.of_order(deferral.order[marked], gains)  # of the half alone: half of the work
+    one = _Half.of_counts(deferral, True, at, lambda cuts: inside.before(cuts.own_ranks))
     other = _Half.of_counts(
-        deferral, False, deferral.knots - at, lambda ranks: ranked.before(ranks) - inside.before(ranks)
+        deferral,
+        False,
+        deferral.knots - at,
+        lambda cuts: ranked.before(cuts.ranks) - inside.before(cuts.ranks - cuts.own_ranks),
     )
     return [(one, other), (other, one)]
 
@@ -298,7 +348,7 @@ class _SomeExamples:
         """Starts with nothing counted; `gains` are d of all examples, [J, n] int8, `rows` [m] int the examples."""
         rank = deferral.rank.take(rows)
         order = np.argsort(rank)
-        ordered = gains.take(rows.take(order), axis=1)
+        ordered = np.ascontiguousarray(gains.T.take(rows.take(order), axis=0).T)
         return cls(order, rank.take(order), ordered, np.zeros(ordered.shape, dtype=np.float32))
 
     def add(self, other: _Half, best: np.ndarray, total: np.ndarray, inside: np.ndarray) -> None:
@@ -329,18 +379,6 @@ def _covariance_of_sums(contributed: np.ndarray, clusters: np.ndarray | None) ->
     sums = drawn.sum(axis=1, dtype=np.float64)
     covariance: np.ndarray = (drawn @ drawn.T).astype(np.float64) - np.outer(sums, sums) / drawn.shape[1]
     return covariance
-
-
-def _cut(deferral: DeferralOrder, at: np.ndarray, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the tie blocks, ranks start to stop, that `fractions` [F] of a half cut, and the share deferred of each.
-
-    `at` [G + 1] says how many of the half are before each knot. A block that holds none of it is stepped over.
-    """
-    positions = fractions * at[-1]
-    right = np.searchsorted(at, positions, side="left").clip(1)
-    step = at[right] - at[right - 1]
-    part = np.where(step > 0, (positions - at[right - 1]) / np.where(step > 0, step, 1), 0.0)
-    return deferral.knots[right - 1], deferral.knots[right], part
 
 
 def resampled_means(

@@ -150,7 +150,7 @@ def perfect_samples(small: SizeRuns, large: SizeRuns, resampling: Resampling) ->
     ones = np.ones((1, small.correct.shape[1]), dtype=bool)
     for run, own in enumerate(small.correct):
         columns = np.concatenate([ones, large.correct & ~own, ~large.correct & own])
-        sums = resampling.total_sums(columns.T.astype(np.float32))  # [1 + 2 R_large, B]
+        sums = resampling.total_sums(columns.T)  # [1 + 2 R_large, B]
         only_large, only_small = np.split(sums[1:] / sums[0], 2)
         of_pairs = (only_large * (1 - only_large) + only_small * (1 - only_small)) / 2
         area += drawn[small.name][run] * (drawn[large.name] * of_pairs).sum(axis=0)

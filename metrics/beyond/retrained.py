@@ -41,8 +41,9 @@ def retrained_entries(
     assert small.correct is not None and large.correct is not None
     rows = evaluates[:MOST_EVALUATED]
     some, own, theirs = scores[:, rows], small.correct[:, rows], large.correct[:, rows]
-    losses = losses_of_reuse(some, own, theirs, thresholds)  # [k, l, i, j]
-    kept_share = losses_of_reuse(some, own, theirs, thresholds_of_shares(some, shares))
+    of_shares = thresholds_of_shares(some, shares)
+    both_kinds = np.concatenate([np.broadcast_to(thresholds, of_shares.shape), of_shares], axis=1)
+    losses, kept_share = np.split(losses_of_reuse(some, own, theirs, both_kinds), 2, axis=2)  # [k, l, i, j] each
     same_small = np.eye(len(own), dtype=bool)[:, None, :, None]
     same_large = np.eye(len(theirs), dtype=bool)[None, :, None, :]
     kinds = {

@@ -239,7 +239,7 @@ def _add_samples(
 ) -> None:
     assert size.correct is not None
     blocks = resampling.micro_blocks(order)
-    values = np.stack([np.ones(order.examples), ~size.correct[run]], axis=1).astype(np.float32)
+    values = np.stack([np.ones(order.examples, dtype=bool), ~size.correct[run]], axis=1)
     for drawn, sums in resampling.block_sums(resampling.of_run(size.name, run), blocks, values):
         cumulated = ResampledRanks.of(sums).cumulated.astype(np.float64)  # [G + 1, 2, b]
         n, errors = cumulated[-1]  # [b] each

@@ -43,11 +43,14 @@ class GroupSamples:
 
 
 def _values(size: SizeRuns) -> np.ndarray:
-    """Returns what is summed over examples: 1, then each run's correctness or ten BLEU statistics, [n, Q] float32."""
+    """Returns what is summed over examples: 1, then each run's correctness or ten BLEU statistics, [n, Q].
+
+    It is bool of correctness, float32 of statistics.
+    """
     n = size.prediction.shape[1]
     values: np.ndarray
     if size.correct is not None:
-        values = np.concatenate([np.ones((1, n)), size.correct], dtype=np.float32, casting="unsafe").T
+        values = np.concatenate([np.ones((1, n), dtype=bool), size.correct]).T
         return values
     assert size.bleu_stats is not None
     values = np.concatenate([np.ones((n, 1)), *size.bleu_stats], axis=1, dtype=np.float32, casting="unsafe")
@@ -85,11 +88,11 @@ class DrawnPairs:
         self.count = (drawn.sum(axis=1) ** 2 - (drawn**2).sum(axis=1)) / 2
         if resampling.unit is None:
             self._rows, self._differing = _differing_pairs(size.prediction, drawn, resampling.everything.weights)
-            self._ones = np.ones((size.prediction.shape[1], 1), dtype=np.float32)
+            self._ones = np.ones((size.prediction.shape[1], 1), dtype=bool)
             return
         pairs = list(combinations(range(len(size.seeds)), 2))
         differ = [size.prediction[one] != size.prediction[other] for one, other in pairs]
-        self._values = np.concatenate([np.ones((1, len(differ[0]))), differ], dtype=np.float32, casting="unsafe").T
+        self._values = np.ascontiguousarray(np.stack([np.ones_like(differ[0]), *differ]).T)
         self._weights = np.stack([drawn[:, one] * drawn[:, other] for one, other in pairs])  # [P, B]
 
     def block_sums(self, drawn: Drawn, blocks: Blocks) -> Iterator[tuple[Drawn, np.ndarray]]:
@@ -188,8 +191,8 @@ class OutcomeSamples:
         outcomes = self.codes.for_run(run)  # [J, n]
         # One column for each large run and outcome but the last, which has the examples that no other outcome has.
         all_but_last = [outcomes == k for k in range(len(self.codes.names) - 1)]
-        ones = np.ones((1, outcomes.shape[1]))
-        values = np.concatenate([ones, *all_but_last], dtype=np.float32, casting="unsafe").T
+        ones = np.ones((1, outcomes.shape[1]), dtype=bool)
+        values = np.concatenate([ones, *all_but_last]).T
         blocks = blocks_of_groups(group, len(self._pooled))
         whole = self.resampling.of_run(self.small.name, run)
         for drawn, sums in self.resampling.block_sums(whole, blocks, values):
@@ -214,6 +217,6 @@ def disagreement_samples(small: SizeRuns, large: SizeRuns, resampling: Resamplin
     samples = []
     for one in small.prediction:
         differs = np.concatenate([np.ones((1, len(one)), dtype=bool), large.prediction != one])
-        sums = resampling.total_sums(differs.T.astype(np.float32))  # [1 + R_large, B]
+        sums = resampling.total_sums(differs.T)  # [1 + R_large, B]
         samples.append((sums[1:] / sums[0]).astype(np.float32))
     return np.stack(samples)

@@ -7,6 +7,7 @@ are drawn instead of single ones, 512 groups with replacement, so that the cost 
 number of examples. Examples in clusters are drawn by whole clusters, and groups are then of clusters.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ MICRO_BLOCKS = 512
 FEWER_BLOCKS = 200
 _CACHED_NUMBERS = 160_000  # numbers gathered and multiplied at a time, so that they fit a core's cache
 _ROWS_AT_A_TIME = 2048
+_SUMMED_IN_A_BYTE = 127  # numbers of -1, 0 and 1
 _DRAWN_AT_A_TIME = 16  # resamples drawn a call; more calls would wait more often for an import on another thread
 NUMBERS_HELD = 1 << 22  # float32 of resampled sums at a time, 16 MiB: more only misses the cache
 
@@ -125,10 +127,11 @@ class Resampling:
         return micro_blocks(deferral, most if self.unit is None else min(most, FEWER_BLOCKS))
 
     def block_sums(self, drawn: Drawn, blocks: "Blocks", values: np.ndarray) -> Iterator[tuple[Drawn, np.ndarray]]:
-        """Sums, over each block's examples, how often each was drawn × its values: [n, Q] float32 -> [G, Q, b] float32.
+        """Sums, over each block's examples, how often each was drawn × its values: [n, Q] -> [G, Q, b] float32.
 
-        Yields a few of the resamples at a time with their sums, as all of them may be too much to hold. Sums of whole
-        numbers are exact as long as they stay below 2²⁴.
+        Values are float32, or int8 or bool of -1, 0 and 1 alone, as in `grouped_sums`. Yields a few of the resamples at
+        a time with their sums, as all of them may be too much to hold. Sums of whole numbers are exact as long as they
+        stay below 2²⁴.
         """
         if self.unit is None:
             pieces, first = blocks.pieces()
@@ -139,33 +142,60 @@ class Resampling:
         cells = grouped_sums(
             blocks.block_of_each() * np.int32(self.units) + self.unit, (count + 1) * self.units, values
         )
-        cells = (
-            cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1).reshape(-1, self.units)
-        )  # [G · Q, units]
+        by_value = cells.reshape(count + 1, self.units, q)[:-1].transpose(0, 2, 1)
+        cells = by_value.reshape(-1, self.units).astype(np.float32, copy=False)  # [G · Q, units]
         for part in drawn.parts(count * q):
             yield part, (cells @ part.weights[:-1].astype(np.float32)).reshape(count, q, -1)
 
     def total_sums(self, values: np.ndarray) -> np.ndarray:
-        """Sums, over all examples, how often each was drawn × its values: [n, Q] float32 -> [Q, B] float64."""
+        """Sums, over all examples, how often each was drawn × its values: [n, Q] -> [Q, B] float64.
+
+        Values are float32, or int8 or bool of -1, 0 and 1 alone, as in `grouped_sums`.
+        """
         weights = self.everything.weights
         sums: np.ndarray
         if self.unit is not None:
-            sums = grouped_sums(self.unit, self.units, values).T.astype(np.float64) @ weights[:-1]
+            part, parts = self._unit_parts if values.itemsize == 1 else (self.unit, 1)
+            of_parts = grouped_sums(part, self.units * parts, values).reshape(self.units, parts, -1)
+            sums = of_parts.sum(axis=1, dtype=np.float64).T @ weights[:-1]
             return sums
         sums = np.zeros((values.shape[1], weights.shape[1]))
         for start in range(0, len(values), _ROWS_AT_A_TIME):
             some = slice(start, start + _ROWS_AT_A_TIME)
-            sums += values[some].T @ weights[:-1][some].astype(np.float32)
+            sums += values[some].T.astype(np.float32, copy=False) @ weights[:-1][some].astype(np.float32)
         return sums
+
+    @functools.cached_property
+    def _unit_parts(self) -> tuple[np.ndarray, int]:
+        """Cuts each unit into parts of up to 127 examples, whose sums fit a byte: [n] int32, and the parts of a unit.
+
+        The parts of unit u have the numbers from u times the parts of a unit on.
+        """
+        assert self.unit is not None
+        counts = np.bincount(self.unit, minlength=self.units)
+        parts = -(-int(counts.max()) // _SUMMED_IN_A_BYTE)
+        by_unit = np.argsort(self.unit, kind="stable")
+        place = np.arange(self.examples) - np.repeat(np.cumsum(counts) - counts, counts)  # of each within its unit
+        part = np.empty(self.examples, dtype=np.int32)
+        part[by_unit] = self.unit.take(by_unit) * parts + place // _SUMMED_IN_A_BYTE
+        return part, parts
 
 
 def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:
-    """Sums the values in each group: group [n] int32, values [n, Q] float32 -> [groups, Q] float32."""
+    """Sums the values in each group: group [n] int32, values [n, Q] -> [groups, Q].
+
+    Of float32 values the sums are float32. Of int8 or bool, which must be -1, 0 and 1 alone, they are exact and of the
+    smallest integer type that holds the number of examples in any group: the fewer bytes, the faster it is.
+    """
     from scipy.sparse import csc_matrix  # takes a third of a second to import, and only large data need it
 
     n = len(values)
-    belongs = csc_matrix((np.ones(n, dtype=np.float32), group, np.arange(n + 1)), shape=(groups, n))
-    sums: np.ndarray = belongs @ values
+    kind: np.dtype = values.dtype
+    if kind.itemsize == 1:
+        most = int(np.bincount(group, minlength=groups).max(initial=0))
+        kind = next(np.dtype(one) for one in (np.int8, np.int16, np.int32) if most <= np.iinfo(one).max)
+    belongs = csc_matrix((np.ones(n, dtype=kind), group, np.arange(n + 1)), shape=(groups, n))
+    sums: np.ndarray = belongs @ np.ascontiguousarray(values, dtype=kind)
     return sums
 
 
@@ -277,7 +307,7 @@ def blocks_of_groups(group: np.ndarray, groups: int) -> Blocks:
 def _sums_one_by_one(weights: np.ndarray, pieces: np.ndarray, first: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sums, over each block's examples, how often each was drawn × its values: [G, Q, b] float32.
 
-    From `Drawn.weights` [n + 1, b], what `Blocks.pieces` returns, and values [n, Q] float32.
+    From `Drawn.weights` [n + 1, b], what `Blocks.pieces` returns, and values [n, Q].
     """
     values = np.concatenate([values, np.zeros((1, values.shape[1]), dtype=values.dtype)])  # example n is padding
     count, b, q = len(pieces), weights.shape[1], values.shape[1]
@@ -287,7 +317,8 @@ def _sums_one_by_one(weights: np.ndarray, pieces: np.ndarray, first: np.ndarray,
         some = slice(start, start + at_a_time)
         drawn = weights.take(pieces[some], axis=0).astype(np.float32)
         # [p, m, Q]ᵀ @ [p, m, b] -> [p, Q, b]
-        np.matmul(values.take(pieces[some], axis=0).transpose(0, 2, 1), drawn, out=sums[some])
+        taken = values.take(pieces[some], axis=0).astype(np.float32, copy=False)
+        np.matmul(taken.transpose(0, 2, 1), drawn, out=sums[some])
     if count > len(first):
         sums = np.add.reduceat(sums, first, axis=0)
     return sums
@@ -302,7 +333,9 @@ class ResampledRanks:
     @classmethod
     def of(cls, sums: np.ndarray) -> "ResampledRanks":
         """Cumulates the sums of blocks [G, Q, b], of which the first of the Q is how many examples were drawn."""
-        cumulated = np.zeros((len(sums) + 1, *sums.shape[1:]), dtype=np.float32)
+        blocks, q, b = sums.shape
+        # in memory by Q first, so that what `at` looks up of each of the Q lies together and fits a core's cache
+        cumulated = np.zeros((q, blocks + 1, b), dtype=np.float32).transpose(1, 0, 2)
         for block, row in enumerate(sums):  # np.cumsum along the first axis is several times slower
             np.add(cumulated[block], row, out=cumulated[block + 1])
         return cls(cumulated)
@@ -322,12 +355,16 @@ class ResampledRanks:
         low_weight = np.take_along_axis(weight, right - 1, axis=0)
         step = np.take_along_axis(weight, right, axis=0) - low_weight
         fraction = ((positions - low_weight) / np.where(step > 0, step, 1)).astype(np.float32)
-        # [F, Q, b] places in the flat array: several times faster than indexing by three axes
-        place = (right[:, None] * q + np.arange(q)[:, None]) * b + np.arange(b)
-        flat = self.cumulated.reshape(-1)
-        low = flat.take(place - q * b)
-        high: np.ndarray = flat.take(place)
-        high -= low
-        high *= fraction[:, None]
-        high += low
-        return high
+        # [F, b] places in the flat array of one of the Q: several times faster than indexing by two axes
+        place = right * b + np.arange(b)
+        before = place - b
+        result = np.empty((len(fractions), q, b), dtype=np.float32)
+        for k in range(q):
+            flat = self.cumulated[:, k].reshape(-1)
+            low = flat.take(before)
+            high = flat.take(place)
+            high -= low
+            high *= fraction
+            high += low
+            result[:, k] = high
+        return result

@@ -1,5 +1,6 @@
 """Resamples the switchers of one small size to every larger one, score by score and run by run."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class SwitcherSamples(ABC):
 
     @abstractmethod
     def values(self, run: int) -> np.ndarray:
-        """Returns what is summed over examples for a small run: [n, Q] float32, the first column 1."""
+        """Returns what is summed over examples for a small run: [n, Q] int8 or float32, the first column 1."""
 
     @abstractmethod
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:
@@ -125,14 +126,19 @@ class RunSamples:
 class AccuracySamples(SwitcherSamples):
     """Adds up samples of accuracy. The Q values summed are 1, s, then d of each large run."""
 
-    def values(self, run: int) -> np.ndarray:
-        """Returns 1, s and each large run's d of every example: [n, Q] float32."""
-        assert self.small.correct is not None
-        small = self.small.correct[run]
-        values = np.ones((len(small), 2 + sum(len(large.seeds) for large in self.larger)), dtype=np.float32)
-        values[:, 1] = small
+    @functools.cached_property
+    def _large_by_example(self) -> np.ndarray:
+        """Returns the correctness of all large runs, those of an example side by side: [n, J] int8, 0 or 1."""
         large = np.concatenate([large.correct for large in self.larger if large.correct is not None])
-        np.subtract(large.T, small[:, None], out=values[:, 2:], dtype=np.float32)
+        return np.ascontiguousarray(large.T).view(np.int8)
+
+    def values(self, run: int) -> np.ndarray:
+        """Returns 1, s and each large run's d of every example: [n, Q] int8."""
+        assert self.small.correct is not None
+        small, large = self.small.correct[run].view(np.int8), self._large_by_example
+        values = np.ones((len(small), 2 + large.shape[1]), dtype=np.int8)
+        values[:, 1] = small
+        np.subtract(large, small[:, None], out=values[:, 2:])
         return values
 
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.errors import EdgewiseError
+from conf.machine import cores
 from metrics.grid.clusters import AUTO, numbered_clusters
 from metrics.grid.mismatch import settings_notes
 from metrics.grid.runs import Grid, Run, SizeRuns, Source
@@ -43,6 +44,9 @@ def collect_grids(
         _collect([run for run in runs if run.metadata.dataset == dataset], churn_normalization, cluster)
         for dataset in datasets
     ]
+
+
+_MOST_READ_TOGETHER = 1_000_000  # examples of a file, of which two are read at a time; of more, one, for memory
 
 
 @dataclass
@@ -117,11 +121,12 @@ def _collect(runs: list[Run], churn_normalization: str, cluster: str) -> Grid:
 
 
 def _read_ahead(runs: Sequence[Run], known_ids: pa.Array) -> Iterator[tuple[Run, Columns]]:
-    """Yields each run with its columns, in order; the next run's are read meanwhile on another thread."""
-    with ThreadPoolExecutor(1) as pool:
-        reading = deque(pool.submit(run.columns, known_ids) for run in runs[:1])
+    """Yields each run with its columns, in order; the next ones are read meanwhile, one on each other thread."""
+    ahead = min(2, cores()) if len(known_ids) <= _MOST_READ_TOGETHER else 1
+    with ThreadPoolExecutor(ahead) as pool:
+        reading = deque(pool.submit(run.columns, known_ids) for run in runs[:ahead])
         for number, run in enumerate(runs):
-            reading.extend(pool.submit(one.columns, known_ids) for one in runs[number + 1 : number + 2])
+            reading.extend(pool.submit(one.columns, known_ids) for one in runs[number + ahead : number + ahead + 1])
             yield run, reading.popleft().result()
 
 

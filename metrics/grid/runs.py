@@ -4,6 +4,7 @@ Only what every statistic needs of every run is kept: predictions, correctness, 
 log-likelihoods and tokens' scores, which are most of a file, are read again where a size's uncertainty is computed.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
+from conf.machine import cores
 from metrics.scores import (
     Columns,
     Scores,
@@ -94,7 +96,8 @@ class SizeRuns:
     @property
     def log_likelihoods(self) -> np.ndarray:
         """Reads the class log-likelihoods of every run, from the files at each use: [R, n, K] float32 or float64."""
-        return np.stack([cast(np.ndarray, run.field("class_log_likelihoods")) for run in self.runs])
+        with ThreadPoolExecutor(cores()) as pool:  # decoding, which is most of it, keeps no other thread waiting
+            return np.stack(list(pool.map(lambda run: cast(np.ndarray, run.field("class_log_likelihoods")), self.runs)))
 
     def tokens(self, context: str, run: int) -> TokenScores:
         """Reads the token scores of run number `run` in gold or self context, from its file at each use."""

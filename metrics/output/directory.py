@@ -1,6 +1,7 @@
 """Writes everything that metrics has to say about some scores into one directory: whole, or not at all."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from metrics.output.curve_file import write_curves
 from metrics.output.replace import MARK, refusals_as_output_errors, replaced
 from metrics.output.summary import dumped, summary
 from metrics.report import ReportContent, write_report
+from metrics.report.examples import example_blocks
 from metrics.scores import ScoresMetadata, read_metadata
 from metrics.tables.baseline import baseline_note, baseline_table
 from metrics.tables.files import write_tables
 from metrics.tables.paper import table_rows, write_paper_tables
-from metrics.tables.table import Table
 from metrics.text_baseline import TextBaseline
 
 Progress = Callable[[str], None]  # takes a line that says what is going on
@@ -74,15 +75,19 @@ def fill_directory(
     `write_metrics` does.
     """
     runs = _runs_in_order(sources, inputs)
-    with refusals_as_output_errors(out):
+    with refusals_as_output_errors(out), ThreadPoolExecutor(1) as pool:
         load_in_background()
-        analyses, further = _analysed(sources, config, progress)
+        analyses, collectors = _analysed(sources, config, progress)
+        listed = _listed(runs, analyses)
+        # most of the report, which is compressed, while tables and figures are made
+        examples = pool.submit(example_blocks, analyses, listed, config, with_text)
+        further = beyond_tables(analyses, collectors, config) if config.beyond else []
         for analysis in analyses:
             if baselines and (baseline := baselines.get(analysis.grid.dataset)) is not None:
                 analysis.notes.insert(0, baseline_note(analysis, baseline, config.confidence))
         beside = baseline_table(analyses, baselines or {}, config.confidence) if config.beyond else None
         further += [] if beside is None else [beside]
-        rows, notes, listed = table_rows(analyses), _notes(analyses), _listed(runs, analyses)
+        rows, notes = table_rows(analyses), _notes(analyses)
         content = summary(analyses, rows, notes, listed, config, further)
         (directory / MARK).write_text(dumped(content), encoding="utf-8")
         write_paper_tables(analyses, rows, config, directory / "tables", notes)
@@ -101,6 +106,7 @@ def fill_directory(
                 metadata=[metadata for metadata, _ in runs],
                 config=config,
                 signature=content["signature"],
+                examples=examples.result(),
                 further=further,
                 with_text=with_text,
             ),
@@ -115,8 +121,8 @@ def _runs_in_order(sources: Sequence[Source], inputs: Sequence[Input]) -> list[t
     return sorted(runs, key=lambda run: (run[0].dataset, run[0].parameters, run[0].size, run[0].seed))
 
 
-def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) -> tuple[list[Analysis], list[Table]]:
-    """Analyses each dataset; returns that, and the tables past the paper's if the config wants them."""
+def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) -> tuple[list[Analysis], list[Collector]]:
+    """Analyses each dataset; returns that, and what the tables past the paper's need if the config wants them."""
     analyses, collectors = [], []
     for grid in collect_grids(sources, config.churn_normalization, config.cluster):
         prices_of(config, grid)  # a size without a price is said before the work
@@ -130,7 +136,7 @@ def _analysed(sources: Sequence[Source], config: Metrics, progress: Progress) ->
             analyses.append(analyse(grid, config, progress, collector.observe))
         else:
             analyses.append(analyse(grid, config, progress))
-    return analyses, beyond_tables(analyses, collectors, config) if config.beyond else []
+    return analyses, collectors
 
 
 def _notes(analyses: Sequence[Analysis]) -> list[str]:

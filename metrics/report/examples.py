@@ -5,6 +5,7 @@ example says, and how sure the sizes are of it, is in a block of its own: `metri
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +51,14 @@ def example_blocks(
     for place, k in enumerate(order):
         remaining = len(order) - place
         analysis = analyses[k]
-        block, places = _fitting(analysis, names, left // remaining, with_text)
+        with ThreadPoolExecutor(1) as beside:  # packing, which is compression, and reading scores again
+            sureness = beside.submit(sureness_of, analysis, config)
+            block, places = _fitting(analysis, names, left // remaining, with_text)
         left -= len(block["data"])
         rows = analysis.rows[places]
         details = details_block(
             analysis,
-            [size.take(places) for size in sureness_of(analysis, config)],
+            [size.take(places) for size in sureness.result()],
             shown_texts(analysis, rows) if with_text else None,
             left_for_details // remaining,
             config,

@@ -18,7 +18,7 @@ from metrics.analysis.dataset import Analysis
 from metrics.analysis.prices import prices_of
 from metrics.figures import TITLES
 from metrics.report.curve_chart import curve_blocks, curve_section
-from metrics.report.examples import example_blocks, example_section
+from metrics.report.examples import example_section
 from metrics.report.figures import figure
 from metrics.report.overview import overview
 from metrics.report.provenance import provenance
@@ -45,6 +45,7 @@ class ReportContent:
     metadata: Sequence[ScoresMetadata]
     config: Metrics
     signature: str  # which choices the tables and figures rest on
+    examples: Sequence[str]  # the blocks of the example browser, as `example_blocks` makes them
     further: Sequence[Table] = ()  # tables past the paper's
     with_text: bool = True  # whether the page may show what examples say
 
@@ -53,9 +54,7 @@ def write_report(path: Path, content: ReportContent) -> None:
     """Writes the page to `path`, whose folder must not exist yet."""
     analyses, confidence = content.analyses, content.config.confidence
     prices = [prices_of(content.config, analysis.grid) for analysis in analyses]
-    data = curve_blocks(analyses, confidence, prices) + example_blocks(
-        analyses, content.inputs, content.config, content.with_text
-    )
+    data = [*curve_blocks(analyses, confidence, prices), *content.examples]
     path.parent.mkdir(parents=True)
     path.write_text(_page(analyses, _sections(content), data, confidence), encoding="utf-8")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES_AT_A_TIME = 1 << 14  # so that a column and its results fit a core's cache
 _COMPARED = 64  # examples, spread over all
+_MOST_SPLITS_JOINED = 12  # of one table, whose 4,096 values then fit a core's cache
 
 
 class ColumnPredictor:
@@ -23,12 +24,11 @@ class ColumnPredictor:
 
     def __init__(self, trees: "HistGradientBoostingRegressor"):
         self._trees = trees
-        self._first = 0.0
         self._tables: list[_TreeTable] = []  # none where the nodes are of another shape than is known here
         with suppress(AttributeError, KeyError, IndexError, TypeError, ValueError):
             nodes = [tree.nodes for (tree,) in trees._predictors]
-            self._first = float(np.asarray(trees._baseline_prediction).item())
-            self._tables = [_TreeTable.of_nodes(one) for one in nodes]
+            first = float(np.asarray(trees._baseline_prediction).item())
+            self._tables = _with_first_trees_joined(first, [_TreeTable.of_nodes(one) for one in nodes])
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Returns what `trees.predict(inputs)` returns: inputs [m, F] float32 -> [m] float64."""
@@ -47,15 +47,15 @@ class ColumnPredictor:
         for start in range(0, len(inputs), _EXAMPLES_AT_A_TIME):
             columns = np.ascontiguousarray(inputs[start : start + _EXAMPLES_AT_A_TIME].T)
             sums = result[start : start + columns.shape[1]]
-            sums[:] = self._first
-            for table in self._tables:
+            sums[:] = self._tables[0].values_of(columns)
+            for table in self._tables[1:]:
                 sums += table.values_of(columns)
         return result
 
 
 @dataclass(frozen=True)
 class _TreeTable:
-    """Holds a tree as a table of its values by which of its splits an example is below."""
+    """Holds a tree, or the sum of a few, as a table of its values by which of its splits an example is below."""
 
     splits: list[tuple[int, np.float32]]  # (feature, threshold)
     values: np.ndarray  # [2 ** splits], at the number whose k-th bit says whether the example is below split k
@@ -78,11 +78,35 @@ class _TreeTable:
 
     def values_of(self, columns: np.ndarray) -> np.ndarray:
         """Returns the tree's value of each example, [m], from its columns [F, m]."""
-        place = np.zeros(columns.shape[1], dtype=np.uint8)
+        place: np.ndarray = np.zeros(columns.shape[1], dtype=np.uint8 if len(self.splits) <= 8 else np.uint16)
         for feature, threshold in reversed(self.splits):  # the first split is the lowest bit
             place += place  # several times faster than a shift
             place += (columns[feature] <= threshold).view(np.uint8)
         return self.values.take(place.astype(np.intp))
+
+
+def _with_first_trees_joined(first: float, tables: list[_TreeTable]) -> list[_TreeTable]:
+    """Returns tables whose values add up to what `first` and the given ones do, bit for bit, of fewer tables.
+
+    The first trees of a boosted fit mostly share their splits. As sums are taken from the first tree on, the sums over
+    these can be computed once for each entry of one table; those over later trees depend on all that went before.
+    """
+    splits: list[tuple[int, np.float32]] = []
+    joined = 0
+    for table in tables:
+        more = [split for split in dict.fromkeys(table.splits) if split not in splits]
+        if len(splits) + len(more) > _MOST_SPLITS_JOINED:
+            break
+        splits += more
+        joined += 1
+    below = np.arange(1 << len(splits))
+    sums = np.full(len(below), first)
+    for table in tables[:joined]:
+        place = np.zeros_like(below)
+        for bit, split in enumerate(table.splits):
+            place |= (below >> splits.index(split) & 1) << bit
+        sums += table.values[place]
+    return [_TreeTable(splits, sums), *tables[joined:]]
 
 
 def _at_most(threshold: float) -> np.float32:

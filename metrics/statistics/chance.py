@@ -91,8 +91,12 @@ def _chance(excess: np.ndarray, gap: np.ndarray) -> Chance:
 
     The excess is [R_S, 99, draws, R_L]; a curve is seen from the small run's quality upwards.
     """
-    chord = FRACTIONS[INTERIOR][None, :, None] * gap[:, None, :]  # [R_S, 99, R_L]
-    peak = (chord[:, :, None, :] + excess).max(axis=1) - np.maximum(gap, 0)[:, None, :]
+    runs, _, draws, larger = excess.shape
+    peak = np.empty((runs, draws, larger))
+    for run, of_run in enumerate(excess):  # one at a time, so that what is computed on the way fits a core's cache
+        chord = FRACTIONS[INTERIOR][:, None] * gap[run]  # [99, R_L]
+        np.max(chord[:, None, :] + of_run, axis=0, out=peak[run])
+    peak -= np.maximum(gap, 0)[:, None, :]
     of_draws = peak.mean(axis=(0, 2))
     return Chance(float(of_draws.mean()), float(np.quantile(of_draws, HIGH)))
 
@@ -169,7 +173,7 @@ def spread_of_sums(cells: Sequence[RankCells]) -> np.ndarray:
     for i, one in enumerate(cells):
         for k, other in enumerate(cells[: i + 1]):
             width = len(other.inside)
-            cell = one.cell.astype(np.int32) * width + other.cell
+            cell = one.cell.astype(np.uint16) * np.uint16(width) + other.cell  # below 199², which two bytes hold
             together = np.bincount(cell, minlength=len(one.inside) * width).reshape(-1, width)
             deferred = one.inside.T @ together @ other.inside / n - _product_of_means(one, other, together, n)
             covariance[i, :, k], covariance[k, :, i] = deferred, deferred.T

@@ -132,7 +132,10 @@ class ExampleInfluence:
         of_small, of_large = [], None
         for influence in by_run:
             of_small.append(influence.mean(axis=0))
-            of_large = influence.copy() if of_large is None else of_large + influence
+            if of_large is None:
+                of_large = influence.copy()
+            else:
+                of_large += influence
         if of_large is None:
             raise ValueError("expected the influences of one small run or more")
         return cls(np.array(of_small), of_large / len(of_small), examples, clusters)
@@ -279,7 +282,8 @@ def area_influence(
     n = deferral.examples
     if ranked is None:
         ranked = RankedSums.of_order(deferral.order, gains)
-    rank, own = deferral.rank.take(rows).astype(np.int64), gains.take(rows, axis=1)
+    rank = deferral.rank.take(rows).astype(np.int64)
+    own = np.ascontiguousarray(gains.T.take(rows, axis=0).T)  # where an example's gains lie side by side: faster
     if deferral.tied:
         block = np.searchsorted(deferral.knots, rank, side="right") - 1
         starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
@@ -288,8 +292,12 @@ def area_influence(
         starts, ends = rank, rank + 1
         at_start = ranked.before(starts)
         at_end = at_start + own
-    mean = ranked.total[:, None] / n  # [J, 1], d̄
-    influence: np.ndarray = (own - mean) * (0.5 - (starts + ends) / (2 * n))
-    influence += ((at_start - mean * starts) + (at_end - mean * ends)) / (2 * n)  # of Σ (d_j − d̄) before and after it
-    influence -= 2 * area[:, None]
+    above_middle = 0.5 - (starts + ends) / (2 * n)  # [m], F − ½
+    influence = np.empty(own.shape)
+    for j, row in enumerate(influence):  # run by run, so that what is computed on the way fits a core's cache
+        mean = ranked.total[j] / n  # d̄
+        np.multiply(own[j] - mean, above_middle, out=row)
+        # of Σ (d_j − d̄) before and after it
+        row += ((at_start[j] - mean * starts) + (at_end[j] - mean * ends)) / (2 * n)
+        row -= 2 * area[j]
     return influence

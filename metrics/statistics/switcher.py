@@ -141,6 +141,17 @@ class SwitcherStatistics:
     relative_area: np.ndarray  # [J], mean over the interior grid of (S - chord) / chord; NaN where a chord is 0
     hump: np.ndarray  # [J], max(0, max over [0, 1] of S - max(a, b))
 
+    def parts(self, runs: Sequence[int]) -> list["SwitcherStatistics"]:
+        """Splits the J large runs into those of several sizes, of which each has so many `runs`, in order."""
+        ends = np.cumsum(runs)
+        return [
+            SwitcherStatistics(
+                # by columns in memory, as a part computed by itself: means over runs then add up in the same order
+                **{name: np.asfortranarray(values[end - count : end]) for name, values in vars(self).items()}
+            )
+            for count, end in zip(runs, ends.tolist(), strict=True)
+        ]
+
 
 def switcher_statistics(
     deferral: DeferralOrder, small: np.ndarray, large: np.ndarray, ranked: RankedSums | None = None

@@ -6,12 +6,14 @@ last rejected is certified: whatever the data, with probability at least 1 - δ 
 more than ε in the population. The other half says what it does there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.statistics.certificates import examples_needed, loses_no_more, rejected_by_limits
 from metrics.statistics.cluster_certificates import Clusters
+from metrics.statistics.ranked_sums import RankedSums
 from metrics.statistics.switcher import FRACTIONS, sums_before
 
 
@@ -23,6 +25,12 @@ class Certified:
     chosen: np.ndarray  # [J], share of the calibration half it defers
     deferred: np.ndarray  # [J], share of the evaluation half it defers
     loss: np.ndarray  # [J], the larger model's accuracy minus the mixture's, on the evaluation half
+
+    def parts(self, runs: Sequence[int]) -> "list[Certified]":
+        """Splits the J larger runs into those of several sizes, of which each has so many `runs`, in order."""
+        ends = np.cumsum(runs)[:-1]
+        columns = zip(*(np.split(values, ends) for values in vars(self).values()), strict=True)
+        return [Certified(*of_size) for of_size in columns]
 
     @property
     def loss_among_kept(self) -> np.ndarray:
@@ -46,7 +54,7 @@ class Candidates:
     kept: np.ndarray  # [T + 1] int, how many of the calibration half are below each threshold
     wins: np.ndarray  # [J, T + 1] int, on how many of these only each larger run is right
     losses: np.ndarray  # [J, T + 1] int, on how many only the small run is
-    gains: np.ndarray  # [J, the evaluation half] int8, d = l - s, in the order of `ranked`
+    gains: RankedSums  # of J rows, d = l - s over the evaluation half in the order of `ranked`
     in_clusters: "GainsInClusters | None" = None  # where the calibration half's examples come in clusters
 
     @classmethod
@@ -62,7 +70,7 @@ class Candidates:
 
         `clusters` are those of the examples that calibrate; None where each is drawn by itself.
         """
-        return SplitScores.of_halves(score, calibration, clusters).candidates(small, large)
+        return SplitScores.of_halves(score, calibration, clusters).candidates(large.view(np.int8) - small.view(np.int8))
 
     def certified(self, epsilon: float, delta: float) -> Certified:
         """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
@@ -100,7 +108,7 @@ class Candidates:
             threshold=threshold,
             chosen=1 - calibrated / self.examples,
             deferred=1 - below / len(self.ranked),
-            loss=sums_before(self.gains, below).diagonal() / len(self.ranked),
+            loss=self.gains.before(below).diagonal() / len(self.ranked),
         )
 
 
@@ -138,13 +146,14 @@ class SplitScores:
             clusters=clusters,
         )
 
-    def candidates(self, small: np.ndarray, large: np.ndarray) -> Candidates:
-        """Returns the thresholds to test towards J larger runs, from correctness [n] and [J, n] bool."""
-        gains = _gains(small, large, self.calibrates)
-        more, differing = (sums_before(values, self.kept) for values in (gains, np.abs(gains)))
+    def candidates(self, gains: np.ndarray) -> Candidates:
+        """Returns the thresholds to test towards J larger runs, from what each gains on all examples, d [J, n] int8."""
+        more, differing = (
+            RankedSums.of_order(self.calibrates, values).before(self.kept) for values in (gains, np.abs(gains))
+        )
         in_clusters = None
         if self.clusters is not None and self.place is not None:
-            in_order = _gains(small, large, np.sort(self.calibrates))
+            in_order = gains.take(np.sort(self.calibrates), axis=1)
             in_clusters = GainsInClusters(self.clusters, self.place, in_order)
         return Candidates(
             thresholds=self.thresholds,
@@ -153,7 +162,7 @@ class SplitScores:
             kept=self.kept,
             wins=(differing + more) // 2,
             losses=(differing - more) // 2,
-            gains=_gains(small, large, self.evaluates),
+            gains=RankedSums.of_order(self.evaluates, gains),
             in_clusters=in_clusters,
         )
 

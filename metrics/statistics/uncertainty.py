@@ -175,7 +175,11 @@ def log_probabilities(
     assert isinstance(values, np.ndarray)
     values = values if rows is None else values[rows]
     tokens = _label_tokens(runs, values.shape[1]) if length_normalized else None
-    return log_softmax(_normalized(values, tokens))
+    log_p = np.empty(values.shape)
+    for start in range(0, len(values), _EXAMPLES_AT_A_TIME):
+        some = slice(start, start + _EXAMPLES_AT_A_TIME)
+        log_p[some] = log_softmax(_normalized(values[some], tokens))
+    return log_p
 
 
 def _label_tokens(runs: SizeRuns, classes: int) -> np.ndarray:
