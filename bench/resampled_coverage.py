@@ -16,7 +16,7 @@ from bench.further_coverage import CLOSE, SKILLS, Covered, covered
 from bench.populations import REGIMES, Draw, Regime, draw
 from metrics.analysis.intervals import InfluentialExamples
 from metrics.beyond.ensemble import MAJORITY, ensembles_of, majority_vote, member_counts
-from metrics.beyond.peak import halves_of, held_out_peak
+from metrics.beyond.peak import halves_of, held_out_gains, held_out_peak
 from metrics.bootstrap import disagreement_samples, switcher_samples
 from metrics.bootstrap.resampling import Estimate, Resampling, estimate
 from metrics.grid.runs import Grid, SizeRuns
@@ -63,7 +63,8 @@ def _estimates(made: Draw, number: int) -> Iterator[tuple[str, Estimate]]:
     yield CURVE, estimate(float(np.mean(curves)), samples.curve["large", "margin"][PERCENT], CONFIDENCE)
     differing = resampling.mean_over_pairs("small", "large", disagreement_samples(small, large, resampling))
     yield DISAGREEMENT, estimate(_mean_disagreement(made), differing, CONFIDENCE)
-    peak = held_out_peak(orders, small, large, halves_of(n, number), resampling, (number, 0))
+    gains = held_out_gains(orders, small.correct, large.correct, halves_of(n, number))
+    peak = held_out_peak(gains, resampling, small, large, (number, 0))
     yield HELD_OUT, estimate(peak.gain, peak.samples, CONFIDENCE)
     yield ENSEMBLE, _ensemble(small, resampling)
 

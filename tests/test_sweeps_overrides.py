@@ -23,7 +23,7 @@ def cells():
     [
         ("size=glob(n*)", ["nano"]),
         ("size=glob([n*,mi*])", ["micro", "mini", "nano"]),
-        ("size=glob(*,exclude=[v*,3b,auto,large,base,small,tiny])", ["micro", "mini", "nano"]),
+        ("size=glob(*,exclude=[v*,w*,3b,auto,large,base,small,tiny])", ["micro", "mini", "nano"]),
         ("size=nano,micro", ["nano", "micro"]),
         ("size=choice(nano,micro)", ["nano", "micro"]),
         ("size=sort(nano,micro)", ["micro", "nano"]),
