@@ -6,14 +6,11 @@ left out of the table instead of being compiled.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from bench.kept_report import kept_report
 from bench.marked_page import write_between_marks
 from tests.support import REPO
 
@@ -63,23 +60,6 @@ ROWS = (
 )
 
 
-def compiled(row: Row, kept: Path) -> dict[str, Any]:
-    """Returns the report of a row's train step; compiles it where it is not among the kept ones.
-
-    Raises SystemExit where that fails. A step that does not fit has a report too.
-    """
-    file = kept / row.file
-    if not file.exists():
-        command = [sys.executable, "-m", "train.compile", *row.overrides]
-        result = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
-        if not result.stdout.startswith("{"):
-            raise SystemExit(f"{' '.join(command)} ended with status {result.returncode}")
-        kept.mkdir(parents=True, exist_ok=True)
-        file.write_text(result.stdout)
-    [step] = json.loads(file.read_text())["steps"]
-    return dict(step)
-
-
 def page_table(rows: Sequence[Row], steps: Sequence[dict[str, Any]]) -> str:
     """Returns the table, a row for each way to compile the step."""
     lines = [list(HEADER), ["---"] + ["--:"] * (len(HEADER) - 1)]
@@ -108,7 +88,8 @@ def main() -> None:
     options = parser.parse_args()
     kept = REPO / "out/gpu"
     rows = [row for row in ROWS if not options.kept or (kept / row.file).exists()]
-    text = page_table(rows, [compiled(row, kept) for row in rows])
+    reports = [kept_report(kept / row.file, row.overrides) for row in rows]
+    text = page_table(rows, [report["steps"][0] for report in reports])
     write_between_marks(REPO / "docs/performance.md", MARKS, text)
     print(text)
 

@@ -6,13 +6,11 @@ reports are kept in out/scale/ and used again; --again compiles everything anew,
 """
 
 import argparse
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from bench.kept_report import kept_report
 from tests.support import REPO
 
 SLICES = {"v4-8": "v4:2x2x1", "v5e-16": "v5e:4x4", "v5p-8": "v5p:2x2x1", "v6e-8": "v6e:2x4"}
@@ -35,14 +33,7 @@ PLAIN = "train.attention=plain"
 def compiled(kept: Path, again: bool, *overrides: str) -> dict[str, Any]:
     """Returns the report of `python -m train.compile`, from the kept file where there is one."""
     file = kept / (re.sub(r"[^\w.=-]+", "-", "_".join(overrides)) + ".json")
-    if again or not file.exists():
-        command = [sys.executable, "-m", "train.compile", *COMMON, *overrides]
-        result = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
-        if not result.stdout.startswith("{"):
-            raise SystemExit(f"{' '.join(command)} ended with status {result.returncode}")
-        kept.mkdir(parents=True, exist_ok=True)
-        file.write_text(result.stdout)
-    return json.loads(file.read_text())
+    return kept_report(file, [*COMMON, *overrides], again)
 
 
 def first_that_fits(kept: Path, again: bool, topology: str, size: str) -> tuple[dict[str, Any], str]:
