@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from metrics.rows import Layout, Wanted, is_carried, listed, read_records, separ
 from train.data.origins import ALL, Folder
 from train.data.source import Source
 from train.data.survey import survey
+from train.data.tokens import normalised
 
 MOST_CLASSES = 500
-FEW_CLASSES = (
-    20  # for which few words decide; what many classes differ by must be learnt faster, and be seen more often
-)
+# Few classes are decided by few words; what many classes differ by must be learnt faster, and be seen more often.
+FEW_CLASSES = 20
 HELD_OUT = 0.2  # of one file alone
 LABEL_NAMES = (
     "label",
@@ -297,14 +296,9 @@ def _recipe(rows: int, labels: Collection[str]) -> Recipe:
         weight_decay=0.1,
         token_dropout=0.3 if few else 0.2,
         vocabulary_size=8000,
-        lower_case=len({_folded(label) for label in labels}) == len(labels),
+        lower_case=len({normalised(label, lower_case=True) for label in labels}) == len(labels),
         whole_labels=True,
     )
-
-
-def _folded(label: str) -> str:
-    """Returns a label as a vocabulary without capital letters reads it."""
-    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def _said_of_classes(dataset: Dataset, text: Column, label: Column) -> list[str]:

@@ -145,17 +145,14 @@ class Vocabulary:
         text with few distinct words, such as the demo's, unigram leaves the most frequent words in letters. The same
         texts and size give the same bytes. Every character of `required` gets a piece. With `lower_case` the vocabulary
         reads capital letters as small ones. Each text of `whole` is one piece, wherever a word begins with it. Raises
-        EdgewiseError for a size too small for the characters, and for texts
-        without any.
+        EdgewiseError for a size too small for the characters, and for texts without any.
         """
         sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
         sentences = _thinned([sentence for sentence in sentences if sentence])
         if not sentences:
             raise EdgewiseError("no text to train a vocabulary on: every text is empty")
         characters = "".join(sorted({character for text in required for character in "".join(text.split())}))
-        rule = "nmt_nfkc_cf" if lower_case else "nmt_nfkc"
-        normalizer = sentencepiece.SentencePieceNormalizer(rule_name=rule)
-        pieces = {normalizer.normalize(" ".join(text.split())) for text in whole}
+        pieces = {normalised(text, lower_case) for text in whole}
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -169,7 +166,7 @@ class Vocabulary:
                 unk_id=UNK,
                 bos_id=-1,
                 character_coverage=0.99995,
-                normalization_rule_name=rule,
+                normalization_rule_name=_rule(lower_case),
                 required_chars=characters,
                 user_defined_symbols=sorted(pieces - {""}),
                 max_sentence_length=1 << 30,  # bytes; longer texts would be left out without a word
@@ -230,6 +227,22 @@ class Vocabulary:
                 kept.append(token)
         text: str = self._processor.decode(kept)
         return text
+
+
+def normalised(text: str, lower_case: bool) -> str:
+    """Returns a text as a vocabulary that is trained here reads it: as the piece that would be the whole of it."""
+    return str(_normalizer(lower_case).normalize(" ".join(text.split())))
+
+
+@functools.cache
+def _normalizer(lower_case: bool) -> sentencepiece.SentencePieceNormalizer:
+    """Makes SentencePiece's normalizer by the rule of a vocabulary."""
+    return sentencepiece.SentencePieceNormalizer(rule_name=_rule(lower_case))
+
+
+def _rule(lower_case: bool) -> str:
+    """Returns SentencePiece's name of the rule by which texts are normalised."""
+    return "nmt_nfkc_cf" if lower_case else "nmt_nfkc"
 
 
 def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_text: bool = False) -> Vocabulary:
