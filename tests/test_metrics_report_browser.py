@@ -70,23 +70,25 @@ def analysis(synthetic):
     return analyse(grid, CONFIG)
 
 
+def written(scores, config, out):
+    """The page of scores, which is written with everything beside it."""
+    write_metrics(scores, [Input(f"scores-{k}", f"digest-{k}") for k in range(len(scores))], config, out)
+    return out / "report" / "index.html"
+
+
 @pytest.fixture(scope="module")
 def page_file(scores, tmp_path_factory):
     """A page of three datasets, with all that there is."""
-    out = tmp_path_factory.mktemp("report") / "out"
-    write_metrics(scores, [Input(f"scores-{k}", f"digest-{k}") for k in range(len(scores))], CONFIG, out)
-    return out / "report" / "index.html"
+    return written(scores, CONFIG, tmp_path_factory.mktemp("report") / "out")
 
 
 @pytest.fixture(scope="module")
 def plain_page(synthetic, tmp_path_factory):
     """A page of `synthetic` with the paper's tables alone and no figures: a browser opens it in a third of the time."""
-    out = tmp_path_factory.mktemp("plain") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("metrics.output.directory.write_figures", no_figures)
-        inputs = [Input(f"scores-{k}", f"digest-{k}") for k in range(len(synthetic))]
-        write_metrics(synthetic, inputs, Metrics(resamples=CONFIG.resamples, beyond=False), out)
-    return out / "report" / "index.html"
+        config = Metrics(resamples=CONFIG.resamples, beyond=False)
+        return written(synthetic, config, tmp_path_factory.mktemp("plain") / "out")
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +116,8 @@ def opened(browser, page_file, width=1280, height=900, **options):
     return tab
 
 
-@pytest.fixture
-def tab(browser, page_file):
+def opened_without_complaints(browser, page_file):
+    """Yields a tab, and checks at its end that nothing was complained of."""
     one = opened(browser, page_file)
     yield one
     assert one.complaints == []
@@ -123,11 +125,13 @@ def tab(browser, page_file):
 
 
 @pytest.fixture
+def tab(browser, page_file):
+    yield from opened_without_complaints(browser, page_file)
+
+
+@pytest.fixture
 def plain_tab(browser, plain_page):
-    one = opened(browser, plain_page)
-    yield one
-    assert one.complaints == []
-    one.context.close()
+    yield from opened_without_complaints(browser, plain_page)
 
 
 @pytest.fixture
