@@ -194,7 +194,7 @@ def grouped_sums(group: np.ndarray, groups: int, values: np.ndarray) -> np.ndarr
     if kind.itemsize == 1:
         most = int(np.bincount(group, minlength=groups).max(initial=0))
         kind = next(np.dtype(one) for one in (np.int8, np.int16, np.int32) if most <= np.iinfo(one).max)
-    belongs = csc_matrix((np.ones(n, dtype=kind), group, np.arange(n + 1)), shape=(groups, n))
+    belongs = csc_matrix((np.ones(n, dtype=kind), group, np.arange(n + 1, dtype=np.int32)), shape=(groups, n))
     sums: np.ndarray = belongs @ np.ascontiguousarray(values, dtype=kind)
     return sums
 

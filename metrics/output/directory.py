@@ -75,11 +75,13 @@ def fill_directory(
     `write_metrics` does.
     """
     runs = _runs_in_order(sources, inputs)
-    with refusals_as_output_errors(out), ThreadPoolExecutor(1) as pool:
+    with refusals_as_output_errors(out), ThreadPoolExecutor(2) as pool:
         load_in_background()
         analyses, collectors = _analysed(sources, config, progress)
         listed = _listed(runs, analyses)
-        # most of the report, which is compressed, while tables and figures are made
+        # most of the report, which is compressed, and the figures, while tables are made
+        progress("drawing figures")
+        drawn = pool.submit(write_figures, analyses, config.confidence, directory / "figures")
         examples = pool.submit(example_blocks, analyses, listed, config, with_text)
         further = beyond_tables(analyses, collectors, config) if config.beyond else []
         for analysis in analyses:
@@ -93,14 +95,12 @@ def fill_directory(
         write_paper_tables(analyses, rows, config, directory / "tables", notes)
         write_tables(further, config.confidence, directory / "tables")
         _write_curves(analyses, config, directory / "curves")
-        progress("drawing figures")
-        drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
             directory / "report" / "index.html",
             ReportContent(
                 analyses=analyses,
                 rows=rows,
-                figures=drawn,
+                figures=drawn.result(),
                 notes=notes,
                 inputs=listed,
                 metadata=[metadata for metadata, _ in runs],
