@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from conf.errors import EdgewiseError, first_line
+from conf.machine import quick_turns
 from conf.schema import Config
 from infer.serve.app import make_app
 from infer.serve.connections import limited_protocol
@@ -29,9 +30,6 @@ LOG = logging.getLogger("edgewise.serve")
 LOADING = "loading"  # the name of threads that load a switcher
 KEEP_ALIVE = 15  # seconds that a connection may be idle
 QUIET = 0.5  # seconds in which nothing waits, before a server that drains ends
-# How long a thread may keep Python while another waits for it. By default the event loop's thread would keep the
-# device's waiting for up to 5 ms after a batch: with one input a request a tenth of the capacity was lost to that.
-SWITCH_SECONDS = 1e-4
 
 Load = Callable[[Config], Deployment]
 
@@ -214,10 +212,11 @@ def serve(config: Config, load: Load = load_deployment) -> None:
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    sys.setswitchinterval(SWITCH_SECONDS)
     life = Life(config, load)
     listener = bound_socket(config.serve.host, config.serve.port)
-    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
+    loops = uvicorn.Config("", log_config=None).get_loop_factory()
+    # the device's thread would wait for the event loop's after each batch
+    with quick_turns(), asyncio.Runner(loop_factory=loops) as runner:
         runner.run(life.run(listener))
     if life.loading:  # a thread that compiles can't be interrupted, and the interpreter's end may crash in it
         logging.shutdown()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf.machine import quick_turns
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse, other_context
 from metrics.analysis.pairs import near_gap
@@ -75,7 +76,7 @@ def fill_directory(
     `write_metrics` does.
     """
     runs = _runs_in_order(sources, inputs)
-    with refusals_as_output_errors(out), ThreadPoolExecutor(2) as pool:
+    with refusals_as_output_errors(out), quick_turns(), ThreadPoolExecutor(2) as pool:
         load_in_background()
         analyses, collectors = _analysed(sources, config, progress)
         listed = _listed(runs, analyses)

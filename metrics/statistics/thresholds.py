@@ -94,11 +94,21 @@ class Candidates:
             passes = self.in_clusters.loses_no_more(len(self.thresholds), epsilon, delta, among_kept=True)
             fewest = self.in_clusters.clusters.fewest_examples(epsilon, delta)
         else:
-            passes = rejected_by_limits(self.wins, self.losses, np.maximum(self.kept, 1), epsilon, delta)
+            passes = self._pass_by_limits(epsilon, delta)
             fewest = fewest_kept(epsilon, delta)
         first = int(np.searchsorted(self.kept, fewest, side="left"))
         count = np.logical_and.accumulate(passes[:, first:], axis=1).sum(axis=1)
         return self._with_last(np.where(count > 0, first + count, 0))
+
+    def _pass_by_limits(self, epsilon: float, delta: float) -> np.ndarray:
+        """Returns whether "the loss among those kept is above ε" is rejected at each threshold: bool [J, T + 1].
+
+        Limits, which take long, are computed where the loss itself is at most ε: elsewhere they can't reject.
+        """
+        kept = np.broadcast_to(np.maximum(self.kept, 1), self.wins.shape)
+        passes: np.ndarray = self.wins - self.losses <= epsilon * kept + 1e-9
+        passes[passes] = rejected_by_limits(self.wins[passes], self.losses[passes], kept[passes], epsilon, delta)
+        return passes
 
     def _with_last(self, count: np.ndarray) -> Certified:
         """Returns what the last of the first `count` [J] thresholds does on both halves; with none, all is deferred."""
