@@ -15,7 +15,7 @@ import numpy as np
 
 from metrics.statistics.switcher import DeferralOrder
 
-# Examples: 4 sizes × 10 seeds of as many take a minute, as the largest grid in groups does; each more takes as much again.
+# Examples: 4 sizes × 10 seeds of as many take about a minute, as the largest grid does, whose examples are in groups.
 MOST_DRAWN_ONE_BY_ONE = 50_000
 # The variance over examples is then estimated from as many group means. That has a relative error of √(2 / 511), 6 %,
 # and 1,000 resamples add √(2 / 1000), 4 %.
