@@ -235,7 +235,8 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             ylabel=quality_label(grid),
             xlim=(0, 100),
         )
-        ax.legend(loc="lower left")
+        # a band may reach into the corner: what lies under the legend shows through, and it can be read
+        ax.legend(loc="lower left", frameon=True, framealpha=0.8, edgecolor="none")
     return figure, FIGURE3_COLUMNS, rows
 
 
