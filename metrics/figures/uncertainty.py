@@ -13,6 +13,7 @@ from metrics.figures.style import (
     GREEN,
     INK,
     ORANGE,
+    PAPER,
     STYLES,
     VERMILLION,
     Drawn,
@@ -236,7 +237,7 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             xlim=(0, 100),
         )
         # a band may reach into the corner: what lies under the legend shows through, and it can be read
-        ax.legend(loc="lower left", frameon=True, framealpha=0.8, edgecolor="none")
+        ax.legend(loc="lower left", frameon=True, framealpha=0.8, facecolor=PAPER, edgecolor="none")
     return figure, FIGURE3_COLUMNS, rows
 
 
