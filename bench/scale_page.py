@@ -26,7 +26,11 @@ GROWTH = (
     ("v5e-256", "v5e:16x16", ("mesh=pod",)),
     ("v5e-256", "v5e:16x16", ("mesh=pod", "mesh.data=1", "mesh.fsdp=128")),
 )
-ATTENTION = (("v5e-16", "v5e:4x4", "base"),)  # slice, its compiler's name, size: each by both ways
+ATTENTION = (  # slice, its compiler's name, size, recipe: each by both ways
+    ("v5e-16", "v5e:4x4", "base", ("mesh=auto", "train.remat=none")),
+    ("v5e-16", "v5e:4x4", "3b", ("mesh=fsdp", "train.remat=none")),
+    ("v5e-16", "v5e:4x4", "3b", ("mesh=fsdp", "train.remat=dots")),
+)
 COMMON = ("dataset=yahoo_answers", "compile.json=true")
 PLAIN = "train.attention=plain"
 
@@ -89,11 +93,22 @@ def growth_row(name: str, report: dict[str, Any]) -> list[str]:
     ]
 
 
-def attention_row(name: str, size: str, ways: dict[str, dict[str, Any]]) -> list[str]:
+def attention_row(name: str, size: str, recipe: tuple[str, ...], ways: dict[str, dict[str, Any]]) -> list[str]:
     """Returns a row of the table of attention: a train step with plain attention and with the kernel."""
-    before, after = (ways[way]["steps"][0] for way in ("plain", "kernel"))
-    cells = [f"{gib(before[key])} → {gib(after[key])}" for key in ("temporaries", "accessed")]
-    return [name, size, *cells]
+    cells = zip(*(attention_cells(ways[way]["steps"][0]) for way in ("plain", "kernel")), strict=True)
+    return [name, size, f"`{' '.join(recipe)}`", *(" → ".join(both) for both in cells)]
+
+
+def attention_cells(train: dict[str, Any]) -> list[str]:
+    """Returns temporaries, all memory, operations and traffic of a train step; what is not known is a dash.
+
+    Where a step does not fit, its temporaries are those that the compiler's message names.
+    """
+    if not train["fits"]:
+        wanted = re.search(r"temporaries \(([\d.]+)G\)", train["error"] or "")
+        return [f"{wanted[1]} GiB" if wanted else "–", "does not fit", "–", "–"]
+    share, teraflops = train["memory"] / train["hbm"], train["flops"] / 1e12
+    return [gib(train["temporaries"]), f"{share:.0%}", f"{teraflops:.1f}", gib(train["accessed"])]
 
 
 def gib(size: float) -> str:
@@ -154,11 +169,11 @@ def growth_table(kept: Path, again: bool) -> str:
 def attention_table(kept: Path, again: bool) -> str:
     """Compiles with both ways of attention, and returns the table."""
     rows = []
-    for name, topology, size in ATTENTION:
-        arguments = (f"topology={topology}", f"size={size}", "compile.step=train")
+    for name, topology, size, recipe in ATTENTION:
+        arguments = (f"topology={topology}", f"size={size}", *recipe, "compile.step=train")
         ways = {way: compiled(kept, again, *arguments, f"train.attention={way}") for way in ("plain", "kernel")}
-        rows.append(shown(attention_row(name, size, ways)))
-    return table(["slice", "size", "temporaries", "read from and written to HBM"], rows)
+        rows.append(shown(attention_row(name, size, recipe, ways)))
+    return table(["slice", "size", "recipe", "temporaries", "of HBM", "TFLOP", "read from and written to HBM"], rows)
 
 
 def shown(row: list[str]) -> list[str]:

@@ -10,28 +10,30 @@ from train.attention.choice import GPU_KERNEL_JAX
 if jax.__version_info__[:2] not in GPU_KERNEL_JAX:
     pytest.skip("Pallas' way to GPUs is not tested with this JAX", allow_module_level=True)
 
-from train.attention import gpu_kernel, kernel
+from train.attention import kernel
+from train.attention.gpu_kernel.backward import summed_along_diagonals
+from train.attention.gpu_kernel.visible_blocks import UNSEEN, coarser, ranges, visibility
 from train.attention.plain import plain
 
 
 def test_blocks_see_those_that_share_a_segment():
     segments = jnp.asarray([[1, 1, 2, 2, 2, 2, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]])
-    visible, unseen = gpu_kernel.visibility(segments, segments, 2)
+    visible, unseen = visibility(segments, segments, 2)
     apart = [[1, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
     np.testing.assert_array_equal(visible, np.array([apart, np.ones((4, 4))], bool))
-    np.testing.assert_array_equal(unseen, np.full((2, 8), gpu_kernel.UNSEEN, np.float32))
-    first, end = gpu_kernel.ranges(visible)
+    np.testing.assert_array_equal(unseen, np.full((2, 8), UNSEEN, np.float32))
+    first, end = ranges(visible)
     assert first.tolist() == [[0, 1, 1, 3], [0] * 4] and end.tolist() == [[1, 3, 3, 4], [4] * 4]
-    first, end = gpu_kernel.ranges(gpu_kernel.coarser(visible, 2))
+    first, end = ranges(coarser(visible, 2))
     assert first.tolist() == [[0, 1], [0, 0]] and end.tolist() == [[3, 4], [4, 4]]
 
 
 def test_a_query_that_sees_no_key_sees_all_blocks_and_padding_sees_none():
     queries, keys = jnp.asarray([[3, 1, -1, -1]]), jnp.asarray([[1, 1, 2, 2]])
-    visible, unseen = gpu_kernel.visibility(queries, keys, 2)
+    visible, unseen = visibility(queries, keys, 2)
     assert visible.tolist() == [[[True, True], [False, False]]]
-    assert unseen.tolist() == [[0.0, *[np.float32(gpu_kernel.UNSEEN)] * 3]]
-    assert [x.tolist() for x in gpu_kernel.ranges(visible)] == [[[0, 0]], [[2, 0]]]
+    assert unseen.tolist() == [[0.0, *[np.float32(UNSEEN)] * 3]]
+    assert [x.tolist() for x in ranges(visible)] == [[[0, 0]], [[2, 0]]]
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(6, 6), (4, 8), (8, 2)])
@@ -44,7 +46,7 @@ def test_squares_are_summed_along_diagonals(queries, keys):
             for c in range(size):
                 distance = (n - (queries // size - 1)) * size + c - r
                 expected[:, distance + queries - 1] += squares[:, n, r, c]
-    np.testing.assert_allclose(gpu_kernel.summed_along_diagonals(jnp.asarray(squares)), expected, atol=1e-6)
+    np.testing.assert_allclose(summed_along_diagonals(jnp.asarray(squares)), expected, atol=1e-6)
 
 
 def test_gradients_of_queries_that_see_no_key_are_plain_attentions():

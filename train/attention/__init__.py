@@ -3,7 +3,7 @@
 `attend.py` has the one function that the network calls; `choice.py` decides which way it goes, by platform, shapes,
 dtype and JAX's version, and remembers what it decided. The ways: `plain.py` all rows at once, which runs everywhere,
 and one row after the other, which is faster on a CPU; `cudnn.py` NVIDIA's library; `kernel.py` the project's own
-kernels, which `tpu_kernel.py` defines for TPUs and `gpu_kernel.py` for NVIDIA GPUs. `bias.py` holds a bias that depends
+kernels, which `tpu_kernel/` defines for TPUs and `gpu_kernel/` for NVIDIA GPUs. `bias.py` holds a bias that depends
 on the distance of two positions alone, and `over_mesh.py` runs on each device of a mesh what XLA can't divide by
 itself.
 
