@@ -145,6 +145,7 @@ def test_the_command_writes_a_file_that_composes(tmp_path, capsys) -> None:
     recipe = config.dataset.recipe
     assert config.train.steps == recipe.steps == 600
     assert config.train.token_dropout == recipe.token_dropout > 0
+    assert config.train.min_token_count == recipe.min_token_count > 1
     assert config.tokenizer.vocabulary_size == recipe.vocabulary_size == 8000
     assert config.tokenizer.lower_case and recipe.lower_case
     optimizer = config.optimizer

@@ -57,6 +57,7 @@ def test_the_recipe_is_recovered_whole(tracker, tmp_path, compose) -> None:
         b2=0.98,
         weight_decay=0.1,
         token_dropout=0.5,
+        min_token_count=2,
         vocabulary_size=300,
         lower_case=True,
         whole_labels=True,

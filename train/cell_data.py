@@ -5,7 +5,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from train.data.tokens import SENTINELS, Encoded, Vocabulary, check_targets, get
 from train.identity import file_sha256, identity_hash
 from train.label_tree import Labels
 from train.labels import as_labels
+from train.rare_tokens import as_unknown, rare_tokens
 from train.validation import evaluation_rows, evaluation_split
 
 _LOADING = threading.Lock()  # of the seeds that train side by side (`mesh.seed`), one encodes and the others wait
@@ -36,7 +37,8 @@ class CellData:
     """Holds a dataset in the token ids of one vocabulary.
 
     Of classification, `labels` are the K label strings and `eval_truth` [n] int64 indexes them by evaluation example;
-    both are None in the other tasks. `record` is what the data artifact says.
+    both are None in the other tasks. `record` is what the data artifact says. `rare` are the token ids, rising int64,
+    that the model reads as UNK, which stands for them in `inputs`; None where `train.min_token_count` asks for none.
     """
 
     vocabulary: Vocabulary
@@ -48,6 +50,7 @@ class CellData:
     eval_targets: Encoded
     eval_truth: np.ndarray | None
     record: dict[str, Any]
+    rare: np.ndarray | None = None
 
     @property
     def ids(self) -> int:
@@ -60,7 +63,7 @@ class CellData:
             "truncated_train_inputs": self.inputs.truncated,
             "truncated_train_targets": self.targets.truncated,
             "unknown_train_targets": self.targets.count_unknown(),
-        }
+        } | ({} if self.rare is None else {"rare_tokens": len(self.rare)})
 
     def train_batches(
         self, batch_size: int, seed: int, row_cost: Callable[[int, int], float], row_multiple: int
@@ -90,7 +93,11 @@ def load_cell_data(config: Config, cache: Path) -> CellData:
     vocabulary_digest = "" if path is None else file_sha256(Path(path), "tokenizer.path")
     source, train = source_of(config.dataset), config.train
     with _LOADING:
-        return _encoded(source, config.tokenizer, vocabulary_digest, train.eval_examples, config.infer.split, cache)
+        data = _encoded(source, config.tokenizer, vocabulary_digest, train.eval_examples, config.infer.split, cache)
+    if train.min_token_count == 1:
+        return data
+    rare = rare_tokens(data.inputs, data.targets, train.min_token_count, data.vocabulary.size)
+    return replace(data, inputs=as_unknown(data.inputs, rare), rare=rare)
 
 
 @functools.lru_cache(maxsize=2)

@@ -46,6 +46,8 @@ def training_identity(config: Config) -> dict[str, Any]:
         train = {key: value for key, value in train.items() if key not in OF_SPAN_CORRUPTION}
     if config.train.token_dropout == 0:  # likewise
         del train["token_dropout"]
+    if config.train.min_token_count == 1:  # likewise
+        del train["min_token_count"]
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.lower_case:  # likewise
         tokenizer["lower_case"] = True

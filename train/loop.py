@@ -30,6 +30,7 @@ from train.model_selection import ModelSelection
 from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
 from train.progress import Meter, progress
+from train.rare_tokens import reads_as_unknown
 from train.sharding import BATCH, make_mesh, platform_of, whole_rows
 from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
@@ -180,9 +181,13 @@ class Training:
                 if chooses(train):
                     run.set_summary({"last_step": int(state.step), "kept_step": selection.kept_step(state)})
                     meter.print_line(selection_line(selection, state, steps))
-            return selection.kept_params(state)
+            return self.finished(selection.kept_params(state))
         finally:
             checkpoints.close()
+
+    def finished(self, params: t5.Params) -> t5.Params:
+        """Returns the parameters as a model has them that is evaluated or kept: it reads rare tokens as UNK."""
+        return params if self.data.rare is None else reads_as_unknown(params, self.data.rare)
 
     def say_attention(self, run: Run, meter: Meter, lengths: Collection[int]) -> None:
         """Logs which ways of attention the first step took, and prints them where a CPU's own choice is not meant.
@@ -231,17 +236,17 @@ class Training:
         They are the loss (nats a target token) and the accuracy by label likelihood or, where there are no labels, of
         tokens.
         """
-        config, data, mesh = self.config, self.data, self.mesh
+        config, data, mesh, params = self.config, self.data, self.mesh, self.finished(state.params)
         if data.labels is None or data.eval_truth is None:
             batches = data.eval_batches(config.train.batch_size, row_cost(self.size), whole_rows(mesh, 1))
-            sums = jax.device_get([self.compiled.eval_sums(state.params, put(make(), mesh)) for make in batches])
+            sums = jax.device_get([self.compiled.eval_sums(params, put(make(), mesh)) for make in batches])
             nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
             return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
         budget = scoring_budget(config.infer, data.labels, mesh)
         plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
         inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
         hits, loss = hits_and_loss(
-            state.params, inputs, truth, data.labels, self.size, dtype, mesh, plan, config.train.attention
+            params, inputs, truth, data.labels, self.size, dtype, mesh, plan, config.train.attention
         )
         tokens = int(data.eval_targets.lengths.sum())
         return {f"{data.eval_split}_loss": loss / tokens, f"{data.eval_split}_accuracy": hits / len(truth)}

@@ -41,6 +41,7 @@ class TextData:
     eval_split: str = VALIDATION
     labels: None = None
     eval_truth: None = None
+    rare: None = None
 
     @property
     def ids(self) -> int:

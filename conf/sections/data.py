@@ -31,6 +31,7 @@ class Recipe:
     b2: float = 0.999
     weight_decay: float = 0.0
     token_dropout: float = 0.0
+    min_token_count: int = 1
     vocabulary_size: int = 512
     lower_case: bool = False
     whole_labels: bool = False

@@ -38,6 +38,9 @@ class Train:
 
     `token_dropout` is the share of an input's tokens that training replaces by <unk>, others at each step: where texts
     are few, it keeps a model from learning them by heart. Scoring replaces none.
+
+    `min_token_count` is how often the training inputs must have a token for the model to read it; rarer ones are <unk>
+    to it, in training and wherever the model is used. Targets' tokens are never rare; 1: no token is.
     """
 
     steps: int = 1000
@@ -60,6 +63,7 @@ class Train:
     noise_density: float = 0.15
     mean_noise_span_length: float = 3.0
     token_dropout: float = 0.0
+    min_token_count: int = 1
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -80,6 +84,12 @@ class Train:
             raise EdgewiseError(
                 f"train.token_dropout={self.token_dropout} train.objective={SPAN_CORRUPTION}: expected 0, as the "
                 "objective itself takes tokens out; leave train.token_dropout away"
+            )
+        at_least("train.min_token_count", self.min_token_count, 1)
+        if self.min_token_count > 1 and self.objective == SPAN_CORRUPTION:
+            raise EdgewiseError(
+                f"train.min_token_count={self.min_token_count} train.objective={SPAN_CORRUPTION}: expected 1, as "
+                "pre-training is to learn the rare tokens too; leave train.min_token_count away"
             )
         one_of("train.keep", self.keep, ("last", "best"))
         at_least("train.patience", self.patience, 0)

@@ -20,6 +20,7 @@ from train.data.tokens import normalised
 MOST_CLASSES = 500
 # Few classes are decided by few words; what many classes differ by must be learnt faster, and be seen more often.
 FEW_CLASSES = 20
+MIN_TOKEN_COUNT = 3  # where classes are few; where they are many, rare words tell them apart
 HELD_OUT = 0.2  # of one file alone
 LABEL_NAMES = (
     "label",
@@ -295,6 +296,7 @@ def _recipe(rows: int, labels: Collection[str]) -> Recipe:
         b2=0.98,
         weight_decay=0.1,
         token_dropout=0.3 if few else 0.2,
+        min_token_count=MIN_TOKEN_COUNT if few else 1,
         vocabulary_size=8000,
         lower_case=len({normalised(label, lower_case=True) for label in labels}) == len(labels),
         whole_labels=True,
