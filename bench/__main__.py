@@ -149,8 +149,8 @@ def main() -> None:
         sides.callback(ours.close)
         theirs = Worker(options.python, str(BENCH / "hf.py"), folder, folder=BENCH.parent, environment={})
         sides.callback(theirs.close)
-        losses = (side.run("loss", options.limit)["loss"] for side in (ours, theirs))
-        require_equal("loss", *losses, dtype)
+        our_loss, their_loss = (side.run("loss", options.limit)["loss"] for side in (ours, theirs))
+        require_equal("loss", our_loss, their_loss, dtype)
         peak = options.peak * 1e12
         if not peak:
             peak = ours.run("matrix product", options.limit)["flops_per_second"]

@@ -37,7 +37,7 @@ def times(shape: tuple[int, ...]) -> dict[str, tuple[float, float, float]]:
     bias = jnp.asarray(rng.normal(size=(1, heads, queries, keys)), jnp.float32)
     segments = tuple(jnp.broadcast_to(jnp.arange(n) * 2 // n + 1, (rows, n)) for n in (queries, keys))
 
-    def compiled(way: Callable) -> tuple[jax.stages.Compiled, jax.stages.Compiled]:
+    def compiled(way: Callable[..., jax.Array]) -> tuple[jax.stages.Compiled, jax.stages.Compiled]:
         gradient = jax.grad(lambda q, k, v, bias: jnp.sum(way(q, k, v, bias, segments) ** 2), argnums=(0, 1, 2, 3))
         forward = jax.jit(lambda q, k, v, bias: way(q, k, v, bias, segments))
         return forward.lower(q, k, v, bias).compile(), jax.jit(gradient).lower(q, k, v, bias).compile()
@@ -50,8 +50,12 @@ def times(shape: tuple[int, ...]) -> dict[str, tuple[float, float, float]]:
                 start = time.perf_counter()
                 jax.block_until_ready(program(q, k, v, bias))
                 seconds.append(time.perf_counter() - start)
-    held = {name: programs[1].memory_analysis().temp_size_in_bytes / 2**30 for name, programs in ways.items()}
-    return {name: (min(forward), min(both), held[name]) for name, (forward, both) in taken.items()}
+    held = {}
+    for name, (_, both) in ways.items():
+        analysis = both.memory_analysis()
+        assert analysis is not None
+        held[name] = analysis.temp_size_in_bytes / 2**30
+    return {name: (min(forward), min(both_ways), held[name]) for name, (forward, both_ways) in taken.items()}
 
 
 def main() -> None:

@@ -106,8 +106,8 @@ def ways(interpret: bool) -> dict[str, tuple[Way, bool]]:
 
 def forward_and_backward(way: Way, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Returns the result, and the gradients of q, k, v and the bias: arrays are those of a way, then the result's."""
-    *inputs, segments, key, gradient = arrays
-    out, backward = jax.vjp(lambda *inputs: way(*inputs, segments, key), *inputs)
+    q, k, v, bias, segments, key, gradient = arrays
+    out, backward = jax.vjp(lambda q, k, v, bias: way(q, k, v, bias, segments, key), q, k, v, bias)
     return out, *backward(gradient)
 
 

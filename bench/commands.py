@@ -46,7 +46,7 @@ def shares_of_wall_time(root: Path, wall: float) -> tuple[float, float]:
     inside = sum((run.ended or run.started) - run.started for run in runs)
     steps = 0.0
     for run in store.runs(job_type="train"):
-        batch, before = run.config["train"]["batch_size"], 0
+        batch, before = run.config["train"]["batch_size"], 0.0
         for point in store.history(run.id):
             if "examples_per_second" in point:
                 steps += batch * (point["step"] - before) / point["examples_per_second"]

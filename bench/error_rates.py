@@ -96,7 +96,8 @@ def _subgroup_tests(made: Draw, world: int) -> np.ndarray:
     resampling = Resampling({"small": runs, "large": runs}, n, RESAMPLES, world)
     rng = np.random.default_rng(world)
     groups: list[ExampleGroup] = []
-    for group in (np.arange(n) % 5, rng.choice(5, n, p=[0.4, 0.3, 0.15, 0.1, 0.05])):
+    by_chance = np.asarray(rng.choice(5, n, p=[0.4, 0.3, 0.15, 0.1, 0.05]))
+    for group in (np.arange(n) % 5, by_chance):
         samples = GroupSamples(sizes, group, 5, resampling).quality
         for code in range(5):
             drawn = {size: of_groups[code] for size, of_groups in samples.items()}

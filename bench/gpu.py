@@ -49,16 +49,30 @@ class Step:
 
 def steps(tiny: bool, torch: str, imdb: str) -> list[Step]:
     """Returns the steps, the most important first; `torch` is a Python that has it, `imdb` a folder of its splits."""
-    shape = ("dataset=yahoo_answers", "size.vocabulary_size=32128")
+    shape: tuple[str, ...] = ("dataset=yahoo_answers", "size.vocabulary_size=32128")
     if tiny:
         shape = ("dataset=yahoo_answers", "size.vocabulary_size=256", "dataset.max_input_length=32")
     base, large = ("nano", "nano") if tiny else ("base", "large")
     rows = "train.batch_size=4" if tiny else "train.batch_size=128"
     measured = ("--steps", "2") if tiny else ("--steps", "20")
-    work = ("-m", "bench", "--device", "cpu" if tiny else "cuda", "--python", torch, "--json", "{json}")
+    work: tuple[str, ...] = (
+        "-m",
+        "bench",
+        "--device",
+        "cpu" if tiny else "cuda",
+        "--python",
+        torch,
+        "--json",
+        "{json}",
+    )
     work += ("--steps", "1" if tiny else "8", "--scored", "8" if tiny else "1024", "--rounds", "1" if tiny else "3")
     data = ("dataset=demo", "size=nano") if tiny else ("dataset=imdb", f"dataset.path={imdb}", f"size={base}")
-    both = (*work, *data, "train.batch_size=8" if tiny else "train.batch_size=64", "train.loss_normalizer=tokens")
+    both: tuple[str, ...] = (
+        *work,
+        *data,
+        "train.batch_size=8" if tiny else "train.batch_size=64",
+        "train.loss_normalizer=tokens",
+    )
     if not tiny:
         both += ("train.dtype=bfloat16",)
     needs = (torch,) if tiny else (torch, imdb)

@@ -8,9 +8,10 @@ bench/requirements.txt is installed, and needs nothing else of the project than 
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class ByCudnn(torch.nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, **inputs):
+    def forward(self, **inputs: Any) -> Any:
         """Returns what the module returns."""
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
             return self.module(**inputs)
@@ -65,11 +66,13 @@ class Jobs:
         self.compiled_cudnn, self.compiled_cudnn_encoder = compiled(self.cudnn), compiled(self.cudnn_encoder)
         self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
         """Returns the context in which torch computes in bfloat16, where the comparison is in bfloat16."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.settings["dtype"] == "bfloat16")
 
-    def padded(self, texts, rows, length=None, fill=0) -> torch.Tensor:
+    def padded(
+        self, texts: Sequence[np.ndarray], rows: np.ndarray, length: int | None = None, fill: int = 0
+    ) -> torch.Tensor:
         """Returns the token ids of some texts as int64 [rows, length] on the device, padded with `fill`."""
         longest = max(len(texts[i]) for i in rows)
         length = length or -(-longest // MULTIPLE) * MULTIPLE
@@ -83,7 +86,7 @@ class Jobs:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def apart(self, job: Callable[[], dict]) -> dict:
+    def apart(self, job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Does a job, and gives the GPU's memory that it leaves cached back, for the other side."""
         try:
             return job()
@@ -93,7 +96,7 @@ class Jobs:
 
     # --- training ---
 
-    def train(self, model) -> dict:
+    def train(self, model: torch.nn.Module) -> dict[str, Any]:
         """Trains on every batch once, from the weights that were read, and puts those weights back for the scoring."""
         self.model.train()
         optimizer = torch.optim.Adafactor(self.model.parameters(), lr=self.settings["learning_rate"])
@@ -113,7 +116,7 @@ class Jobs:
         return {"examples": int(self.batches.size), "loss": float(losses[-1])}
 
     @torch.no_grad()
-    def loss(self) -> dict:
+    def loss(self) -> dict[str, Any]:
         """Returns the mean loss over the first batch's target tokens, without dropout: both sides must agree on it."""
         self.model.eval()
         rows = self.batches[0]
@@ -124,13 +127,13 @@ class Jobs:
 
     # --- scoring ---
 
-    def sorted_batches(self):
+    def sorted_batches(self) -> list[np.ndarray]:
         """Returns the batches of examples to score, sorted by length so that little is padded."""
         order = self.scored[np.argsort([len(self.inputs[i]) for i in self.scored], kind="stable")]
         n = self.settings["score_batch_size"]
         return [order[i : i + n] for i in range(0, len(order), n)]
 
-    def answer(self, scores: dict[int, np.ndarray]) -> dict:
+    def answer(self, scores: dict[int, np.ndarray]) -> dict[str, Any]:
         """Returns how many examples were scored, and the first four examples' log-likelihoods."""
         self.wait()
         first = [scores[int(i)].tolist() for i in self.scored[:4]]
@@ -142,7 +145,7 @@ class Jobs:
         return (chosen * (labels != 0)).sum(-1)
 
     @torch.no_grad()
-    def score_each_class(self) -> dict:
+    def score_each_class(self) -> dict[str, Any]:
         """Scores as the plainest script does: the whole model once per class, inputs padded to the full length.
 
         It scores an eighth of the examples: it is slow, and takes equally long for each of them.
@@ -165,7 +168,7 @@ class Jobs:
         return self.answer(scores)
 
     @torch.no_grad()
-    def score_encoding_once(self, model, encoder, keep_keys: bool) -> dict:
+    def score_encoding_once(self, model: torch.nn.Module, encoder: torch.nn.Module, keep_keys: bool) -> dict[str, Any]:
         """Scores with one encoder pass per example, sorted by length, and then all classes at once.
 
         With `keep_keys`, a first pass over one token makes each example's keys and values of the cross-attention
@@ -215,7 +218,7 @@ def main() -> None:
         ", cudnn": (jobs.cudnn, jobs.cudnn_encoder),
         ", compiled, cudnn": (jobs.compiled_cudnn, jobs.compiled_cudnn_encoder),
     }
-    known: dict[str, Callable[[], dict]] = {
+    known: dict[str, Callable[[], dict[str, Any]]] = {
         "loss": jobs.loss,
         "score each class": jobs.score_each_class,
         "train eager": lambda: jobs.train(jobs.model),

@@ -6,6 +6,7 @@ python -m bench.ours FOLDER OVERRIDES…
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,7 +52,7 @@ class Jobs:
         )
         assert all((self.batches.indices(i) == rows).all() for i, rows in enumerate(arrays["batches"]))
 
-    def train(self) -> dict:
+    def train(self) -> dict[str, Any]:
         """Trains on every batch once, as `train.loop` does: batches are packed and sent while the device computes."""
         state = self.compiled.fresh(jax.tree.map(lambda x: x.copy(), self.params))
         key = jax.random.key(0)
@@ -60,16 +61,16 @@ class Jobs:
             state, metrics = self.compiled.step(state, arrays, key)
         return {"examples": self.steps * self.config.train.batch_size, "loss": float(metrics["loss"])}
 
-    def matrix_product(self) -> dict:
+    def matrix_product(self) -> dict[str, Any]:
         """Measures in FLOP/s how fast the device multiplies two large matrices: the peak of the comparison."""
         return {"flops_per_second": peak_flops(self.dtype, n=4096, times=5)}
 
-    def loss(self) -> dict:
+    def loss(self) -> dict[str, Any]:
         """Returns the mean loss over the first batch's target tokens, without dropout."""
         sums = self.compiled.eval_sums(self.params, put(self.batches(0), self.mesh))
         return {"loss": float(sums["nll"] / sums["tokens"])}
 
-    def score(self) -> dict:
+    def score(self) -> dict[str, Any]:
         """Scores every label of every example, and returns the first four examples' log-likelihoods."""
         budget = scoring_budget(self.config.infer, self.labels, self.mesh)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.kept_report import kept_report
+from bench.marked_page import write_between_marks
 from tests.support import REPO
 
 SLICES = {"v4-8": "v4:2x2x1", "v5e-16": "v5e:4x4", "v5p-8": "v5p:2x2x1", "v6e-8": "v6e:2x4"}
@@ -193,12 +194,8 @@ def main() -> None:
     kept = REPO / "out/scale"
     made = {name: TABLES[name](kept, options.again) for name in TABLES if options.only in (None, name)}
     page = REPO / "docs/scale.md"
-    text = page.read_text()
     for name, rows in made.items():
-        text = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, rows=rows: m[1] + rows + m[2], text, flags=re.S
-        )
-    page.write_text(text)
+        write_between_marks(page, (f"<!-- {name} -->", "<!-- end -->"), rows.strip())
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
-def serve(jobs: dict[str, Callable[[], dict]]) -> None:
+def serve(jobs: Mapping[str, Callable[[], dict[str, Any]]]) -> None:
     """Answers lines of standard input, each a job's name, with a line of JSON: what the job returns, and `seconds`.
 
     What a job prints goes to standard error, so that an answer is one line of standard output. Of a job that fails the

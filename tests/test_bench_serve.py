@@ -147,7 +147,7 @@ def test_the_page_says_which_goals_were_reached(tmp_path):
 
 def test_the_page_of_faults_says_what_was_missed(tmp_path):
     findings = [Finding("restarts", "0 lost", "0 lost", True), Finding("overload", "80 %", "90 %", False)]
-    text = written(tmp_path, faults.MARKS, faults.section(findings, 60))
+    text = written(tmp_path, faults.MARKS, faults.section(findings, 60, "just bench-faults"))
     assert "| restarts | 0 lost | 0 lost | reached |" in text and "| overload | 80 % | 90 % | missed |" in text
 
 

@@ -17,6 +17,8 @@ def test_sums_equal_running_sums(n):
     np.testing.assert_array_equal(sums.total, expected[:, -1])
     np.testing.assert_array_equal(sums.highest(), expected.max(axis=1))
     np.testing.assert_array_equal(sums.sum_of_all(), expected.sum(axis=1))
+    weights = rng.integers(0, 5, n)
+    np.testing.assert_array_equal(sums.weighted_sum(weights.astype(float)), expected[:, 1:] @ weights)
 
 
 @pytest.mark.parametrize("n", [2, 64, 129, 700])
@@ -29,13 +31,12 @@ def test_ranks_that_are_skipped_are_not_the_highest(n):
     np.testing.assert_array_equal(found, np.delete(expected, skipped, axis=1).max(axis=1))
 
 
-def test_sums_of_a_part_are_those_of_its_examples_alone():
+def test_an_order_of_a_part_sums_its_examples_alone():
     rng = np.random.default_rng(0)
     order, values, part = rng.permutation(200), rng.integers(-1, 2, (2, 200)).astype(np.int8), rng.random(200) < 0.5
-    whole, inside = (sums.before(np.arange(201)) for sums in RankedSums.of_parts(order, values, [part]))
-    np.testing.assert_array_equal(whole, RankedSums.of_order(order, values).before(np.arange(201)))
-    alone = (values * part).astype(np.int8)
-    np.testing.assert_array_equal(inside, RankedSums.of_order(order, alone).before(np.arange(201)))
+    inside = RankedSums.of_order(order[part[order]], values).before(np.arange(part.sum() + 1))
+    alone = RankedSums.of_order(order, (values * part).astype(np.int8)).before(np.arange(201))
+    np.testing.assert_array_equal(inside, alone[:, np.append(True, part[order])])
 
 
 def test_long_runs_of_gains_do_not_overflow():

@@ -13,6 +13,7 @@ from metrics.statistics.switcher import (
     deferral_order,
     disagreement,
     pair_statistics,
+    percentiles,
     sums_at,
     sums_at_knots,
     switcher_statistics,
@@ -185,6 +186,17 @@ def test_sums_between_knots(case):
     at = sums_at(deferral, sums_at_knots(deferral, small[None].astype(int)), np.array([0.0, n / 3, n]))[0]
     assert at[0] == 0 and at[2] == small.sum()
     assert 0 <= at[1] <= small.sum() + 1e-12
+
+
+@given(cases(levels=60))
+@settings(max_examples=50, deadline=None)
+def test_percentiles_of_some_examples_are_those_of_all(case):
+    deferral = deferral_order(case[0])
+    rows = np.arange(len(case[0]))[::-2]
+    whole = percentiles(deferral)
+    np.testing.assert_array_equal(percentiles(deferral, rows), whole[rows])
+    expected = [100 * ((case[0] < own).mean() + (case[0] == own).mean() / 2) for own in case[0]]
+    np.testing.assert_allclose(whole, expected, atol=1e-12)
 
 
 def test_pairs_are_small_by_large():

@@ -8,7 +8,8 @@ import pytest
 from metrics.beyond.retrained import retrained_entries, thresholds_of_shares
 from metrics.grid.collect import collect_grids
 from metrics.statistics.certificates import rejected_by_limits
-from metrics.statistics.thresholds import Candidates, fewest_kept, losses_of_reuse
+from metrics.statistics.switcher import deferral_order
+from metrics.statistics.thresholds import Candidates, SplitScores, fewest_kept, losses_of_reuse
 from tests.synthetic_scores import synthetic_grid
 
 
@@ -38,6 +39,23 @@ def test_no_loss_among_those_kept_is_above_epsilon_in_simulation():
         assert certified.deferred[0] >= found.certified(epsilon, delta).deferred[0] - 0.03
     assert violations <= delta * trials + 3 * math.sqrt(trials * delta * (1 - delta))
     assert np.mean(saved) > 0.3
+
+
+def test_an_order_at_hand_gives_the_same_thresholds_and_counts():
+    rng = np.random.default_rng(3)
+    score, d = np.round(rng.random(300), 2), rng.integers(-1, 2, (4, 300)).astype(np.int8)
+    half = rng.random(300) < 0.5
+    one, other = (
+        SplitScores.of_halves(score, half, None, order).candidates(d, np.abs(d))
+        for order in (None, deferral_order(score))
+    )
+    for name in ("thresholds", "ranked", "kept", "wins", "losses"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    at = [(score[half] < threshold).sum() for threshold in one.thresholds]
+    np.testing.assert_array_equal(one.kept, at)
+    np.testing.assert_array_equal(
+        one.losses, [[(own[half][score[half] < t] == -1).sum() for t in one.thresholds] for own in d]
+    )
 
 
 def slow(score, d, calibration, epsilon, delta):

@@ -19,7 +19,7 @@ from metrics.statistics.uncertainty import (
     to_thirteen_digits,
     uncertainties,
 )
-from tests.synthetic_scores import synthetic_grid
+from tests.synthetic_scores import synthetic_grid, write_grid
 
 getcontext().prec = 320  # 1 - p₁ is as small as e^-600 below
 CERTAIN = np.array([[0.0, -np.inf], [-0.1, -200.0], [-1e-6, -103.0], [-0.5, -0.9], [-1.0, -1.0]])
@@ -203,3 +203,15 @@ def test_length_normalized():
 def test_length_normalized_without_lengths(tokens):
     with pytest.raises(UncertaintyError, match="label_tokens"):
         uncertainties(sizes(label_tokens=tokens)[0], Metrics(length_normalized=True))
+
+
+def test_log_likelihoods_are_read_from_the_files_once(tmp_path):
+    paths = write_grid(synthetic_grid(seeds=2, classes=3, examples=40), tmp_path)
+    size = collect_grids(paths)[0].sizes[0]
+    alone = [log_probabilities(size, run) for run in range(2)]
+    whole = size.log_likelihoods
+    for path in paths:
+        path.unlink()
+    assert size.log_likelihoods is whole and whole.shape == (2, 40, 3)
+    for run in range(2):
+        np.testing.assert_array_equal(log_probabilities(size, run), alone[run])

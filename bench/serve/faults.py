@@ -309,13 +309,13 @@ CAMPAIGNS: dict[str, tuple[Callable[[Setting, int], list[Finding]], int]] = {
 }
 
 
-def section(findings: Sequence[Finding], seconds: float) -> str:
-    """Returns the table between the page's marks."""
+def section(findings: Sequence[Finding], seconds: float, command: str) -> str:
+    """Returns the table between the page's marks, made by `command`."""
     lines = ["| Done to it | Measured | Wanted | |", "| --- | --- | --- | --- |"]
     for one in findings:
         lines.append(f"| {one.done} | {one.measured} | {one.wanted} | {'reached' if one.reached else 'missed'} |")
     where = f"{cores()} cores that servers, proxies and the senders of requests share"
-    return "\n".join([*lines, "", f"Made by `just bench-faults` in {seconds / 60:.0f} minutes, on {where}."])
+    return "\n".join([*lines, "", f"Made by `{command}` in {seconds / 60:.0f} minutes, on {where}."])
 
 
 def main() -> int:
@@ -346,7 +346,8 @@ def main() -> int:
                 )
             spent[marks] = spent.get(marks, 0.0) + time.monotonic() - start
     for marks, findings in found.items() if options.page else ():
-        write_between_marks(options.page, marks, section(findings, spent[marks]))
+        command = "just bench-faults soak" if marks == SOAK_MARKS else "just bench-faults"
+        write_between_marks(options.page, marks, section(findings, spent[marks], command))
     return int(not all(one.reached for findings in found.values() for one in findings))
 
 

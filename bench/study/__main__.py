@@ -80,7 +80,7 @@ def pre_train(options: argparse.Namespace, reviews: Path) -> None:
 
 def fine_tune(options: argparse.Namespace, study: Study, folder: Path) -> Path:
     """Trains and scores every seed of each size from its pre-training, and makes the tables; returns where."""
-    out = options.out / options.dataset
+    out: Path = options.out / options.dataset
     init = f'train.init="model-{TEXT}-{{size}}-s0:latest"'
     sweep(options, study, folder, init, f"tracking.root={options.root}", f"metrics.out={out}")
     return out
@@ -90,7 +90,7 @@ def train_from_scratch(options: argparse.Namespace, study: Study, folder: Path) 
     """Trains the same cells without pre-training, with the same vocabulary; returns the metrics output."""
     first = options.sizes.split(",")[0]
     vocabulary = Store(options.root, create=False).artifact(f"model-{TEXT}-{first}-s0:latest").file("spiece.model")
-    out = options.out / f"{options.dataset}_scratch"
+    out: Path = options.out / f"{options.dataset}_scratch"
     root = f"tracking.root={options.root / 'scratch'}"
     sweep(options, study, folder, f"tokenizer.path={vocabulary}", root, f"metrics.out={out}")
     return out

@@ -209,7 +209,8 @@ def _over_random(output: Output) -> tuple[Evidence, ...]:
     found = []
     for pair in output.dataset["pairs"]:
         area = pair["scores"]["margin"]["area"]
-        found.append(Evidence(_pair(pair), *(100 * _number(area[key]) for key in ("value", "ci_low", "ci_high"))))
+        value, low, high = (100 * _number(area[key]) for key in ("value", "ci_low", "ci_high"))
+        found.append(Evidence(_pair(pair), value, low, high))
     return tuple(found)
 
 
@@ -224,8 +225,8 @@ def _held_out_peaks(output: Output) -> tuple[Evidence, ...]:
         if chance is not None:
             table1, mean, high = (_number(chance[key]) for key in ("table1", "chance_mean", "chance_high"))
             beside = f" (Table 1: {table1:+.2f}; by chance {mean:+.2f}, in 95 % of draws at most {high:+.2f})"
-        numbers = (_number(row[key]) for key in ("held_out", "held_out_ci_low", "held_out_ci_high"))
-        found.append(Evidence(f"{_pair(row)}{beside}", *numbers))
+        value, low, high = (_number(row[key]) for key in ("held_out", "held_out_ci_low", "held_out_ci_high"))
+        found.append(Evidence(f"{_pair(row)}{beside}", value, low, high))
     return tuple(found)
 
 

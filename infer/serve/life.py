@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from conf.errors import EdgewiseError, first_line
+from conf.machine import quick_turns
 from conf.schema import Config
 from infer.serve.app import make_app
 from infer.serve.connections import limited_protocol
@@ -213,7 +214,9 @@ def serve(config: Config, load: Load = load_deployment) -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     life = Life(config, load)
     listener = bound_socket(config.serve.host, config.serve.port)
-    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
+    loops = uvicorn.Config("", log_config=None).get_loop_factory()
+    # the device's thread would wait for the event loop's after each batch
+    with quick_turns(), asyncio.Runner(loop_factory=loops) as runner:
         runner.run(life.run(listener))
     if life.loading:  # a thread that compiles can't be interrupted, and the interpreter's end may crash in it
         logging.shutdown()

@@ -258,7 +258,7 @@ def _analyse_run(
             _add_moments(own, order, deferred, scored.size, run, large, of_large.curve, on_curves.rows)
     return _RunResult(
         order=order if keep_orders or score == "margin" else None,
-        percentiles=percentiles(order)[rows] if rows is not None else None,
+        percentiles=percentiles(order, rows) if rows is not None else None,
         statistics=statistics,
         influence=influence,
         cells=RankCells.of_order(order) if drawn is not None and drawn.has_resamples and order.examples > 1 else None,

@@ -66,21 +66,31 @@ class CertifiedThresholds(Observer):
 
         runs_of_sizes = [len(large.seeds) for large in view.larger]
 
-        def certified_by(score: str) -> list[CertifiedEntries]:
-            certified, among_kept = [], []  # by run, by larger size
-            for own, gains in zip(view.scores[score], view.gains, strict=True):
-                candidates = SplitScores.of_halves(own, half, clusters).candidates(gains)
-                found = candidates.certified(self.config.epsilon, self.config.delta)
-                certified.append(found.parts(runs_of_sizes))
+        def certified_of(run: int) -> dict[str, tuple[list[Certified], list[Certified]]]:
+            """Returns what is certified of one run: score -> by larger size, over all examples and among those kept."""
+            gains = view.gains[run]
+            differences = np.abs(gains)
+            found = {}
+            for first, alike in view.distinct.items():
+                split = SplitScores.of_halves(view.scores[first][run], half, clusters, view.orders[first][run])
+                candidates = split.candidates(gains, differences)
+                certified = candidates.certified(self.config.epsilon, self.config.delta).parts(runs_of_sizes)
+                among_kept = []
                 if self.config.epsilon > 0:
-                    found = candidates.certified_among_kept(self.config.epsilon, self.config.delta)
-                    among_kept.append(found.parts(runs_of_sizes))
+                    kept = candidates.certified_among_kept(self.config.epsilon, self.config.delta)
+                    among_kept = kept.parts(runs_of_sizes)
+                found.update(dict.fromkeys(alike, (certified, among_kept)))
+            return found
+
+        by_run = list(view.parallel_map(certified_of, range(len(view.size.seeds))))
+
+        def entries_by(score: str) -> list[CertifiedEntries]:
             return [
                 certified_entries(
                     view.scores,
                     score,
-                    [run[place] for run in certified],
-                    [run[place] for run in among_kept],
+                    [run[score][0][place] for run in by_run],
+                    [run[score][1][place] for run in by_run if run[score][1]],
                     view.size,
                     large,
                     half,
@@ -90,7 +100,7 @@ class CertifiedThresholds(Observer):
                 for place, large in enumerate(view.larger)
             ]
 
-        for score, entries in zip(view.scores, view.parallel_map(certified_by, view.scores), strict=True):
+        for score, entries in zip(view.scores, view.parallel_map(entries_by, view.scores), strict=True):
             for large, of_large in zip(view.larger, entries, strict=True):
                 self.entries[view.context, view.size.name, large.name, score] = of_large
 

@@ -13,6 +13,7 @@ from metrics.figures.style import (
     GREEN,
     INK,
     ORANGE,
+    PAPER,
     STYLES,
     VERMILLION,
     Drawn,
@@ -235,7 +236,8 @@ def percentiles(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             ylabel=quality_label(grid),
             xlim=(0, 100),
         )
-        ax.legend(loc="lower left")
+        # a band may reach into the corner: what lies under the legend shows through, and it can be read
+        ax.legend(loc="lower left", frameon=True, framealpha=0.8, facecolor=PAPER, edgecolor="none")
     return figure, FIGURE3_COLUMNS, rows
 
 

@@ -29,6 +29,10 @@ from metrics.statistics.text import corpus_bleu
 
 Source = Scores | Path  # one run's scores, or the file that holds them
 
+_MOST_KEPT = (
+    128 << 20
+)  # bytes of a size's class log-likelihoods: of 357,199 examples, ten runs and five classes, 68 MiB
+
 
 @dataclass
 class Run:
@@ -83,6 +87,7 @@ class SizeRuns:
     bleu_stats: np.ndarray | None  # [R, n, 10] int32
     label_tokens: list[int] | None  # tokens of each class's label string, EOS included, where the files say
     runs: list[Run] = field(repr=False)
+    _log_likelihoods: np.ndarray | None = field(default=None, init=False, repr=False)
 
     @cached_property
     def quality(self) -> np.ndarray:
@@ -95,9 +100,26 @@ class SizeRuns:
 
     @property
     def log_likelihoods(self) -> np.ndarray:
-        """Reads the class log-likelihoods of every run, from the files at each use: [R, n, K] float32 or float64."""
-        with ThreadPoolExecutor(cores()) as pool:  # decoding, which is most of it, keeps no other thread waiting
-            return np.stack(list(pool.map(lambda run: cast(np.ndarray, run.field("class_log_likelihoods")), self.runs)))
+        """Reads the class log-likelihoods of every run: [R, n, K] float32 or float64.
+
+        They are kept up to 128 MiB; larger ones are read from the files at each use.
+        """
+        kept = self._log_likelihoods
+        if kept is None:
+            with ThreadPoolExecutor(cores()) as pool:  # decoding, which is most of it, keeps no other thread waiting
+                kept = np.stack(list(pool.map(self._read_log_likelihoods, self.runs)))
+            if kept.nbytes <= _MOST_KEPT:
+                self._log_likelihoods = kept
+        return kept
+
+    def log_likelihoods_of(self, run: int) -> np.ndarray:
+        """Reads the class log-likelihoods of run number `run`: [n, K] float32 or float64."""
+        kept = self._log_likelihoods
+        return self._read_log_likelihoods(self.runs[run]) if kept is None else kept[run]
+
+    @staticmethod
+    def _read_log_likelihoods(run: Run) -> np.ndarray:
+        return cast(np.ndarray, run.field("class_log_likelihoods"))
 
     def tokens(self, context: str, run: int) -> TokenScores:
         """Reads the token scores of run number `run` in gold or self context, from its file at each use."""

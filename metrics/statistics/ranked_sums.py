@@ -8,7 +8,6 @@ The numbers of an example lie side by side in memory: to sort many rows of numbe
 example's bytes at once, several times faster than to sort row by row.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -33,28 +32,18 @@ class RankedSums:
         It is fastest where an example's values lie side by side in memory, as in the transpose of an array [n, J]. An
         order of fewer examples sums these alone.
         """
-        return cls.of_parts(order, values, ())[0]
-
-    @classmethod
-    def of_parts(cls, order: np.ndarray, values: np.ndarray, parts: Sequence[np.ndarray]) -> list[Self]:
-        """Computes what `of_order` does, and then the same of some of the examples alone, [n] bool for each part."""
-        ranks, blocks = len(order), -(-len(order) // _BLOCK)
-        rows, n = values.shape
-        by_example = np.zeros((n + 1, rows), dtype=np.int8)  # the last is for ranks that count nothing
-        by_example[:-1] = values.T
-        place = np.full(blocks * _BLOCK, n, dtype=order.dtype)
+        ranks, blocks, rows = len(order), -(-len(order) // _BLOCK), len(values)
+        place = np.zeros(blocks * _BLOCK, dtype=order.dtype)
         place[:ranks] = order
         place = place.reshape(blocks, _BLOCK).T.ravel()  # the first of each block, then the second of each …
-        counted = [np.where(np.append(part, False).take(place), place, n) for part in parts]
-        found = []
-        for some in (place, *counted):
-            within = by_example.take(some, axis=0, mode="clip").reshape(_BLOCK, blocks, rows)
-            for k in range(1, _BLOCK):
-                np.add(within[k - 1], within[k], out=within[k])
-            starts = np.zeros((blocks + 1, rows), dtype=np.int64)
-            np.cumsum(within[-1], axis=0, out=starts[1:])
-            found.append(cls(ranks, starts, within))
-        return found
+        within = values.T.take(place, axis=0, mode="clip").reshape(_BLOCK, blocks, rows)
+        if blocks:
+            within[ranks - (blocks - 1) * _BLOCK :, -1] = 0  # the last block has ranks that count nothing
+        for k in range(1, _BLOCK):
+            np.add(within[k - 1], within[k], out=within[k])
+        starts = np.zeros((blocks + 1, rows), dtype=np.int64)
+        np.cumsum(within[-1], axis=0, out=starts[1:])
+        return cls(ranks, starts, within)
 
     @property
     def total(self) -> np.ndarray:
@@ -79,11 +68,26 @@ class RankedSums:
         """
         within = self.within
         if skipped is not None and len(skipped):
-            block, inside = np.divmod(skipped - 1, _BLOCK)
+            blocks, rows = within.shape[1:]
             within = within.copy()
-            within[inside, block] = _LOWEST
+            block, inside = (skipped - 1) // _BLOCK, (skipped - 1) % _BLOCK
+            within.reshape(-1, rows)[inside * blocks + block] = _LOWEST
         highest: np.ndarray = np.maximum((self.starts[:-1] + within.max(axis=0)).max(axis=0), 0)
         return highest
+
+    def weighted_sum(self, weights: np.ndarray) -> np.ndarray:
+        """Adds up the sums over the first 1, 2 … n ranks, each times its weight: [n] float64 to [J] int64.
+
+        It is exact for whole weights, 0 or more, that add up to less than 2⁴⁶.
+        """
+        blocks = len(self.starts) - 1
+        padded = np.zeros(blocks * _BLOCK)
+        padded[: self.ranks] = weights
+        within_blocks = np.ascontiguousarray(padded.reshape(blocks, _BLOCK).T)  # [64, B]
+        total: np.ndarray = within_blocks.sum(axis=0).astype(np.int64) @ self.starts[:-1]
+        for of_block, within in zip(within_blocks, self.within, strict=True):  # bytes become numbers of eight bytes
+            total += (of_block @ within).astype(np.int64)
+        return total
 
     def sum_of_all(self) -> np.ndarray:
         """Adds up the sums over the first 1, 2 … n ranks: [J] int64."""

@@ -68,12 +68,18 @@ def _whole_numbers(last: int) -> np.ndarray:
     return numbers
 
 
-def percentiles(deferral: DeferralOrder) -> np.ndarray:
+def percentiles(deferral: DeferralOrder, rows: np.ndarray | None = None) -> np.ndarray:
     """Returns how many examples are less uncertain than each, in percent of all: [n] float64, 0-100.
+
+    With `rows` [m] int, it is that of some of the examples alone, [m].
 
     Examples that are tied with it count half. An example at percentile q is deferred as soon as a fraction of about
     1 - q/100 is deferred. The x-axis of Figure 3.
     """
+    if rows is not None:
+        start, end = tie_blocks(deferral, rows)
+        of_rows: np.ndarray = 100 * (1 - (start + end) / 2 / deferral.examples)
+        return of_rows
     middle = (deferral.knots[:-1] + deferral.knots[1:]) / 2
     result = np.empty(deferral.examples)
     result[deferral.order] = np.repeat(100 * (1 - middle / deferral.examples), np.diff(deferral.knots))
@@ -119,13 +125,21 @@ def sums_at(deferral: DeferralOrder, at_knots: np.ndarray, positions: np.ndarray
     return np.where(fraction == 1.0, high, low + fraction * (high - low))
 
 
+def tie_blocks(deferral: DeferralOrder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ranks between which each example's tie block lies: rows [m] to its start and its end, [m] int64."""
+    rank = deferral.rank.take(rows).astype(np.int64)
+    if not deferral.tied:
+        return rank, rank + 1
+    block = np.searchsorted(deferral.knots, rank, side="right") - 1
+    return deferral.knots[block], deferral.knots[block + 1]
+
+
 def parts_deferred(deferral: DeferralOrder, rows: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """Returns the chance that examples are deferred where a fraction of all is: rows [m], fractions [F] -> [F, m].
 
     It is 0 or 1 but for the tie block that the cut is in, whose examples are in random order.
     """
-    block = np.searchsorted(deferral.knots, deferral.rank[rows], side="right") - 1
-    start, end = deferral.knots[block], deferral.knots[block + 1]  # [m], of each example's tie block
+    start, end = tie_blocks(deferral, rows)
     parts: np.ndarray = ((fractions[:, None] * deferral.examples - start) / (end - start)).clip(0, 1)
     return parts
 
@@ -194,16 +208,14 @@ def _highest_and_trapezoids(deferral: DeferralOrder, ranked: RankedSums) -> tupl
     if not deferral.tied:
         return ranked.highest(), 2 * ranked.sum_of_all() - ranked.total  # D_0 is 0
     steps = np.diff(deferral.knots)
-    if 16 * (deferral.examples - len(steps)) > deferral.examples:
+    if 16 * len(steps) < deferral.examples:
         at_knots = ranked.before(deferral.knots)
         return at_knots.max(axis=1), at_knots @ (np.append(steps, 0) + np.insert(steps, 0, 0))
-    # where nearly all examples are untied: all sums, of which those inside tie blocks are replaced by the block's line
-    inside = np.ones(deferral.examples + 1, dtype=bool)
-    inside[deferral.knots] = False
-    skipped, blocks = np.flatnonzero(inside), np.flatnonzero(steps > 1)
-    ends = ranked.before(deferral.knots[blocks]) + ranked.before(deferral.knots[blocks + 1])
-    lines = (ends * (steps[blocks] - 1)).sum(axis=1) - 2 * ranked.before(skipped).sum(axis=1)
-    return ranked.highest(skipped), 2 * ranked.sum_of_all() - ranked.total + lines
+    weights = np.zeros(
+        deferral.examples + 1
+    )  # of the sum before each rank: how wide the blocks on either side of it are
+    weights[deferral.knots] = np.append(steps, 0) + np.insert(steps, 0, 0)
+    return ranked.highest(skipped=np.flatnonzero(weights == 0)), ranked.weighted_sum(weights[1:])
 
 
 def on_the_grid(curve: np.ndarray, small: float, large: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 from metrics.statistics.certificates import examples_needed, loses_no_more, rejected_by_limits
 from metrics.statistics.cluster_certificates import Clusters
 from metrics.statistics.ranked_sums import RankedSums
-from metrics.statistics.switcher import FRACTIONS, sums_before
+from metrics.statistics.switcher import FRACTIONS, DeferralOrder, deferral_order, sums_before
 
 
 @dataclass
@@ -70,7 +70,8 @@ class Candidates:
 
         `clusters` are those of the examples that calibrate; None where each is drawn by itself.
         """
-        return SplitScores.of_halves(score, calibration, clusters).candidates(large.view(np.int8) - small.view(np.int8))
+        gains = large.view(np.int8) - small.view(np.int8)
+        return SplitScores.of_halves(score, calibration, clusters).candidates(gains, np.abs(gains))
 
     def certified(self, epsilon: float, delta: float) -> Certified:
         """Certifies for each larger run a threshold t with R(t) = E (l - s) 1[score < t] ≤ ε."""
@@ -93,11 +94,21 @@ class Candidates:
             passes = self.in_clusters.loses_no_more(len(self.thresholds), epsilon, delta, among_kept=True)
             fewest = self.in_clusters.clusters.fewest_examples(epsilon, delta)
         else:
-            passes = rejected_by_limits(self.wins, self.losses, np.maximum(self.kept, 1), epsilon, delta)
+            passes = self._pass_by_limits(epsilon, delta)
             fewest = fewest_kept(epsilon, delta)
         first = int(np.searchsorted(self.kept, fewest, side="left"))
         count = np.logical_and.accumulate(passes[:, first:], axis=1).sum(axis=1)
         return self._with_last(np.where(count > 0, first + count, 0))
+
+    def _pass_by_limits(self, epsilon: float, delta: float) -> np.ndarray:
+        """Returns whether "the loss among those kept is above ε" is rejected at each threshold: bool [J, T + 1].
+
+        Limits, which take long, are computed where the loss itself is at most ε: elsewhere they can't reject.
+        """
+        kept = np.broadcast_to(np.maximum(self.kept, 1), self.wins.shape)
+        passes: np.ndarray = self.wins - self.losses <= epsilon * kept + 1e-9
+        passes[passes] = rejected_by_limits(self.wins[passes], self.losses[passes], kept[passes], epsilon, delta)
+        return passes
 
     def _with_last(self, count: np.ndarray) -> Certified:
         """Returns what the last of the first `count` [J] thresholds does on both halves; with none, all is deferred."""
@@ -126,30 +137,42 @@ class SplitScores:
     clusters: Clusters | None
 
     @classmethod
-    def of_halves(cls, score: np.ndarray, calibration: np.ndarray, clusters: Clusters | None = None) -> "SplitScores":
-        """Sorts a run's score [n] on the examples that calibrate, [n] bool, and on the others; `clusters` as above."""
-        calibrates, evaluates = np.flatnonzero(calibration), np.flatnonzero(~calibration)
-        fit, check = score.take(calibrates), score.take(evaluates)
-        by_score = np.argsort(check)
-        ranked = check.take(by_score)
+    def of_halves(
+        cls,
+        score: np.ndarray,
+        calibration: np.ndarray,
+        clusters: Clusters | None = None,
+        deferral: DeferralOrder | None = None,
+    ) -> "SplitScores":
+        """Sorts a run's score [n] on the examples that calibrate, [n] bool, and on the others; `clusters` as above.
+
+        `deferral` is the order of all examples by that score, where it is at hand.
+        """
+        # of equal scores in any order: a threshold keeps all of them or none
+        ascending = (deferral_order(score) if deferral is None else deferral).order[::-1]
+        of_calibration = calibration.take(ascending)
+        calibrates, evaluates = ascending[of_calibration], ascending[~of_calibration]
+        ranked = score.take(evaluates)
         # defer fractions 1, 0.99 … 0.01: where the score is at least the ⌈f m⌉-th highest; then nothing
         at = np.ceil(FRACTIONS[:0:-1] * len(ranked) - 1e-9).astype(int) - 1
         thresholds = np.append(np.unique(ranked[::-1][at]).astype(np.float64), np.inf)
-        order = np.argsort(fit)  # of equal scores any: a threshold keeps all of them or none
         return cls(
             thresholds=thresholds,
-            kept=np.searchsorted(fit[order], thresholds, side="left"),
+            kept=np.searchsorted(score.take(calibrates), thresholds, side="left"),
             ranked=ranked,
-            evaluates=evaluates.take(by_score),
-            calibrates=calibrates.take(order),
-            place=None if clusters is None else np.searchsorted(thresholds, fit, side="right"),
+            evaluates=evaluates,
+            calibrates=calibrates,
+            place=None if clusters is None else np.searchsorted(thresholds, score[calibration], side="right"),
             clusters=clusters,
         )
 
-    def candidates(self, gains: np.ndarray) -> Candidates:
-        """Returns the thresholds to test towards J larger runs, from what each gains on all examples, d [J, n] int8."""
+    def candidates(self, gains: np.ndarray, differences: np.ndarray) -> Candidates:
+        """Returns the thresholds to test towards J larger runs, from what each gains on all examples.
+
+        `gains` are d [J, n] int8, and `differences` their absolute values |d|.
+        """
         more, differing = (
-            RankedSums.of_order(self.calibrates, values).before(self.kept) for values in (gains, np.abs(gains))
+            RankedSums.of_order(self.calibrates, values).before(self.kept) for values in (gains, differences)
         )
         in_clusters = None
         if self.clusters is not None and self.place is not None:

@@ -171,8 +171,7 @@ def log_probabilities(
     `length_normalized` divides each log-likelihood by its label's token count first; raises UncertaintyError where the
     scores files don't hold the counts. With `rows` [m], those of some of the examples alone: [m, K].
     """
-    values = runs.runs[run].field("class_log_likelihoods")
-    assert isinstance(values, np.ndarray)
+    values = runs.log_likelihoods_of(run)
     values = values if rows is None else values[rows]
     tokens = _label_tokens(runs, values.shape[1]) if length_normalized else None
     log_p = np.empty(values.shape)

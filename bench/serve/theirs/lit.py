@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import litserve
 from torch_switch import Switch
@@ -16,7 +17,7 @@ class Api(litserve.LitAPI):
         """Reads the models."""
         self.switch = Switch(Path(sys.argv[1]), sys.argv[4] == "alone")
 
-    def decode_request(self, request: dict) -> str:
+    def decode_request(self, request: dict[str, Any]) -> str:
         """Returns a request's text."""
         return request["text"]
 
@@ -24,15 +25,15 @@ class Api(litserve.LitAPI):
         """Returns the batch as it is."""
         return inputs
 
-    def predict(self, texts: list[str]) -> list[dict]:
+    def predict(self, texts: list[str]) -> list[dict[str, Any]]:
         """Returns the answers of a batch."""
         return self.switch.answer(texts)
 
-    def unbatch(self, output: list[dict]) -> list[dict]:
+    def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Returns the answers one by one."""
         return output
 
-    def encode_response(self, output: dict) -> dict:
+    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         """Returns an answer as it is."""
         return output
 

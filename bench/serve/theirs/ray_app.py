@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # read when ray is imported
 
@@ -28,11 +29,11 @@ class App:
         self.switch = Switch(FOLDER, ALONE)
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT)
-    async def answer(self, texts: list[str]) -> list[dict]:
+    async def answer(self, texts: list[str]) -> list[dict[str, Any]]:
         """Returns the answers of a batch."""
         return self.switch.answer(texts)
 
-    async def __call__(self, request: Request) -> dict:
+    async def __call__(self, request: Request) -> dict[str, Any]:
         """Returns the answer to a request's text."""
         return await self.answer((await request.json())["text"])
 
@@ -40,7 +41,8 @@ class App:
 if __name__ == "__main__":
     ray.init(num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": PORT})
-    serve.run(App.bind(str(Path(__file__).parent)), name="switch", route_prefix="/predict")
+    bound = App.bind(str(Path(__file__).parent))  # type: ignore[attr-defined]  # the decorator makes it a deployment
+    serve.run(bound, name="switch", route_prefix="/predict")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()

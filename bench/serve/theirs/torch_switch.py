@@ -6,6 +6,7 @@ project.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -19,7 +20,7 @@ MULTIPLE = 8  # lengths are padded to a multiple of it
 class Model:
     """Holds one model and scores every class of its inputs, each encoded once."""
 
-    def __init__(self, folder: Path, settings: dict) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.model = T5ForConditionalGeneration.from_pretrained(folder).eval()
         self.vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
         self.longest = settings["max_input_length"]
@@ -57,7 +58,7 @@ class Switch:
         *smaller, larger = (Model(folder / name, self.settings) for name in self.settings["models"])
         self.larger, self.smaller = larger, None if alone else smaller[0]
 
-    def answer(self, texts: list[str]) -> list[dict]:
+    def answer(self, texts: list[str]) -> list[dict[str, Any]]:
         """Returns the answer to each text, and whether the larger model gave it."""
         filled = [self.settings["template"].replace("{text}", text) for text in texts]
         classes = self.settings["classes"]
