@@ -237,7 +237,7 @@ switchers DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=nano,micro seed=0 train.steps=800 tracking.root=runs/switchers sweeps.metrics=false
     {{ python }} -m bench.switchers --root runs/switchers docs/serving.md
 
-# docs/scale.md's tables again (an hour), by the TPU's own compiler in .venv-tpu
+# docs/scale.md's tables and decoding's on a TPU, by libtpu (an hour)
 [group('measure')]
 scale *FLAGS:
     #!/usr/bin/env sh
@@ -246,6 +246,7 @@ scale *FLAGS:
     uv pip install --quiet --python .venv-tpu --require-hashes -r requirements.lock
     uv pip install --quiet --python .venv-tpu -r pyproject.toml --extra tpu
     .venv-tpu/bin/python -m bench.scale_page "$@"
+    .venv-tpu/bin/python -m bench.decoding_compiled topology=v5e:2x2 size=base size.vocabulary_size=32128 --page docs/performance.md
 
 # pin the newest versions that pyproject.toml allows
 [group('work on it')]

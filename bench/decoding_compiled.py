@@ -1,7 +1,8 @@
 """Says what a compiled step of decoding reads and writes: `python -m bench.decoding_compiled topology=h200 size=base`.
 
 Compiles decoding for a device that need not be there (as `python -m train.compile` does), and counts the bytes that one
-turn of its loop moves to and from the main memory, beside those that a step has to read (`bench.decoding`).
+turn of its loop moves to and from the main memory, beside those that a step has to read (`bench.decoding`). With
+`--page docs/performance.md` it writes them there as a table, which `just scale` does for a TPU.
 """
 
 import argparse
@@ -9,6 +10,8 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from train.compile.topology import prepare_environment, require_compiler, topology_devices
@@ -21,13 +24,16 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from bench.decoding import ALPHA, Shape, step_bytes
+from bench.marked_page import write_between_marks
 from bench.work import composed
 from conf.schema import Size
 from infer.decode import compile_decoding
 from train import t5
 from train.compile import hlo
-from train.compile.traffic import STILL, control_computations, hbm_bytes, instruction_bytes
+from train.compile.traffic import control_computations, does_something, hbm_bytes, instruction_bytes
 from train.sharding import BATCH, make_mesh
+
+MARKS = ("<!-- decoding-compiled -->", "<!-- end of decoding-compiled -->")
 
 
 def decoding_loop(module: hlo.Module) -> str:
@@ -47,7 +53,7 @@ def heaviest(module: hlo.Module, body: str, n: int) -> list[tuple[str, float]]:
     moved: Counter[str] = Counter()
     for name in control_computations(module, body):
         for instruction in module.computations[name]:
-            if instruction.opcode not in STILL and not instruction.opcode.endswith("-done"):
+            if does_something(instruction):
                 written = re.search(r'op_name="([^"]*)"', instruction.attributes)
                 label = f"{instruction.opcode} {written[1].split('/', 2)[-1] if written else instruction.name}"
                 turns = module.runs[name] / module.runs[body]
@@ -88,6 +94,19 @@ def compile_step(size: Size, shape: Shape, devices: list[jax.Device], dtype: str
     }
 
 
+def page_table(found: Sequence[dict[str, Any]]) -> str:
+    """Returns a table of what `compile_step` found, a row for each number of beams."""
+    lines = [
+        f"| a {found[0]['device']}, by its compiler | has to read | moves | of that |",
+        "| --- | --: | --: | --: |",
+    ]
+    for step in found:
+        name = "greedy" if step["beams"] == 1 else f"beam {step['beams']}"
+        moved = f"{step['least'] / 1e9:.2f} GB | {step['moved'] / 1e9:.2f} GB | {step['times_least']:.2f} ×"
+        lines.append(f"| {name} | {moved} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Compiles greedy decoding and a beam search, and prints a line of JSON for each."""
     parser = argparse.ArgumentParser(prog="python -m bench.decoding_compiled", description=__doc__)
@@ -97,14 +116,19 @@ def main() -> None:
     parser.add_argument("--written", type=int, default=64, help="tokens of an answer at most")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--top", type=int, default=12, help="how many of the heaviest operations to name")
+    parser.add_argument("--page", type=Path, help="the page into which the table is written")
     options = parser.parse_args()
     config = composed([*options.overrides, "dataset=demo"])
     require_compiler(str(config.topology))
     devices = topology_devices(str(config.topology))
     size = t5.with_vocabulary(config.size, config.tokenizer.vocabulary_size)
+    found = []
     for beams in options.beams:
         shape = Shape(options.rows, options.source, beams, options.written)
-        print(json.dumps(compile_step(size, shape, devices, "bfloat16", options.top), indent=1), flush=True)
+        found.append(compile_step(size, shape, devices, "bfloat16", options.top))
+        print(json.dumps(found[-1], indent=1), flush=True)
+    if options.page:
+        write_between_marks(options.page, MARKS, page_table(found))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conf.schema import Mesh, Size
+from infer import cache
 from infer.decode import as_encoded, beam_search, decode_examples, greedy, length_penalty
 from tests import reference_decode
 from tests.decoding import MAX_LENGTH, SIZES, TINY, parameters
@@ -100,6 +101,16 @@ def test_layers_written_out_write_what_a_loop_of_them_does(beams):
         out, expected = written_out(params, inputs), compiled("1.1", beams, 0.6)(params, inputs)
         np.testing.assert_array_equal(out.ids, expected.ids)
         np.testing.assert_allclose(out.scores, expected.scores, atol=1e-5)  # float32 sums in another order
+
+
+def test_keys_and_values_kept_as_on_a_tpu_write_the_same(monkeypatch):
+    monkeypatch.setattr(cache, "keeps_positions_last", lambda: True)
+    settings = {"size": SIZES["1.1"], "dtype": "float32", "max_length": MAX_LENGTH}
+    as_on_tpu = jax.jit(functools.partial(greedy, **settings), compiler_options=OPTIMIZED)
+    params, inputs = parameters("1.1", 0), batch(0)
+    out, expected = as_on_tpu(params, inputs), compiled("1.1", None, 0.0)(params, inputs)
+    np.testing.assert_array_equal(out.ids, expected.ids)
+    np.testing.assert_allclose(out.scores, expected.scores, atol=1e-5)  # float32 sums in another order
 
 
 @pytest.mark.parametrize("version", SIZES)

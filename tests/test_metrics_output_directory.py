@@ -236,6 +236,7 @@ def test_uneven_grid_says_what_it_lacks(tmp_path):
     partial = synthetic_grid(seeds={"small": [3], "base": [0, 1]}, examples=80)
     summary = write(partial, tmp_path / "out")
     assert any("One seed only of small" in note for note in summary["notes"])
+    assert any("Two seeds only of base: they say little" in note for note in summary["notes"])
     assert any("no committee_margin, committee_entropy, churn" in note for note in summary["notes"])
     assert {row["score"] for row in summary["tables"]["table1"]} == {"margin", "entropy"}
     assert {row["size"] for row in summary["tables"]["table2"]} == {"base"}

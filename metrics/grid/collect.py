@@ -205,6 +205,11 @@ def _size_notes(sizes: list[SizeRuns]) -> list[str]:
             notes.append(
                 f"One seed only of {alone.name}: no churn of it, and intervals are of its examples, not of its seeds."
             )
+    if pairs := [size.name for size in sizes if len(size.seeds) == 2]:
+        notes.append(
+            f"Two seeds only of {' and '.join(pairs)}: they say little of how seeds differ, so where seeds differ much "
+            "an interval may hold the truth less often than it says. Three seeds or more hold what they say."
+        )
     return notes
 
 

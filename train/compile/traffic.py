@@ -3,7 +3,7 @@
 import math
 import re
 
-from train.compile.hlo import Instruction, Module, size_in_bytes
+from train.compile.hlo import Instruction, Module, dimensions, size_in_bytes
 
 # What moves no data: names for data that is there, and the second halves of what is counted at its start.
 STILL = {
@@ -21,10 +21,11 @@ STILL = {
     "tuple",
     "while",
 }
+STILL_CALLS = ("AllocateBuffer", "ConcatBitcast")  # those custom calls of the TPU's compiler that move none either
 
 
 def hbm_bytes(module: Module, start: str | None = None) -> float:
-    """Returns the bytes that all instructions read and write, without the padding of layouts.
+    """Returns the bytes that all instructions read and write; an array that lies in tiles has whole tiles.
 
     With `start`, the name of a loop's body, they are those of one turn of that loop.
 
@@ -35,7 +36,7 @@ def hbm_bytes(module: Module, start: str | None = None) -> float:
     total = 0.0
     for name in control_computations(module, start):
         for instruction in module.computations[name]:
-            if instruction.opcode not in STILL and not instruction.opcode.endswith("-done"):
+            if does_something(instruction):
                 total += module.runs[name] * instruction_bytes(module, instruction)
     return total if start is None else total / module.runs[start]
 
@@ -49,8 +50,15 @@ def launches(module: Module) -> int:
         module.runs[name]
         for name in control_computations(module)
         for instruction in module.computations[name]
-        if instruction.opcode not in STILL and not instruction.opcode.endswith("-done")
+        if does_something(instruction)
     )
+
+
+def does_something(instruction: Instruction) -> bool:
+    """Tells whether a device has something to do for an instruction: it moves data, or computes."""
+    if instruction.opcode in STILL or instruction.opcode.endswith("-done"):
+        return False
+    return not any(f'custom_call_target="{name}"' in instruction.attributes for name in STILL_CALLS)
 
 
 def control_computations(module: Module, start: str | None = None) -> list[str]:
@@ -80,6 +88,9 @@ def instruction_bytes(module: Module, instruction: Instruction) -> float:
         return 2 * in_hbm(instruction.shape)
     if instruction.opcode == "dynamic-update-slice":
         return 2 * in_hbm(operands[1])
+    if instruction.opcode == "slice-start":  # the result names the operand, then the slice
+        copied = array_texts(instruction.shape)[1]
+        return stored_bytes(copied) * (is_in_hbm(operands[0]) + is_in_hbm(copied))
     if instruction.opcode == "fusion":
         return fusion_bytes(module, instruction, operands)
     read, written = sum(map(in_hbm, operands)), in_hbm(instruction.shape)
@@ -90,38 +101,51 @@ def instruction_bytes(module: Module, instruction: Instruction) -> float:
 
 def fusion_bytes(module: Module, fusion: Instruction, operands: list[str]) -> float:
     """Returns the bytes of one fusion: of operands that are only sliced inside it, those of the slices."""
+    read = sum(
+        min(whole, read_by(module, fusion, i)) for i, shape in enumerate(operands) if (whole := in_hbm(shape)) > 0
+    )
+    return read + written_by(fusion, module)
+
+
+def fused_body(module: Module, fusion: Instruction) -> list[Instruction]:
+    """Returns the instructions that a fusion consists of; the last one is its root."""
     called = re.search(r"calls=%?([\w.\-]+)", fusion.attributes)
-    body = module.computations.get(called[1], []) if called else []
-    users: dict[str, list[Instruction]] = {}
+    return module.computations.get(called[1], []) if called else []
+
+
+def read_by(module: Module, fusion: Instruction, operand: int) -> float:
+    """Returns how many bytes of an operand, counted from 0, a fusion reads; infinity stands for all of them."""
+    body = fused_body(module, fusion)
     for instruction in body:
-        for name in instruction.operands:
-            users.setdefault(name, []).append(instruction)
-    parameters = {int(i.operands[0]): i for i in body if i.opcode == "parameter"}
-    total = 0.0
-    for i, shape in enumerate(operands):
-        whole = in_hbm(shape)
-        if whole and i in parameters:
-            total += min(whole, read_of(parameters[i], users))
-        else:
-            total += whole
-    return total + written_by(fusion, body, module)
+        if instruction.opcode == "parameter" and int(instruction.operands[0]) == operand:
+            return read_of(module, instruction, body)
+    return math.inf
 
 
-def read_of(value: Instruction, users: dict[str, list[Instruction]]) -> float:
-    """Returns how many bytes of a fusion's operand are read; infinity stands for all of them."""
+def read_of(module: Module, value: Instruction, body: list[Instruction]) -> float:
+    """Returns how many bytes of a value in a fusion's body are read; infinity stands for all of them.
+
+    A fusion may consist of fusions in turn, as the TPU's compiler makes them: what is sliced inside those counts alike.
+    """
     total = 0.0
-    for user in users.get(value.name, []):
-        if user.opcode == "bitcast":
-            total += read_of(user, users)
-        elif user.opcode in ("dynamic-slice", "slice", "gather") and user.operands[0] == value.name:
-            total += size_in_bytes(user.shape)
-        elif user.opcode != "dynamic-update-slice" or user.operands[0] != value.name:  # that is written, not read
-            return math.inf
+    for user in body:
+        for i, name in enumerate(user.operands):
+            if name != value.name:
+                continue
+            if user.opcode == "bitcast":
+                total += read_of(module, user, body)
+            elif user.opcode == "fusion":
+                total += read_by(module, user, i)
+            elif user.opcode in ("dynamic-slice", "slice", "gather") and i == 0:
+                total += stored_bytes(user.shape)
+            elif user.opcode != "dynamic-update-slice" or i > 0:  # the array that is updated is written, not read
+                return math.inf
     return total
 
 
-def written_by(fusion: Instruction, body: list[Instruction], module: Module) -> float:
+def written_by(fusion: Instruction, module: Module) -> float:
     """Returns the bytes that a fusion writes: of arrays that are updated in place, those of the update."""
+    body = fused_body(module, fusion)
     if not body:
         return in_hbm(fusion.shape)
     root = body[-1]
@@ -129,13 +153,23 @@ def written_by(fusion: Instruction, body: list[Instruction], module: Module) -> 
     shapes = array_texts(fusion.shape)
     total = 0.0
     for result, shape in zip(results, shapes, strict=False):
-        while result.opcode == "bitcast" and result.operands[0] in module.instructions:
-            result = module.instructions[result.operands[0]]
+        made = maker(module, result)
         size = in_hbm(shape)
-        if size and result.opcode == "dynamic-update-slice":
-            size = min(size, size_in_bytes(module.instructions[result.operands[1]].shape))
+        if size and made.opcode == "dynamic-update-slice":
+            size = min(size, stored_bytes(module.instructions[made.operands[1]].shape))
         total += size
     return total
+
+
+def maker(module: Module, result: Instruction) -> Instruction:
+    """Returns the instruction that a fusion's result comes from, through bitcasts and the roots of fusions inside."""
+    while True:
+        if result.opcode == "bitcast" and result.operands[0] in module.instructions:
+            result = module.instructions[result.operands[0]]
+        elif result.opcode == "fusion" and (body := fused_body(module, result)):
+            result = body[-1]
+        else:
+            return result
 
 
 def array_texts(shape: str) -> list[str]:
@@ -144,5 +178,28 @@ def array_texts(shape: str) -> list[str]:
 
 
 def in_hbm(shape: str) -> float:
-    """Returns the bytes of a shape's arrays that lie in HBM: the layout of others names their memory, such as S(1)."""
-    return sum(size_in_bytes(array) for array in array_texts(shape) if not re.search(r"S\([1-9]\d*\)", array))
+    """Returns the bytes of a shape's arrays that lie in HBM."""
+    return sum(stored_bytes(array) for array in array_texts(shape) if is_in_hbm(array))
+
+
+def is_in_hbm(array: str) -> bool:
+    """Tells whether an array lies in HBM: the layout of others names their memory, such as S(1)."""
+    return not re.search(r"S\([1-9]\d*\)", array)
+
+
+def stored_bytes(array: str) -> float:
+    """Returns the bytes of an array's text with the padding of its tiles, as TPUs have them.
+
+    A layout such as {2,0,1:T(8,128)} names the axes from the innermost one out, and fills up the two innermost ones to
+    multiples of 128 and of 8.
+    """
+    layout = re.search(r"\{([\d,]+):T\(([\d,]+)\)", array)
+    size = size_in_bytes(array)
+    if layout is None:
+        return size
+    axes, tile = ([int(n) for n in text.split(",")] for text in layout.groups())
+    lengths = dimensions(array)
+    for axis, multiple in zip(axes, reversed(tile), strict=False):
+        if lengths[axis]:
+            size *= -(-lengths[axis] // multiple) * multiple / lengths[axis]
+    return size
