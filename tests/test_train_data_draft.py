@@ -48,6 +48,15 @@ def test_a_folder_with_splits_has_the_classes_of_all(tmp_path) -> None:
     assert (made.label_column, made.test_share, made.separator) == ("stars", None, None)
 
 
+def test_many_classes_are_seen_more_often_and_keep_their_rare_words(tmp_path) -> None:
+    recipes = {}
+    for classes in (4, 40):
+        rows = [f"text number {i};class {i % classes}" for i in range(6400)]
+        recipes[classes] = draft(write(tmp_path / str(classes) / "all.csv", "text;label", rows)).dataset.recipe
+    assert recipes[40].steps == 2 * recipes[4].steps
+    assert recipes[4].min_token_count > recipes[40].min_token_count == 1
+
+
 def test_capital_letters_are_kept_where_labels_differ_by_them(tmp_path) -> None:
     for labels in (("it", "IT"), ("it", "us")):
         rows = [f"{text}\t{labels[i % 2]}" for i, text in enumerate(TEXTS)]

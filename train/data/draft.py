@@ -286,8 +286,9 @@ def _recipe(rows: int, labels: Collection[str]) -> Recipe:
     The vocabulary tells capital letters from small ones only where labels do.
     """
     few = len(labels) <= FEW_CLASSES
+    epochs, most = (10, 3000) if few else (20, 6000)
     return Recipe(
-        steps=min(3000, max(600, 100 * round(rows / 640))),  # about ten epochs
+        steps=min(most, max(600, 100 * round(epochs * rows / 6400))),
         batch_size=64,
         learning_rate=0.0015 if few else 0.003,
         schedule="linear",
