@@ -13,16 +13,20 @@ ever written to memory.
 
 A block of keys that no query of a block sees is not read: of a row with several segments most are left out.
 
-`custom_vjp.py` has the function that JAX differentiates, `forward.py` and `backward.py` its two passes with their
-kernels. Inside of a kernel, `blocks.py` reads what a program works on, and `weights.py` computes with it. `plan.py`
-says how kernels are compiled, and runs one; `visible_blocks.py` says which blocks are read.
+`forward.py` and `backward.py` have the two passes with their kernels, which `train.attention.two_passes` joins. Inside
+of a kernel, `blocks.py` reads what a program works on, and `weights.py` computes with it. `plan.py` says how kernels
+are compiled, and runs one; `visible_blocks.py` says which blocks are read.
 
 Shape names as in `train.t5`. T and S, here, are multiples of `Plan.kept`: `train.attention.kernel` pads. On a CPU the
 kernels run in Pallas' interpreter, which is slow and is for tests. No chip has run them yet; that they fit one is known
 from compiling them ahead of time, which `python -m bench.attention_on_gpu --compile h200` does.
 """
 
-from train.attention.gpu_kernel.custom_vjp import attend
+from train.attention.gpu_kernel.backward import backward_pass
+from train.attention.gpu_kernel.forward import forward_pass
 from train.attention.gpu_kernel.plan import Plan
+from train.attention.two_passes import joined
 
 __all__ = ["Plan", "attend"]
+
+attend = joined(forward_pass, backward_pass)

@@ -13,14 +13,18 @@ written to memory.
 A program goes over the queries in blocks, and all keys of a row are in one block: a softmax needs no second pass. On a
 CPU the kernel runs in Pallas' interpreter, which is slow and is for tests.
 
-`custom_vjp.py` has the function that JAX differentiates, `forward.py` and `backward.py` its two passes, each with its
-program. Inside of a program, `bias.py` goes from distances to a matrix and back, and `softmax.py` computes the weights.
+`forward.py` and `backward.py` have the two passes, each with its program, which `train.attention.two_passes` joins.
+Inside of a program, `bias.py` goes from distances to a matrix and back, and `softmax.py` computes the weights.
 `plan.py` cuts the work into programs and the arrays into their blocks.
 
 Shape names as in `train.t5`. T and S, here, are multiples of LANES: `train.attention.kernel` pads.
 """
 
-from train.attention.tpu_kernel.custom_vjp import attend
+from train.attention.tpu_kernel.backward import backward_pass
+from train.attention.tpu_kernel.forward import forward_pass
 from train.attention.tpu_kernel.plan import Plan
+from train.attention.two_passes import joined
 
 __all__ = ["Plan", "attend"]
+
+attend = joined(forward_pass, backward_pass)
