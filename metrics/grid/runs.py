@@ -29,9 +29,8 @@ from metrics.statistics.text import corpus_bleu
 
 Source = Scores | Path  # one run's scores, or the file that holds them
 
-_MOST_KEPT = (
-    128 << 20
-)  # bytes of a size's class log-likelihoods: of 357,199 examples, ten runs and five classes, 68 MiB
+# Bytes of a size's class log-likelihoods that stay in memory: of 357,199 examples, ten runs and five classes 68 MiB.
+_MOST_KEPT = 128 << 20
 
 
 @dataclass

@@ -211,9 +211,8 @@ def _highest_and_trapezoids(deferral: DeferralOrder, ranked: RankedSums) -> tupl
     if 16 * len(steps) < deferral.examples:
         at_knots = ranked.before(deferral.knots)
         return at_knots.max(axis=1), at_knots @ (np.append(steps, 0) + np.insert(steps, 0, 0))
-    weights = np.zeros(
-        deferral.examples + 1
-    )  # of the sum before each rank: how wide the blocks on either side of it are
+    # of the sum before each rank: how wide the blocks on either side of it are, and 0 inside a block
+    weights = np.zeros(deferral.examples + 1)
     weights[deferral.knots] = np.append(steps, 0) + np.insert(steps, 0, 0)
     return ranked.highest(skipped=np.flatnonzero(weights == 0)), ranked.weighted_sum(weights[1:])
 
