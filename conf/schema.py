@@ -9,7 +9,7 @@ from typing import Optional
 
 from conf.errors import EdgewiseError
 from conf.names import check_cell_names, checked_seed, joined_name
-from conf.sections.data import PLAIN_TEXT, TASKS, Dataset, Recipe, Tokenizer
+from conf.sections.data import BPE, PLAIN_TEXT, TASKS, WORD, Dataset, Recipe, Tokenizer
 from conf.sections.machine import Compile, Hosts, Mesh, Tracking
 from conf.sections.model import Optimizer, Size
 from conf.sections.results import CONTEXTS, SCORES, Metrics, Report
@@ -21,6 +21,7 @@ from conf.sections.work import SPAN_CORRUPTION, Infer, Sweeps, Train
 __all__ = [
     "AUTO",
     "Apply",
+    "BPE",
     "CONTEXTS",
     "Compile",
     "Config",
@@ -46,6 +47,7 @@ __all__ = [
     "Tokenizer",
     "Tracking",
     "Train",
+    "WORD",
 ]
 
 
@@ -96,9 +98,7 @@ class Config:
         check_cell_names(self.dataset.name, self.size.name, self.infer.split)
         self._check_objective()
         self.train.init = self._initial_checkpoint()
-        from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
-        if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
-            raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
+        self._check_vocabulary()
 
     def _check_objective(self) -> None:
         """Raises EdgewiseError unless spans are corrupted in plain text, and in nothing else."""
@@ -112,6 +112,17 @@ class Config:
             raise EdgewiseError(
                 f"dataset={self.dataset.name} train.objective={self.train.objective}: it is plain text, without labels "
                 f"to learn; expected train.objective={SPAN_CORRUPTION}"
+            )
+
+    def _check_vocabulary(self) -> None:
+        """Raises EdgewiseError for a vocabulary that is missing, and for one of words where text is generated."""
+        from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
+        if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
+            raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
+        if self.tokenizer.model_type == WORD and self.dataset.task != "classification":
+            raise EdgewiseError(
+                f"tokenizer.model_type={WORD} dataset={self.dataset.name}: expected a classification, not a dataset of "
+                f"the task {self.dataset.task}: text of whole words can't be spelt as it was; leave the key away"
             )
 
     def _initial_checkpoint(self) -> str:

@@ -78,6 +78,7 @@ def test_values_come_as_documented(compose):
         ("infer.split=a/b", r"infer\.split='a/b'"),
         ("infer.split=" + "x" * 65, r"infer\.split='x+': expected 1 to 64 letters"),
         ("train.token_dropout=1", r"train\.token_dropout=1\.0: expected a share"),
+        ("tokenizer.model_type=unigram", r"tokenizer\.model_type=unigram"),
         ("train.min_token_count=0", r"train\.min_token_count=0"),
         ("size.neighbour_heads=2", r"size\.neighbour_heads=2: expected a number from 1 to 1 \(size\.heads=1"),
         ("size.embedding_stddev=0", r"size\.embedding_stddev=0\.0: expected a number above 0"),

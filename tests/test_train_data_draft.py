@@ -57,6 +57,19 @@ def test_many_classes_are_seen_more_often_and_keep_their_rare_words(tmp_path) ->
     assert recipes[4].min_token_count > recipes[40].min_token_count == 1
 
 
+def test_the_vocabulary_is_of_words_where_they_come_back(tmp_path) -> None:
+    english = [f"{text} {mark}" for text in TEXTS for mark in "!?"]
+    chinese = [
+        f"{who}{what}{why}。" for who in "我你他" for what in ("很喜欢电影", "不看", "看了") for why in "吗吧呢啊"
+    ]
+    made = {}
+    for name, texts in {"english": english, "chinese": chinese}.items():
+        rows = [f"{text},{'ab'[i % 2]}" for i, text in enumerate(texts)]
+        made[name] = draft(write(tmp_path / f"{name}.csv", "text,label", rows)).dataset.recipe
+    assert [recipe.model_type for recipe in made.values()] == ["word", "bpe"]
+    assert made["chinese"].min_token_count > made["english"].min_token_count > 1
+
+
 def test_capital_letters_are_kept_where_labels_differ_by_them(tmp_path) -> None:
     for labels in (("it", "IT"), ("it", "us")):
         rows = [f"{text}\t{labels[i % 2]}" for i, text in enumerate(TEXTS)]
@@ -157,6 +170,7 @@ def test_the_command_writes_a_file_that_composes(tmp_path, capsys) -> None:
     assert config.train.min_token_count == recipe.min_token_count > 1
     assert config.tokenizer.vocabulary_size == recipe.vocabulary_size == 8000
     assert config.tokenizer.lower_case and recipe.lower_case
+    assert config.tokenizer.model_type == recipe.model_type == "word"
     optimizer = config.optimizer
     assert (optimizer.name, optimizer.b2, optimizer.weight_decay) == ("adamw", recipe.b2, recipe.weight_decay)
     before = out.read_text()

@@ -61,6 +61,7 @@ def test_the_recipe_is_recovered_whole(tracker, tmp_path, compose) -> None:
         vocabulary_size=300,
         lower_case=True,
         whole_labels=True,
+        model_type="word",
     )
     given = [f"dataset.recipe.{key}={value}" for key, value in vars(recipe).items()]
     trained(tracker, tmp_path, functools.partial(compose, *given), OWN)

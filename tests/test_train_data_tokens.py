@@ -177,7 +177,8 @@ def test_get_vocabulary_trains_once_and_caches(tmp_path: Path, monkeypatch: pyte
     get_vocabulary(tokenizer, split(TEXTS, ["fine"] * 48, "0" * 64), tmp_path / "cache")
     get_vocabulary(Tokenizer(vocabulary_size=80, lower_case=True), train, tmp_path / "cache")
     get_vocabulary(Tokenizer(vocabulary_size=80, whole_labels=True), train, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 5
+    assert get_vocabulary(Tokenizer(vocabulary_size=80, model_type="word"), train, tmp_path / "cache").of_words
+    assert len(list((tmp_path / "cache").iterdir())) == 6
     from_file = get_vocabulary(Tokenizer(path=str(file)), train, tmp_path / "unused")
     assert from_file.digest == first.digest and not (tmp_path / "unused").exists()
 

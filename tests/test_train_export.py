@@ -65,6 +65,19 @@ def test_hf_and_back_is_exact(model, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["tiny"]  # nothing half-written is left
 
 
+def test_a_vocabulary_of_words_goes_without_what_transformers_would_misread(tmp_path, capsys):
+    store, size = Store(tmp_path / "runs"), Size(name="tiny", **TINY)
+    (tmp_path / "files").mkdir()
+    vocabulary = Vocabulary.train(TEXT, 40, model_type="word")
+    params = t5.init_params(size, jax.random.key(1))
+    draft = model_artifact(tmp_path / "files", "demo-tiny-s0", size, params, vocabulary, {"size": vars(size)})
+    with store.start_run("train-x", job_type="train", name="x", config={}) as run:
+        ref = run.log_artifact(draft).ref
+    assert command(ref, tmp_path / "out", root=store.root) == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors", "spiece.model"}
+    assert "spiece.model is of whole words, which transformers' tokenizers read otherwise" in capsys.readouterr().err
+
+
 def test_t5x_and_back_is_exact(model, tmp_path):
     artifact, size, params, store = model
     out = tmp_path / "tiny" / "checkpoint_1000"

@@ -75,6 +75,14 @@ def test_a_vocabulary_without_capital_letters_is_another_cell(compose):
     assert {**folded, "tokenizer": plain["tokenizer"]} == plain
 
 
+def test_a_vocabulary_of_words_is_another_cell(compose):
+    plain, words = (
+        training_identity(compose("dataset=demo", f"tokenizer.model_type={name}")) for name in ("bpe", "word")
+    )
+    assert plain == training_identity(compose("dataset=demo"))
+    assert words["tokenizer"].pop("model_type") == "word" and words == plain
+
+
 def test_a_vocabulary_with_whole_labels_is_another_cell(compose):
     plain, whole = (
         training_identity(compose("dataset=demo", *more)) for more in ((), ("tokenizer.whole_labels=true",))

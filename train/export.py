@@ -54,12 +54,20 @@ def write_tokenizer_config(folder: Path, checkpoint: find.Checkpoint) -> None:
     """Writes what transformers' T5 tokenizer has to know: how many sentinels there are.
 
     They are as many as there is room for in the embedding, up to 100: by itself the tokenizer would add ids beyond a
-    small model's embedding.
+    small model's embedding. It has none for a vocabulary of whole words: a note says so, and no config is written.
     """
     from train.data.tokens import Vocabulary
 
     assert checkpoint.vocabulary is not None and checkpoint.size.vocabulary_size is not None
-    room = checkpoint.size.vocabulary_size - Vocabulary.from_file(checkpoint.vocabulary).size
+    vocabulary = Vocabulary.from_file(checkpoint.vocabulary)
+    if vocabulary.of_words:
+        print(
+            f"note: {hf.VOCABULARY} is of whole words, which transformers' tokenizers read otherwise: encode by the "
+            "sentencepiece package, each mark of punctuation between spaces",
+            file=sys.stderr,
+        )
+        return
+    room = checkpoint.size.vocabulary_size - vocabulary.size
     config = {"tokenizer_class": "T5Tokenizer", "extra_ids": max(0, min(100, room))}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
-from conf.schema import SPAN_CORRUPTION, Config
+from conf.schema import BPE, SPAN_CORRUPTION, Config
 from tracking.interface import Artifact, Tracker
 from train.data.source import source_of
 from train.pretrained.find import initial_content
@@ -53,6 +53,8 @@ def training_identity(config: Config) -> dict[str, Any]:
         tokenizer["lower_case"] = True
     if config.tokenizer.whole_labels:
         tokenizer["whole_labels"] = True
+    if config.tokenizer.model_type != BPE:
+        tokenizer["model_type"] = config.tokenizer.model_type
     if config.tokenizer.path is not None:
         tokenizer = {"sha256": file_sha256(Path(config.tokenizer.path), "tokenizer.path")}
     return {

@@ -11,6 +11,7 @@ from conf.sections.values import AUTO, Seed, Text, at_least, one_of
 from conf.text import IN_CONFIG_LIST, checked_text, checked_texts, optional_text
 
 TASKS = ("classification", "span_qa", "translation")  # those whose rows have a target: what can be scored
+MODEL_TYPES = BPE, WORD = ("bpe", "word")  # of vocabularies that are trained here, by SentencePiece's names
 PLAIN_TEXT = "text"  # the task of a dataset without labels, on which models are pre-trained
 
 
@@ -35,6 +36,7 @@ class Recipe:
     vocabulary_size: int = 512
     lower_case: bool = False
     whole_labels: bool = False
+    model_type: str = BPE
 
 
 def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:
@@ -184,7 +186,9 @@ class Tokenizer:
     Without either, one is trained on the training split's text. `lower_case` makes that one read capital letters as
     small ones: where texts are few, a word at the start of a sentence is then the word that it is elsewhere. What such
     a vocabulary decodes has small letters only. `whole_labels` makes it give each class's label a piece of its own, of
-    however many words: the model then says it in one step.
+    however many words: the model then says it in one step. `model_type` is SentencePiece's: `bpe`, or `word`, for
+    which a word that the vocabulary doesn't have is <unk>, and a mark of punctuation a word. That suits few texts, in
+    languages that put spaces between words, and labels, not generated text.
     """
 
     source: str = "trained"
@@ -192,7 +196,9 @@ class Tokenizer:
     vocabulary_size: int = 512
     lower_case: bool = False
     whole_labels: bool = False
+    model_type: str = BPE
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
+        one_of("tokenizer.model_type", self.model_type, MODEL_TYPES)
         one_of("tokenizer.source", self.source, ("trained", "file"))

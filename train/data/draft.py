@@ -10,17 +10,19 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import checked_name
-from conf.schema import Dataset, Recipe
+from conf.schema import BPE, WORD, Dataset, Recipe
 from metrics.rows import Layout, Wanted, is_carried, listed, read_records, separator_name, separator_of
 from train.data.origins import ALL, Folder
 from train.data.source import Source
 from train.data.survey import survey
 from train.data.tokens import normalised
+from train.data.words import parted
 
 MOST_CLASSES = 500
 # Few classes are decided by few words; what many classes differ by must be learnt faster, and be seen more often.
 FEW_CLASSES = 20
-MIN_TOKEN_COUNT = 3  # where classes are few; where they are many, rare words tell them apart
+# Where classes are few; where they are many, rare words tell them apart. Parts of words say less each.
+MIN_TOKEN_COUNTS = {WORD: 2, BPE: 3}
 HELD_OUT = 0.2  # of one file alone
 LABEL_NAMES = (
     "label",
@@ -276,16 +278,17 @@ def _classified(dataset: Dataset, text: Column, label: Column, rows: int) -> Dat
         template=template,
         drop_labels=[""] if label.missing else None,
         max_input_length=next((length for length in LENGTHS if length >= longest), LENGTHS[-1]),
-        recipe=_recipe(rows, list(label.values)),
+        recipe=_recipe(rows, text, list(label.values)),
     )
 
 
-def _recipe(rows: int, labels: Collection[str]) -> Recipe:
+def _recipe(rows: int, text: Column, labels: Collection[str]) -> Recipe:
     """Returns the training values for the sizes words_s and words_m from scratch; docs/training.md has what they reach.
 
-    The vocabulary tells capital letters from small ones only where labels do.
+    The vocabulary is of words where they come back, and tells capital letters from small ones only where labels do.
     """
     few = len(labels) <= FEW_CLASSES
+    model_type = WORD if _words_come_back(text.values) else BPE
     epochs, most = (10, 3000) if few else (20, 6000)
     return Recipe(
         steps=min(most, max(600, 100 * round(epochs * rows / 6400))),
@@ -297,11 +300,18 @@ def _recipe(rows: int, labels: Collection[str]) -> Recipe:
         b2=0.98,
         weight_decay=0.1,
         token_dropout=0.3 if few else 0.2,
-        min_token_count=MIN_TOKEN_COUNT if few else 1,
+        min_token_count=MIN_TOKEN_COUNTS[model_type] if few else 1,
         vocabulary_size=8000,
+        model_type=model_type,
         lower_case=len({normalised(label, lower_case=True) for label in labels}) == len(labels),
         whole_labels=True,
     )
+
+
+def _words_come_back(texts: Iterable[str]) -> bool:
+    """Tells whether most words of these texts are there more than once; without spaces between them they are not."""
+    words = Counter(word for text in texts for word in parted(text.lower()).split() if any(map(str.isalpha, word)))
+    return sum(count for count in words.values() if count > 1) > words.total() / 2
 
 
 def _said_of_classes(dataset: Dataset, text: Column, label: Column) -> list[str]:

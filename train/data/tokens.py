@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -15,9 +15,10 @@ import sentencepiece
 
 from conf.errors import EdgewiseError
 from conf.machine import cores
-from conf.schema import Tokenizer
+from conf.schema import BPE, WORD, Tokenizer
 from tracking.files import written_whole
 from train.data.splits import Split
+from train.data.words import WordReader, parted, with_pieces, words_of
 
 PAD, EOS, UNK = 0, 1, 2
 SENTINELS = 100  # of T5's: <extra_id_0> … <extra_id_99>
@@ -85,6 +86,7 @@ class Vocabulary:
             if not model:
                 raise RuntimeError("it is empty")
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            self._words = WordReader.of(model, self._processor)
         except RuntimeError:
             raise EdgewiseError(f"{source}: not a SentencePiece model; expected a file such as spiece.model") from None
         self.size: int = self._processor.get_piece_size()
@@ -94,6 +96,11 @@ class Vocabulary:
                 f"{source}: pad, EOS and UNK have the ids {ids}; expected T5's {(PAD, EOS, UNK)}. "
                 "Train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1"
             )
+
+    @property
+    def of_words(self) -> bool:
+        """Tells whether its pieces are whole words and marks of punctuation."""
+        return self._words is not None
 
     @functools.cached_property
     def sentinels(self) -> np.ndarray:
@@ -135,50 +142,38 @@ class Vocabulary:
         cls,
         texts: Iterable[str],
         size: int,
-        required: Iterable[str] = (),
+        required: Collection[str] = (),
         lower_case: bool = False,
-        whole: Iterable[str] = (),
+        whole: Collection[str] = (),
+        model_type: str = BPE,
     ) -> "Vocabulary":
-        """Trains a BPE vocabulary of at most `size` pieces, fewer where the text has no more to offer.
+        """Trains a vocabulary of at most `size` pieces, fewer where the text has no more to offer.
 
-        It is BPE and not unigram, which takes its first pieces from substrings that several distinct words share: on
-        text with few distinct words, such as the demo's, unigram leaves the most frequent words in letters. The same
-        texts and size give the same bytes. Every character of `required` gets a piece. With `lower_case` the vocabulary
-        reads capital letters as small ones. Each text of `whole` is one piece, wherever a word begins with it. Raises
-        EdgewiseError for a size too small for the characters, and for texts without any.
+        By `model_type` the pieces are BPE's, or the most frequent words and marks of punctuation (WORD). There is no
+        unigram, which takes its first pieces from substrings that several distinct words share: on text with few
+        distinct words, such as the demo's, it leaves the most frequent words in letters. The same texts and size give
+        the same bytes. Every character of `required` gets a piece; of WORD, every word. With `lower_case` the
+        vocabulary reads capital letters as small ones. Each text of `whole` is one piece: wherever a word begins with
+        it, but of WORD where it is the whole text. Raises EdgewiseError for a size too small for what needs a piece,
+        and for texts without characters.
         """
-        sentences = [" ".join(text.replace("\0", " ").split()) for text in texts]
+        cleaned = (text.replace("\0", " ") for text in texts)
+        sentences = [" ".join((parted(text) if model_type == WORD else text).split()) for text in cleaned]
         sentences = _thinned([sentence for sentence in sentences if sentence])
         if not sentences:
             raise EdgewiseError("no text to train a vocabulary on: every text is empty")
-        characters = "".join(sorted({character for text in required for character in "".join(text.split())}))
-        pieces = {normalised(text, lower_case) for text in whole}
-        written = io.BytesIO()
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=written,
-                model_type="bpe",
-                vocab_size=size,
-                hard_vocab_limit=False,
-                pad_id=PAD,
-                eos_id=EOS,
-                unk_id=UNK,
-                bos_id=-1,
-                character_coverage=0.99995,
-                normalization_rule_name=_rule(lower_case),
-                required_chars=characters,
-                user_defined_symbols=sorted(pieces - {""}),
-                max_sentence_length=1 << 30,  # bytes; longer texts would be left out without a word
-                num_threads=1,
-                minloglevel=3,
-            )
-        except RuntimeError as error:
+        pieces = {normalised(text, lower_case) for text in whole} - {""}
+        if model_type == BPE:
+            characters = "".join(sorted({character for text in required for character in "".join(text.split())}))
+            more = {"required_chars": characters, "user_defined_symbols": sorted(pieces)}
+            return cls(_trained(sentences, size, BPE, lower_case, more))
+        pieces = pieces.union(*(words_of(normalised(text, lower_case)) for text in required))
+        if size < len(pieces) + 4:
             raise EdgewiseError(
-                f"tokenizer.vocabulary_size={size}: SentencePiece can't train on this text: "
-                f"{str(error).rpartition('] ')[2].strip()} (the text's distinct characters and 3 more have to fit)"
-            ) from None
-        return cls(written.getvalue())
+                f"tokenizer.vocabulary_size={size}: expected {len(pieces) + 4} at least: {len(pieces)} of the labels, "
+                "pad, EOS, <unk> and a word"
+            )
+        return cls(with_pieces(_trained(sentences, size - len(pieces), WORD, lower_case, {}), pieces))
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encoded:
         """Returns the ids of each text, cut to `max_length` tokens, EOS included; an empty text is EOS alone."""
@@ -189,7 +184,7 @@ class Vocabulary:
         end = np.array([EOS], np.int32)
 
         def encode_some(start: int) -> tuple[np.ndarray, np.ndarray, int]:
-            encoded = self._processor.encode(list(texts[start : start + ENCODE_CHUNK]), out_type="numpy")
+            encoded = self._pieces(list(texts[start : start + ENCODE_CHUNK]))
             full = np.array([len(ids) for ids in encoded], np.int64)
             parts = chain.from_iterable((ids[: max_length - 1], end) for ids in encoded)
             return np.concatenate([*parts]), np.minimum(full + 1, max_length), int((full >= max_length).sum())
@@ -205,14 +200,21 @@ class Vocabulary:
         lengths = np.concatenate([none, *(some for _, some, _ in done)], dtype=np.int64)
         return Encoded(flat, np.concatenate([[0], np.cumsum(lengths)]), sum(cut for _, _, cut in done))
 
+    def _pieces(self, texts: list[str]) -> Sequence[np.ndarray]:
+        """Returns the ids of each text, [length] int32 without EOS."""
+        if self._words is not None:
+            return self._words.encode(texts)
+        encoded: Sequence[np.ndarray] = self._processor.encode(texts, out_type="numpy")
+        return encoded
+
     def _encode_few(self, texts: Sequence[str], max_length: int) -> Encoded:
         """Returns what `encode` does, text by text: SentencePiece starts threads for every list that it is given."""
         flat: list[int] = []
         offsets, truncated = [0], 0
         for text in texts:
-            ids = self._processor.encode(text, out_type=int)
+            ids = self._processor.encode(text, out_type=int) if self._words is None else self._words.encode([text])[0]
             truncated += len(ids) >= max_length
-            flat += ids[: max_length - 1]
+            flat.extend(ids[: max_length - 1])
             flat.append(EOS)
             offsets.append(len(flat))
         return Encoded(np.array(flat, np.int32), np.array(offsets, np.int64), truncated)
@@ -227,6 +229,38 @@ class Vocabulary:
                 kept.append(token)
         text: str = self._processor.decode(kept)
         return text
+
+
+def _trained(sentences: Sequence[str], size: int, model_type: str, lower_case: bool, more: dict[str, Any]) -> bytes:
+    """Returns SentencePiece's serialized model of these sentences; `more` are options beside those that all have.
+
+    Raises EdgewiseError for a size too small for the characters.
+    """
+    written = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=written,
+            model_type=model_type,
+            vocab_size=size,
+            hard_vocab_limit=False,
+            pad_id=PAD,
+            eos_id=EOS,
+            unk_id=UNK,
+            bos_id=-1,
+            character_coverage=0.99995,
+            normalization_rule_name=_rule(lower_case),
+            max_sentence_length=1 << 30,  # bytes; longer texts would be left out without a word
+            num_threads=1,
+            minloglevel=3,
+            **more,
+        )
+    except RuntimeError as error:
+        raise EdgewiseError(
+            f"tokenizer.vocabulary_size={size}: SentencePiece can't train on this text: "
+            f"{str(error).rpartition('] ')[2].strip()} (the text's distinct characters and 3 more have to fit)"
+        ) from None
+    return written.getvalue()
 
 
 def normalised(text: str, lower_case: bool) -> str:
@@ -255,6 +289,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
         return Vocabulary.from_file(tokenizer.path)
     size = tokenizer.vocabulary_size
     case = (" lower case" if tokenizer.lower_case else "") + (" whole labels" if tokenizer.whole_labels else "")
+    case += "" if tokenizer.model_type == BPE else f" {tokenizer.model_type}"
     key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}{case}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
@@ -268,6 +303,7 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
             labels,
             tokenizer.lower_case,
             labels if tokenizer.whole_labels else (),
+            tokenizer.model_type,
         ),
     )
 
