@@ -120,6 +120,29 @@ def test_questions_and_sentence_pairs_are_known_by_their_columns(tmp_path) -> No
     assert made.task == "translation" and made.test_share == 0.2
 
 
+def test_a_translation_as_the_hub_has_it_is_known_by_its_two_languages(tmp_path, capsys) -> None:
+    pair = '{{"translation": {{"en": "a sentence {i}", "de": "ein Satz {i}"}}, "id": {i}}}'
+    write(tmp_path / "pairs/train.jsonl", None, [pair.format(i=i) for i in range(20)])
+    write(tmp_path / "pairs/test.jsonl", None, [pair.format(i=i) for i in range(3)])
+    made = draft(tmp_path / "pairs").dataset
+    assert (made.task, made.label_column) == ("translation", "de")
+    split = load_split(made, "test")
+    assert split.inputs[1] == "translate English to German: a sentence 1" and split.targets[1] == "ein Satz 1"
+    for flags in ({"text": "de"}, {"label": "en"}, {"text": "de", "label": "en"}):
+        back = draft(tmp_path / "pairs", **flags).dataset
+        assert (back.template, back.label_column) == ("translate German to English: {de}", "en")
+    with pytest.raises(EdgewiseError, match="--label fr: .* has no such column"):
+        draft(tmp_path / "pairs", label="fr")
+    # other languages than T5's own have no task of its pre-training
+    write(tmp_path / "other/train.jsonl", None, [pair.replace("de", "pl").format(i=i) for i in range(20)])
+    assert draft(tmp_path / "other").dataset.template == "{en}"
+    out = tmp_path / "conf/dataset/pairs.yaml"
+    assert main([str(tmp_path / "pairs"), "--out", str(out)]) == 0
+    assert "size=micro,tiny 'seed=range(3)'" in capsys.readouterr().out
+    assert "# recipe: for the sizes micro and tiny from scratch" in out.read_text()
+    assert "classes" not in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("header", "rows", "said"),
     [

@@ -16,12 +16,15 @@ from conf.pipes import run_command
 from tracking.files import written_whole
 from train.data.draft import Draft, draft
 
-SIZES = "words_s,words_m"  # that the next command names
+SIZES = "words_s,words_m"  # that the next command names, of a classification
+SEQUENCE_SIZES = "micro,tiny"  # and where text is generated
 COMMENT = """\
 Written by `python -m conf.init` from {files}. dataset={name} is this file; change what was guessed.
-classes: a label as it is in the files, and what the model learns to say for it (words are better than digits).
-recipe: for the sizes words_s and words_m from scratch; with T5's own weights (train.init=HUB_ID) remove the line, which
+{classes}recipe: for the sizes {sizes} from scratch; with T5's own weights (train.init=HUB_ID) remove the line, which
 leaves T5X's values for fine-tuning. conf/sections/data.py (Dataset) describes every key."""
+CLASSES = (
+    "classes: a label as it is in the files, and what the model learns to say for it (words are better than digits).\n"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {no_room(error) or error}", file=sys.stderr)
         return 1
     print("\n".join(drafted.seen))
-    print(f"\nwrote {_shown(out)}. Next:\n{_next_command(out)}")
+    print(f"\nwrote {_shown(out)}. Next:\n{_next_command(drafted, out)}")
     return 0
 
 
@@ -50,13 +53,23 @@ def write(drafted: Draft, out: Path) -> None:
         )
     dataset = drafted.dataset
     with written_whole(out) as partial:
-        text = dataset_yaml(dataset, COMMENT.format(files=Path(dataset.path or "").name, name=out.stem))
-        partial.write_text(text, encoding="utf-8")
+        comment = COMMENT.format(
+            files=Path(dataset.path or "").name,
+            name=out.stem,
+            classes=CLASSES if dataset.classes else "",
+            sizes=_sizes(drafted).replace(",", " and "),
+        )
+        partial.write_text(dataset_yaml(dataset, comment), encoding="utf-8")
 
 
-def _next_command(out: Path) -> str:
+def _sizes(drafted: Draft) -> str:
+    """Returns the sizes that the dataset's recipe is for."""
+    return SIZES if drafted.dataset.classes else SEQUENCE_SIZES
+
+
+def _next_command(drafted: Draft, out: Path) -> str:
     """Returns the command that trains a small grid on the dataset, from wherever its file is."""
-    command = f"just sweep -m dataset={out.stem} size={SIZES} 'seed=range(3)'"
+    command = f"just sweep -m dataset={out.stem} size={_sizes(drafted)} 'seed=range(3)'"
     folder = out.absolute().parent
     if folder == CONF / "dataset":
         return command

@@ -4,25 +4,19 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import checked_name
-from conf.schema import BPE, WORD, Dataset, Recipe
-from metrics.rows import Layout, Wanted, is_carried, listed, read_records, separator_name, separator_of
+from conf.schema import Dataset, Recipe
+from metrics.rows import Layout, Wanted, is_carried, listed, read_records, separator_name
+from train.data.columns import MOST_CLASSES, PAIRS, Column, columns_of
 from train.data.origins import ALL, Folder
+from train.data.recipe import recipe_of_classes
 from train.data.source import Source
 from train.data.survey import survey
-from train.data.tokens import normalised
-from train.data.words import parted
 
-MOST_CLASSES = 500
-# Few classes are decided by few words; what many classes differ by must be learnt faster, and be seen more often.
-FEW_CLASSES = 20
-# Where classes are few; where they are many, rare words tell them apart. Parts of words say less each.
-MIN_TOKEN_COUNTS = {WORD: 2, BPE: 3}
 HELD_OUT = 0.2  # of one file alone
 LABEL_NAMES = (
     "label",
@@ -39,44 +33,7 @@ LABEL_NAMES = (
 )
 LENGTHS = (64, 128, 256, 512)  # tokens of an input
 TOKENS_A_WORD = 3  # of a vocabulary of 512 pieces, about
-_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
-_LOOKED_AT = 1000  # distinct values of a column that are kept, and rows that a header is compared with
-
-
-@dataclass
-class Column:
-    """Counts the values of a column: those that are there, their characters, and each of the first distinct ones."""
-
-    name: str
-    rows: int = 0
-    missing: int = 0
-    characters: int = 0
-    values: Counter[str] = field(default_factory=Counter)
-    words: Counter[int] = field(default_factory=Counter)  # of a value -> rows
-    is_nested: bool = False
-
-    def add(self, value: Any) -> None:
-        """Counts one value, None or empty text for a missing one."""
-        self.rows += 1
-        self.is_nested |= isinstance(value, (dict, list))
-        if value is None or value == "":
-            self.missing += 1
-            return
-        text = str(value)
-        self.characters += len(text)
-        self.words[len(text.split())] += 1
-        if text in self.values or len(self.values) < _LOOKED_AT:
-            self.values[text] += 1
-
-    @property
-    def distinct(self) -> int:
-        """Counts the distinct values, at most as many as are kept."""
-        return len(self.values)
-
-    @property
-    def mean_characters(self) -> float:
-        """Returns the mean length of the values that are there."""
-        return self.characters / max(self.rows - self.missing, 1)
+T5_LANGUAGES = {"en": "English", "de": "German", "fr": "French", "ro": "Romanian"}  # those of T5's pre-training
 
 
 @dataclass(frozen=True)
@@ -104,7 +61,7 @@ def draft(path: Path, name: str | None = None, text: str | None = None, label: s
     dataset = dataclasses.replace(dataset, test_share=HELD_OUT if ALL in files else None)
     seen = [f"{split}: {file.name}" for split, file in files.items() if split != ALL]
     first = files.get("train") or files[ALL]
-    layout, columns = _columns_of(first)
+    layout, columns = columns_of(first)
     if layout.separator is not None:
         dataset = dataclasses.replace(dataset, separator=layout.separator)
         seen.append(f"{first.name}: a {separator_name(layout.separator)} separates its values")
@@ -139,46 +96,17 @@ def draft(path: Path, name: str | None = None, text: str | None = None, label: s
     return Draft(dataset, seen + found.notices())
 
 
-def _columns_of(file: Path) -> tuple[Layout, list[Column]]:
-    """Returns how a file is laid out, where that is not the usual, and its columns with their values counted."""
-    kind = file.suffix[1:]
-    separator = separator_of(file, kind, Layout()) if kind == "csv" else ","
-    layout = Layout(None if separator == "," else separator)
-    columns = _counted(file, kind, layout)
-    if kind in ("csv", "tsv") and _is_data(columns):
-        names = tuple(f"column_{i}" for i in range(1, len(columns) + 1))
-        layout = Layout(layout.separator, names)
-        columns = _counted(file, kind, layout)
-    return layout, columns
-
-
-def _counted(file: Path, kind: str, layout: Layout) -> list[Column]:
-    columns: dict[str, Column] = {}
-    rows = 0
-    for rows, (_, row) in enumerate(read_records(file, kind, layout=layout), 1):
-        for name, value in row.items():
-            columns.setdefault(name, Column(name, rows - 1, rows - 1)).add(value)
-    for column in columns.values():  # rows of JSON may lack some
-        column.missing += rows - column.rows
-        column.rows = rows
-    return list(columns.values())
-
-
-def _is_data(columns: Sequence[Column]) -> bool:
-    """Tells whether the names of columns look like a row of data: a number, a long text, or a value of the column."""
-    if [column.name for column in columns] == [str(i) for i in range(len(columns))]:
-        return False  # pandas' names of columns without names
-    return any(
-        _NUMBER.fullmatch(column.name)
-        or len(column.name) > 60
-        or (column.name in column.values and column.distinct < min(MOST_CLASSES, max(column.rows, 4) / 2))
-        for column in columns
-    )
-
-
 def _sequences(dataset: Dataset, columns: Sequence[Column], text: str | None, label: str | None) -> Dataset | None:
     """Returns the config of questions or of sentence pairs, where the columns have the names of such; else None."""
     names = {column.name for column in columns}
+    languages = [column.name.removeprefix(f"{PAIRS}.") for column in columns if column.name.startswith(f"{PAIRS}.")]
+    if len(languages) == 2 and {text, label} <= {*languages, None}:
+        source = text or next((language for language in languages if label not in (None, language)), languages[0])
+        [target] = set(languages) - {source}
+        asked = [T5_LANGUAGES.get(language) for language in (source, target)]
+        task = "" if None in asked else f"translate {asked[0]} to {asked[1]}: "
+        renamed = {f"{PAIRS}.{language}": language for language in languages}
+        return _pairs(dataset, f"{task}{{{source}}}", target, renamed)
     if text is not None or label is not None:
         return None
     if {"question", "context", "answers"} <= names:
@@ -193,16 +121,22 @@ def _sequences(dataset: Dataset, columns: Sequence[Column], text: str | None, la
             recipe=Recipe(steps=2000),
         )
     if {"source", "target"} <= names and next(c for c in columns if c.name == "target").distinct > MOST_CLASSES:
-        return dataclasses.replace(
-            dataset,
-            task="translation",
-            label_column="target",
-            template="{source}",
-            max_input_length=256,
-            max_target_length=256,
-            recipe=Recipe(steps=2000),
-        )
+        return _pairs(dataset, "{source}", "target", None)
     return None
+
+
+def _pairs(dataset: Dataset, template: str, target: str, columns: dict[str, str] | None) -> Dataset:
+    """Returns the config of sentence pairs."""
+    return dataclasses.replace(
+        dataset,
+        task="translation",
+        columns=columns,
+        label_column=target,
+        template=template,
+        max_input_length=256,
+        max_target_length=256,
+        recipe=Recipe(steps=2000),
+    )
 
 
 def _label_column(file: Path, columns: Sequence[Column], label: str | None, text: str | None) -> Column:
@@ -278,40 +212,8 @@ def _classified(dataset: Dataset, text: Column, label: Column, rows: int) -> Dat
         template=template,
         drop_labels=[""] if label.missing else None,
         max_input_length=next((length for length in LENGTHS if length >= longest), LENGTHS[-1]),
-        recipe=_recipe(rows, text, list(label.values)),
+        recipe=recipe_of_classes(rows, text, list(label.values)),
     )
-
-
-def _recipe(rows: int, text: Column, labels: Collection[str]) -> Recipe:
-    """Returns the training values for the sizes words_s and words_m from scratch; docs/training.md has what they reach.
-
-    The vocabulary is of words where they come back, and tells capital letters from small ones only where labels do.
-    """
-    few = len(labels) <= FEW_CLASSES
-    model_type = WORD if _words_come_back(text.values) else BPE
-    epochs, most = (10, 3000) if few else (20, 6000)
-    return Recipe(
-        steps=min(most, max(600, 100 * round(epochs * rows / 6400))),
-        batch_size=64,
-        learning_rate=0.0015 if few else 0.003,
-        schedule="linear",
-        warmup_steps=60,
-        optimizer="adamw",
-        b2=0.98,
-        weight_decay=0.1,
-        token_dropout=0.3 if few else 0.2,
-        min_token_count=MIN_TOKEN_COUNTS[model_type] if few else 1,
-        vocabulary_size=8000,
-        model_type=model_type,
-        lower_case=len({normalised(label, lower_case=True) for label in labels}) == len(labels),
-        whole_labels=True,
-    )
-
-
-def _words_come_back(texts: Iterable[str]) -> bool:
-    """Tells whether most words of these texts are there more than once; without spaces between them they are not."""
-    words = Counter(word for text in texts for word in parted(text.lower()).split() if any(map(str.isalpha, word)))
-    return sum(count for count in words.values() if count > 1) > words.total() / 2
 
 
 def _said_of_classes(dataset: Dataset, text: Column, label: Column) -> list[str]:
