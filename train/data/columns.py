@@ -50,6 +50,11 @@ class Column:
         """Returns the mean length of the values that are there."""
         return self.characters / max(self.rows - self.missing, 1)
 
+    @property
+    def mean_words(self) -> float:
+        """Returns how many words a value has on average, of those that are there."""
+        return sum(words * values for words, values in self.words.items()) / max(self.words.total(), 1)
+
 
 def columns_of(file: Path) -> tuple[Layout, list[Column]]:
     """Returns how a file is laid out, where that is not the usual, and its columns with their values counted."""

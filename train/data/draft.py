@@ -13,7 +13,7 @@ from conf.schema import Dataset, Recipe
 from metrics.rows import Layout, Wanted, is_carried, listed, read_records, separator_name
 from train.data.columns import MOST_CLASSES, PAIRS, Column, columns_of
 from train.data.origins import ALL, Folder
-from train.data.recipe import recipe_of_classes
+from train.data.recipe import RECIPE_OF_PAIRS, recipe_of_classes
 from train.data.source import Source
 from train.data.survey import survey
 
@@ -135,7 +135,7 @@ def _pairs(dataset: Dataset, template: str, target: str, columns: dict[str, str]
         template=template,
         max_input_length=256,
         max_target_length=256,
-        recipe=Recipe(steps=2000),
+        recipe=RECIPE_OF_PAIRS,
     )
 
 
@@ -219,9 +219,8 @@ def _classified(dataset: Dataset, text: Column, label: Column, rows: int) -> Dat
 def _said_of_classes(dataset: Dataset, text: Column, label: Column) -> list[str]:
     counts = ", ".join(f"{value!r} {label.values[value]:,}" for value in list(dataset.classes)[:10])
     more = f" and {len(dataset.classes) - 10} more" if len(dataset.classes) > 10 else ""
-    words = sum(words * count for words, count in text.words.items()) / max(sum(text.words.values()), 1)
     lines = [
-        f"text: {text.name}, {words:.0f} words on average; up to {dataset.max_input_length} tokens are read",
+        f"text: {text.name}, {text.mean_words:.0f} words on average; up to {dataset.max_input_length} tokens are read",
         f"label: {label.name}, {len(dataset.classes)} classes: {counts}{more}",
     ]
     if label.missing:

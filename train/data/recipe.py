@@ -12,6 +12,11 @@ from train.data.words import parted
 FEW_CLASSES = 20
 # Where classes are few; where they are many, rare words tell them apart. Parts of words say less each.
 MIN_TOKEN_COUNTS = {WORD: 2, BPE: 3}
+LONG_TEXT = 15  # words on average: of few words each may decide, of many half say enough
+# For the sizes micro and tiny from scratch.
+RECIPE_OF_PAIRS = Recipe(
+    steps=2000, batch_size=64, learning_rate=0.05, schedule="linear", warmup_steps=200, vocabulary_size=6000
+)
 
 
 def recipe_of_classes(rows: int, text: Column, labels: Collection[str]) -> Recipe:
@@ -22,6 +27,7 @@ def recipe_of_classes(rows: int, text: Column, labels: Collection[str]) -> Recip
     few = len(labels) <= FEW_CLASSES
     model_type = WORD if _words_come_back(text.values) else BPE
     epochs, most = (10, 3000) if few else (20, 6000)
+    token_dropout = 0.5 if text.mean_words > LONG_TEXT else 0.3
     return Recipe(
         steps=min(most, max(600, 100 * round(epochs * rows / 6400))),
         batch_size=64,
@@ -31,7 +37,7 @@ def recipe_of_classes(rows: int, text: Column, labels: Collection[str]) -> Recip
         optimizer="adamw",
         b2=0.98,
         weight_decay=0.1,
-        token_dropout=0.3 if few else 0.2,
+        token_dropout=token_dropout if few else 0.2,
         min_token_count=MIN_TOKEN_COUNTS[model_type] if few else 1,
         vocabulary_size=8000,
         model_type=model_type,
