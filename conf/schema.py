@@ -16,7 +16,7 @@ from conf.sections.results import CONTEXTS, SCORES, Metrics, Report
 from conf.sections.serve import Serve
 from conf.sections.switcher import DEPLOYABLE_SCORES, GOALS, Apply, Evaluate, Switcher
 from conf.sections.values import AUTO, Seed
-from conf.sections.work import SPAN_CORRUPTION, Infer, Sweeps, Train
+from conf.sections.work import LABELS, SPAN_CORRUPTION, VOCABULARY, Infer, Sweeps, Train
 
 __all__ = [
     "AUTO",
@@ -31,6 +31,7 @@ __all__ = [
     "GOALS",
     "Hosts",
     "Infer",
+    "LABELS",
     "Mesh",
     "Metrics",
     "Optimizer",
@@ -47,6 +48,7 @@ __all__ = [
     "Tokenizer",
     "Tracking",
     "Train",
+    "VOCABULARY",
     "WORD",
 ]
 
@@ -99,6 +101,11 @@ class Config:
         self._check_objective()
         self.train.init = self._initial_checkpoint()
         self._check_vocabulary()
+        if self.train.softmax == LABELS and self.dataset.task != "classification":
+            raise EdgewiseError(
+                f"train.softmax={LABELS} dataset={self.dataset.name}: expected a classification, not a dataset of the "
+                f"task {self.dataset.task}, which has no labels; leave the key away"
+            )
 
     def _check_objective(self) -> None:
         """Raises EdgewiseError unless spans are corrupted in plain text, and in nothing else."""

@@ -23,7 +23,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
     check_targets(model.vocabulary, config.dataset.classes)
     inputs = job.inputs()
     encoded_classes = model.vocabulary.encode(classes, max_length=1 << 20)
-    labels = as_labels(encoded_classes)
+    labels = as_labels(encoded_classes, model.labels_alone)
     batches = plan_batches(config.infer, inputs.lengths, scoring_budget(config.infer, labels, job.mesh))
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
@@ -39,8 +39,9 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         metadata=scores_metadata(
             job,
             classes=classes,
-            flops=mean_flops(model.size, inputs, encoded_classes),
-            signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{job.dtype}",
+            flops=mean_flops(model.size, inputs, encoded_classes, len(labels.outputs)),
+            signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{job.dtype}"
+            + ("|softmax:labels" if model.labels_alone else ""),
             more_config={"label_tokens": [int(n) for n in encoded_classes.lengths]},
         ),
         example_id=np.array(split.example_id, dtype=object),
@@ -58,6 +59,9 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
     }
 
 
-def mean_flops(size: Size, inputs: Encoded, labels: Encoded) -> float:
-    """Returns the mean floating-point operations of an example: encoded once, decoded against every label string."""
-    return float(t5.forward_flops(size, inputs.lengths, labels.lengths.sum()).mean())
+def mean_flops(size: Size, inputs: Encoded, labels: Encoded, outputs: int) -> float:
+    """Returns the mean floating-point operations of an example: encoded once, decoded against every label string.
+
+    The softmax is over so many `outputs`; 0: over the whole vocabulary.
+    """
+    return float(t5.forward_flops(size, inputs.lengths, labels.lengths.sum(), outputs).mean())

@@ -9,7 +9,7 @@ from infer.job import ScoringJob
 from infer.self_check import LENGTH, ROWS, random_inputs, record
 from infer.sequences import SequenceBatch, score_sequences
 from train.data.batches import ScoringBatch, plan_batches
-from train.labels import as_labels, score_examples, scoring_budget
+from train.labels import score_examples, scoring_budget
 from train.model_artifact import Model
 from train.sharding import whole_rows
 
@@ -22,7 +22,7 @@ def job_self_check(job: ScoringJob) -> dict[str, Any]:
     batch = None
     length = LENGTH
     if classes:
-        labels = as_labels(model.vocabulary.encode(classes, max_length=1 << 20))
+        labels = model.labels(classes)
         budget = scoring_budget(job.config.infer, labels, job.mesh)
         planned = plan_batches(job.config.infer, job.inputs().lengths, budget)[-1]
         length = max(2, min(LENGTH, planned.length))
@@ -49,7 +49,7 @@ def check_values(
     inputs = random_inputs(check["seed"], rows, length, check["pieces"])
     values = np.zeros((rows, len(classes) or 1), np.float32)
     if classes:
-        labels = as_labels(model.vocabulary.encode(classes, max_length=1 << 20))
+        labels = model.labels(classes)
         batch = batch or ScoringBatch(np.arange(rows), length, whole_rows(mesh, rows))
         for places, scores in score_examples(model.params, inputs, labels, model.size, dtype, mesh, [batch]):
             values[places] = scores

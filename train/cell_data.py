@@ -13,7 +13,7 @@ import numpy as np
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
-from conf.schema import Config, Size, Tokenizer
+from conf.schema import LABELS, Config, Size, Tokenizer
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train import t5
 from train.data.batches import TrainBatches
@@ -94,6 +94,8 @@ def load_cell_data(config: Config, cache: Path) -> CellData:
     source, train = source_of(config.dataset), config.train
     with _LOADING:
         data = _encoded(source, config.tokenizer, vocabulary_digest, train.eval_examples, config.infer.split, cache)
+    if train.softmax == LABELS and data.labels is not None:
+        data = replace(data, labels=Labels(data.labels.padded, alone=True))
     if train.min_token_count == 1:
         return data
     rare = rare_tokens(data.inputs, data.targets, train.min_token_count, data.vocabulary.size)

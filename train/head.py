@@ -25,21 +25,23 @@ def over_positions(
     targets: jax.Array,
     function: Callable[[jax.Array, jax.Array], Values],
     limit: int = SLICE_BYTES,
+    outputs: jax.Array | None = None,
 ) -> Values:
     """Returns `function(logits, targets)` of all positions, computed slice by slice.
 
     hidden [B, T, D] in any float dtype, as `T5.hidden_states` returns it; targets [B, T, …] int32. `function` takes
     float32 logits [B, t, V] and targets [B, t, …] of a slice of t positions, and returns values [B, t, …], each
-    position's from its own logits alone; the result is those values [B, T, …] of all positions.
+    position's from its own logits alone; the result is those values [B, T, …] of all positions. With token ids
+    `outputs` [U] int32 the logits are theirs alone: U stands for V.
 
     Slices are cut along T, so that rows stay where they are on a mesh. The logits of one slice take at most `limit`
     bytes, or B·V·4 where one position of every row is more than that: never a multiple of T.
     """
     rows, length, _ = hidden.shape
-    vocabulary = model.embedding[...].shape[0]
+    vocabulary = model.embedding[...].shape[0] if outputs is None else len(outputs)
     slices = -(-length // slice_length(rows, vocabulary, limit))
     if slices == 1:
-        return function(model.logits(hidden), targets)
+        return function(model.logits(hidden, outputs), targets)
     width = -(-length // slices)
 
     def cut(x: jax.Array) -> jax.Array:
@@ -52,7 +54,7 @@ def over_positions(
         return jnp.moveaxis(x, 0, 1).reshape(rows, slices * width, *x.shape[3:])[:, :length]
 
     def run_slice(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, Values]:
-        return None, function(model.logits(inputs[0]), inputs[1])
+        return None, function(model.logits(inputs[0], outputs), inputs[1])
 
     _, values = scan(run_slice, None, (cut(hidden), cut(targets)))
     joined: Values = jax.tree.map(join, values)

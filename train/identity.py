@@ -11,7 +11,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
-from conf.schema import BPE, SPAN_CORRUPTION, Config
+from conf.schema import BPE, SPAN_CORRUPTION, VOCABULARY, Config
 from tracking.interface import Artifact, Tracker
 from train.data.source import source_of
 from train.pretrained.find import initial_content
@@ -48,6 +48,8 @@ def training_identity(config: Config) -> dict[str, Any]:
         del train["token_dropout"]
     if config.train.min_token_count == 1:  # likewise
         del train["min_token_count"]
+    if config.train.softmax == VOCABULARY:  # likewise
+        del train["softmax"]
     tokenizer: dict[str, Any] = {"vocabulary_size": config.tokenizer.vocabulary_size}
     if config.tokenizer.lower_case:  # likewise
         tokenizer["lower_case"] = True

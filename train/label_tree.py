@@ -22,6 +22,9 @@ class LabelTree(NamedTuple):
     depths: np.ndarray  # [G, N] int32: how many tokens lead to each node, which is its position
     visible: np.ndarray  # [G, N, N] bool: whether a node sees another: its ancestors and itself
     following: np.ndarray  # [G, N, E] int32: the tokens that may follow each node, at most E; filled up with 0
+    outputs: (
+        np.ndarray
+    )  # [U] int32, rising: the tokens that the softmax is over, whose places `following` then has; or [0]
     edges: np.ndarray  # [G, M, T] int32: where in its call's N · E each token of each label is; -1 after its end
     order: np.ndarray  # [K] int32: where in G · M each label is
 
@@ -32,10 +35,14 @@ Tokens = tuple[int, ...]
 class Labels:
     """Holds K label strings, and makes their trees for decoder calls of any size."""
 
-    def __init__(self, padded: np.ndarray) -> None:
-        """Takes the labels' ids [K, T] int32, each ending in EOS and padded with 0."""
+    def __init__(self, padded: np.ndarray, alone: bool = False) -> None:
+        """Takes the labels' ids [K, T] int32, each ending in EOS and padded with 0.
+
+        With `alone` the softmax of their tokens is over these tokens alone: `outputs`, rising. Else that is empty.
+        """
         self.padded = padded
         self._labels: list[Tokens] = [tuple(int(token) for token in label[label != 0]) for label in padded]
+        self.outputs: Tokens = tuple(sorted(set().union(*self._labels))) if alone else ()
         self._sorted = sorted(range(len(padded)), key=lambda i: self._labels[i])  # common prefixes lie side by side
         ordered = [self._labels[i] for i in self._sorted]
         # how many nodes each label, in that order, has in common with the one before it
@@ -64,7 +71,7 @@ class Labels:
         limit = min(max_positions, self._nodes)
         if limit not in self._trees:
             trees = [_CallTree(labels) for labels in self._labels_by_call(limit)]
-            self._trees[limit] = _as_arrays(trees, self._balanced_calls(limit), self.padded.shape)
+            self._trees[limit] = _as_arrays(trees, self._balanced_calls(limit), self.padded.shape, self.outputs)
         return self._trees[limit]
 
     def _labels_by_call(self, limit: int) -> list[list[Tokens]]:
@@ -114,8 +121,9 @@ class _CallTree:
         return [i * max_following + self.following[i].index(token) for i, token in zip(nodes, label, strict=True)]
 
 
-def _as_arrays(trees: list[_CallTree], calls: list[list[int]], shape: tuple[int, ...]) -> LabelTree:
+def _as_arrays(trees: list[_CallTree], calls: list[list[int]], shape: tuple[int, ...], outputs: Tokens) -> LabelTree:
     """Returns the calls' trees as one; `calls` holds the indices of their labels, `shape` is (K, T) of all labels."""
+    place = {token: i for i, token in enumerate(outputs)}
     g, n, m = len(trees), max(len(tree.nodes) for tree in trees), max(map(len, calls))
     e = max(len(tokens) for tree in trees for tokens in tree.following)
     k, t = shape
@@ -124,6 +132,7 @@ def _as_arrays(trees: list[_CallTree], calls: list[list[int]], shape: tuple[int,
         depths=np.zeros((g, n), np.int32),
         visible=np.tile(np.eye(n, dtype=bool), (g, 1, 1)),
         following=np.zeros((g, n, e), np.int32),
+        outputs=np.array(outputs, np.int32),
         edges=np.full((g, m, t), -1, np.int32),
         order=np.zeros(k, np.int32),
     )
@@ -132,7 +141,7 @@ def _as_arrays(trees: list[_CallTree], calls: list[list[int]], shape: tuple[int,
             arrays.tokens[c, i] = node[-1] if node else START
             arrays.depths[c, i] = len(node)
             arrays.visible[c, i, tree.path(node)] = True
-            arrays.following[c, i, : len(following)] = following
+            arrays.following[c, i, : len(following)] = [place.get(token, token) for token in following]
         for i, label in enumerate(tree.labels):
             arrays.edges[c, i, : len(label)] = tree.edges(label, e)
         arrays.order[call] = c * m + np.arange(len(call))

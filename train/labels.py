@@ -49,6 +49,7 @@ def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree,
     call of it may have. `dtype` is the activations', "float32" or "bfloat16".
     """
     model = t5.model(size, params)
+    outputs = jnp.asarray(tree.outputs) if len(tree.outputs) else None
     segments, _ = t5.plain_rows(inputs)
     memory = model.encode(inputs, segments, None, jnp.dtype(dtype))
     rows = inputs.shape[0]
@@ -64,7 +65,8 @@ def label_log_likelihoods(params: t5.Params, inputs: jax.Array, tree: LabelTree,
         hidden = model.hidden_states(
             in_every_row(tokens), one_segment, depths[None], memory, segments, visible=visible[None]
         )  # [B, N, D]
-        log_probs = over_positions(model, hidden, in_every_row(following), log_probabilities, LOGITS_BYTES)  # [B, N, E]
+        followed = in_every_row(following)
+        log_probs = over_positions(model, hidden, followed, log_probabilities, LOGITS_BYTES, outputs)  # [B, N, E]
         token_log_probs = log_probs.reshape(rows, -1)[:, edges]  # [B, N*E] -> [B, M, T]
         return None, jnp.where(edges >= 0, token_log_probs, 0.0).sum(axis=-1)
 
@@ -118,9 +120,9 @@ def compile_label_scoring(
     return jax.jit(on_mesh(scoring, mesh), out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-def as_labels(encoded: Encoded) -> Labels:
-    """Returns encoded label strings as Labels."""
-    return Labels(encoded.padded(np.arange(len(encoded)), int(encoded.lengths.max())))
+def as_labels(encoded: Encoded, alone: bool = False) -> Labels:
+    """Returns encoded label strings as Labels; with `alone` the softmax is over their tokens alone."""
+    return Labels(encoded.padded(np.arange(len(encoded)), int(encoded.lengths.max())), alone)
 
 
 def score_examples(

@@ -124,7 +124,12 @@ class Training:
     @property
     def step_config(self) -> StepConfig:
         """Returns what the step depends on, for the mesh's devices."""
-        return StepConfig.from_config(self.config, self.size, platform_of(self.mesh))
+        return StepConfig.from_config(self.config, self.size, platform_of(self.mesh), self.outputs)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Returns the token ids that the softmax is over, as `train.softmax` says; none: the whole vocabulary."""
+        return self.data.labels.outputs if self.data.labels is not None else ()
 
     def fit(self, checkpoint: Checkpoint | None, directory: Path, run: Run, stop: Stop) -> t5.Params:
         """Runs the steps that are left, logs to `run` and saves to `directory` on the way; returns the parameters.
@@ -221,7 +226,7 @@ class Training:
         """Returns the function of a step, from 0, to its batch on the devices and the batch's share of padding."""
         data, mesh = self.data, self.mesh
         batches = data.train_batches(
-            self.config.train.batch_size, self.config.seed, row_cost(self.size), whole_rows(mesh, 1)
+            self.config.train.batch_size, self.config.seed, row_cost(self.size, len(self.outputs)), whole_rows(mesh, 1)
         )
 
         def make(step: int) -> tuple[dict[str, jax.Array], float]:
@@ -238,7 +243,9 @@ class Training:
         """
         config, data, mesh, params = self.config, self.data, self.mesh, self.finished(state.params)
         if data.labels is None or data.eval_truth is None:
-            batches = data.eval_batches(config.train.batch_size, row_cost(self.size), whole_rows(mesh, 1))
+            batches = data.eval_batches(
+                config.train.batch_size, row_cost(self.size, len(self.outputs)), whole_rows(mesh, 1)
+            )
             sums = jax.device_get([self.compiled.eval_sums(params, put(make(), mesh)) for make in batches])
             nll, hits, tokens = (float(sum(some[key] for some in sums)) for key in ("nll", "hits", "tokens"))
             return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
@@ -296,13 +303,14 @@ def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     return arrays
 
 
-def row_cost(size: Size) -> Callable[[int, int], float]:
+def row_cost(size: Size, outputs: int = 0) -> Callable[[int, int], float]:
     """Returns the function of a packed row's input and target positions to its floating-point operations.
 
-    A small model's logits outweigh all its layers, and long rows cost more attention.
+    A small model's logits outweigh all its layers, and long rows cost more attention. The softmax is over so many
+    `outputs`; 0: over the whole vocabulary.
     """
     return lambda input_length, target_length: float(
-        t5.forward_flops(size, np.array(input_length), np.array(target_length))
+        t5.forward_flops(size, np.array(input_length), np.array(target_length), outputs)
     )
 
 

@@ -4,16 +4,19 @@ The same training gives the same bytes, so the artifact's digest says whether tw
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from conf.schema import Size
+from conf.schema import LABELS, Size
 from tracking.interface import Artifact, ArtifactDraft
 from train import t5
 from train.data.tokens import Vocabulary
+from train.label_tree import Labels
+from train.labels import as_labels
 from train.pretrained import find, hf, load
 
 WEIGHTS, ARCHITECTURE, VOCABULARY, CELL = hf.WEIGHTS, hf.CONFIG, hf.VOCABULARY, find.CELL
@@ -27,6 +30,15 @@ class Model:
     params: t5.Params
     vocabulary: Vocabulary
     cell: dict[str, Any]
+
+    @property
+    def labels_alone(self) -> bool:
+        """Tells whether the softmax that it was trained with is over the labels' tokens alone (`train.softmax`)."""
+        return bool(self.cell.get("train", {}).get("softmax") == LABELS)
+
+    def labels(self, classes: Sequence[str]) -> Labels:
+        """Returns label strings in its vocabulary, to be scored by the softmax that it was trained with."""
+        return as_labels(self.vocabulary.encode(classes, max_length=1 << 20), self.labels_alone)
 
 
 def model_artifact(

@@ -53,12 +53,16 @@ class StepConfig:
     execution: t5.Execution = t5.Execution()
     attention: str = "auto"
     token_dropout: float = 0.0
+    outputs: tuple[int, ...] = ()
 
     @classmethod
-    def from_config(cls, config: Config, size: Size, platform: str | None = None) -> "StepConfig":
+    def from_config(
+        cls, config: Config, size: Size, platform: str | None = None, outputs: tuple[int, ...] = ()
+    ) -> "StepConfig":
         """Returns what of a cell's config its step depends on, with `size`, whose vocabulary is known.
 
-        `platform` is that of the devices, such as `gpu`; by default the one that JAX would choose.
+        `platform` is that of the devices, such as `gpu`; by default the one that JAX would choose. `outputs` are the
+        token ids, rising, that the softmax is over; without any it is the whole vocabulary's.
         """
         train = config.train
         return cls(
@@ -71,6 +75,7 @@ class StepConfig:
             t5.Execution(train.remat, writes_out_layers(train, size, platform or jax.default_backend())),
             train.attention,
             train.token_dropout,
+            outputs,
         )
 
 
@@ -131,15 +136,18 @@ def loss_fn(
     target_segments, _ = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)
-    logits = model.decode(decoder_inputs, target_segments, None, memory, segments, key=keys[1], execution=c.execution)
-    nll, z = cross_entropy(logits, batch["targets"], c.z_loss)
+    hidden = model.hidden_states(decoder_inputs, target_segments, None, memory, segments, keys[1], c.execution)
+    outputs = jnp.array(c.outputs, jnp.int32) if c.outputs else None
+    logits = model.logits(hidden, outputs)
+    targets = batch["targets"] if outputs is None else jnp.searchsorted(outputs, batch["targets"])
+    nll, z = cross_entropy(logits, targets, c.z_loss)
     weights = (target_segments != 0).astype(jnp.float32)
     tokens, nll_sum, z_sum = weights.sum(), (nll * weights).sum(), (z * weights).sum()
     if c.loss_normalizer == "tokens":
         normalizer = tokens
     else:
         normalizer = jnp.float32(1.0 if c.loss_normalizer == "none" else float(c.loss_normalizer))
-    chosen = jnp.take_along_axis(logits, batch["targets"][..., None], axis=-1)[..., 0]
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     hits = (chosen >= logits.max(axis=-1)) * weights  # not argmax: that costs more than the loss on a CPU
     sums = {"nll": nll_sum, "z": z_sum, "tokens": tokens, "hits": hits.sum()}
     return (nll_sum + z_sum) / normalizer, sums

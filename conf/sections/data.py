@@ -37,6 +37,7 @@ class Recipe:
     lower_case: bool = False
     whole_labels: bool = False
     model_type: str = BPE
+    softmax: str = "vocabulary"
 
 
 def _checked_columns(columns: Any, join_column: str | None) -> dict[str, str] | list[str] | None:

@@ -10,6 +10,7 @@ from conf.text import checked_text
 
 OBJECTIVES = ("supervised", "span_corruption")
 SPAN_CORRUPTION = OBJECTIVES[1]
+SOFTMAXES = VOCABULARY, LABELS = ("vocabulary", "labels")
 
 
 @dataclass
@@ -41,6 +42,10 @@ class Train:
 
     `min_token_count` is how often the training inputs must have a token for the model to read it; rarer ones are <unk>
     to it, in training and wherever the model is used. Targets' tokens are never rare; 1: no token is.
+
+    `softmax` says over which tokens the model's softmax is, in training and in scoring: the whole `vocabulary`, or the
+    tokens of the `labels` alone. From scratch on few texts a model spends much on telling labels from the thousands of
+    tokens that no target has.
     """
 
     steps: int = 1000
@@ -64,6 +69,7 @@ class Train:
     mean_noise_span_length: float = 3.0
     token_dropout: float = 0.0
     min_token_count: int = 1
+    softmax: str = VOCABULARY
 
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
@@ -91,6 +97,7 @@ class Train:
                 f"train.min_token_count={self.min_token_count} train.objective={SPAN_CORRUPTION}: expected 1, as "
                 "pre-training is to learn the rare tokens too; leave train.min_token_count away"
             )
+        one_of("train.softmax", self.softmax, SOFTMAXES)
         one_of("train.keep", self.keep, ("last", "best"))
         at_least("train.patience", self.patience, 0)
         if self.eval_every == 0 and (self.keep == "best" or self.patience > 0):

@@ -23,7 +23,7 @@ from train.data.batches import ScoringBatch
 from train.data.prefetch import in_flight
 from train.data.template import fill_template, template_fields
 from train.data.tokens import EOS, Encoded
-from train.labels import as_labels, scoring_budget, start_scoring
+from train.labels import scoring_budget, start_scoring
 from train.model_artifact import Model
 from train.sharding import batches_in_flight, whole_rows
 
@@ -87,9 +87,7 @@ class Engine:
         ]
         self._classes = np.array(policy.classes, dtype=object)
         self._beams = int(policy.decoding.get("beams", 1))
-        self._labels = [
-            as_labels(model.vocabulary.encode(policy.classes, max_length=1 << 20)) for model in models if policy.labels
-        ]
+        self._labels = [model.labels(policy.classes) for model in models if policy.labels]
         if policy.task == "classification":
             self._budgets = [scoring_budget(infer, labels, mesh) for labels in self._labels]
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from conf.errors import EdgewiseError
-from conf.schema import PLAIN_TEXT, Config, Size
+from conf.schema import LABELS, PLAIN_TEXT, Config, Size
 from train import label_tree, t5
 from train.data.span_corruption import fullest_row
 from train.data.tokens import SENTINELS, Vocabulary
@@ -102,7 +102,8 @@ class ProgramMaker:
 
     def _compiled_step(self) -> Compiled:
         """Returns the train step's functions for the mesh's devices."""
-        return compile_train_step(StepConfig.from_config(self.config, self.size, platform_of(self.mesh)), self.mesh)
+        platform, outputs = platform_of(self.mesh), self.labels.outputs if self.labels is not None else ()
+        return compile_train_step(StepConfig.from_config(self.config, self.size, platform, outputs), self.mesh)
 
     def _packed_batch(self) -> tuple[dict[str, list[int]], dict[str, jax.ShapeDtypeStruct]]:
         """Returns a packed batch's shapes and its abstract arrays, by name."""
@@ -135,7 +136,8 @@ class ProgramMaker:
     def _forward_flops(self, rows: int, targets: int) -> float:
         """Returns one device's part of the operations of a forward pass over `rows` inputs with `targets` positions."""
         inputs = np.array(self.config.dataset.max_input_length)
-        return float(t5.forward_flops(self.size, inputs, np.array(targets))) * rows / self.mesh.size
+        outputs = len(self.labels.outputs) if self.labels is not None else 0
+        return float(t5.forward_flops(self.size, inputs, np.array(targets), outputs)) * rows / self.mesh.size
 
 
 def full_size(config: Config) -> Size:
@@ -158,11 +160,11 @@ def label_strings(config: Config) -> label_tree.Labels | None:
     """
     if config.dataset.task != "classification":
         return None
-    classes = list(config.dataset.classes.values())
+    classes, alone = list(config.dataset.classes.values()), config.train.softmax == LABELS
     if config.compile.label_length is None and config.tokenizer.path is not None:
-        return as_labels(Vocabulary.from_file(config.tokenizer.path).encode(classes, max_length=1 << 20))
+        return as_labels(Vocabulary.from_file(config.tokenizer.path).encode(classes, max_length=1 << 20), alone)
     first_ids = np.arange(2, 2 + len(classes), dtype=np.int32)[:, None]
-    return label_tree.Labels(np.repeat(first_ids, config.compile.label_length or LABEL_LENGTH, axis=1))
+    return label_tree.Labels(np.repeat(first_ids, config.compile.label_length or LABEL_LENGTH, axis=1), alone)
 
 
 def label_length_is_assumed(config: Config) -> bool:

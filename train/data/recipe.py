@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from conf.schema import BPE, WORD, Recipe
+from conf.schema import BPE, LABELS, WORD, Recipe
 from train.data.columns import Column
 from train.data.tokens import normalised
 from train.data.words import parted
@@ -43,6 +43,7 @@ def recipe_of_classes(rows: int, text: Column, labels: Collection[str]) -> Recip
         model_type=model_type,
         lower_case=len({normalised(label, lower_case=True) for label in labels}) == len(labels),
         whole_labels=True,
+        softmax=LABELS,
     )
 
 

@@ -5,12 +5,13 @@ import numpy as np
 from conf.schema import Size
 
 
-def forward_flops(size: Size, input_tokens: np.ndarray, target_tokens: np.ndarray) -> np.ndarray:
+def forward_flops(size: Size, input_tokens: np.ndarray, target_tokens: np.ndarray, outputs: int = 0) -> np.ndarray:
     """Returns the floating-point operations of one forward pass, per example [n] float64; a multiply-add counts two.
 
     Counts the matrix products: projections, attention, feed-forward and head, without padding. Norms and softmax are
     left out. `input_tokens` and `target_tokens` are [n], or a number. Several label strings against one input count
-    with the sum of their tokens; since each attends to its own tokens alone, that is an upper bound.
+    with the sum of their tokens; since each attends to its own tokens alone, that is an upper bound. The head is of the
+    whole vocabulary, or of as many tokens as `outputs` says.
     """
     s, t = np.asarray(input_tokens, np.float64), np.asarray(target_tokens, np.float64)
     assert size.vocabulary_size is not None
@@ -19,4 +20,6 @@ def forward_flops(size: Size, input_tokens: np.ndarray, target_tokens: np.ndarra
     encoder = s * (8 * d * inner + mlp) + 4 * s * s * inner
     decoder = t * (8 * d * inner + mlp) + 4 * t * t * inner
     cross = 4 * t * d * inner + 4 * s * d * inner + 4 * t * s * inner
-    return size.layers * encoder + size.decoder_depth * (decoder + cross) + 2 * t * d * size.vocabulary_size
+    return (
+        size.layers * encoder + size.decoder_depth * (decoder + cross) + 2 * t * d * (outputs or size.vocabulary_size)
+    )

@@ -89,13 +89,20 @@ class T5(nnx.Module):
         x = by_rows(embedding[decoder_inputs])
         return self.decoder(x, memory, segments, positions, memory_segments, key, execution, visible)
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Applies the head to `hidden` [B, T, D]; returns [B, T, V] float32, computed in the dtype of `hidden`."""
+    def logits(self, hidden: jax.Array, outputs: jax.Array | None = None) -> jax.Array:
+        """Applies the head to `hidden` [B, T, D]; returns [B, T, V] float32, computed in the dtype of `hidden`.
+
+        With token ids `outputs` [U] int32 it returns theirs alone, [B, T, U].
+        """
         if self.scales_head:
             hidden = hidden * hidden.shape[-1] ** -0.5
         if not self.tied_head:
-            return self.decoder.logits_dense(hidden).astype(jnp.float32)
-        logits: jax.Array = hidden @ self.embedding[...].astype(hidden.dtype).T
+            kernel = self.decoder.logits_dense.kernel[...]
+            head = kernel if outputs is None else kernel[:, outputs]
+        else:
+            embedding = self.embedding[...]
+            head = (embedding if outputs is None else embedding[outputs]).T
+        logits: jax.Array = hidden @ head.astype(hidden.dtype)
         return logits.astype(jnp.float32)
 
 
