@@ -62,6 +62,7 @@ def test_the_recipe_is_recovered_whole(tracker, tmp_path, compose) -> None:
         lower_case=True,
         whole_labels=True,
         model_type="word",
+        softmax="labels",
     )
     given = [f"dataset.recipe.{key}={value}" for key, value in vars(recipe).items()]
     trained(tracker, tmp_path, functools.partial(compose, *given), OWN)

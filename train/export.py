@@ -13,7 +13,8 @@ from pathlib import Path
 
 from conf.errors import EdgewiseError
 from conf.pipes import run_command
-from conf.schema import Tracking
+from conf.schema import LABELS, Tracking
+from train.identity import softmax_of
 from train.pretrained import find, hf
 
 FORMATS = ("hf", "t5x")
@@ -44,6 +45,12 @@ def export(ref: str, directory: Path, layout: str, tracking: Tracking) -> Path:
             shutil.copyfile(checkpoint.vocabulary, unfinished / hf.VOCABULARY)
             if layout == "hf":
                 write_tokenizer_config(unfinished, checkpoint)
+        if checkpoint.artifact is not None and softmax_of(checkpoint.artifact.metadata.get("cell", {})) == LABELS:
+            print(
+                f"note: its softmax is over the tokens of its labels alone (train.softmax={LABELS}): compare their "
+                "logits, and no others",
+                file=sys.stderr,
+            )
         os.replace(unfinished, directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

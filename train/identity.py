@@ -70,6 +70,11 @@ def training_identity(config: Config) -> dict[str, Any]:
     }
 
 
+def softmax_of(cell: dict[str, Any]) -> str:
+    """Returns the `train.softmax` that a training's identity says; of a model from elsewhere, the vocabulary's."""
+    return str(cell.get("train", {}).get("softmax", VOCABULARY))
+
+
 def dataset_identity(config: Config) -> dict[str, Any]:
     """Returns the dataset's part of an identity: how rows become text, and the digest of their source."""
     dataset = config.dataset

@@ -15,6 +15,7 @@ from conf.schema import LABELS, Size
 from tracking.interface import Artifact, ArtifactDraft
 from train import t5
 from train.data.tokens import Vocabulary
+from train.identity import softmax_of
 from train.label_tree import Labels
 from train.labels import as_labels
 from train.pretrained import find, hf, load
@@ -34,7 +35,7 @@ class Model:
     @property
     def labels_alone(self) -> bool:
         """Tells whether the softmax that it was trained with is over the labels' tokens alone (`train.softmax`)."""
-        return bool(self.cell.get("train", {}).get("softmax") == LABELS)
+        return softmax_of(self.cell) == LABELS
 
     def labels(self, classes: Sequence[str]) -> Labels:
         """Returns label strings in its vocabulary, to be scored by the softmax that it was trained with."""
