@@ -126,6 +126,7 @@ def test_a_translation_as_the_hub_has_it_is_known_by_its_two_languages(tmp_path,
     write(tmp_path / "pairs/test.jsonl", None, [pair.format(i=i) for i in range(3)])
     made = draft(tmp_path / "pairs").dataset
     assert (made.task, made.label_column) == ("translation", "de")
+    assert made.recipe.vocabulary_size > 1000 and made.recipe.learning_rate > 0.001  # T5X's are for pre-trained models
     split = load_split(made, "test")
     assert split.inputs[1] == "translate English to German: a sentence 1" and split.targets[1] == "ein Satz 1"
     for flags in ({"text": "de"}, {"label": "en"}, {"text": "de", "label": "en"}):

@@ -15,7 +15,7 @@ MIN_TOKEN_COUNTS = {WORD: 2, BPE: 3}
 LONG_TEXT = 15  # words on average: of few words each may decide, of many half say enough
 # For the sizes micro and tiny from scratch.
 RECIPE_OF_PAIRS = Recipe(
-    steps=2000, batch_size=64, learning_rate=0.05, schedule="linear", warmup_steps=200, vocabulary_size=6000
+    steps=1500, batch_size=64, learning_rate=0.05, schedule="linear", warmup_steps=200, vocabulary_size=6000
 )
 
 
