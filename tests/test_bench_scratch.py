@@ -3,8 +3,8 @@
 import pytest
 
 from bench.marked_page import write_between_marks
-from bench.scratch import DATASETS, MARKS, PAGE, table
-from conf.init.__main__ import SIZES
+from bench.scratch import DATASETS, MARKS, PAGE, PAIRS, pairs_table, table
+from conf.init.__main__ import SEQUENCE_SIZES, SIZES
 from metrics.text_baseline import TextBaseline
 from tracking.interface import ArtifactDraft, NotFound
 
@@ -25,6 +25,16 @@ def test_the_table_has_means_of_the_seeds_beside_the_run_to_beat(tracker):
     assert "Of 2 seeds" in written[-1]
     with pytest.raises(NotFound):
         table(tracker, 3)
+
+
+def test_sentence_pairs_have_their_bleu(tracker):
+    for i, size in enumerate(SEQUENCE_SIZES.split(",")):
+        with tracker.start_run(f"train-{size}", job_type="train", config={}, tags=[PAIRS, size]) as run:
+            metadata = {"bleu": 30.25 + i, "parameters": 1234}
+            run.log_artifact(ArtifactDraft(f"scores-{PAIRS}-{size}-s0-test", "scores", metadata=metadata))
+    rows = pairs_table(tracker).splitlines()[2:]
+    assert rows[0].startswith(f"| {PAIRS} | {SEQUENCE_SIZES.split(',')[0]} | 1,234 | 30.2 | ")
+    assert len(rows) == 2
 
 
 def test_the_page_has_its_marks(tmp_path):
