@@ -220,7 +220,7 @@ results DATA VOCABULARY: setup
     {{ python }} -m sweeps -m experiment=multi30k_scratch dataset.path="$1/multi30k" size=micro,tiny 'seed=range(3)'
     {{ python }} -m bench.results_page docs out/trec out/sst2 out/multi30k
 
-# few texts from scratch, into docs/training.md: DATA has trec/, sst2/, banking77/, multi30k/
+# few texts from scratch, into docs/training.md: DATA as for results, and banking77/
 [group('measure')]
 scratch DATA *FLAGS: setup
     {{ python }} -m bench.scratch "$@"
