@@ -203,7 +203,7 @@ class Vocabulary:
     def _pieces(self, texts: list[str]) -> Sequence[np.ndarray]:
         """Returns the ids of each text, [length] int32 without EOS."""
         if self._words is not None:
-            return self._words.encode(texts)
+            return self._words.encode_all(texts)
         encoded: Sequence[np.ndarray] = self._processor.encode(texts, out_type="numpy")
         return encoded
 
@@ -212,9 +212,9 @@ class Vocabulary:
         flat: list[int] = []
         offsets, truncated = [0], 0
         for text in texts:
-            ids = self._processor.encode(text, out_type=int) if self._words is None else self._words.encode([text])[0]
+            ids = self._processor.encode(text, out_type=int) if self._words is None else self._words.encode(text)
             truncated += len(ids) >= max_length
-            flat.extend(ids[: max_length - 1])
+            flat += ids[: max_length - 1]
             flat.append(EOS)
             offsets.append(len(flat))
         return Encoded(np.array(flat, np.int32), np.array(offsets, np.int64), truncated)

@@ -1,5 +1,6 @@
 """Reads texts by whole words: SentencePiece's word models, for which a mark of punctuation is a word of its own."""
 
+import functools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,24 @@ class WordReader:
         pieces = {piece.piece: i for i, piece in enumerate(proto.pieces) if piece.piece.startswith(SPACE)}
         return cls(processor, {piece: i for piece, i in pieces.items() if words_of(piece) != {piece}})
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text, without EOS."""
+        piece = self._whole_text(text)
+        ids: list[int] = self.processor.encode(parted(text), out_type=int) if piece is None else [piece]
+        return ids
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns the ids of each text, [length] int32 without EOS."""
         encoded = list(self.processor.encode([parted(text) for text in texts], out_type="numpy"))
-        longest = max(map(len, self.whole), default=0)
         for i, text in enumerate(texts):
-            if len(text) <= longest and (piece := self.whole.get(self.processor.normalize(text))) is not None:
+            if (piece := self._whole_text(text)) is not None:
                 encoded[i] = np.array([piece], np.int32)
         return encoded
+
+    def _whole_text(self, text: str) -> int | None:
+        """Returns the piece that the whole of a text is, if there is one."""
+        return self.whole.get(self.processor.normalize(text)) if len(text) <= self._longest else None
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.whole), default=0)
