@@ -35,18 +35,9 @@ class Attend(Protocol):
 def joined(forward_pass: Callable[..., tuple[jax.Array, Any]], backward_pass: Callable[..., tuple[Any, ...]]) -> Attend:
     """Returns attention whose gradients are those of `backward_pass`, from what `forward_pass` keeps for it."""
 
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(7,))
-    def attend(
-        q: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
-        by_distance: jax.Array | None,
-        query_segments: jax.Array,
-        key_segments: jax.Array,
-        keep: jax.Array | None,
-        plan: Any,
-    ) -> jax.Array:
-        return forward_pass(q, k, v, by_distance, query_segments, key_segments, keep, plan)[0]
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(7,))  # the plan
+    def attend(*arguments: Any) -> jax.Array:
+        return forward_pass(*arguments)[0]
 
     attend.defvjp(forward_pass, backward_pass)
     result: Attend = attend
