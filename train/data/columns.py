@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,16 +73,20 @@ def _counted(file: Path, kind: str, layout: Layout) -> list[Column]:
     columns: dict[str, Column] = {}
     rows = 0
     for rows, (_, row) in enumerate(read_records(file, kind, layout=layout), 1):
-        for name, value in row.items():
+        for name, value in _values(row):
             columns.setdefault(name, Column(name, rows - 1, rows - 1)).add(value)
-            if name == PAIRS and isinstance(value, dict):
-                for language, said in value.items():
-                    field_name = f"{PAIRS}.{language}"
-                    columns.setdefault(field_name, Column(field_name, rows - 1, rows - 1)).add(said)
     for column in columns.values():  # rows of JSON may lack some
         column.missing += rows - column.rows
         column.rows = rows
     return list(columns.values())
+
+
+def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields a row's values by their columns' names; each language of PAIRS is a column too."""
+    for name, value in row.items():
+        yield name, value
+        if name == PAIRS and isinstance(value, dict):
+            yield from ((f"{PAIRS}.{language}", text) for language, text in value.items())
 
 
 def _is_data(columns: Sequence[Column]) -> bool:

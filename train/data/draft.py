@@ -101,7 +101,7 @@ def _sequences(dataset: Dataset, columns: Sequence[Column], text: str | None, la
     names = {column.name for column in columns}
     languages = [column.name.removeprefix(f"{PAIRS}.") for column in columns if column.name.startswith(f"{PAIRS}.")]
     if len(languages) == 2 and {text, label} <= {*languages, None}:
-        source = text or next((language for language in languages if label not in (None, language)), languages[0])
+        source = text or next(language for language in languages if language != label)
         [target] = set(languages) - {source}
         asked = [T5_LANGUAGES.get(language) for language in (source, target)]
         task = "" if None in asked else f"translate {asked[0]} to {asked[1]}: "
