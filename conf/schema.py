@@ -101,11 +101,7 @@ class Config:
         self._check_objective()
         self.train.init = self._initial_checkpoint()
         self._check_vocabulary()
-        if self.train.softmax == LABELS and self.dataset.task != "classification":
-            raise EdgewiseError(
-                f"train.softmax={LABELS} dataset={self.dataset.name}: expected a classification, not a dataset of the "
-                f"task {self.dataset.task}, which has no labels; leave the key away"
-            )
+        self._check_classification()
 
     def _check_objective(self) -> None:
         """Raises EdgewiseError unless spans are corrupted in plain text, and in nothing else."""
@@ -122,15 +118,22 @@ class Config:
             )
 
     def _check_vocabulary(self) -> None:
-        """Raises EdgewiseError for a vocabulary that is missing, and for one of words where text is generated."""
+        """Raises EdgewiseError for a vocabulary that is missing."""
         from_checkpoint = self.train.init != "scratch" or self.infer.checkpoint is not None
         if self.tokenizer.source == "file" and self.tokenizer.path is None and not from_checkpoint:
             raise EdgewiseError("tokenizer.path is not set: give tokenizer.path=FILE, a SentencePiece model")
-        if self.tokenizer.model_type == WORD and self.dataset.task != "classification":
-            raise EdgewiseError(
-                f"tokenizer.model_type={WORD} dataset={self.dataset.name}: expected a classification, not a dataset of "
-                f"the task {self.dataset.task}: text of whole words can't be spelt as it was; leave the key away"
-            )
+
+    def _check_classification(self) -> None:
+        """Raises EdgewiseError for what is there for classifications alone."""
+        for key, value, only, why in (
+            ("train.softmax", self.train.softmax, LABELS, "it has no labels"),
+            ("tokenizer.model_type", self.tokenizer.model_type, WORD, "text of whole words can't be spelt as it was"),
+        ):
+            if value == only and self.dataset.task != "classification":
+                raise EdgewiseError(
+                    f"{key}={value} dataset={self.dataset.name}: expected a classification, not a dataset of the task "
+                    f"{self.dataset.task}: {why}; leave the key away"
+                )
 
     def _initial_checkpoint(self) -> str:
         """Returns `train.init` with the size's name in place of `{size}`: in an artifact's name as it is written there.
