@@ -9,7 +9,8 @@ from metrics.scores import Scores
 from train import t5
 from train.data.batches import padding_share, plan_batches
 from train.data.tokens import Encoded, check_targets
-from train.labels import as_labels, score_examples, scoring_budget
+from train.label_tree import Labels
+from train.labels import score_examples, scoring_budget
 
 
 def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
@@ -22,8 +23,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
     classes = list(config.dataset.classes.values())
     check_targets(model.vocabulary, config.dataset.classes)
     inputs = job.inputs()
-    encoded_classes = model.vocabulary.encode(classes, max_length=1 << 20)
-    labels = as_labels(encoded_classes, model.labels_alone)
+    labels = model.labels(classes)
     batches = plan_batches(config.infer, inputs.lengths, scoring_budget(config.infer, labels, job.mesh))
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
@@ -39,10 +39,10 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
         metadata=scores_metadata(
             job,
             classes=classes,
-            flops=mean_flops(model.size, inputs, encoded_classes, len(labels.outputs)),
+            flops=mean_flops(model.size, inputs, labels),
             signature=f"scores:label_log_likelihood|sum:tokens+eos|normalized:no|dtype:{job.dtype}"
-            + ("|softmax:labels" if model.labels_alone else ""),
-            more_config={"label_tokens": [int(n) for n in encoded_classes.lengths]},
+            + ("|softmax:labels" if labels.outputs else ""),
+            more_config={"label_tokens": labels.lengths},
         ),
         example_id=np.array(split.example_id, dtype=object),
         target=target,
@@ -59,9 +59,6 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
     }
 
 
-def mean_flops(size: Size, inputs: Encoded, labels: Encoded, outputs: int) -> float:
-    """Returns the mean floating-point operations of an example: encoded once, decoded against every label string.
-
-    The softmax is over so many `outputs`; 0: over the whole vocabulary.
-    """
-    return float(t5.forward_flops(size, inputs.lengths, labels.lengths.sum(), outputs).mean())
+def mean_flops(size: Size, inputs: Encoded, labels: Labels) -> float:
+    """Returns the mean floating-point operations of an example: encoded once, decoded against every label string."""
+    return float(t5.forward_flops(size, inputs.lengths, np.sum(labels.lengths), len(labels.outputs)).mean())

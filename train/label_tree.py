@@ -56,6 +56,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self._labels)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Returns how many tokens each label has, EOS included."""
+        return [len(label) for label in self._labels]
+
     def positions(self, max_positions: int) -> int:
         """Returns how many positions the decoder calls of `tree(max_positions)` take."""
         limit = min(max_positions, self._nodes)

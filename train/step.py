@@ -136,9 +136,10 @@ def loss_fn(
     target_segments, _ = t5.plain_rows(batch["targets"])
     target_segments = batch.get("target_segments", target_segments)
     decoder_inputs = t5.shift_right(batch["targets"], target_segments)
-    hidden = model.hidden_states(decoder_inputs, target_segments, None, memory, segments, keys[1], c.execution)
     outputs = jnp.array(c.outputs, jnp.int32) if c.outputs else None
-    logits = model.logits(hidden, outputs)
+    logits = model.decode(
+        decoder_inputs, target_segments, None, memory, segments, keys[1], c.execution, outputs=outputs
+    )
     targets = batch["targets"] if outputs is None else jnp.searchsorted(outputs, batch["targets"])
     nll, z = cross_entropy(logits, targets, c.z_loss)
     weights = (target_segments != 0).astype(jnp.float32)

@@ -102,8 +102,8 @@ class ProgramMaker:
 
     def _compiled_step(self) -> Compiled:
         """Returns the train step's functions for the mesh's devices."""
-        platform, outputs = platform_of(self.mesh), self.labels.outputs if self.labels is not None else ()
-        return compile_train_step(StepConfig.from_config(self.config, self.size, platform, outputs), self.mesh)
+        platform = platform_of(self.mesh)
+        return compile_train_step(StepConfig.from_config(self.config, self.size, platform, self._outputs), self.mesh)
 
     def _packed_batch(self) -> tuple[dict[str, list[int]], dict[str, jax.ShapeDtypeStruct]]:
         """Returns a packed batch's shapes and its abstract arrays, by name."""
@@ -130,14 +130,19 @@ class ProgramMaker:
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=self._replicated)
 
     @property
+    def _outputs(self) -> tuple[int, ...]:
+        """Returns the token ids that the softmax is over; none: the whole vocabulary."""
+        return self.labels.outputs if self.labels is not None else ()
+
+    @property
     def _replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def _forward_flops(self, rows: int, targets: int) -> float:
         """Returns one device's part of the operations of a forward pass over `rows` inputs with `targets` positions."""
         inputs = np.array(self.config.dataset.max_input_length)
-        outputs = len(self.labels.outputs) if self.labels is not None else 0
-        return float(t5.forward_flops(self.size, inputs, np.array(targets), outputs)) * rows / self.mesh.size
+        flops = t5.forward_flops(self.size, inputs, np.array(targets), len(self._outputs))
+        return float(flops) * rows / self.mesh.size
 
 
 def full_size(config: Config) -> Size:

@@ -59,13 +59,14 @@ class T5(nnx.Module):
         memory_segments: jax.Array,
         key: jax.Array | None = None,
         execution: Execution = LOOP,
+        outputs: jax.Array | None = None,
     ) -> jax.Array:
         """Decodes shifted target ids [B, T] int32 over the encoder's output [B, S, D] to logits [B, T, V] float32.
 
-        A target position sees the sources of its own segment; the arguments are those of `hidden_states`.
+        A target position sees the sources of its own segment; the arguments are those of `hidden_states` and `logits`.
         """
         hidden = self.hidden_states(decoder_inputs, segments, positions, memory, memory_segments, key, execution)
-        return self.logits(hidden)
+        return self.logits(hidden, outputs)
 
     def hidden_states(
         self,
