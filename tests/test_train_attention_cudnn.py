@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import has_cuda
 from train.attention import cudnn
 from train.attention.plain import MASKED, plain
 
@@ -52,5 +53,6 @@ def test_what_is_added_to_the_logits_is_not_kept_for_the_backward_pass(arrays, c
     assert kept and cudnn.ADDED not in kept
 
 
+@pytest.mark.skipif(has_cuda(), reason="JAX has cuDNN here")
 def test_without_cudnn_there_is_a_reason():
     assert cudnn.library_obstacle(1, 64, 64, 2, 64, jnp.dtype("bfloat16")).startswith("cuDNN: ")

@@ -25,9 +25,10 @@ NO_BIAS, BY_DISTANCE, AS_MATRIX = "no bias", "a bias by distance", "a bias for e
 ROW_BYTES = 128 * 2**10  # of a row's float32 weights: with fewer, a CPU is faster with all rows at once
 FEWEST_FOR_CUDNN = 64  # queries and keys: with fewer, the weights are small, and plain attention fuses well
 FEWEST_FOR_KERNEL = 128  # queries and keys: both kernels pad to multiples of this
-KERNEL_JAX = ((0, 10),)  # the versions of JAX with which the kernel for TPUs was compiled and tested
+KERNEL_JAX = ((0, 10), (0, 11))  # the versions of JAX with which the kernel for TPUs was compiled and tested
 KERNEL_DEVICES = ("TPU v4", "TPU v5 lite", "TPU v5", "TPU v6 lite")  # for which it was compiled, by JAX's names
-GPU_KERNEL_JAX = ((0, 10),)  # the versions with which that for GPUs was; Pallas' way to them is deprecated since 0.11
+# The versions with which that for GPUs was; Pallas' way to them is deprecated since 0.11.
+GPU_KERNEL_JAX = ((0, 10), (0, 11))
 GPU_KERNEL_DEVICES = ("NVIDIA A100", "NVIDIA H100", "NVIDIA H200")  # how JAX's names of those begin it was compiled for
 GPU_KERNEL_WIDTHS = (16, 32, 64, 128)  # of a head: a matrix product of Triton's has a power of 2, and 16 at the least
 GPU_KERNEL_ROWS = 2**16  # of a batch, of which there have to be fewer: so many programs there are along an axis
