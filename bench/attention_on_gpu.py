@@ -127,14 +127,13 @@ def random_arrays(shape: Shape) -> dict[str, jax.Array]:
 def errors(found: Sequence[Any], expected: Sequence[Any]) -> dict[str, float]:
     """Returns how far the result and each gradient are from what is expected, relative to its norm."""
 
-    def norm(x: Any) -> float:
-        return float(np.linalg.norm(np.asarray(x, np.float64)))
+    @jax.jit
+    def error(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.linalg.norm((a.astype(jnp.float32) - b).ravel()) / jnp.linalg.norm(b.ravel())
 
     names = ("result", "q", "k", "v", "bias")
-    return {
-        name: norm(np.asarray(a, np.float64) - np.asarray(b, np.float64)) / norm(b)
-        for name, a, b in zip(names, found, expected, strict=True)
-    }
+    pairs = zip(names, found, expected, strict=True)
+    return {name: float(error(jnp.asarray(a), jnp.asarray(b, jnp.float32))) for name, a, b in pairs}
 
 
 def by_distance(matrix: jax.Array) -> np.ndarray:

@@ -5,17 +5,20 @@ The batch is packed as classification's are: `--segments` inputs fill each row t
 
 `model_flops_utilization` is the model's own operations, three times the forward pass's of rows that are one input each,
 over the time of a step and the peak: what a product of large matrices reaches on the device, in the activations' dtype,
-unless `--peak` says.
+unless `--peak` says. `--profile N` adds the N kernels of a GPU that take most of a step.
 """
 
 import argparse
 import json
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bench.work import composed
@@ -46,8 +49,11 @@ def packed_batch(rows: int, length: int, targets: int, segments: int, vocabulary
 
 
 def peak_flops(dtype: str, n: int = 8192, times: int = 10) -> float:
-    """Returns in FLOP/s how fast the device multiplies two matrices [n, n] of this dtype, the best of `times`."""
-    a = jnp.ones((n, n), dtype)
+    """Returns in FLOP/s how fast the device multiplies two matrices [n, n] of this dtype, the best of `times`.
+
+    Their numbers are random: a chip multiplies equal ones faster.
+    """
+    a = jax.random.normal(jax.random.key(0), (n, n), dtype)
     multiply = jax.jit(lambda a, b: a @ b)
     jax.block_until_ready(multiply(a, a))
     seconds = []
@@ -58,8 +64,32 @@ def peak_flops(dtype: str, n: int = 8192, times: int = 10) -> float:
     return 2 * n**3 / min(seconds)
 
 
-def measure(config: Config, segments: int, targets: int, steps: int, peak: float) -> dict[str, Any]:
-    """Returns what a step of this config takes: compilation, the median of `steps` steps, memory and utilization."""
+def kernel_seconds(run: Callable[[], Any], most: int) -> dict[str, dict[str, float]]:
+    """Returns of the `most` kernels that take a GPU the most time in `run` their seconds and how often they ran.
+
+    Kernels whose names differ in a number at the end alone are taken together. Empty where no GPU is profiled.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        [file] = Path(folder).rglob("*.xplane.pb")
+        planes = jax.profiler.ProfileData.from_file(str(file)).planes
+        seconds: Counter[str] = Counter()
+        times: Counter[str] = Counter()
+        for plane in planes:
+            for line in plane.lines if plane.name.startswith("/device:GPU") else ():
+                for event in line.events if line.name.startswith("Stream") else ():
+                    name = event.name.rstrip("0123456789").rstrip("_.")
+                    seconds[name] += event.duration_ns / 1e9
+                    times[name] += 1
+    return {name: {"seconds": taken, "times": times[name]} for name, taken in seconds.most_common(most)}
+
+
+def measure(config: Config, segments: int, targets: int, steps: int, peak: float, profiled: int = 0) -> dict[str, Any]:
+    """Returns what a step of this config takes: compilation, the median of `steps` steps, memory and utilization.
+
+    With `profiled`, its so many kernels that take most of one step too (`kernel_seconds`).
+    """
     size = t5.with_vocabulary(config.size, config.tokenizer.vocabulary_size)
     assert size.vocabulary_size is not None
     mesh = make_mesh(config.mesh)
@@ -79,6 +109,11 @@ def measure(config: Config, segments: int, targets: int, steps: int, peak: float
         seconds.append(time.perf_counter() - start)
     flops = 3 * rows * float(t5.forward_flops(size, np.array(length), np.array(targets)))
     memory = jax.local_devices()[0].memory_stats() or {}
+    profile = (
+        {"kernels": kernel_seconds(lambda: jax.block_until_ready(compiled.step(state, batch, key)), profiled)}
+        if profiled
+        else {}
+    )
     return {
         "size": size.name,
         "rows": rows,
@@ -96,6 +131,7 @@ def measure(config: Config, segments: int, targets: int, steps: int, peak: float
         "model_flops_utilization": flops / median(seconds) / peak,
         "most_bytes": memory.get("peak_bytes_in_use"),
         "loss": float(metrics["loss"]),
+        **profile,
     }
 
 
@@ -107,11 +143,12 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=8, help="target positions in a row")
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed, after the first")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device; by default those of a matrix product")
+    parser.add_argument("--profile", type=int, default=0, help="how many kernels to name, of those that take most")
     options = parser.parse_args()
     config = composed(options.overrides)
     dtype = StepConfig.from_config(config, config.size).dtype
     peak = options.peak * 1e12 if options.peak else peak_flops(dtype)
-    print(json.dumps(measure(config, options.segments, options.targets, options.steps, peak)))
+    print(json.dumps(measure(config, options.segments, options.targets, options.steps, peak, options.profile)))
 
 
 if __name__ == "__main__":
