@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from bench.product import run
 from bench.study.claims import Output
-from bench.study.page import picture, pretrained_sizes, study_text, write_study
+from bench.study.page import pretrained_sizes, study_text, write_study
 from conf.machine import cores
 from tests.support import REPO
 from tracking.store import Store
@@ -149,9 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pretrained_sizes(Store(options.root, create=False), TEXT),
         command_line(options),
         options.machine,
-        {f"fig{number}": picture(options.dataset, f"fig{number}") for number in range(1, 7)},
     )
-    write_study(options.page, options.dataset, text, out)
+    write_study(options.page, output, text, out)
     print(f"{options.page}: the part of {study.title} is written")
 
 

@@ -89,15 +89,14 @@ def _accuracy(size: Row) -> str:
     return shown if value["ci_low"] is None else f"{shown} [{100 * value['ci_low']:.2f}, {100 * value['ci_high']:.2f}]"
 
 
-def claim_lines(claim: Claim, beside: Claim | None, figure: str | None, dataset: str) -> list[str]:
+def claim_lines(claim: Claim, beside: Claim | None, dataset: str) -> list[str]:
     """Returns a claim's answer, its numbers, the paper's and its picture; `beside` is of the sizes from scratch."""
     lines = [f"### ({claim.number}) {claim.text}", "", claim.answer(), *_evidence_lines(claim)]
     if beside is not None:
         lines += ["", f"From scratch: {beside.answer()}", *_evidence_lines(beside)]
     if claim.published is not None and dataset in NAMES:
         lines += ["", f"In the paper: {claim.published(dataset)}."]
-    lines += ["", f"Measured: {claim.measure}.", ""]
-    return lines + ([f"![{claim.text}]({figure})", ""] if figure is not None else [])
+    return [*lines, "", f"Measured: {claim.measure}.", "", f"![{claim.text}]({picture(dataset, claim.figure)})", ""]
 
 
 def _evidence_lines(claim: Claim) -> list[str]:
@@ -112,12 +111,10 @@ def study_text(
     trained: Sequence[PretrainedSize],
     command: str,
     machine: str,
-    figures: dict[str, str],
 ) -> str:
     """Returns the measured part of the page for one dataset, as Markdown.
 
-    `figures` are the pictures' files beside the page, by the figure's name; `command` makes it all again, and `machine`
-    says what it ran on.
+    `command` makes it all again, and `machine` says what it ran on.
     """
     dataset = output.dataset
     introduction = f"{name}, {dataset['examples']:,} examples of {dataset['split']}, on {machine}."
@@ -136,18 +133,18 @@ def study_text(
         lines += [f"{NAME}: {rows[0]['baseline']:.2f} %.", ""]
     others = [None] * 7 if scratch is None else claims(scratch)
     for claim, other in zip(claims(output), others, strict=False):
-        lines += claim_lines(claim, other, figures.get(claim.figure), output.name)
+        lines += claim_lines(claim, other, output.name)
     return "\n".join(lines).rstrip()
 
 
-def write_study(page: Path, dataset: str, text: str, out: Path) -> None:
-    """Copies the study's pictures beside the page, and writes the text between the dataset's marks in it.
+def write_study(page: Path, output: Output, text: str, out: Path) -> None:
+    """Copies the claims' pictures beside the page, and writes the text between the dataset's marks in it.
 
-    `out` is the metrics output. Raises ValueError for a page without the marks.
+    `out` is the metrics output that `output` was read from. Raises ValueError for a page without the marks.
     """
-    for number in range(1, 7):
-        shutil.copyfile(out / "figures" / f"fig{number}.png", page.parent / picture(dataset, f"fig{number}"))
-    write_between_marks(page, marks(dataset), text)
+    for figure in {claim.figure for claim in claims(output)}:
+        shutil.copyfile(out / "figures" / f"{figure}.png", page.parent / picture(output.name, figure))
+    write_between_marks(page, marks(output.name), text)
 
 
 def picture(dataset: str, figure: str) -> str:
