@@ -21,6 +21,7 @@ from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train.cell_data import cell_size, data_record, log_data
 from train.data.source import source_of
 from train.data.tokens import Vocabulary
+from train.device_errors import OF_SCORING, device_errors
 from train.identity import cell_name, identity_hash, settings
 from train.model_artifact import Model, load_model
 from train.pretrained.find import agreed_size
@@ -65,8 +66,9 @@ def score(
         run.use_artifact(log_data(record, tracker, config.tracking.group))
         try:
             job = ScoringJob(config, split, model, source.digest, mesh, stop)
-            scores, summary = score_split(job)
-            self_check = job_self_check(job)
+            with device_errors(OF_SCORING):
+                scores, summary = score_split(job)
+                self_check = job_self_check(job)
         except Stopped:
             run.finish("stopped", f"stopped by signal {stop.received} while it scored: the same command scores again")
             raise

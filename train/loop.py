@@ -23,6 +23,7 @@ from train.data.packing import Batch
 from train.data.prefetch import ahead
 from train.data.remember import remember_dataset
 from train.data.source import source_of
+from train.device_errors import OF_TRAINING, device_errors
 from train.identity import cell_name, identity_hash, settings, train_run_id, training_identity
 from train.labels import hits_and_loss, scoring_budget
 from train.model_artifact import model_artifact
@@ -85,7 +86,8 @@ def train(
         run.set_summary({"parameters": t5.count_parameters(size), **data.summary()})
         with stop_signals() if stop is None else nullcontext(stop) as stop:
             training = Training(config, data, size, make_mesh(config.mesh, devices))
-            params = hosts.whole(training.fit(checkpoint, directory, run, stop))
+            with device_errors(OF_TRAINING):
+                params = hosts.whole(training.fit(checkpoint, directory, run, stop))
             draft = ArtifactDraft(f"model-{cell_name(config)}", "model")
             with tracker.temporary_directory() as folder:
                 if hosts.first():

@@ -22,6 +22,7 @@ from tracking import open_tracker
 from tracking.files import written_whole
 from tracking.interface import Run, Tracker
 from train.data.template import template_fields
+from train.device_errors import OF_SCORING, device_errors
 from train.identity import identity_hash
 from train.progress import progress
 from train.stopping import Stop, Stopped, stop_signals
@@ -115,7 +116,8 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
             run.use_artifact(found.artifact)
         started = time.monotonic()
         try:
-            counts = _answer_all(table, found, config, parts, rows, stop, start)
+            with device_errors(OF_SCORING):
+                counts = _answer_all(table, found, config, parts, rows, stop, start)
         except Stopped:
             if run is not None:
                 run.finish("stopped", f"stopped by signal {stop.received}: the same command goes on")
