@@ -129,7 +129,8 @@ def errors(found: Sequence[Any], expected: Sequence[Any]) -> dict[str, float]:
 
     @jax.jit
     def error(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.linalg.norm((a.astype(jnp.float32) - b).ravel()) / jnp.linalg.norm(b.ravel())
+        relative: jax.Array = jnp.linalg.norm((a.astype(jnp.float32) - b).ravel()) / jnp.linalg.norm(b.ravel())
+        return relative
 
     names = ("result", "q", "k", "v", "bias")
     pairs = zip(names, found, expected, strict=True)

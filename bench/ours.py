@@ -23,6 +23,7 @@ from train.labels import score_examples, scoring_budget
 from train.loop import put, row_cost
 from train.pretrained.find import find
 from train.pretrained.load import load
+from train.running_model import RunningModel
 from train.sharding import make_mesh, platform_of
 from train.step import StepConfig, compile_train_step
 
@@ -74,8 +75,9 @@ class Jobs:
         """Scores every label of every example, and returns the first four examples' log-likelihoods."""
         budget = scoring_budget(self.config.infer, self.labels, self.mesh)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
+        model = RunningModel(self.params, self.size, self.dtype, self.mesh)
         scores = np.empty((len(self.scored), len(self.labels)), np.float32)
-        found = score_examples(self.params, self.inputs, self.labels, self.size, self.dtype, self.mesh, batches)
+        found = score_examples(model, self.inputs, self.labels, batches)
         for which, values in found:
             scores[which] = values
         return {"examples": len(scores), "scores": scores[:4].tolist()}

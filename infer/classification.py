@@ -27,9 +27,7 @@ def classify(job: ScoringJob) -> tuple[Scores, dict[str, float]]:
     batches = plan_batches(config.infer, inputs.lengths, scoring_budget(config.infer, labels, job.mesh))
 
     log_likelihoods = np.empty((len(split), len(classes)), np.float32)
-    attention = config.train.attention
-    scored = score_examples(model.params, inputs, labels, model.size, job.dtype, job.mesh, batches, attention)
-    for rows, values in job.with_progress(scored, batches):
+    for rows, values in job.with_progress(score_examples(job.running, inputs, labels, batches), batches):
         log_likelihoods[rows] = values
 
     prediction = np.array(classes, dtype=object)[log_likelihoods.argmax(axis=1)]

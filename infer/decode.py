@@ -24,6 +24,7 @@ from train.attention import asking
 from train.data.batches import ScoringBatch
 from train.data.prefetch import in_flight
 from train.data.tokens import EOS, Encoded
+from train.running_model import RunningModel
 from train.sharding import BATCH, batches_in_flight, on_mesh
 
 DEAD = -1e7  # the log-probability of a beam that holds no hypothesis, as in T5X; finite, so that sums with it are
@@ -274,32 +275,27 @@ def compile_decoding(
 
 
 def decode_examples(
-    params: t5.Params,
+    model: RunningModel,
     inputs: Encoded,
-    size: Size,
-    dtype: str,
-    mesh: jax.sharding.Mesh,
     batches: Sequence[ScoringBatch],
     max_length: int,
     beams: int = 1,
     alpha: float = 0.6,
-    attention: str = "auto",
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Yields (rows [b], outputs) batch by batch; output j is row `rows[j]`'s tokens, int32, at most `max_length`.
 
-    An output ends in EOS unless `max_length` came first. One beam is greedy search. `params` lie over `mesh`. `batches`
-    are as `scoring_batches` cuts them; a batch short of rows is filled up with empty ones, so that only the shapes in
-    `batches` compile. `attention` is the way that is asked for.
+    An output ends in EOS unless `max_length` came first. One beam is greedy search. `batches` are as `scoring_batches`
+    cuts them; a batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
     """
-    compiled = compile_decoding(size, dtype, max_length, beams, alpha, mesh, attention)
-    sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    params = t5.cast(params, dtype, head=False)
+    model = model.cast(head=False)
+    compiled = compile_decoding(model.size, model.dtype, max_length, beams, alpha, model.mesh, model.attention)
+    sharding = jax.sharding.NamedSharding(model.mesh, BATCH)
 
     def started() -> Iterator[tuple[np.ndarray, Decoded]]:
         for rows, length, row_count in batches:
-            yield rows, compiled(params, hosts.on_devices(inputs.padded(rows, length, row_count), sharding))
+            yield rows, compiled(model.params, hosts.on_devices(inputs.padded(rows, length, row_count), sharding))
 
-    for rows, decoded in in_flight(started(), batches_in_flight(mesh)):
+    for rows, decoded in in_flight(started(), batches_in_flight(model.mesh)):
         out = jax.device_get(hosts.whole(decoded))
         yield rows, [out.ids[j, : out.lengths[j]] for j in range(len(rows))]
 

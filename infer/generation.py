@@ -61,16 +61,12 @@ def write_answers(job: ScoringJob, inputs: Encoded, batches: Sequence[ScoringBat
     """Returns the model's own output for each of the n inputs: int32 tokens, at most `dataset.max_target_length`."""
     written: list[np.ndarray] = [np.zeros(0, np.int32)] * len(inputs)
     decoded = decode_examples(
-        job.model.params,
+        job.running,
         inputs,
-        job.model.size,
-        job.dtype,
-        job.mesh,
         batches,
         max_length=job.config.dataset.max_target_length,
         beams=job.config.infer.beams,
         alpha=job.config.infer.length_penalty,
-        attention=job.config.train.attention,
     )
     for rows, outputs in job.with_progress(decoded, batches, "writing"):
         for row, ids in zip(rows, outputs, strict=True):
@@ -91,8 +87,7 @@ def score_texts(
         max_padding=infer.max_padding,
         buckets=infer.length_buckets,
     )
-    attention = job.config.train.attention
-    scored = score_sequences(job.model.params, inputs, text_sets, job.model.size, job.dtype, job.mesh, plan, attention)
+    scored = score_sequences(job.running, inputs, text_sets, plan)
     collectors = [_TokenScoreCollector(texts) for texts in text_sets]
     for rows, values in job.with_progress(scored, plan, "scoring"):
         for collector, set_values in zip(collectors, values, strict=True):

@@ -16,6 +16,7 @@ from train.data.tokens import Encoded
 from train.identity import cell_name
 from train.model_artifact import Model
 from train.progress import progress
+from train.running_model import RunningModel
 from train.step import dtype_of
 from train.stopping import Stop
 
@@ -37,6 +38,11 @@ class ScoringJob:
     def dtype(self) -> str:
         """Returns the activations' dtype, "float32" or "bfloat16"."""
         return dtype_of(self.config)
+
+    @property
+    def running(self) -> RunningModel:
+        """Returns the model as it runs in this job."""
+        return RunningModel(self.model.params, self.model.size, self.dtype, self.mesh, self.config.train.attention)
 
     def inputs(self) -> Encoded:
         """Returns the split's inputs in token ids, cut to the dataset's maximum length."""

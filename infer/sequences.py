@@ -20,6 +20,7 @@ from train.data.batches import Budget, ScoringBatch, scoring_batches, worthwhile
 from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
 from train.head import SLICE_BYTES, over_positions
+from train.running_model import RunningModel
 from train.sharding import BATCH, batches_in_flight, on_mesh
 
 
@@ -178,34 +179,26 @@ def compile_token_scoring(
 
 
 def score_sequences(
-    params: t5.Params,
-    inputs: Encoded,
-    targets: Sequence[Encoded],
-    size: Size,
-    dtype: str,
-    mesh: jax.sharding.Mesh,
-    batches: Sequence[SequenceBatch],
-    attention: str = "auto",
+    model: RunningModel, inputs: Encoded, targets: Sequence[Encoded], batches: Sequence[SequenceBatch]
 ) -> Iterator[tuple[np.ndarray, list[list[TargetScores]]]]:
     """Yields (rows [b], scores) batch by batch; `scores[i][j]` are those of row `rows[j]`'s target in `targets[i]`.
 
     `targets` are one or several sets of n texts, such as the gold answers and the model's own outputs. Scores are numpy
-    arrays, cut to the target's length. `params` lie over `mesh`. `batches` are as `sequence_batches` cuts them by the
-    longest of a row's targets; a batch short of rows is filled up with empty ones, so that only the shapes in `batches`
-    compile. `attention` is the way that is asked for.
+    arrays, cut to the target's length. `batches` are as `sequence_batches` cuts them by the longest of a row's targets;
+    a batch short of rows is filled up with empty ones, so that only the shapes in `batches` compile.
     """
-    compiled = compile_token_scoring(size, dtype, mesh, attention)
-    sharding = jax.sharding.NamedSharding(mesh, BATCH)
-    params = t5.cast(params, dtype, head=False)
+    model = model.cast(head=False)
+    compiled = compile_token_scoring(model.size, model.dtype, model.mesh, model.attention)
+    sharding = jax.sharding.NamedSharding(model.mesh, BATCH)
 
     def started() -> Iterator[tuple[np.ndarray, list[np.ndarray], list[TargetScores]]]:
         for rows, input_length, target_length, row_count in batches:
             ids = [texts.padded(rows, target_length, row_count) for texts in targets]
             lengths = [np.pad(texts.lengths[rows], (0, row_count - len(rows))).astype(np.int32) for texts in targets]
             arrays = hosts.on_devices((inputs.padded(rows, input_length, row_count), ids, lengths), sharding)
-            yield rows, lengths, compiled(params, *arrays)
+            yield rows, lengths, compiled(model.params, *arrays)
 
-    for rows, lengths, scored in in_flight(started(), batches_in_flight(mesh)):
+    for rows, lengths, scored in in_flight(started(), batches_in_flight(model.mesh)):
         padded = jax.device_get(hosts.whole(scored))
         yield rows, [_cut(scores, length[: len(rows)]) for scores, length in zip(padded, lengths, strict=True)]
 

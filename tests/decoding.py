@@ -17,6 +17,7 @@ from infer.sequences import score_sequences, sequence_batches
 from tests.texts import encoded, random_texts
 from train import t5
 from train.data.batches import Budget, scoring_batches
+from train.running_model import RunningModel
 from train.sharding import make_mesh, state_shardings
 
 MAX_LENGTH = 10
@@ -39,17 +40,18 @@ def parameters(version: str, seed: int = 0) -> t5.Params:
 
 def decoded_and_scored(mesh: jax.sharding.Mesh, params: t5.Params) -> dict[str, Any]:
     """Returns the outputs of eleven texts by two beams, and the outputs' scores, as JSON values."""
-    size, inputs = SIZES["1.1"], encoded([np.minimum(text, 11) for text in random_texts(11, 12, 3)])
+    model = RunningModel(params, SIZES["1.1"], "float32", mesh)
+    inputs = encoded([np.minimum(text, 11) for text in random_texts(11, 12, 3)])
     batches = scoring_batches(inputs.lengths, Budget(8 * (12 + 2 * MAX_LENGTH), lambda _: 2 * MAX_LENGTH, 4), 1)
     assert [batch.row_count for batch in batches] == [8, 8]
     outputs: list[np.ndarray] = [np.zeros(0, np.int32)] * 11
-    for rows, ids in decode_examples(params, inputs, size, "float32", mesh, batches, MAX_LENGTH, 2, 0.6):
+    for rows, ids in decode_examples(model, inputs, batches, MAX_LENGTH, 2, 0.6):
         for row, output in zip(rows, ids, strict=True):
             outputs[row] = output
     texts = as_encoded(outputs)
     scores: list[list[list[float]]] = [[]] * 11
     plan = sequence_batches(batches, texts.lengths, 200, 4, 0.5, 1)
-    for rows, [batch_scores] in score_sequences(params, inputs, [texts], size, "float32", mesh, plan):
+    for rows, [batch_scores] in score_sequences(model, inputs, [texts], plan):
         for row, score in zip(rows, batch_scores, strict=True):
             scores[row] = [value.tolist() for value in score]
     return {"ids": [ids.tolist() for ids in outputs], "scores": scores}

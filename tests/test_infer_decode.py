@@ -19,6 +19,7 @@ from tests.support import REPO
 from tests.texts import encoded, random_texts
 from train import t5
 from train.data.batches import Budget, scoring_batches
+from train.running_model import RunningModel
 from train.sharding import BATCH_TOKENS, make_mesh
 
 
@@ -208,14 +209,12 @@ def test_logits_and_cache_are_held_for_one_step():
 @pytest.mark.parametrize("beams", [1, 2])
 def test_outputs_don_t_depend_on_batching(beams):
     texts = [np.minimum(text, 11) for text in random_texts(21, 12, 3)]
-    inputs, mesh, params = encoded(texts), make_mesh(Mesh()), parameters("1.1", 1)
+    inputs, model = encoded(texts), RunningModel(parameters("1.1", 1), SIZES["1.1"], "float32", make_mesh(Mesh()))
 
     def outputs(tokens, buckets):
         out = [None] * len(texts)
         batches = scoring_batches(inputs.lengths, Budget(tokens, lambda _: beams * MAX_LENGTH), buckets)
-        for rows, ids in decode_examples(
-            params, inputs, SIZES["1.1"], "float32", mesh, batches, MAX_LENGTH, beams, 0.6
-        ):
+        for rows, ids in decode_examples(model, inputs, batches, MAX_LENGTH, beams, 0.6):
             assert len(ids) == len(rows)
             for row, each in zip(rows, ids):
                 out[row] = each

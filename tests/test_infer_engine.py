@@ -20,8 +20,9 @@ from metrics.statistics.policies.scores import likelihood_score, token_score
 from train import t5
 from train.data.batches import Budget, scoring_batches
 from train.data.tokens import Vocabulary
-from train.labels import as_labels, label_budget, score_examples
+from train.labels import as_labels, compile_label_scoring, label_budget, score_examples
 from train.model_artifact import Model
+from train.running_model import RunningModel
 from train.sharding import make_mesh
 
 WORDS = ["the", "film", "was", "good", "bad", "fine", "dull", "bright", "slow", "quick", "very", "never", "and", "but"]
@@ -124,6 +125,19 @@ def check_decisions(engine, texts, score, answers_of):
     np.testing.assert_allclose(np.log(found.score), found.log_score)
 
 
+def running(model, mesh):
+    return RunningModel(model.params, model.size, "float32", mesh)
+
+
+def test_attention_is_computed_as_is_asked_for(texts, models, mesh, monkeypatch):
+    asked = []
+    monkeypatch.setattr("train.labels.asking", lambda function, attention: asked.append(attention) or function)
+    compile_label_scoring.cache_clear()
+    Engine(policy_of("classification", 0.0), models, mesh, Infer(), "plain").answer({"text": texts[:2]})
+    compile_label_scoring.cache_clear()
+    assert set(asked) == {"plain"}
+
+
 @pytest.mark.parametrize("score", ["margin", "entropy"])
 def test_classes_are_decided_as_infer_s_scores_say(texts, models, mesh, score):
     likelihoods = []
@@ -132,7 +146,7 @@ def test_classes_are_decided_as_infer_s_scores_say(texts, models, mesh, score):
         labels = as_labels(model.vocabulary.encode(CLASSES, 100))
         batches = scoring_batches(inputs.lengths, label_budget(2000, labels), 2)
         values = np.zeros((len(texts), 3), np.float32)
-        for rows, some in score_examples(model.params, inputs, labels, model.size, "float32", mesh, batches):
+        for rows, some in score_examples(running(model, mesh), inputs, labels, batches):
             values[rows] = some
         likelihoods.append(values)
     scores = likelihood_score(score, likelihoods[0])
@@ -164,14 +178,14 @@ def test_written_answers_are_decided_as_infer_s_scores_say(texts, models, mesh):
         inputs = model.vocabulary.encode([f"say: {text}" for text in texts], 40)
         batches = scoring_batches(inputs.lengths, Budget(2000, lambda _: 6), 1)
         written = [None] * len(texts)
-        for rows, outputs in decode_examples(model.params, inputs, model.size, "float32", mesh, batches, 6):
+        for rows, outputs in decode_examples(running(model, mesh), inputs, batches, 6):
             for row, ids in zip(rows, outputs):
                 written[row] = ids
         answers.append(np.array([model.vocabulary.decode(ids) for ids in written], dtype=object))
         own = as_encoded(written)
         plan = sequence_batches(batches, own.lengths, 2000)
         values = [None] * len(texts)
-        for rows, [some] in score_sequences(model.params, inputs, [own], model.size, "float32", mesh, plan):
+        for rows, [some] in score_sequences(running(model, mesh), inputs, [own], plan):
             for row, one in zip(rows, some):
                 values[row] = one
         columns = [np.concatenate([one[i] for one in values]) for i in range(3)]
@@ -186,7 +200,8 @@ def test_a_self_check_notices_other_weights(task, models, mesh):
     checks = []
     for model in models:
         blank = record(0, model.vocabulary.size, LENGTH, np.zeros((4, 0)))
-        checks.append(record(0, model.vocabulary.size, LENGTH, check_values(model, blank, classes, "float32", mesh)))
+        labels = model.labels(classes) if classes else None
+        checks.append(record(0, model.vocabulary.size, LENGTH, check_values(running(model, mesh), blank, labels)))
     Engine(policy_of(task, 0.0, checks), models, mesh, Infer()).check()
     Engine(policy_of(task, 0.0), models, mesh, Infer()).check()  # it has none
     changed = dataclasses.replace(models[1], params=jax.tree.map(lambda x: 1.1 * x, models[1].params))

@@ -19,6 +19,7 @@ from train.data.splits import load_split
 from train.data.tokens import Encoded
 from train.label_tree import Labels
 from train.labels import label_budget, label_log_likelihoods, score_examples
+from train.running_model import RunningModel
 from train.sharding import BATCH_TOKENS, make_mesh, scoring_tokens
 from train.stopping import Stop, Stopped
 
@@ -73,7 +74,7 @@ def test_scores_don_t_depend_on_batching(params, compose):
     def scores(tokens, buckets):
         out = np.zeros((37, len(LABELS)), np.float32)
         batches = scoring_batches(inputs.lengths, label_budget(tokens, LABELS), buckets)
-        for rows, values in score_examples(params, inputs, LABELS, TINY, "float32", mesh, batches):
+        for rows, values in score_examples(RunningModel(params, TINY, "float32", mesh), inputs, LABELS, batches):
             out[rows] = values
         return out, len(batches)
 
@@ -95,7 +96,7 @@ def test_two_batches_in_flight_and_parameters_cast_once_give_the_same_bits(param
     tree = LABELS.tree(10_000)
     want = [compiled(params, jnp.asarray(inputs.padded(*batch)), tree)[: len(batch.rows)] for batch in batches]
     monkeypatch.setattr(module, "batches_in_flight", lambda _: 2)
-    found = list(score_examples(params, inputs, LABELS, TINY, "bfloat16", mesh, batches))
+    found = list(score_examples(RunningModel(params, TINY, "bfloat16", mesh), inputs, LABELS, batches))
     assert [list(rows) for rows, _ in found] == [list(batch.rows) for batch in batches]
     for (_, values), expected in zip(found, want, strict=True):
         np.testing.assert_array_equal(values, expected)
@@ -108,7 +109,7 @@ def test_a_thousand_labels_are_scored_in_groups_within_the_memory_bound(params, 
     many = Labels(np.array([[2 + i % 38, 2 + i // 38, 1] for i in range(1000)], np.int32))
     inputs, mesh = encoded([5, 4]), make_mesh(compose().mesh)
     [batch] = scoring_batches(inputs.lengths, label_budget(1000, many), 1)
-    [(rows, got)] = score_examples(params, inputs, many, TINY, "float32", mesh, [batch])
+    [(rows, got)] = score_examples(RunningModel(params, TINY, "float32", mesh), inputs, many, [batch])
     want = label_log_likelihoods(params, jnp.asarray(inputs.padded(rows, 5)), many.tree(10_000), TINY, "float32")
     np.testing.assert_allclose(got, want, atol=2e-5)
 

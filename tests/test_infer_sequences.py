@@ -22,6 +22,7 @@ from train.data.batches import Budget, scoring_batches
 from train.head import SLICE_BYTES
 from train.label_tree import Labels
 from train.labels import label_log_likelihoods
+from train.running_model import RunningModel
 from train.sharding import BATCH_TOKENS, make_mesh
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40, relative_buckets=8)
@@ -175,7 +176,7 @@ def test_scores_don_t_depend_on_batching():
         batches = scoring_batches(inputs.lengths, Budget(tokens, lambda _: 12), buckets)
         plan = sequence_batches(batches, np.maximum(gold.lengths, own.lengths), tokens, 1, 0.1, buckets)
         out = [[None] * 29, [None] * 29]
-        run = score_sequences(parameters("1.0"), inputs, [gold, own], TINY, "float32", mesh, plan)
+        run = score_sequences(RunningModel(parameters("1.0"), TINY, "float32", mesh), inputs, [gold, own], plan)
         for rows, scores in run:
             assert len(scores) == 2 and all(len(each) == len(rows) for each in scores)
             for which, each in zip(out, scores):

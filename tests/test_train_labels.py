@@ -12,6 +12,7 @@ from train import t5
 from train.data.batches import scoring_batches
 from train.label_tree import Labels
 from train.labels import as_labels, label_budget, label_log_likelihoods, max_call_positions, score_examples
+from train.running_model import RunningModel
 from train.sharding import make_mesh
 
 TINY = Size(name="tiny", d_model=16, d_kv=8, d_ff=24, layers=2, heads=2, vocabulary_size=40)
@@ -62,7 +63,8 @@ def test_long_labels_that_share_a_prefix_equal_labels_scored_alone(limits, monke
     monkeypatch.setattr(module, "ATTENTION_BYTES", limits[1])
     labels, inputs = labels_with_long_prefixes(), encoded(random_texts(3, 9, 0))
     batches = scoring_batches(inputs.lengths, label_budget(10_000, labels), 1)
-    [(rows, got)] = score_examples(params_of(TINY), inputs, labels, TINY, "float32", make_mesh(Mesh()), batches)
+    model = RunningModel(params_of(TINY), TINY, "float32", make_mesh(Mesh()))
+    [(rows, got)] = score_examples(model, inputs, labels, batches)
     module.compile_label_scoring.cache_clear()
     want = alone(TINY, jnp.array(inputs.padded(rows, inputs.lengths.max())), labels.padded)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5)  # float32 sums in another order, of up to 133 terms
@@ -128,7 +130,8 @@ def test_a_thousand_labels_over_the_whole_vocabulary():
     texts = [np.append(rng.integers(2, 32000, rng.integers(1, 4)), 1) for _ in range(1000)]
     labels, inputs = as_labels(encoded(texts)), encoded([rng.integers(2, 32000, 7), rng.integers(2, 32000, 4)])
     [batch] = scoring_batches(inputs.lengths, label_budget(1000, labels), 1)
-    [(rows, got)] = score_examples(params_of(PAPER), inputs, labels, PAPER, "float32", make_mesh(Mesh()), [batch])
+    model = RunningModel(params_of(PAPER), PAPER, "float32", make_mesh(Mesh()))
+    [(rows, got)] = score_examples(model, inputs, labels, [batch])
     assert got.shape == (2, 1000) and len(labels.tree(max_call_positions(PAPER, 2, 7)).tokens) > 10
     some = [0, 1, 499, 998, 999]
     want = alone(PAPER, jnp.array(inputs.padded(rows, 7)), labels.padded[some])

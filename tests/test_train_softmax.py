@@ -22,6 +22,7 @@ from train.identity import training_identity
 from train.label_tree import Labels
 from train.labels import label_budget, score_examples
 from train.model_artifact import load_model
+from train.running_model import RunningModel
 from train.sharding import make_mesh
 from train.step import StepConfig, loss_fn
 
@@ -55,7 +56,8 @@ def test_labels_are_scored_by_a_softmax_over_their_own_tokens(size, slices, monk
     if slices > 1:
         monkeypatch.setattr(module, "LOGITS_BYTES", 4 * 3 * len(OUTPUTS) * 2)  # two positions of three rows
     batches = scoring_batches(inputs.lengths, label_budget(10_000, labels), 1)
-    [(rows, got)] = score_examples(params_of(size), inputs, labels, size, "float32", make_mesh(Mesh()), batches)
+    model = RunningModel(params_of(size), size, "float32", make_mesh(Mesh()))
+    [(rows, got)] = score_examples(model, inputs, labels, batches)
     module.compile_label_scoring.cache_clear()
     texts = jnp.array(inputs.padded(rows, inputs.lengths.max()))
     for k, label in enumerate(LABELS):
@@ -104,12 +106,13 @@ def test_a_cell_learns_scores_and_is_exported_by_it(compose, tmp_path, capsys) -
     assert table.metadata.flops_per_example < float(t5.forward_flops(model.size, 8, label_tokens))
     assert (np.exp(table.class_log_likelihoods).sum(axis=1) < 1 + 1e-5).all()
     check = record(0, model.vocabulary.size, 8, np.zeros((4, 0)))
-    values = check_values(model, check, ["negative", "positive"], "float32", make_mesh(Mesh()))
+    running = RunningModel(model.params, model.size, "float32", make_mesh(Mesh()))
+    values = check_values(running, check, model.labels(["negative", "positive"]))
     assert export.main([artifact.ref, str(tmp_path / "out"), "--root", str(tmp_path / "runs")]) == 0
     assert "its softmax is over the tokens of its labels alone" in capsys.readouterr().err
     other = dataclasses.replace(model, cell={})
     assert not other.labels_alone
-    assert (values > check_values(other, check, ["negative", "positive"], "float32", make_mesh(Mesh()))).all()
+    assert (values > check_values(running, check, other.labels(["negative", "positive"]))).all()
 
 
 def test_only_cells_that_have_it_are_others(compose) -> None:

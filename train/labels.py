@@ -34,6 +34,7 @@ from train.data.prefetch import in_flight
 from train.data.tokens import Encoded
 from train.head import over_positions
 from train.label_tree import Labels, LabelTree
+from train.running_model import RunningModel
 from train.sharding import BATCH, batches_in_flight, on_mesh, platform_of, scan, scoring_tokens, whole_rows
 
 CALL_POSITIONS = 64  # what a decoder call may have, even where its input is shorter
@@ -126,69 +127,41 @@ def as_labels(encoded: Encoded, alone: bool = False) -> Labels:
 
 
 def score_examples(
-    params: t5.Params,
-    inputs: Encoded,
-    labels: Labels,
-    size: Size,
-    dtype: str,
-    mesh: jax.sharding.Mesh,
-    batches: Sequence[ScoringBatch],
-    attention: str = "auto",
+    model: RunningModel, inputs: Encoded, labels: Labels, batches: Sequence[ScoringBatch]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (rows [b], log-likelihoods [b, K] float32) batch by batch; `batches` are as `scoring_batches` cuts them.
 
-    `params` lie over `mesh`; `inputs` are the encoded texts whose rows `batches` names. A batch short of rows is filled
-    up with empty ones, so that only the shapes in `batches` compile. An accelerator has its next batch before the
-    results of one are read, and its parameters are cast to `dtype` once for all batches. `attention` is the way that is
-    asked for.
+    `inputs` are the encoded texts whose rows `batches` names. A batch short of rows is filled up with empty ones, so
+    that only the shapes in `batches` compile. An accelerator has its next batch before the results of one are read, and
+    parameters are cast once for all batches.
     """
-    params = t5.cast(params, dtype)
-    started = (
-        (batch.rows, start_scoring(params, inputs, labels, size, dtype, mesh, batch, attention)) for batch in batches
-    )
-    for rows, scores in in_flight(started, batches_in_flight(mesh)):
+    model = model.cast()
+    started = ((batch.rows, start_scoring(model, inputs, labels, batch)) for batch in batches)
+    for rows, scores in in_flight(started, batches_in_flight(model.mesh)):
         yield rows, np.asarray(scores)[: len(rows)]
 
 
-def start_scoring(
-    params: t5.Params,
-    inputs: Encoded,
-    labels: Labels,
-    size: Size,
-    dtype: str,
-    mesh: jax.sharding.Mesh,
-    batch: ScoringBatch,
-    attention: str = "auto",
-) -> jax.Array:
+def start_scoring(model: RunningModel, inputs: Encoded, labels: Labels, batch: ScoringBatch) -> jax.Array:
     """Starts the scoring of one batch and returns [row_count, K] float32, of which the first b rows are the batch's.
 
-    The devices may still be at work: whoever reads the values waits. `params` are cast to `dtype` already; the other
-    arguments are those of `score_examples`.
+    The devices may still be at work: whoever reads the values waits. The model's parameters are cast already.
     """
     rows, length, row_count = batch
-    ids = hosts.on_devices(inputs.padded(rows, length, row_count), jax.sharding.NamedSharding(mesh, BATCH))
-    tree = labels.tree(max_call_positions(size, row_count, length))
-    scores: jax.Array = compile_label_scoring(size, dtype, mesh, attention)(params, ids, tree)
-    return scores
+    ids = hosts.on_devices(inputs.padded(rows, length, row_count), jax.sharding.NamedSharding(model.mesh, BATCH))
+    tree = labels.tree(max_call_positions(model.size, row_count, length))
+    compiled = compile_label_scoring(model.size, model.dtype, model.mesh, model.attention)
+    return compiled(model.params, ids, tree)
 
 
 def hits_and_loss(
-    params: t5.Params,
-    inputs: Encoded,
-    truth: np.ndarray,
-    labels: Labels,
-    size: Size,
-    dtype: str,
-    mesh: jax.sharding.Mesh,
-    batches: Sequence[ScoringBatch],
-    attention: str = "auto",
+    model: RunningModel, inputs: Encoded, truth: np.ndarray, labels: Labels, batches: Sequence[ScoringBatch]
 ) -> tuple[int, float]:
     """Counts the examples whose likeliest label is `truth` [n] (indices into the K labels), and sums -log p(truth).
 
     The sum is in nats, over all examples and their labels' tokens. The other arguments are those of `score_examples`.
     """
     hits, loss = 0, 0.0
-    for rows, scores in score_examples(params, inputs, labels, size, dtype, mesh, batches, attention):
+    for rows, scores in score_examples(model, inputs, labels, batches):
         hits += int((scores.argmax(axis=1) == truth[rows]).sum())
         loss -= float(scores[np.arange(len(rows)), truth[rows]].sum(dtype=np.float64))
     return hits, loss

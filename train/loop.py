@@ -32,6 +32,7 @@ from train.pretrained.find import SCRATCH, Checkpoint, find
 from train.pretrained.load import check_vocabulary, load
 from train.progress import Meter, progress
 from train.rare_tokens import reads_as_unknown
+from train.running_model import RunningModel
 from train.sharding import BATCH, make_mesh, platform_of, whole_rows
 from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
 from train.stopping import Stop, Stopped, stop_signals
@@ -253,12 +254,10 @@ class Training:
             return {f"{data.eval_split}_loss": nll / tokens, f"{data.eval_split}_token_accuracy": hits / tokens}
         budget = scoring_budget(config.infer, data.labels, mesh)
         plan = plan_batches(config.infer, data.eval_inputs.lengths, budget)
-        inputs, truth, dtype = data.eval_inputs, data.eval_truth, dtype_of(config)
-        hits, loss = hits_and_loss(
-            params, inputs, truth, data.labels, self.size, dtype, mesh, plan, config.train.attention
-        )
+        model = RunningModel(params, self.size, dtype_of(config), mesh, config.train.attention)
+        hits, loss = hits_and_loss(model, data.eval_inputs, data.eval_truth, data.labels, plan)
         tokens = int(data.eval_targets.lengths.sum())
-        return {f"{data.eval_split}_loss": loss / tokens, f"{data.eval_split}_accuracy": hits / len(truth)}
+        return {f"{data.eval_split}_loss": loss / tokens, f"{data.eval_split}_accuracy": hits / len(data.eval_truth)}
 
 
 def due(step: int, every: int, last: int) -> bool:

@@ -55,6 +55,7 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no-scratch", action="store_true", help="leave out the sizes without pre-training")
     parser.add_argument("--root", type=Path, default=Path("runs/study"))
     parser.add_argument("--out", type=Path, default=Path("out/study"))
+    parser.add_argument("--scores", type=Path, help="the folder for the scores' files; default: OUT/scores/DATASET")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--machine", default=f"{cores()} CPU cores", help="what the page says that it ran on")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for every command, such as mesh.data=1")
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pre_train(options, reviews)
     out = fine_tune(options, study, folder)
     scratch = None if options.no_scratch else train_from_scratch(options, study, folder)
-    release_scores(options, options.out / "scores" / options.dataset)
+    release_scores(options, options.scores or options.out / "scores" / options.dataset)
     output = Output.read(out)
     text = study_text(
         study.title,

@@ -1,6 +1,5 @@
 """Runs inputs through the stages of a switcher: each stage answers what it is certain of and passes on the rest."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,13 +17,13 @@ from infer.sequences import SequenceBatch, score_sequences
 from infer.switcher.policy import Policy
 from metrics.scores import TokenScores
 from metrics.statistics.policies.scores import likelihood_score, token_score
-from train import t5
 from train.data.batches import ScoringBatch
 from train.data.prefetch import in_flight
 from train.data.template import fill_template, template_fields
 from train.data.tokens import EOS, Encoded
 from train.labels import scoring_budget, start_scoring
 from train.model_artifact import Model
+from train.running_model import RunningModel
 from train.sharding import batches_in_flight, whole_rows
 
 Advance = Callable[[int], None]  # called with how many inputs a batch held, of any stage
@@ -76,15 +75,21 @@ class Engine:
 
     """
 
-    def __init__(self, policy: Policy, models: Sequence[Model], mesh: jax.sharding.Mesh, infer: Infer):
-        """Takes one model a stage, their parameters laid over `mesh`; `infer.batch_tokens` bounds a batch."""
+    def __init__(
+        self, policy: Policy, models: Sequence[Model], mesh: jax.sharding.Mesh, infer: Infer, attention: str = "auto"
+    ):
+        """Takes one model a stage, their parameters laid over `mesh`.
+
+        `infer.batch_tokens` bounds a batch; `attention` is the way that is asked for, as in `train.attention`.
+        """
         self.policy, self.fields = policy, template_fields(policy.template)
         self._mesh, self._infer = mesh, infer
         # Cast once, not at every batch. Where answers are written, logits are float32, and so is the head.
         head = policy.task == "classification"
         self._models = [
-            dataclasses.replace(model, params=t5.cast(model.params, policy.dtype, head)) for model in models
+            RunningModel(model.params, model.size, policy.dtype, mesh, attention).cast(head) for model in models
         ]
+        self._vocabularies = [model.vocabulary for model in models]
         self._classes = np.array(policy.classes, dtype=object)
         self._beams = int(policy.decoding.get("beams", 1))
         self._labels = [model.labels(policy.classes) for model in models if policy.labels]
@@ -149,11 +154,11 @@ class Engine:
 
     def encode(self, k: int, texts: Sequence[str]) -> Encoded:
         """Returns n filled templates as stage k's model reads them, cut to the policy's longest input."""
-        return self._models[k].vocabulary.encode(texts, self.policy.max_input_length)
+        return self._vocabularies[k].encode(texts, self.policy.max_input_length)
 
     def vocabulary(self, k: int) -> str:
         """Returns the digest of stage k's vocabulary: stages that share one read the same token ids."""
-        return self._models[k].vocabulary.digest
+        return self._vocabularies[k].digest
 
     @property
     def lengths(self) -> list[int]:
@@ -189,7 +194,7 @@ class Engine:
         `advance` is told of every shape.
         """
         for k, described in enumerate(self.policy.stages):
-            vocabulary = self._models[k].vocabulary
+            vocabulary = self._vocabularies[k]
             inputs = vocabulary.encode([""], self.policy.max_input_length)
             for length in self.lengths:
                 for count in self.row_counts(k, length):
@@ -206,7 +211,7 @@ class Engine:
         """Runs the self-check of every stage, where the policy has one; returns a sentence for each that differs."""
         found = []
         for k, check in enumerate(self.policy.self_check or ()):
-            values = check_values(self._models[k], check, self.policy.classes, self.policy.dtype, self._mesh)
+            values = check_values(self._models[k], check, self._labels[k] if self._labels else None)
             if (difference := differs(check, values, self.policy.dtype)) is not None:
                 found.append(f"{self.policy.stages[k].name} ({self.policy.stages[k].model}): {difference}")
         return found
@@ -221,8 +226,8 @@ class Engine:
 
     def _start_classification(self, k: int, inputs: Encoded, batch: ScoringBatch) -> Finish:
         """Begins to score the classes; what it returns waits for each input's likeliest one and log score."""
-        model, policy = self._models[k], self.policy
-        started = start_scoring(model.params, inputs, self._labels[k], model.size, policy.dtype, self._mesh, batch)
+        policy = self.policy
+        started = start_scoring(self._models[k], inputs, self._labels[k], batch)
 
         def finish() -> tuple[np.ndarray, np.ndarray]:
             log_likelihoods = np.asarray(started)[: len(batch.rows)]
@@ -235,21 +240,18 @@ class Engine:
 
     def _write(self, k: int, inputs: Encoded, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """Returns each input's written answer and the log score of its tokens."""
-        model, policy = self._models[k], self.policy
+        policy = self.policy
         assert policy.max_target_length is not None
         [(rows, outputs)] = decode_examples(
-            model.params,
+            self._models[k],
             inputs,
-            model.size,
-            policy.dtype,
-            self._mesh,
             [batch],
             max_length=policy.max_target_length,
             beams=self._beams,
             alpha=float(policy.decoding.get("length_penalty", self._infer.length_penalty)),
         )
         answers = np.empty(len(rows), dtype=object)
-        answers[:] = [model.vocabulary.decode(ids) for ids in outputs]
+        answers[:] = [self._vocabularies[k].decode(ids) for ids in outputs]
         score = policy.stages[k].score
         if score is None:
             return answers, np.full(len(rows), np.nan)
@@ -272,7 +274,6 @@ class Engine:
 
         The inputs are padded to `length` and what was written to `longest` tokens.
         """
-        model = self._models[k]
         own = Encoded(
             np.concatenate([inputs[row] for row in rows]),
             np.concatenate([[0], np.cumsum(inputs.lengths[rows])]),
@@ -280,7 +281,6 @@ class Engine:
         )
         shape = SequenceBatch(np.arange(len(rows)), length, longest, row_count)
         written = as_encoded(outputs)
-        arguments = (model.params, own, [written], model.size, self.policy.dtype, self._mesh, [shape])
-        [(_, [scored])] = score_sequences(*arguments)
+        [(_, [scored])] = score_sequences(self._models[k], own, [written], [shape])
         columns = [np.concatenate([np.asarray(values[i]) for values in scored]) for i in range(3)]
         return token_score(score, TokenScores(columns[0], columns[1], columns[2], written.offsets))

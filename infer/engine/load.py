@@ -18,6 +18,7 @@ def load_engine(found: FoundSwitcher, config: Config) -> Engine:
     for artifact in found.models:
         if artifact.digest not in models:
             models[artifact.digest] = load_model(artifact, mesh)
-    engine = Engine(found.policy, [models[artifact.digest] for artifact in found.models], mesh, config.infer)
+    stages = [models[artifact.digest] for artifact in found.models]
+    engine = Engine(found.policy, stages, mesh, config.infer, config.train.attention)
     engine.check()
     return engine
