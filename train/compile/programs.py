@@ -92,7 +92,9 @@ class ProgramMaker:
         }
         params = self._compiled_step().abstract.params
         abstract_tree = jax.tree.map(self._as_abstract, tree)
-        scoring = cast(jax.stages.Wrapped, compile_label_scoring(self.size, self.config.train.dtype, self.mesh))
+        train = self.config.train
+        compiled = compile_label_scoring(self.size, train.dtype, self.mesh, train.attention)
+        scoring = cast(jax.stages.Wrapped, compiled)
         return Program(
             "score",
             shapes,
