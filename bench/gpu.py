@@ -54,7 +54,7 @@ def steps(tiny: bool, torch: str, imdb: str) -> list[Step]:
         shape = ("dataset=yahoo_answers", "size.vocabulary_size=256", "dataset.max_input_length=32")
     base, large = ("nano", "nano") if tiny else ("base", "large")
     rows = "train.batch_size=4" if tiny else "train.batch_size=128"
-    measured = ("--steps", "2") if tiny else ("--steps", "20")
+    measured = ("--steps", "2") if tiny else ("--steps", "20", "--profile", "40")
     work: tuple[str, ...] = (
         "-m",
         "bench",
@@ -81,7 +81,7 @@ def steps(tiny: bool, torch: str, imdb: str) -> list[Step]:
     return [
         Step("train base", (*train_base, *measured), 120),
         Step("attention", ("-m", "bench.attention_on_gpu", "--json", "{json}", *(("--tiny",) if tiny else ())), 150),
-        Step("train base by the kernel", (*train_base, "train.attention=kernel"), 90),
+        Step("train base by the kernel", (*train_base, *measured, "train.attention=kernel"), 120),
         Step("train base in a loop", (*train_base, "train.unroll=false"), 90),
         Step("train large", ("-m", "bench.train_step", *shape, f"size={large}", rows, *measured), 180),
         Step("torch train", (*both, "--only", "train", "--limit", "60"), 180, needs),
