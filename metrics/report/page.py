@@ -17,6 +17,7 @@ from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.prices import prices_of
 from metrics.figures import TITLES
+from metrics.page_colors import PAGE_COLORS
 from metrics.report.curve_chart import curve_blocks, curve_section
 from metrics.report.examples import example_section
 from metrics.report.figures import figure
@@ -107,7 +108,8 @@ def _page(analyses: Sequence[Analysis], sections: Sequence[Section], data: Seque
         '<meta name="color-scheme" content="light dark">'
         '<link rel="icon" href="data:,">'
         f"<title>Edgewise: {escape(names)}</title>"
-        f"<style>{(_FOLDER / 'style.css').read_text(encoding='utf-8')}</style><script>{theme}</script></head><body>"
+        f"<style>{PAGE_COLORS}{(_FOLDER / 'style.css').read_text(encoding='utf-8')}</style>"
+        f"<script>{theme}</script></head><body>"
         '<a class="skip" href="#overview">Skip to the overview</a>'
         f'<nav aria-label="Sections"><div class="links">{links}</div>'
         '<button type="button" id="theme" hidden></button></nav>'

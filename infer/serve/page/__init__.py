@@ -8,6 +8,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from metrics.page_colors import PAGE_COLORS
+
 _FOLDER = Path(__file__).parent
 
 
@@ -22,7 +24,7 @@ class Page:
 def make_page() -> Page:
     """Returns the page, its style and script inside."""
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    style = PAGE_COLORS + (_FOLDER / "page.css").read_text(encoding="utf-8")
     body = (_FOLDER / "page.html").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
