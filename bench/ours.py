@@ -75,7 +75,7 @@ class Jobs:
         """Scores every label of every example, and returns the first four examples' log-likelihoods."""
         budget = scoring_budget(self.config.infer, self.labels, self.mesh)
         batches = plan_batches(self.config.infer, self.inputs.lengths[self.scored], budget)
-        model = RunningModel(self.params, self.size, self.dtype, self.mesh)
+        model = RunningModel(self.params, self.size, self.dtype, self.mesh, self.config.train.attention)
         scores = np.empty((len(self.scored), len(self.labels)), np.float32)
         found = score_examples(model, self.inputs, self.labels, batches)
         for which, values in found:
