@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 
+from bench.product import run
 from bench.study.__main__ import STUDIES, command_line, few_reviews, main, options_of
 from bench.study.claims import CONTRADICTED, HOLDS, UNDECIDED, Claim, Evidence, Output, claims, weighted_correlation
 from bench.study.page import marks, pretrained_sizes, study_text, write_study
+from metrics.scores import read_scores
 from tests.support import REPO, shared_data
 from tracking.store import Store
 
@@ -184,6 +186,31 @@ def test_the_page_has_marks_for_every_study():
     page = (REPO / "docs" / "study.md").read_text()
     for dataset in STUDIES:
         assert all(mark in page for mark in marks(dataset))
+
+
+def test_the_released_scores_are_those_of_the_page():
+    page = (REPO / "docs" / "study.md").read_text()
+    measured = page[page.index(marks("imdb")[0]) : page.index(marks("imdb")[1])]
+    files = sorted((REPO / "docs" / "study" / "imdb").glob("*.parquet"))
+    by_seed = {}
+    for scores in map(read_scores, files):
+        assert (scores.metadata.dataset, scores.metadata.split, scores.text) == ("imdb", "test", None)
+        by_seed.setdefault((scores.metadata.size, scores.metadata.parameters), []).append(100 * scores.correct.mean())
+    assert len(by_seed) == 2
+    for (size, parameters), accuracies in by_seed.items():
+        [row] = [line for line in measured.splitlines() if line.startswith(f"| {size} | {parameters:,} |")]
+        assert row.endswith(f"| {', '.join(f'{accuracy:.2f}' for accuracy in accuracies)} |")
+
+
+@pytest.mark.slow  # half a minute of tables
+def test_the_page_s_numbers_come_out_of_the_released_scores(tmp_path):
+    scores = REPO / "docs" / "study" / "imdb" / "*.parquet"
+    given = [f"metrics.scores={scores}", f"metrics.out={tmp_path / 'out'}", f"tracking.root={tmp_path / 'runs'}"]
+    run("metrics", *given)
+    page = (REPO / "docs" / "study.md").read_text()
+    for claim in claims(Output.read(tmp_path / "out")):
+        for line in (claim.answer(), *(evidence.line() for evidence in claim.evidence)):
+            assert line in page, line
 
 
 def test_the_command_on_the_page_has_no_paths(tmp_path):
