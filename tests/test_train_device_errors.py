@@ -1,10 +1,13 @@
 """A device without memory, or without a fused attention: the error says what to do, in every command."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from conf.errors import EdgewiseError
+from infer.serve.deployment import load_deployment
 from sweeps.cell import run_cell
 from tests.training import config_in
 from tracking.store import Store
@@ -39,6 +42,15 @@ def test_other_errors_are_left_as_they_are(error):
     with pytest.raises(type(error)) as caught, device_errors(OF_TRAINING):
         raise error
     assert caught.value is error
+
+
+def test_a_server_says_it_at_its_start(compose, monkeypatch):
+    found = SimpleNamespace(policy=SimpleNamespace(dtype="float32"))
+    monkeypatch.setattr("infer.serve.deployment.find_switcher", lambda *_: found)
+    monkeypatch.setattr("train.compilation_cache.keep_compiled", lambda: None)
+    monkeypatch.setattr("infer.engine.load.load_engine", ask_for_too_much)
+    with pytest.raises(EdgewiseError, match="infer.batch_tokens"):
+        load_deployment(compose("switcher.ref=one"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from infer.switcher.policy import Policy
 from train.data.batches import ScoringBatch
 from train.data.template import fill_template, template_fields
 from train.data.tokens import Encoded
+from train.device_errors import OF_SCORING, device_errors
 
 TIMINGS = 3  # of each shape: the shortest counts
 LEARNING = 0.1  # the weight of the last batch in how fast the device is taken to be
@@ -198,8 +199,9 @@ def load_deployment(config: Config) -> Deployment:
 
     keep_compiled()
     COMPILATIONS.listen()
-    engine = load_engine(found, config)
-    engine.compile_shapes()
+    with device_errors(OF_SCORING):
+        engine = load_engine(found, config)
+        engine.compile_shapes()
     watching = Watching(found.policy, config.serve, state_directory(config))
     return Deployment(found, engine, config.serve.patience_ms / 1000, watching)
 
