@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from bench.work import composed
 from conf.errors import last_line
@@ -297,8 +298,8 @@ def ptxas() -> str | None:
 
 def page_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns a table of what the compilers said, by the GPU's name."""
-    lines = ["| | attention | temporaries | HBM traffic | launches | registers a thread (spilled bytes) |"]
-    lines.append("| --- | --- | --: | --: | --: | --- |")
+    heads = ("", "attention", "temporaries", "HBM traffic", "launches", "registers a thread (spilled bytes)")
+    rows = []
     for name, report in reports.items():
         for side, said in report["sides"].items():
             kernels = said["kernels"] or {}
@@ -307,11 +308,9 @@ def page_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
                 + (f" ({numbers['spilled']})" if numbers["spilled"] else "")
                 for kernel, numbers in sorted(kernels.items())
             )
-            lines.append(
-                f"| {name} | {side} | {said['temporaries'] / 2**20:,.0f} MiB | {said['accessed'] / 1e9:.1f} GB | "
-                f"{said['launches']} | {threads} |"
-            )
-    return "\n".join(lines)
+            temporaries, traffic = f"{said['temporaries'] / 2**20:,.0f} MiB", f"{said['accessed'] / 1e9:.1f} GB"
+            rows.append((name, side, temporaries, traffic, str(said["launches"]), threads))
+    return "\n".join(markdown_table(heads, rows, (0, 1, 5)))
 
 
 def main() -> None:

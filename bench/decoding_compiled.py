@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from bench.decoding import ALPHA, Shape, step_bytes
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from bench.work import composed
 from conf.schema import Size
@@ -96,15 +97,13 @@ def compile_step(size: Size, shape: Shape, devices: list[jax.Device], dtype: str
 
 def page_table(found: Sequence[dict[str, Any]]) -> str:
     """Returns a table of what `compile_step` found, a row for each number of beams."""
-    lines = [
-        f"| a {found[0]['device']}, by its compiler | has to read | moves | of that |",
-        "| --- | --: | --: | --: |",
-    ]
+    rows = []
     for step in found:
         name = "greedy" if step["beams"] == 1 else f"beam {step['beams']}"
-        moved = f"{step['least'] / 1e9:.2f} GB | {step['moved'] / 1e9:.2f} GB | {step['times_least']:.2f} ×"
-        lines.append(f"| {name} | {moved} |")
-    return "\n".join(lines)
+        least, moved = (f"{step[key] / 1e9:.2f} GB" for key in ("least", "moved"))
+        rows.append((name, least, moved, f"{step['times_least']:.2f} ×"))
+    heads = (f"a {found[0]['device']}, by its compiler", "has to read", "moves", "of that")
+    return "\n".join(markdown_table(heads, rows))
 
 
 def main() -> None:

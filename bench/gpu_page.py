@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.kept_report import kept_report
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from tests.support import REPO
 
@@ -62,7 +63,7 @@ ROWS = (
 
 def page_table(rows: Sequence[Row], steps: Sequence[dict[str, Any]]) -> str:
     """Returns the table, a row for each way to compile the step."""
-    lines = [list(HEADER), ["---"] + ["--:"] * (len(HEADER) - 1)]
+    lines = []
     for row, step in zip(rows, steps, strict=True):
         name = f"{row.size}, {row.attention}, {'written out' if row.unroll else 'a loop'}"
         if step["temporaries"] is None:
@@ -78,7 +79,7 @@ def page_table(rows: Sequence[Row], steps: Sequence[dict[str, Any]]) -> str:
                 f"{step['seconds']:.0f} s",
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(markdown_table(HEADER, lines))
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from conf.machine import cores
 from metrics.statistics.policies.candidates import Goal, Uncertified, choose, cut_in_parts
@@ -98,16 +99,15 @@ def page(found: Mapping[tuple[str, str], tuple[int, int]], populations: int) -> 
         f"populations ({SAMPLE:,} scored examples, {SEEDS} seeds a size; δ = {DELTA:g} allows {100 * DELTA:g} %, "
         f"standard error {error:.1f}):",
         "",
-        "| | " + " | ".join(f"`{name}`" for name in GOALS) + " |",
-        "| --- | " + " | ".join("---:" for _ in GOALS) + " |",
     ]
+    rows = []
     for title in CHAINS:
         cells = []
         for name in GOALS:
             broken, promised = found[title, name]
             cells.append(f"{100 * broken / max(promised, 1):.1f} %" + (f" of {promised:,}" * (promised < populations)))
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([title, *cells])
+    return "\n".join([*lines, *markdown_table(["", *(f"`{name}`" for name in GOALS)], rows)])
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.markdown import markdown_table
 from tracking.interface import Tracker
 from tracking.store import Store
 
@@ -75,11 +76,7 @@ def section(out: Path, docs: Path, tracker: Tracker) -> str:
         "```",
         "",
     ]
-    lines += [
-        "| Size | Parameters | FLOPs per example | Steps × batch | Minutes a run | "
-        f"{heading} [95 % interval] | By seed |",
-        "| --- | --: | --: | --: | --: | --: | --- |",
-    ]
+    rows = []
     for size in result["sizes"]:
         runs = [
             run
@@ -91,8 +88,9 @@ def section(out: Path, docs: Path, tracker: Tracker) -> str:
         by_seed = ", ".join(f"{unit * value:.2f}" for value in size[f"{measure}_by_seed"])
         cells = [size["name"], f"{size['parameters']:,}", f"{size['flops_per_example']:.3g}"]
         cells += [f"{train['steps']:,} × {train['batch_size']}", f"{min(minutes):.1f} to {max(minutes):.1f}"]
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {interval(size[measure])} | {by_seed} |")
-    lines.append("")
+        rows.append([*cells, interval(size[measure]), by_seed])
+    heads = ["Size", "Parameters", "FLOPs per example", "Steps × batch", "Minutes a run"]
+    lines += [*markdown_table([*heads, f"{heading} [95 % interval]", "By seed"], rows, (0, 6)), ""]
     for pair in result["pairs"]:
         area = pair["scores"]["margin"]["area"]
         verdict = "excludes" if area["ci_low"] > 0 or area["ci_high"] < 0 else "includes"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.kept_report import kept_report
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from tests.support import REPO
 
@@ -123,12 +124,6 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Returns a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def slices_table(kept: Path, again: bool) -> str:
     """Compiles every size on every slice, and returns the table."""
     rows = []
@@ -147,7 +142,7 @@ def slices_table(kept: Path, again: bool) -> str:
         "scoring, of HBM",
         "compiled in",
     ]
-    return table(header, rows)
+    return "\n".join(markdown_table(header, rows, (0, 1, 2)))
 
 
 def growth_table(kept: Path, again: bool) -> str:
@@ -169,7 +164,7 @@ def growth_table(kept: Path, again: bool) -> str:
         "sent",
         "by all chips",
     ]
-    return table(header, rows)
+    return "\n".join(markdown_table(header, rows, (0, 1)))
 
 
 def attention_table(kept: Path, again: bool) -> str:
@@ -179,7 +174,8 @@ def attention_table(kept: Path, again: bool) -> str:
         arguments = (f"topology={topology}", f"size={size}", *recipe, "compile.step=train")
         ways = {way: compiled(kept, again, *arguments, f"train.attention={way}") for way in ("plain", "kernel")}
         rows.append(shown(attention_row(name, size, recipe, ways)))
-    return table(["slice", "size", "recipe", "temporaries", "of HBM", "TFLOP", "read from and written to HBM"], rows)
+    header = ["slice", "size", "recipe", "temporaries", "of HBM", "TFLOP", "read from and written to HBM"]
+    return "\n".join(markdown_table(header, rows, (0, 1, 2)))
 
 
 def shown(row: list[str]) -> list[str]:

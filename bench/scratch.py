@@ -1,20 +1,23 @@
 """Measures what a newcomer's own labelled texts reach from scratch, beside the run to beat: `just scratch DATA`.
 
 DATA has the folders trec, sst2, banking77 and multi30k. Each goes the newcomer's way: `python -m conf.init` drafts its
-config, and a sweep trains the sizes that it names: of the last, sentence pairs, one seed. What is done is not done
-again, so an interrupted measurement goes on. The tables go into docs/training.md.
+config, and a sweep trains the sizes that it names: of the last, sentence pairs, one seed. The metrics of the others say
+how far each size is above the run to beat. What is trained is not trained again, so an interrupted measurement goes on.
+The tables go into docs/training.md.
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from bench.product import run
 from conf.init.__main__ import SEQUENCE_SIZES, SIZES
 from conf.machine import cores
-from metrics.text_baseline import TextBaseline
 from tracking.store import Store
 
 PAGE = Path("docs/training.md")
@@ -27,13 +30,16 @@ HEADS = (
     "size",
     "parameters",
     "accuracy, %",
-    "above it, points",
+    "above it, points [95 % interval]",
     "minutes",
 )
 
 
 def train(data: Path, root: Path, seeds: int) -> None:
-    """Drafts each dataset's config, where there is none in the store's folder, and trains and scores its cells."""
+    """Drafts each dataset's config, where there is none in the store's folder, and trains and scores its cells.
+
+    The metrics of those with labels are written to `out/` there.
+    """
     for name in (*DATASETS, PAIRS):
         drafted = root / "drafts/dataset" / f"{name}.yaml"
         if not drafted.is_file():
@@ -46,37 +52,46 @@ def train(data: Path, root: Path, seeds: int) -> None:
             f"size={SEQUENCE_SIZES if name == PAIRS else SIZES}",
             f"seed=range({1 if name == PAIRS else seeds})",
             f"tracking.root={root}",
-            "sweeps.metrics=false",
+            f"sweeps.metrics={str(name != PAIRS).lower()}",
+            f"metrics.out={root / 'out' / name}",
         )
 
 
-def table(store: Store, seeds: int) -> str:
+def over_baseline(out: Path) -> dict[str, dict[str, Any]]:
+    """Returns the rows of a metrics output's table `baseline`, by size: in percent and points, with intervals."""
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return {row["size"]: row for row in summary["beyond"]["baseline"]["rows"]}
+
+
+def table(store: Store, out: Path, seeds: int) -> str:
     """Returns the Markdown table of what the finished cells reached: mean and deviation over seeds, and time of each.
 
-    Raises NotFound for a cell that is not there.
+    `out` has a folder of metrics for each dataset. Raises NotFound for a cell that is not there.
     """
-    lines = [f"| {' | '.join(HEADS)} |", "| --- | --: | --- | --: | --: | --: | --: |"]
+    rows = []
     for name in DATASETS:
+        beside = over_baseline(out / name)
         for size in SIZES.split(","):
             scores = [store.artifact(f"scores-{name}-{size}-s{seed}-test:latest") for seed in range(seeds)]
-            metadata = scores[0].metadata
-            baseline = TextBaseline.from_metadata(metadata["baseline"])
-            assert baseline is not None
-            accuracies = [100 * one.metadata["accuracy"] for one in scores]
+            accuracies, over = [100 * one.metadata["accuracy"] for one in scores], beside[size]
+            low, high = over["over_baseline_ci_low"], over["over_baseline_ci_high"]
             cells = (
                 name,
-                f"{100 * baseline.accuracy:.1f}",
+                f"{over['baseline']:.1f}",
                 size,
-                f"{metadata['parameters']:,}",
+                f"{scores[0].metadata['parameters']:,}",
                 f"{mean(accuracies):.1f}" + (f" ± {stdev(accuracies):.1f}" if seeds > 1 else ""),
-                f"{mean(accuracies) - 100 * baseline.accuracy:+.1f}",
+                f"{over['over_baseline']:+.1f}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]"),
                 f"{minutes(store, name, size, seeds):.1f}",
             )
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += [
+            rows.append(cells)
+    of_seeds = "Of one seed" if seeds == 1 else f"Of {seeds} seeds, mean ± standard deviation"
+    lines = [
+        *markdown_table(HEADS, rows, (0, 2)),
         "",
-        ("Of one seed" if seeds == 1 else f"Of {seeds} seeds, mean ± standard deviation")
-        + f"; minutes of wall-clock time of a training on {cores()} cores, the first of which compiles.",
+        f"{of_seeds}; minutes of wall-clock time of a training on {cores()} cores, the first of which compiles. The "
+        "intervals are of seeds and of the rows that happen to be in the test split, and take model and baseline as "
+        "independent, so they are wide rather than narrow.",
     ]
     return "\n".join(lines)
 
@@ -86,12 +101,12 @@ def pairs_table(store: Store) -> str:
 
     Raises NotFound for a cell that is not there.
     """
-    lines = ["| sentence pairs | size | parameters | BLEU | minutes |", "| --- | --- | --: | --: | --: |"]
+    rows = []
     for size in SEQUENCE_SIZES.split(","):
         metadata = store.artifact(f"scores-{PAIRS}-{size}-s0-test:latest").metadata
         spent = minutes(store, PAIRS, size, 1)
-        lines.append(f"| {PAIRS} | {size} | {metadata['parameters']:,} | {metadata['bleu']:.1f} | {spent:.1f} |")
-    return "\n".join(lines)
+        rows.append((PAIRS, size, f"{metadata['parameters']:,}", f"{metadata['bleu']:.1f}", f"{spent:.1f}"))
+    return "\n".join(markdown_table(("sentence pairs", "size", "parameters", "BLEU", "minutes"), rows, (0, 1)))
 
 
 def minutes(store: Store, name: str, size: str, seeds: int) -> float:
@@ -112,7 +127,7 @@ def main() -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")
     train(options.data.absolute(), root, options.seeds)
     store = Store(root, create=False)
-    write_between_marks(PAGE, MARKS, f"{table(store, options.seeds)}\n\n{pairs_table(store)}")
+    write_between_marks(PAGE, MARKS, f"{table(store, root / 'out', options.seeds)}\n\n{pairs_table(store)}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from tracking.interface import Artifact
 from tracking.store import Store
@@ -20,6 +21,30 @@ from tracking.store import Store
 MARKS = ("<!-- switchers: made by `just switchers` -->", "<!-- end of switchers -->")
 SEED = 0
 CHOSEN_ON, EVALUATED_ON = "test", "validation"
+PROMISES = (
+    "Data set",
+    "Goal",
+    "Deferred: promised at most",
+    "measured",
+    "Loss: promised at most",
+    "measured",
+    "Kept",
+)
+SPEEDS = (
+    "Data set",
+    "Goal",
+    "Quality: switcher",
+    "larger",
+    "smaller",
+    "ms: switcher",
+    "larger",
+    "smaller",
+    "r",
+    "f",
+    "1/(r + f)",
+    "Times as fast",
+    "Of the ideal",
+)
 
 
 @dataclass(frozen=True)
@@ -109,27 +134,22 @@ def section(measured: Sequence[Measured]) -> str:
         "models from scratch, as in [results.md](results.md); a promise is about the population, and holds with "
         "probability 90 %.",
         "",
-        "| Data set | Goal | Deferred: promised at most | measured | Loss: promised at most | measured | Kept |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
-        *(_promise_row(one) for one in measured),
+        *markdown_table(PROMISES, map(_promise_cells, measured), (0, 1, 6)),
         "",
         f"Time on {first['device']}, median of {first['rounds']} turns each. r is the smaller model's time over the "
         "larger one's, f the share deferred, both measured; a switcher that costs nothing itself is 1/(r + f) times as "
         "fast as the larger model alone.",
         "",
-        "| Data set | Goal | Quality: switcher | larger | smaller | ms: switcher | larger | smaller | r | f | "
-        "1/(r + f) | Times as fast | Of the ideal |",
-        "| --- | --- " + "| ---: " * 11 + "|",
-        *(_speed_row(one) for one in done),
+        *markdown_table(SPEEDS, map(_speed_cells, done), (0, 1)),
     ]
     return "\n".join(lines)
 
 
-def _promise_row(one: Measured) -> str:
+def _promise_cells(one: Measured) -> list[str]:
     """Returns a switcher's row of promises, or why there is none."""
-    start = f"| {one.wanted.title} | {one.wanted.goal} |"
+    start = [one.wanted.title, one.wanted.goal]
     if one.result is None:
-        return f"{start} {one.refusal.replace('|', '/')} | | | | |"
+        return [*start, one.refusal.replace("|", "/"), *"––––"]
     unit = "BLEU" if one.result["measure"] == "BLEU" else "points"
     cells, kept = [], []
     for key, its_unit in (("deferred", "%"), ("loss", unit)):
@@ -139,18 +159,18 @@ def _promise_row(one: Measured) -> str:
         cells += [f"{100 * promise['measured']:.2f} {its_unit}"]
         if promise["kept"] is not None:
             kept.append(promise["kept"])
-    return f"{start} {' | '.join(cells)} | {'yes' if all(kept) else 'not on these'} |"
+    return [*start, *cells, "yes" if all(kept) else "not on these"]
 
 
-def _speed_row(one: Measured) -> str:
+def _speed_cells(one: Measured) -> list[str]:
     """Returns a switcher's row of qualities and times."""
     assert one.result is not None
     found, sides = speed(one.result), one.result["sides"]
     order = (sides[0], sides[-1], sides[1])
     cells = [f"{100 * side['quality']['value']:.2f}" for side in order]
     cells += [f"{side['ms_per_example']['median']:.3g}" for side in order]
-    cells += [f"{found['ratio']:.2f}", f"{found['deferred']:.2f}", f"{found['ideal']:.2f}", f"{found['speedup']:.2f}"]
-    return f"| {one.wanted.title} | {one.wanted.goal} | {' | '.join(cells)} | {found['of_ideal']:.2f} |"
+    cells += [f"{found[key]:.2f}" for key in ("ratio", "deferred", "ideal", "speedup", "of_ideal")]
+    return [one.wanted.title, one.wanted.goal, *cells]
 
 
 def _command(module: str, overrides: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from conf.machine import cores
 from conf.sections.switcher import Apply
@@ -185,11 +186,9 @@ def page(alarms: list[str], unchanged_streams: int, found: dict[tuple[str, int],
         "until the alarm after a change, the median and in brackets the 90 % quantile of "
         f"{max(map(len, found.values()))} streams:",
         "",
-        "| change | " + " | ".join(f"after {quiet:,} quiet inputs" for quiet in QUIET) + " |",
-        "| --- | " + " | ".join("---:" for _ in QUIET) + " |",
-        *(
-            f"| {titles[change]} | " + " | ".join(cell(found[change, quiet]) for quiet in QUIET) + " |"
-            for change in CHANGES
+        *markdown_table(
+            ["change", *(f"after {quiet:,} quiet inputs" for quiet in QUIET)],
+            [[titles[change], *(cell(found[change, quiet]) for quiet in QUIET)] for change in CHANGES],
         ),
         "",
         speed,

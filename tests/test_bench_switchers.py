@@ -39,7 +39,7 @@ def test_the_page_has_a_row_for_each_switcher_and_says_why_there_is_none(tmp_pat
     translated = Measured(WANTED[3], result("BLEU", None))
     text = section([Measured(WANTED[0], result()), refused, translated])
     assert "| SST-2 | budget: 20 % deferred | 30.00 % | 25.00 % | 2.00 points | 3.00 points | not on these |" in text
-    assert "| the least that can be certified is 0.05 | | | | |" in text
+    assert "| the least that can be certified is 0.05 | – | – | – | – |" in text
     assert "| 30.00 % | 25.00 % | none | 3.00 BLEU | yes |" in text
     assert "| 80.00 | 83.00 | 70.00 | 0.5 | 1 | 0.2 | 0.20 | 0.25 | 2.22 | 2.00 | 0.90 |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]

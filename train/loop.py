@@ -2,8 +2,7 @@
 
 import shutil
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import NoReturn
 import jax
 import numpy as np
 
-from conf.errors import EdgewiseError
 from conf.schema import PLAIN_TEXT, Config, Size
 from tracking.interface import Artifact, ArtifactDraft, Run, Tracker
 from train import hosts, t5
@@ -34,12 +32,12 @@ from train.progress import Meter, progress
 from train.rare_tokens import reads_as_unknown
 from train.running_model import RunningModel
 from train.sharding import BATCH, make_mesh, platform_of, whole_rows
-from train.step import Compiled, Metrics, StepConfig, TrainState, compile_train_step, dtype_of
+from train.step import Compiled, StepConfig, TrainState, compile_train_step, dtype_of
+from train.stepper import Stepper
 from train.stopping import Stop, Stopped, stop_signals
 from train.text_data import TextData, load_text_data
 from train.validation import check_validation, chooses, warn_of_no_validation
-
-SAID_SECONDS = 15.0  # a shape that takes the compiler longer is said in a line
+from train.window import Window
 
 
 def train(
@@ -313,104 +311,3 @@ def row_cost(size: Size, outputs: int = 0) -> Callable[[int, int], float]:
     return lambda input_length, target_length: float(
         t5.forward_flops(size, np.array(input_length), np.array(target_length), outputs)
     )
-
-
-class Stepper:
-    """Takes one step after the other, and tells the meter which ones were compiled first."""
-
-    def __init__(
-        self,
-        step_function: Callable[..., tuple[TrainState, Metrics]],
-        seed_key: jax.Array,
-        batches: Iterator[tuple[dict[str, jax.Array], float]],
-        window: "Window",
-        meter: Meter,
-    ) -> None:
-        """Takes the compiled step and its seed's key, and what `Training.batch_maker` makes, in the order of steps."""
-        self._step_function, self._seed_key, self._batches = step_function, seed_key, batches
-        self._window, self._meter = window, meter
-        self._compiled_shapes: set[tuple[tuple[int, ...], ...]] = set()
-        self.compile_seconds = 0.0  # of all shapes so far
-
-    @property
-    def lengths(self) -> frozenset[int]:
-        """Returns the lengths of the inputs and targets of all batches so far."""
-        return frozenset(shape[-1] for shapes in self._compiled_shapes for shape in shapes)
-
-    def __call__(self, state: TrainState, step: int) -> TrainState:
-        """Returns the state after the `step`-th step, counted from 1."""
-        begun = time.monotonic()
-        batch, padding = next(self._batches)
-        self._window.add_input(padding, time.monotonic() - begun)
-        shapes = tuple(array.shape for array in batch.values())
-        if is_new := shapes not in self._compiled_shapes:
-            self._compiled_shapes.add(shapes)
-            jax.block_until_ready(state)
-            self._meter.advance(0)  # what was waited for is the time of earlier steps
-        begun = time.monotonic()
-        state, metrics = self._step_function(
-            state, batch, self._seed_key
-        )  # waits for the compiler, not for the devices
-        if is_new:
-            seconds = time.monotonic() - begun
-            self.compile_seconds += seconds
-            if seconds >= SAID_SECONDS:
-                self._meter.print_line(f"compiled the step for batches of {batch['inputs'].shape} in {seconds:.0f} s")
-            jax.block_until_ready(metrics)
-        self._window.add(metrics, step)
-        loss = self._window.loss
-        self._meter.advance(note=f"loss {loss:.4f}" if np.isfinite(loss) else None, counted=not is_new)
-        return state
-
-
-class Window:
-    """Collects the values of the steps since the last log.
-
-    They stay on the device until they are checked, so that logging doesn't hold up the steps.
-    """
-
-    def __init__(self, batch_size: int, run: Run):
-        self._batch_size, self._run = batch_size, run
-        self._metrics: list[dict[str, jax.Array]] = []
-        self._values: list[dict[str, np.ndarray]] = []
-        self._padding: list[float] = []
-        self._input_seconds = 0.0
-        self._last, self._since, self._seconds = 0, time.monotonic(), 0.0
-        self.loss = float("nan")
-
-    def add(self, metrics: dict[str, jax.Array], step: int) -> None:
-        """Adds the `metrics` of the `step`-th step, counted from 1."""
-        self._metrics.append(metrics)
-        self._last = step
-
-    def add_input(self, padding: float, seconds: float) -> None:
-        """Adds a batch's share of padding, and for how many seconds the loop waited for it: the devices no longer."""
-        self._padding.append(padding)
-        self._input_seconds += seconds
-
-    def check(self) -> None:
-        """Waits for the steps, and raises EdgewiseError for the first whose loss or gradient is not finite."""
-        self._values = jax.device_get(self._metrics)
-        self._seconds = time.monotonic() - self._since
-        for step, values in enumerate(self._values, self._last - len(self._values) + 1):
-            if not np.isfinite(values["loss"]) or not np.isfinite(values["gradient_norm"]):
-                raise EdgewiseError(
-                    f"step {step}: loss is {values['loss']}, gradient norm {values['gradient_norm']}: expected finite "
-                    "numbers. Lower optimizer.learning_rate, add optimizer.warmup_steps, or check the inputs"
-                )
-
-    def log(self, evaluation: dict[str, float]) -> None:
-        """Logs the checked steps' means and rates, and the evaluation beside them, and starts a new window."""
-        values = self._values
-        means = ("loss", "z_loss", "token_accuracy", "gradient_norm")
-        point = {key: float(np.mean([v[key] for v in values])) for key in means} | {
-            "learning_rate": float(values[-1]["learning_rate"]),
-            "examples_per_second": self._batch_size * len(values) / self._seconds,
-            "target_tokens_per_second": float(sum(v["target_tokens"] for v in values)) / self._seconds,
-            "encoder_padding": float(np.mean(self._padding)),
-            "input_seconds_share": self._input_seconds / self._seconds,
-        }
-        self._run.log(point | evaluation, self._last)
-        self.loss = point["loss"]
-        self._metrics, self._padding, self._input_seconds = [], [], 0.0
-        self._since = time.monotonic()

@@ -5,11 +5,22 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from bench.serve.measure import LIMIT, LOAD, MANY, Measured
 from conf.machine import cores
 
 MARKS = ("<!-- servers: made by `just bench-serve` -->", "<!-- end of servers -->")
+SERVERS = (
+    "Server",
+    "Batch",
+    "Capacity, inputs/s",
+    "p50, ms",
+    "p99, ms",
+    "Goodput, inputs/s",
+    "Server, µs",
+    "Sender, µs",
+)
 
 
 def goals(ours: Measured, theirs: Sequence[Measured], apply_rate: float) -> list[tuple[str, float, float]]:
@@ -28,6 +39,13 @@ def section(
     ours: Measured, theirs: Sequence[Measured], apply_rate: float, facts: dict[str, float], seconds: float
 ) -> str:
     """Returns the text between the marks; `facts` are of the work: tokens, deferred, common_rate, rounds, alike."""
+    file = ["`infer.apply`, a file", "–", f"{apply_rate:.0f}", *"–––––"]
+    many = [f"Edgewise, {MANY} inputs a request", "–", f"{ours.median('capacity_many'):.0f}", *"–––"]
+    many += _microseconds(ours, "_many")
+    reached = [
+        (what, f"{ratio:.2f}", f"{least:g}", "reached" if ratio >= least else "missed")
+        for what, ratio, least in goals(ours, theirs, apply_rate)
+    ]
     lines = [
         f"tiny → mini with random weights in float32, {100 * facts['deferred']:.0f} % deferred, texts of "
         f"{facts['tokens']:.0f} tokens on average, {cores()} cores that the servers share with the process that sends "
@@ -39,33 +57,27 @@ def section(
         "last columns are the processor time an input at capacity, of all cores together: the server's, and that of "
         "the process that sends the requests, the same for all.",
         "",
-        "| Server | Batch | Capacity, inputs/s | p50, ms | p99, ms | Goodput, inputs/s | Server, µs | Sender, µs |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        f"| `infer.apply`, a file | – | {apply_rate:.0f} | – | – | – | – | – |",
-        f"| Edgewise, {MANY} inputs a request | – | {ours.median('capacity_many'):.0f} | – | – | – | "
-        f"{_microseconds(ours, '_many')} |",
-        *(_row(side) for side in (ours, *theirs)),
+        *markdown_table(SERVERS, [file, many, *(_cells(side) for side in (ours, *theirs))]),
         "",
-        "| Edgewise's capacity against | Times | Goal | |",
-        "| --- | ---: | ---: | --- |",
+        *markdown_table(("Edgewise's capacity against", "Times", "Goal", ""), reached, (0, 3)),
+        "",
+        f"Made by `just bench-serve` in {seconds / 60:.0f} minutes.",
     ]
-    for what, ratio, least in goals(ours, theirs, apply_rate):
-        lines.append(f"| {what} | {ratio:.2f} | {least:g} | {'reached' if ratio >= least else 'missed'} |")
-    return "\n".join([*lines, "", f"Made by `just bench-serve` in {seconds / 60:.0f} minutes."])
+    return "\n".join(lines)
 
 
-def _row(side: Measured) -> str:
+def _cells(side: Measured) -> list[str]:
     """Returns a server's row, for requests of one input."""
     name = side.name if side.batch is not None else f"{side.name}, one input a request"
     cells = [str(side.batch or "–"), f"{side.median('capacity'):.0f}"]
     cells += [f"{1000 * side.median(of):.0f}" for of in ("p50", "p99")]
-    return f"| {name} | {' | '.join(cells)} | {side.median('goodput'):.0f} | {_microseconds(side)} |"
+    return [name, *cells, f"{side.median('goodput'):.0f}", *_microseconds(side)]
 
 
-def _microseconds(side: Measured, requests: str = "") -> str:
+def _microseconds(side: Measured, requests: str = "") -> list[str]:
     """Returns the cells of the processor time an input; `requests` is "_many" for requests of many inputs."""
     values = (side.median(name + requests) for name in ("server_seconds", "sender_seconds"))
-    return " | ".join("–" if math.isnan(value) else f"{1e6 * value:.0f}" for value in values)
+    return ["–" if math.isnan(value) else f"{1e6 * value:.0f}" for value in values]
 
 
 def write_page(page: Path, text: str) -> None:

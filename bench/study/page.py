@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from bench.study.claims import Claim, Output, claims
 from bench.study.published import NAMES
@@ -64,19 +65,21 @@ def _minutes(history: Sequence[Mapping[str, float]], batch_size: int) -> float:
 
 def sizes_table(pretrained: Row, scratch: Row | None) -> list[str]:
     """Returns the sizes' accuracies, pre-trained and from scratch, as the lines of a Markdown table."""
-    lines = [
-        "| Size | Parameters | Seeds | Accuracy pre-trained, % | From scratch, % | By seed, pre-trained |",
-        "| --- | --: | --: | --: | --: | --- |",
-    ]
+    rows = []
     from_scratch = {} if scratch is None else {size["name"]: size for size in scratch["sizes"]}
     for size in pretrained["sizes"]:
         other = from_scratch.get(size["name"])
         by_seed = ", ".join(f"{100 * value:.2f}" for value in size["accuracy_by_seed"])
-        lines.append(
-            f"| {size['name']} | {size['parameters']:,} | {len(size['seeds'])} | {_accuracy(size)} | "
-            f"{'–' if other is None else _accuracy(other)} | {by_seed} |"
-        )
-    return lines
+        cells = [size["name"], f"{size['parameters']:,}", str(len(size["seeds"])), _accuracy(size)]
+        rows.append([*cells, "–" if other is None else _accuracy(other), by_seed])
+    heads = ["Size", "Parameters", "Seeds", "Accuracy pre-trained, %", "From scratch, %", "By seed, pre-trained"]
+    return markdown_table(heads, rows, (0, 5))
+
+
+def _pretraining_cells(one: PretrainedSize) -> list[str]:
+    """Returns a size's row of the table of pre-training."""
+    losses = [_shown(one.loss), _shown(one.validation_loss)]
+    return [one.size, f"{one.steps:,} × {one.batch_size}", *losses, f"{one.minutes:.1f}"]
 
 
 def _shown(loss: float) -> str:
@@ -120,14 +123,8 @@ def study_text(
     introduction = f"{name}, {dataset['examples']:,} examples of {dataset['split']}, on {machine}."
     lines = ["```", command, "```", "", introduction, ""]
     if trained:
-        lines += ["| Size | Pre-training, steps × batch | Loss | Held-out loss | Minutes of steps |"]
-        lines += ["| --- | --: | --: | --: | --: |"]
-        lines += [
-            f"| {one.size} | {one.steps:,} × {one.batch_size} | {_shown(one.loss)} | "
-            f"{_shown(one.validation_loss)} | {one.minutes:.1f} |"
-            for one in trained
-        ]
-        lines.append("")
+        heads = ("Size", "Pre-training, steps × batch", "Loss", "Held-out loss", "Minutes of steps")
+        lines += [*markdown_table(heads, map(_pretraining_cells, trained)), ""]
     lines += [*sizes_table(dataset, None if scratch is None else scratch.dataset), ""]
     if rows := output.rows("baseline"):
         lines += [f"{NAME}: {rows[0]['baseline']:.2f} %.", ""]

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.markdown import markdown_table
 from bench.marked_page import write_between_marks
 from bench.torture.outcome import Outcome, described
 from conf.machine import cores
@@ -30,8 +31,8 @@ def write_figures(page: Path, lines: list[Line], seconds: float) -> None:
 
     Raises ValueError for a page without markers.
     """
-    table = ["| Done to it | Tried | What came of it | Faults | Seconds |", "| --- | --: | --- | --: | --: |"]
-    table += [f"| {' | '.join(line.cells())} |" for line in lines]
+    heads = ("Done to it", "Tried", "What came of it", "Faults", "Seconds")
+    table = markdown_table(heads, (line.cells() for line in lines), (0, 2))
     where = f"{platform.system()} on {platform.machine()}, {cores()} cores, Python {platform.python_version()}"
     made = "\n".join(
         [
