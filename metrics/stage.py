@@ -32,7 +32,7 @@ def metrics_from_files(config: Config, progress: Progress = silent) -> Path:
     `read_scores` and `write_metrics` do.
     """
     pattern = config.metrics.scores or ""
-    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
+    paths = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if not path.is_dir())
     if not paths:
         raise EdgewiseError(f"metrics.scores={pattern}: no file matches; expected a glob of scores files (Parquet)")
     if config.metrics.out is None:

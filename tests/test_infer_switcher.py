@@ -137,6 +137,7 @@ def test_sizes_and_seeds_limit_the_candidates(store, settings):
     ("overrides", "message"),
     [
         ((), r"switcher\.goal is not set"),
+        (("switcher.goal=cost", "switcher.cost=0.01"), r"cost=0\.01: small alone costs .* of what large alone does"),
         (("switcher.goal=certified", "switcher.epsilon=0.0001"), r"epsilon=0\.0001 can't be certified.*The least"),
         ((*BUDGET, "switcher.scores=[churn]"), r"churn of an example needs a pass of every run.* 2 passes, 12\.5 %"),
         ((*BUDGET, "switcher.sizes=[tiny, base]"), r"no scores of size tiny on test; it has base, large, small"),

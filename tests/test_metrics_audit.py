@@ -222,8 +222,13 @@ def tied(scores):
             seed_noise=5,
             task="span_qa",
         ),
+        synthetic_grid(  # of few seeds, some gains have an interval as narrow as their rounding
+            {"small": (60, 1.5), "base": (220, 2.2), "large": (700, 2.8)},
+            {"small": [0, 3, 7], "base": [1], "large": [0, 2]},
+            60,
+        ),
     ],
-    ids=["reversed", "tied", "all churn"],
+    ids=["reversed", "tied", "all churn", "few seeds"],
 )
 def test_unusual_output_keeps_every_identity(tmp_path, scores):
     write_without_pictures(scores, 2, tmp_path / "out")

@@ -129,6 +129,18 @@ def test_rows_and_units():
         assert natural_units(score, math.inf, values, config) == math.inf
 
 
+def test_no_loss_at_all_may_be_asked_for():
+    _, (summed, _), (single, _) = rows_of(synthetic_grid(seeds=2, examples=80), Metrics(resamples=0, epsilon=0.0))
+    assert {row["epsilon"] for row in summed} == {0} and len(single) == 6 * 2
+
+
+def test_churn_is_a_fraction_of_the_committee_that_was_asked():
+    config = Metrics(resamples=0, committee_size=3)
+    values = {name: np.arange(10.0).repeat(4).reshape(10, 4) for name in ("churn", "committee_churn")}
+    assert natural_units("churn", 2.0, values, config) == 1
+    assert natural_units("committee_churn", 4.0, values, config) == 1
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_larger_model_that_is_no_better_need_not_be_asked(classes):
     sizes = {"small": (10, 2.0), "base": (20, 1.0)}

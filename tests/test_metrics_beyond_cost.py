@@ -37,6 +37,14 @@ def test_passes_charge_the_committee():
     assert [passes(score, 10) for score in SCORES] == [1, 10, 1, 10, 10, 10]
 
 
+def test_every_table_charges_the_committee_that_was_asked():
+    config = Metrics(resamples=B, committee_size=2)
+    _, tables = tables_of(synthetic_grid({"small": (10, 1.3), "large": (100, 2.3)}, seeds=4, examples=60), config)
+    by_cost, by_aiq = ({row["score"]: row["score_cost"] for row in tables[name].rows} for name in ("cost", "aiq"))
+    assert by_cost["churn"] == pytest.approx(20) and by_cost["margin"] == pytest.approx(10)
+    assert {score: by_cost[score] for score in by_aiq} == pytest.approx(by_aiq)
+
+
 def test_costs(analysis):
     analysis, tables = analysis
     rows = tables["cost"].rows
@@ -113,6 +121,18 @@ def test_mean_probability_by_hand():
     assert mean_probability(tied, np.array([0]), [1])[0, 0, 0] == 0.5
     compromise = np.log(np.array([[[0.5, 0.1, 0.4]], [[0.1, 0.5, 0.4]]]))
     assert mean_probability(compromise, np.array([2]), [2])[0, 0, 0] == 1
+
+
+def test_mean_probability_divides_by_the_labels_tokens_where_uncertainty_does():
+    likelihoods = np.array([[[-1.0, -6.0]], [[-9.0, -6.0]]])  # by tokens: -1 and -1, then -9 and -1
+    target = np.array([1])
+    assert mean_probability(likelihoods, target, [2])[0, 0, 0] == 0
+    assert mean_probability(likelihoods, target, [2], np.array([1.0, 6.0]))[0, 0, 0] == 1
+    grid = synthetic_grid(seeds=3, examples=400, classes=3, label_tokens=[1, 2, 6], seed_noise=1.2)
+    of_tokens = tables_of(grid, Metrics(resamples=0, length_normalized=True))[1]["ensembles"].rows
+    plain = tables_of(grid, Metrics(resamples=0))[1]["ensembles"].rows
+    pairs = list(zip(of_tokens, plain, strict=True))
+    assert {one["combination"] for one, other in pairs if one["ensemble"] != other["ensemble"]} == {MEAN_PROBABILITY}
 
 
 def test_ensembles(analysis):

@@ -17,9 +17,11 @@ from metrics.bootstrap import (
 )
 from metrics.bootstrap.resampling import Resampling, grouped_sums, interval, micro_blocks
 from metrics.grid.collect import collect_grids
+from metrics.statistics.bleu_switcher import bleu_statistics_of_switchers
 from metrics.statistics.churn import bucket_churn, differing_in_buckets, differing_pairs
 from metrics.statistics.outcomes import OutcomeCodes
 from metrics.statistics.switcher import deferral_order, sums_at, sums_at_knots, switcher_statistics
+from metrics.statistics.text import bleu_statistics
 from metrics.statistics.uncertainty import uncertainties
 from tests.resamples import draws
 from tests.synthetic_scores import synthetic_grid
@@ -120,6 +122,32 @@ def test_switchers(grid, scores, resampling):
                 order = deferral_order(scores["small"]["margin"][i][examples])
                 hump = switcher_statistics(order, small.correct[i][examples], large.correct[:, examples]).hump
                 np.testing.assert_allclose(fast.hump[large.name][i, :, b], hump, atol=ROUNDING)
+
+
+def test_switchers_of_translations_with_several_references():
+    """The reference's length is that of the closest one, so it is another for every run."""
+    scores = synthetic_grid(seeds=2, examples=100, task="translation", slices=False)
+    for one in scores:
+        references = [[text, " ".join(text.split()[::2])] for text in one.target]
+        shortened = [" ".join(text.split()[:: 2 if one.metadata.size == "small" else 1]) for text in one.prediction]
+        one.prediction[:] = shortened
+        one.bleu_stats[:] = bleu_statistics(shortened, references)
+    small, large = collect_grids(scores)[0].sizes
+    assert (small.bleu_stats[0, :, 1] != large.bleu_stats[0, :, 1]).any()
+    margin = np.random.default_rng(0).random((2, 100))
+    resampling = Resampling({"small": 2, "base": 2}, 100, 6, seed=3)
+    fast = switchers(small, [large], {"margin": margin}, resampling)
+    for b, examples, runs, _ in draws(resampling):
+        slow = [
+            bleu_statistics_of_switchers(
+                deferral_order(margin[i][examples]),
+                small.bleu_stats[i][examples],
+                large.bleu_stats[runs["base"]][:, examples],
+            )
+            for i in runs["small"]
+        ]
+        expected = np.mean([one.curve.mean(axis=0) for one in slow], axis=0)
+        np.testing.assert_allclose(fast.curve["base", "margin"][:, b], expected, atol=ROUNDING)
 
 
 def test_churn(grid, scores, resampling):

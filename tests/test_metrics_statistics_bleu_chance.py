@@ -51,6 +51,19 @@ def test_the_normal_limit_is_near_what_permutations_give(monkeypatch):
     assert drawn.high == pytest.approx(counted.high, abs=0.8 * spread)
 
 
+def test_several_references_have_the_length_of_each_run_s_closest():
+    rng = np.random.default_rng(7)
+    small, large = runs_of(100, seeds=1)
+    small[:, :, 1] = small[:, :, 0]  # each of these is as long as one of its references
+    cells = [RankCells.of_order(deferral_order(rng.random(100)))]
+    (found,) = bleu_chance_peaks(cells, small, [large], np.random.default_rng(6))
+    peaks = []
+    for _ in range(200):
+        order = deferral_order(rng.random(100))
+        peaks.append(bleu_statistics_of_switchers(order, small[0], large).peak_gain.mean())
+    assert abs(found.mean - np.mean(peaks)) < 4 * np.std(peaks) * (2 / 200) ** 0.5
+
+
 def test_models_that_translate_alike_have_no_peak():
     small, _ = runs_of(60)
     cells = [RankCells.of_order(deferral_order(one)) for one in np.random.default_rng(5).random((2, 60))]

@@ -8,7 +8,16 @@ import pytest
 
 from bench.policies import CHAINS, FLOPS, GOALS, SAMPLE, page, population, violations
 from metrics.statistics.certificates import rejected_by_limits
-from metrics.statistics.policies.candidates import Goal, Parts, Policy, Uncertified, choose, cut_in_parts, longer_chains
+from metrics.statistics.policies.candidates import (
+    PART_NAMES,
+    Goal,
+    Parts,
+    Policy,
+    Uncertified,
+    choose,
+    cut_in_parts,
+    longer_chains,
+)
 from metrics.statistics.policies.expectations import curve, disagreement, expectations, over_seeds
 from metrics.statistics.policies.paths import CHAIN_STEPS, levels, path_of
 from metrics.statistics.policies.promises import (
@@ -181,6 +190,44 @@ def test_copies_of_an_example_prove_no_more_than_itself():
     assert in_clusters.promise.loss > counted.promise.loss + 0.01
     assert alone.promise.deferred - 0.02 < in_clusters.promise.deferred < alone.promise.deferred + 0.08
     assert in_clusters.promise.deferred > counted.promise.deferred + 0.01
+
+
+def test_expectations_of_clusters_have_intervals_of_clusters():
+    members = population(900, np.random.default_rng(5), ("small", "large"), seeds=1)
+    policy = choose(members, ["margin"], Goal("budget", 0.4, 0.1), cut_in_parts(900, [0.3, 0.4, 0.3], 0))
+    copied, clusters = in_copies(members, 20), np.repeat(np.arange(900), 20)
+    copies = dataclasses.replace(policy, chain=tuple(copied[member.size][0] for member in policy.chain))
+    parts = cut_in_parts(18_000, [0.3, 0.4, 0.3], 0, clusters)
+    predictions = [np.repeat(np.random.default_rng(k).integers(0, 3, 900), 20) for k in range(2)]
+    once = dataclasses.replace(parts, clusters=None, **{part: getattr(parts, part)[::20] // 20 for part in PART_NAMES})
+    one_of_each = expectations(policy, once, 0.95, 0)
+    in_clusters = expectations(copies, parts, 0.95, 0)
+    counted = expectations(copies, dataclasses.replace(parts, clusters=None), 0.95, 0)
+    numbers = ("deferred", "quality", "quality_of_largest", "loss", "cost_share")
+
+    def width(found, name):
+        return found[name]["high"] - found[name]["low"]
+
+    for name in numbers:
+        assert in_clusters[name]["value"] == pytest.approx(one_of_each[name]["value"])
+        assert width(in_clusters, name) == pytest.approx(width(one_of_each, name), rel=0.15)
+        assert width(counted, name) < 0.35 * width(in_clusters, name)
+    differ = disagreement(copies, predictions, parts, 0.95)
+    alone = disagreement(policy, [one[::20] for one in predictions], once, 0.95)
+    assert differ["value"] == alone["value"] and width({"": differ}, "") == pytest.approx(
+        width({"": alone}, ""), rel=0.2
+    )
+
+
+def test_a_part_that_an_earlier_stage_answers_nothing_of_has_no_disagreement():
+    members = population(900, np.random.default_rng(5), ("small", "large"), seeds=1)
+    parts = cut_in_parts(900, [0.3, 0.4, 0.3], 0)
+    policy = choose(members, ["margin"], Goal("best", 0.0, 0.1), parts)
+    scores = policy.chain[0].uncertainty["margin"]
+    lowest = parts.evaluate[np.argmin(scores[parts.evaluate])]
+    scores[parts.certify] = np.maximum(scores[parts.certify], scores[lowest] + 1)
+    kept_of_one_part = dataclasses.replace(policy, thresholds=np.array([scores[lowest] + 0.5]))
+    assert disagreement(kept_of_one_part, [np.zeros(900), np.ones(900)], parts, 0.95) is None
 
 
 @pytest.mark.parametrize(("name", "limit"), [("certified", 0.03), ("budget", 0.3)])

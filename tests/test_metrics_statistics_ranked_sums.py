@@ -31,6 +31,12 @@ def test_ranks_that_are_skipped_are_not_the_highest(n):
     np.testing.assert_array_equal(found, np.delete(expected, skipped, axis=1).max(axis=1))
 
 
+def test_whole_blocks_that_are_skipped_are_not_the_highest_however_high_their_sums():
+    values = np.concatenate([np.ones(400), -np.ones(400), np.ones(10)]).astype(np.int8)[None]
+    skipped = np.arange(1, 800)
+    assert RankedSums.of_order(np.arange(810), values).highest(skipped)[0] == 10
+
+
 def test_an_order_of_a_part_sums_its_examples_alone():
     rng = np.random.default_rng(0)
     order, values, part = rng.permutation(200), rng.integers(-1, 2, (2, 200)).astype(np.int8), rng.random(200) < 0.5

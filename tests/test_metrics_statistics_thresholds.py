@@ -1,10 +1,12 @@
 """Thresholds certified among those kept, and reused on other runs: against slow searches, and by simulation."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from metrics.beyond import retrained
 from metrics.beyond.retrained import retrained_entries, thresholds_of_shares
 from metrics.grid.collect import collect_grids
 from metrics.statistics.certificates import rejected_by_limits
@@ -129,7 +131,7 @@ def test_how_often_reused_thresholds_lose_too_much():
     thresholds = np.array([[0.2, 0.7], [-np.inf, 0.9], [0.5, np.inf]])
     shares = np.array([[0.8, 0.3], [1.0, 0.1], [0.5, 0.0]])
     epsilon = 0.03
-    found = retrained_entries(scores, small, large, thresholds, shares, shares < 1, rows, epsilon)
+    found = retrained_entries(scores, small, large, thresholds, shares, shares < 1, rows, epsilon, seed=0)
     over = {"own": [], "new_large": [], "new_small": [], "both_new": []}
     both = []
     for i, j in np.ndindex(3, 2):
@@ -155,7 +157,31 @@ def test_how_often_reused_thresholds_lose_too_much():
         shares[:1, :1] < 1,
         rows,
         epsilon,
+        seed=0,
     )
     assert math.isnan(one_seed["both_new_over"]) and not math.isnan(one_seed["own_over"])
-    none = retrained_entries(scores, small, large, np.full((3, 2), -np.inf), np.ones((3, 2)), shares > 1, rows, epsilon)
+    none = retrained_entries(
+        scores, small, large, np.full((3, 2), -np.inf), np.ones((3, 2)), shares > 1, rows, epsilon, 0
+    )
     assert none["thresholds"] == 0 and math.isnan(none["own_over"])
+
+
+@pytest.mark.parametrize("in_clusters", [False, True])
+def test_of_many_examples_those_that_are_looked_at_are_drawn(monkeypatch, in_clusters):
+    monkeypatch.setattr(retrained, "MOST_EVALUATED", 1000)
+    late = np.arange(4000) >= 2000  # all losses are in the second half of the file
+    small, large = SimpleNamespace(correct=np.stack([~late] * 2)), SimpleNamespace(correct=np.ones((2, 4000), bool))
+    thresholds, shares = np.ones((2, 2)), np.zeros((2, 2))  # nothing is deferred
+    found = retrained_entries(
+        np.zeros((2, 4000)),
+        small,
+        large,
+        thresholds,
+        shares,
+        shares < 1,
+        np.arange(4000),
+        0.01,
+        seed=3,
+        clusters=np.arange(4000) // 4 if in_clusters else None,
+    )
+    assert found["own_over"] == 100 and found["both_new_loss"] == pytest.approx(50, abs=6)

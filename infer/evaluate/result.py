@@ -8,6 +8,7 @@ import numpy as np
 from infer.switcher.card import MEASURES
 from infer.switcher.policy import Policy
 from metrics.statistics.policies.promises import share_interval
+from metrics.statistics.policies.resampled_sums import clustered_share_interval
 from metrics.statistics.policies.routing import mean_quality
 
 if TYPE_CHECKING:
@@ -17,30 +18,44 @@ SCHEMA_VERSION = 1
 
 
 def evaluation(
-    policy: Policy, sides: Sequence["Side"], qualities: Sequence[np.ndarray], facts: dict[str, Any]
+    policy: Policy,
+    sides: Sequence["Side"],
+    qualities: Sequence[np.ndarray],
+    facts: dict[str, Any],
+    clusters: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the evaluation as JSON values: `sides` in their order, and `promise` beside what was measured.
 
     `qualities` has each side's [n, 1] bool or [n, 10] BLEU statistics; `facts` say of what and where. Milliseconds and
     joules are of an example, the median over turns with the least and the most. FLOPs follow from who answered and each
-    model's mean of an example when it was scored.
+    model's mean of an example when it was scored. Shares have Clopper-Pearson intervals or, where examples come in
+    `clusters` [n] int, percentile-bootstrap ones over whole clusters.
     """
     confidence = policy.expected.get("confidence", 0.95)
+
+    def share(hits: np.ndarray) -> dict[str, float]:
+        count, n = int(hits.sum()), len(hits)
+        low, high = (
+            share_interval(count, n, confidence)
+            if clusters is None
+            else clustered_share_interval(hits, np.ones(n, bool), clusters, confidence, seed=0)
+        )
+        return {"value": count / n, "low": low, "high": high}
+
     flops = np.array([stage.flops_per_example for stage in policy.stages])
     rows: list[dict[str, Any]] = []
     for number, (side, quality) in enumerate(zip(sides, qualities, strict=True)):
         n = len(side.stage)
         spent = np.cumsum(flops)[side.stage] if number == 0 else flops[side.stage]
-        deferred = int((side.stage > 0).sum()) if number == 0 else None
         joules = [value for value in side.joules if value is not None]
         rows.append(
             {
                 "side": side.name,
-                "quality": _with_interval(quality, confidence),
+                "quality": share(quality[:, 0]) if quality.shape[1] == 1 else {"value": mean_quality(quality)},
                 "ms_per_example": _spread([1e3 * seconds / n for seconds in side.seconds]),
                 "flops_per_example": float(spent.mean()),
                 "joules_per_example": _spread([value / n for value in joules]) if joules else None,
-                "deferred": None if deferred is None else _share(deferred, n, confidence),
+                "deferred": share(side.stage > 0) if number == 0 else None,
             }
         )
     switcher, largest = rows[0]["quality"]["value"], rows[-1]["quality"]["value"]
@@ -120,19 +135,6 @@ def _table_row(side: dict[str, Any]) -> str:
         f"{side['flops_per_example']:.3g} | {'–' if joules is None else format(joules['median'], '.3g')} | "
         f"{'–' if deferred is None else format(100 * deferred['value'], '.2f') + ' %'} |"
     )
-
-
-def _with_interval(values: np.ndarray, confidence: float) -> dict[str, float]:
-    """Returns a quality, with its Clopper-Pearson interval where answers are right or wrong."""
-    if values.shape[1] == 1:
-        return _share(int(values.sum()), len(values), confidence)
-    return {"value": mean_quality(values)}
-
-
-def _share(count: int, n: int, confidence: float) -> dict[str, float]:
-    """Returns a share with its Clopper-Pearson interval."""
-    low, high = share_interval(count, n, confidence)
-    return {"value": count / n, "low": low, "high": high}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

@@ -14,6 +14,8 @@ from infer.switcher.find import find_switcher
 from infer.switcher.policy import Policy
 from infer.switcher.stage import MILLISECONDS, write_out
 from metrics.figures.policy import TimedSide, write_evaluation_figure
+from metrics.grid.clusters import AUTO, numbered_clusters
+from metrics.scores import Strings
 from metrics.statistics.text import bleu_statistics, exact_match
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 from train.data.source import source_of
@@ -63,7 +65,7 @@ def evaluate(config: Config, tracker: Tracker) -> tuple[Artifact, dict[str, Any]
         "device": engine.device,
         "energy": energy.source,
     }
-    result = evaluation(policy, sides, qualities, facts)
+    result = evaluation(policy, sides, qualities, facts, _clusters(split, places))
     name = joined_name("evaluation", policy.dataset, *(stage.size for stage in policy.stages))
     with (
         tracker.temporary_directory() as folder,
@@ -105,6 +107,14 @@ def answer_quality(
     if task == "span_qa":
         return np.array([[exact_match(answer, texts)] for answer, texts in zip(prediction, own, strict=True)])
     return np.array([[answer == texts[0]] for answer, texts in zip(prediction, own, strict=True)])
+
+
+def _clusters(split: Split, places: np.ndarray) -> np.ndarray | None:
+    """Numbers the clusters of the rows `places` [n] as metrics does by default: [n] int; None where there are none."""
+    if split.cluster is None:
+        return None
+    column = Strings.of([split.cluster[place] for place in places])
+    return numbered_clusters(AUTO, column, {}, split.name, notes=[])
 
 
 def _check_alike(policy: Policy, config: Config) -> None:

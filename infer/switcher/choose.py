@@ -67,6 +67,13 @@ def choose_switcher(
     found = choose(members, scores, goal, parts, settings.longest)
     if isinstance(found, Uncertified):
         raise EdgewiseError(_not_certified(found, settings))
+    least_cost = found.chain[0].cost / found.chain[-1].cost
+    if goal.name == "cost" and least_cost > goal.limit:
+        raise EdgewiseError(
+            f"switcher.cost={goal.limit:g}: {found.chain[0].size} alone costs {least_cost:.3g} of what "
+            f"{found.chain[-1].size} alone does, in {unit}, and no candidate costs less; give it at least that, or "
+            "score a smaller size"
+        )
     if found.place == 0:
         raise EdgewiseError(
             f"switcher.goal={goal.name}: of {found.compared} candidates none does as well as {found.chain[-1].size} "

@@ -8,6 +8,7 @@ from typing import Any
 
 from metrics.audit.finding import Finding, checked, same_rows
 from metrics.beyond.retrained import MOST_EVALUATED
+from metrics.bootstrap.resampling import Estimate
 
 Row = Mapping[str, Any]
 
@@ -339,9 +340,11 @@ def _subgroups(rows: Sequence[Row]) -> Iterator[Finding]:
         for row in rows
     ]
     yield checked("Simultaneous intervals", "hold the gain", where, _largest_excess(outside) / 100)
-    contradicting = [
-        float(row["verdict"].startswith("helps") != (_or_nan(row["simultaneous_low"]) > 0))
-        + float(row["verdict"].startswith("hurts") != (_or_nan(row["simultaneous_high"]) < 0))
-        for row in rows
-    ]
+    contradicting = []
+    for row in rows:
+        gain = Estimate(*(_or_nan(row[key]) / 100 for key in ("gain", "simultaneous_low", "simultaneous_high")))
+        contradicting.append(
+            float(row["verdict"].startswith("helps") != gain.above_zero)
+            + float(row["verdict"].startswith("hurts") != gain.below_zero)
+        )
     yield checked("Verdicts", "helps or hurts just where the simultaneous interval leaves 0", where, max(contradicting))

@@ -19,6 +19,7 @@ from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.certificates import LIMITS, test_by_counts
 from metrics.statistics.cluster_certificates import Clusters
 from metrics.statistics.thresholds import Certified, SplitScores, fewest_kept
+from metrics.statistics.uncertainty import committee_size
 from metrics.tables.table import Column, Row
 
 
@@ -96,6 +97,7 @@ class CertifiedThresholds(Observer):
                     half,
                     self.config,
                     clusters,
+                    self.grid.clusters,
                 )
                 for place, large in enumerate(view.larger)
             ]
@@ -235,9 +237,10 @@ CERTIFIED_RETRAINED = BeyondTable(
     reading=(
         "A certificate is for the two runs that it was made of. Here the thresholds that save something are reused on "
         "the grid's other seeds, as if a model had been trained anew: the larger, the smaller, or both. In percent of "
-        "such reuses: how many lose more than ε on the half that nothing was chosen on; compare with the threshold's "
-        "own runs, of which some do by chance. Same share: a new threshold for the new run, without labels, so that it "
-        "defers as many. -: no threshold saves, or there is no other seed. Calibrate anew after retraining."
+        "such reuses: how many lose more than ε on the half that nothing was chosen on (on some 50,000 of its examples "
+        "where there are more); compare with the threshold's own runs, of which some do by chance. Same share: a new "
+        "threshold for the new run, without labels, so that it defers as many. -: no threshold saves, or there is no "
+        "other seed. Calibrate anew after retraining."
     ),
     columns=(
         *PAIR,
@@ -288,38 +291,46 @@ def certified_entries(
     calibration: np.ndarray,
     config: Metrics,
     clusters: Clusters | None = None,
+    cluster_of_each: np.ndarray | None = None,
 ) -> CertifiedEntries:
     """Returns the entries of the rows that the tables have of one pair of sizes by one score.
 
     `scores` are all of the small size's, [R, n] each; `runs` are what is certified of each small run by this score, and
-    `kept` by the loss among those kept, none where ε is 0; `calibration` [n] bool says which examples calibrate, and
-    `clusters` are theirs, None where each is drawn by itself. Both sizes have `correct`.
+    `kept` by the loss among those kept, none where ε is 0; `calibration` [n] bool says which examples calibrate.
+    `clusters` are theirs and `cluster_of_each` [n] int is all examples', None where each is drawn by itself. Both sizes
+    have `correct`.
     """
     promise: Row = {"epsilon": 100 * config.epsilon, "delta": config.delta}
     calibrates = int(calibration.sum())
     halves: Row = {"calibration": calibrates, "evaluation": int((~calibration).sum())}
+    among: Row = {}
     if clusters is None:
-        fewest = fewest_kept(config.epsilon, config.delta)
         tests = (test_by_counts(calibrates, config.epsilon, config.delta), LIMITS)
     else:
-        fewest = clusters.fewest_examples(config.epsilon, config.delta)
         tests = (CLUSTER_TEST, CLUSTER_TEST)
+    if kept:
+        of_examples = fewest_kept if clusters is None else clusters.fewest_examples
+        fewest = of_examples(config.epsilon, config.delta)
+        among = {**promise, **_among_kept(kept, config.epsilon), "fewest_kept": fewest, **halves, "test": tests[1]}
     thresholds, shares = (np.stack([getattr(run, name) for run in runs]) for name in ("threshold", "chosen"))
     saving = np.stack([run.deferred < 1 for run in runs])
     evaluates = np.flatnonzero(~calibration)
-    reused = retrained_entries(scores[score], small, large, thresholds, shares, saving, evaluates, config.epsilon)
+    reused = retrained_entries(
+        scores[score],
+        small,
+        large,
+        thresholds,
+        shares,
+        saving,
+        evaluates,
+        config.epsilon,
+        config.seed,
+        cluster_of_each,
+    )
     return CertifiedEntries(
         over_runs={**promise, **_over_pairs(runs, config.epsilon), **halves, "test": tests[0]},
         by_run=_by_run(runs, scores, score, small, large, calibration, config),
-        among_kept={
-            **promise,
-            **_among_kept(kept, config.epsilon),
-            "fewest_kept": fewest,
-            **halves,
-            "test": tests[1],
-        }
-        if kept
-        else {},
+        among_kept=among,
         retrained={**promise, **reused},
     )
 
@@ -394,11 +405,11 @@ def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], co
     """
     if math.isinf(value):
         return math.nan if value < 0 else math.inf
-    runs = len(values[score])
+    committee = committee_size(len(values[score]), config)
     if score == "churn":
-        return value / (runs - 1)
+        return value / (committee - 1)
     if score == "committee_churn":
-        return value / ((runs - 1) * (runs - 1 if config.committee_churn_includes_self else runs - 2))
+        return value / ((committee - 1) * (committee - (1 if config.committee_churn_includes_self else 2)))
     if score.endswith("entropy") and values[score] is values[score.replace("entropy", "margin")]:
         p = math.exp(value) / 2  # of the less likely class
         return -p * math.log(p) - (1 - p) * math.log1p(-p) if p > 0 else 0.0

@@ -25,7 +25,6 @@ from metrics.beyond.table import (
 from metrics.bootstrap.resampling import Estimate, estimate
 from metrics.grid.runs import Grid
 from metrics.statistics.switcher import FRACTIONS
-from metrics.statistics.uncertainty import committee_size
 from metrics.tables.table import Column, Row
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of one pass of the larger model
@@ -48,12 +47,11 @@ class Costs(Observer):
         f = min(1, B - k c_small / c_large), and accuracy S(f) of the mean curve; the least costs are those of the
         least shares to defer (`LeastShares`).
         """
-        runs = {size.name: committee_size(len(size.seeds), self.config) for size in self.grid.sizes}
         rows: list[Row] = []
         for pair in analysis.pairs:
             ratio = relative_cost(self.grid, pair.small, pair.large)
             for score in pair.scores:
-                k = passes(score, runs[pair.small])
+                k = passes(score, pair.committee)
                 score_cost = k * ratio
                 curve = pair.curve[score]
                 curves = self.samples[analysis.context, pair.small].curve[pair.large, score]  # [101, B]
@@ -147,9 +145,9 @@ def unknown_flops(grid: Grid) -> list[str]:
     return [f"No FLOPs are known of {', '.join(unknown)}: costs of pairs with it are ratios of parameters."]
 
 
-def passes(score: str, runs: int) -> int:
+def passes(score: str, committee: int) -> int:
     """Returns how often the small model runs on an example to have the score, with committees of so many runs."""
-    return 1 if score in ONE_RUN else runs
+    return 1 if score in ONE_RUN else committee
 
 
 def at_cost(budget: float, score_cost: float, curve: np.ndarray, curves: np.ndarray, confidence: float) -> Estimate:

@@ -17,6 +17,7 @@ from metrics.bootstrap.resampling import Estimate, Resampling, estimate
 from metrics.bootstrap.threads import ParallelMap
 from metrics.grid.runs import Grid, SizeRuns
 from metrics.statistics.components import Variance, variance_of_ensembles
+from metrics.statistics.uncertainty import divided_by_tokens, label_tokens
 from metrics.tables.table import Column, Row
 
 MEAN_PROBABILITY, MAJORITY = "mean_probability", "majority_vote"
@@ -40,7 +41,12 @@ class EnsemblesBesideSwitchers(Observer):
         super().observe(view)
         if view.larger and len(view.size.seeds) >= 2:
             self.ensembles[view.size.name] = ensembles_of(
-                self.grid, view.size, view.resampling, view.influential, view.parallel_map
+                self.grid,
+                view.size,
+                view.resampling,
+                view.influential,
+                self.config.length_normalized,
+                view.parallel_map,
             )
 
     def gaps(self) -> list[str]:
@@ -148,9 +154,12 @@ def ensembles_of(
     size: SizeRuns,
     resampling: Resampling,
     influential: InfluentialExamples | None,
+    length_normalized: bool = False,
     parallel_map: ParallelMap = map,
 ) -> Ensembles:
     """Returns the ensembles of a size that has two runs or more, and `correct`.
+
+    Classes have the probabilities that uncertainty is of: `length_normalized` as in `log_probabilities`.
 
     Examples are resampled for all ensembles alike. A run that is drawn more or less often moves every mean over
     ensembles as it moves the mean over the runs themselves: `variance_of_ensembles` says why. There are variances where
@@ -162,7 +171,8 @@ def ensembles_of(
     right: dict[str, np.ndarray] = {}  # combination -> [len(members), R, n], chance of being right
     if size.task == "classification":
         target = grid.target.recoded(grid.classes)
-        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, parallel_map)
+        tokens = label_tokens(size, len(grid.classes)) if length_normalized else None
+        right[MEAN_PROBABILITY] = mean_probability(size.log_likelihoods, target, members, tokens, parallel_map)
         right[MEAN_PROBABILITY][members.index(1)] = size.correct  # one model answers as it did, also where classes tie
     right[MAJORITY] = majority_vote(size.prediction, size.correct, members, parallel_map)
     accuracy, samples, variance = {}, {}, {}
@@ -182,11 +192,16 @@ def ensembles_of(
 
 
 def mean_probability(
-    log_likelihoods: np.ndarray, target: np.ndarray, members: list[int], parallel_map: ParallelMap = map
+    log_likelihoods: np.ndarray,
+    target: np.ndarray,
+    members: list[int],
+    tokens: np.ndarray | None = None,
+    parallel_map: ParallelMap = map,
 ) -> np.ndarray:
     """Returns the chance that the class with the highest mean probability is right, for R ensembles of each size.
 
     Log-likelihoods [R, n, K] and targets [n] -> [len(members), R, n] float32; classes that tie share the chance.
+    `tokens` [K] are the labels' token counts, by which their log-likelihoods are divided first; None: they are not.
     Lakshminarayanan et al. 2017: probabilities are averaged, not their logarithms.
     """
     runs, n, classes = log_likelihoods.shape
@@ -194,7 +209,7 @@ def mean_probability(
 
     def fill(start: int) -> None:
         some = slice(start, min(start + _ROWS_AT_A_TIME, n))
-        values = log_likelihoods[:, some].astype(np.float64)
+        values = divided_by_tokens(log_likelihoods[:, some], tokens)
         values = np.exp(values - values.max(axis=2, keepdims=True))
         probability = np.ascontiguousarray((values / values.sum(axis=2, keepdims=True)).transpose(0, 2, 1))  # [R, K, m]
         count = probability.shape[2]

@@ -36,13 +36,12 @@ class QualityOverCost(Observer):
         the larger, over the difference of these costs (Hu et al. 2024, arXiv 2403.12031, section 3). Its points are
         both models alone and the switcher at every stored fraction that costs no more than the larger model.
         """
-        runs = {size.name: len(size.seeds) for size in self.grid.sizes}
         confidence = self.config.confidence
         rows: list[Row] = []
         for pair in analysis.pairs:
             ratio = relative_cost(self.grid, pair.small, pair.large)
             for score in pair.scores:
-                score_cost = passes(score, runs[pair.small]) * ratio
+                score_cost = passes(score, pair.committee) * ratio
                 curve = pair.curve[score][:, None]
                 curves = self.samples[analysis.context, pair.small].curve[pair.large, score]
                 aiq, alone = quality_over_cost(curve, ratio, score_cost), without_switcher(curve)

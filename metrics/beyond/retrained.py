@@ -6,6 +6,7 @@ threshold of one pair is used on another, with the smaller, the larger or both m
 
 import numpy as np
 
+from metrics.analysis.intervals import ExampleChoice
 from metrics.grid.runs import SizeRuns
 from metrics.statistics.thresholds import losses_of_reuse
 from metrics.tables.table import Row
@@ -22,6 +23,8 @@ def retrained_entries(
     saving: np.ndarray,
     evaluates: np.ndarray,
     epsilon: float,
+    seed: int,
+    clusters: np.ndarray | None = None,
 ) -> Row:
     """Returns the entries of a row: shares of pairs of runs, in percent, that lose more than ε at others' thresholds.
 
@@ -36,10 +39,12 @@ def retrained_entries(
         saving: [R_S, R_L] bool, which thresholds save something: they alone are reused.
         evaluates: [m] int, the examples that a loss is measured on, those that no threshold was chosen on.
         epsilon: ε, a fraction of accuracy.
+        seed: of the draw of MOST_EVALUATED examples where there are more.
+        clusters: [n] int, the cluster of each example; of clusters whole ones are drawn. None where there are none.
 
     """
     assert small.correct is not None and large.correct is not None
-    rows = evaluates[:MOST_EVALUATED]
+    rows = ExampleChoice(seed, clusters).among(evaluates, MOST_EVALUATED).rows
     some, own, theirs = scores[:, rows], small.correct[:, rows], large.correct[:, rows]
     of_shares = thresholds_of_shares(some, shares)
     both_kinds = np.concatenate([np.broadcast_to(thresholds, of_shares.shape), of_shares], axis=1)

@@ -237,6 +237,11 @@ class Estimate:
     high: float = float("nan")
 
     @property
+    def has_interval(self) -> bool:
+        """Tells whether there is an interval: not where nothing was resampled, and one run alone says too little."""
+        return not np.isnan(self.low)
+
+    @property
     def above_zero(self) -> bool:
         """Tells whether the whole interval is above 0, and shown so in points; False without an interval."""
         return self.low > _SHOWN_AS_ZERO

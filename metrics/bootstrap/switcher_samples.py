@@ -12,7 +12,8 @@ from metrics.grid.runs import SizeRuns
 from metrics.statistics.switcher import FRACTIONS, INTERIOR, DeferralOrder
 from metrics.statistics.text import corpus_bleu
 
-_COUNTS = 8  # BLEU's matches and totals of 1- to 4-grams
+_COUNTS = 9  # of BLEU: the reference's length, then matches and totals of 1- to 4-grams
+_LENGTH = 5  # among them, the total of 1-grams: the hypothesis' length
 
 
 def switcher_samples(small: SizeRuns, larger: Sequence[SizeRuns], resampling: Resampling) -> "SwitcherSamples":
@@ -175,38 +176,37 @@ class AccuracySamples(SwitcherSamples):
 class BleuSamples(SwitcherSamples):
     """Adds up samples of corpus BLEU / 100. Areas are those of the polygon through the curve's 101 points.
 
-    The Q values summed are 1, the reference's length, the small run's eight n-gram counts, then the eight differences
-    of each large run's counts from them. Of BLEU's ten statistics, the reference's length is the same for every run,
-    and the hypothesis' length is the number of its 1-grams.
+    The Q values summed are 1, the small run's nine counts, then the nine differences of each large run's counts from
+    them: nine of BLEU's ten statistics, as the hypothesis' length is the number of its 1-grams. The reference's length
+    is the run's own too: of several references it is that of the one that is closest in length.
     """
 
     most_blocks = FEWER_BLOCKS
 
     def values(self, run: int) -> np.ndarray:
-        """Returns 1, the reference's length, the small run's counts and all differences: [n, Q] float32."""
+        """Returns 1, the small run's counts and all differences: [n, Q] float32."""
         assert self.small.bleu_stats is not None
         small = self.small.bleu_stats[run].astype(np.float32)
         parts = [np.ones((len(small), 1), dtype=np.float32), small[:, 1:]]
         for large in self.larger:
             assert large.bleu_stats is not None
-            parts += [one[:, 2:] - small[:, 2:] for one in large.bleu_stats]
+            parts += [one[:, 1:] - small[:, 1:] for one in large.bleu_stats]
         return np.concatenate(parts, axis=1)
 
     def add(self, score: str, run: int, sums: np.ndarray, drawn: Drawn) -> None:
         """Adds a run's peak gains, areas and curves, weighted by how often it and each large run were drawn."""
         at_grid = ResampledRanks.of(sums).at(FRACTIONS)  # [101, Q, b]
         own_weight = self.weights(self.small, drawn)[run].astype(np.float64)
-        reference, own = at_grid[:, 1], at_grid[:, 2 : 2 + _COUNTS]  # [101, b], [101, 8, b]
-        in_buckets = _in_buckets(reference)
+        own = at_grid[:, 1 : 1 + _COUNTS]  # [101, 9, b]
         if score == "margin":
-            self.buckets[self.small.name][:, drawn.index] += own_weight * _bleu(in_buckets, _in_buckets(own))
-        start = 2 + _COUNTS
+            self.buckets[self.small.name][:, drawn.index] += own_weight * _bleu(_in_buckets(own))
+        start = 1 + _COUNTS
         for large in self.larger:
             weight, into = self.weights(large, drawn).astype(np.float64), drawn.index  # [J, b]
             for j in range(len(large.seeds)):
                 gained = at_grid[:, start : start + _COUNTS]
                 start += _COUNTS
-                curve = _bleu(reference[-1], own[-1] + gained)  # [101, b]
+                curve = _bleu(own[-1] + gained)  # [101, b]
                 ends = curve[0], curve[-1]
                 best, both = np.maximum(*ends), own_weight * weight[j]
                 peak = curve[INTERIOR].max(axis=0) - best
@@ -216,7 +216,7 @@ class BleuSamples(SwitcherSamples):
                 self.sample(self.curve, large.name, score, 101)[:, into] += both * curve
                 if score == "margin":
                     self.hump[large.name][run, j, into] = np.maximum(curve.max(axis=0) - best, 0)
-                    self.buckets[large.name][:, into] += both * _bleu(in_buckets, _in_buckets(own + gained))
+                    self.buckets[large.name][:, into] += both * _bleu(_in_buckets(own + gained))
 
 
 def _in_buckets(sums: np.ndarray) -> np.ndarray:
@@ -228,8 +228,7 @@ def _in_buckets(sums: np.ndarray) -> np.ndarray:
     return in_buckets
 
 
-def _bleu(reference: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Computes BLEU / 100, [F, b], from the reference's length [F, b] or [b] and 4 matches and 4 totals [F, 8, b]."""
-    length = counts[:, _COUNTS // 2]
-    stats = np.stack([length, np.broadcast_to(reference, length.shape), *np.moveaxis(counts, 1, 0)])
+def _bleu(counts: np.ndarray) -> np.ndarray:
+    """Computes BLEU / 100, [F, b], from the reference's length, 4 matches and 4 totals: [F, 9, b]."""
+    stats = np.stack([counts[:, _LENGTH], *np.moveaxis(counts, 1, 0)])
     return corpus_bleu(np.moveaxis(stats, 0, -1)) / 100

@@ -160,7 +160,7 @@ def _size_runs(kept: Sequence[_RunColumns], dtype: np.dtype[np.signedinteger]) -
         name=first.size,
         task=first.task,
         parameters=first.parameters,
-        flops_per_example=float(np.mean(sorted({one.flops_per_example for one in metadata}))),
+        flops_per_example=float(np.mean(sorted(one.flops_per_example for one in metadata))),
         seeds=[one.seed for one in metadata],
         prediction=np.array([one.prediction for one in kept]).astype(dtype),
         correct=_stacked([one.correct for one in kept]),

@@ -75,7 +75,6 @@ def _pairs(pack: Pack, context: int, analysis: Analysis, singles: bool | str) ->
     place = {size.name: k for k, size in enumerate(analysis.grid.sizes)}
     pairs = []
     for k, pair in enumerate(analysis.pairs):
-        small = analysis.grid.sizes[place[pair.small]]
         scores: list[dict[str, Any]] = []
         for score, statistics in pair.scores.items():
             same = next((one["name"] for one in scores if pair.scores[one["name"]].curve is statistics.curve), None)
@@ -84,7 +83,7 @@ def _pairs(pack: Pack, context: int, analysis: Analysis, singles: bool | str) ->
                 {
                     "name": score,
                     "title": score_title(score),
-                    "passes": passes(score, pair.committee or len(small.seeds)),
+                    "passes": passes(score, pair.committee),
                     "same": same,
                     "singles": with_singles,
                 }

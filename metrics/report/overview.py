@@ -80,7 +80,7 @@ def _tiles(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:
     if shares.saves:
         share = percent_rounded_up(shares.within_epsilon, 0)
         tiles.append((share, f"deferred by {by} lose at most {loss}", Estimate(math.nan)))
-    else:
+    elif not math.isnan(shares.within_epsilon):
         tiles.append(
             ("all examples", f"have to be deferred by {by} to be shown to lose at most {loss}", Estimate(math.nan))
         )

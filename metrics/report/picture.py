@@ -82,6 +82,8 @@ def why_nothing_is_recommended(analysis: Analysis, pair: SizePair, prices: Price
     shares, loss = pair.least_share["margin"], loss_allowed(analysis, pair)
     if {pair.small, pair.large} <= set(weak_sizes(analysis)):
         return "The models are too weak to recommend a share to defer."
+    if not pair.gap.has_interval:
+        return "How much of the gap is chance can't be told, so no share to defer is recommended."
     if not pair.gap.above_zero:
         return f"As {pair.large} isn't shown to be the better model, no share to defer is recommended."
     if not shares.saves:

@@ -16,6 +16,13 @@ class Strings:
     values: list[str]  # no two alike
     codes: np.ndarray  # [n] int32, index into `values`; -1 for no value
 
+    @classmethod
+    def of(cls, strings: Sequence[str | None]) -> "Strings":
+        """Returns the column of these strings, [n]; None is no value."""
+        places = {string: place for place, string in enumerate(dict.fromkeys(s for s in strings if s is not None))}
+        codes = [-1 if string is None else places[string] for string in strings]
+        return cls(list(places), np.array(codes, dtype=np.int32))
+
     def __len__(self) -> int:
         return len(self.codes)
 

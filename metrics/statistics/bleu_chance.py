@@ -22,7 +22,8 @@ from metrics.statistics.text import corpus_bleu
 
 BLEU_DRAWS = 200
 _DRAWS_AT_A_TIME = 20
-_COUNTS = 8  # matches and totals of 1- to 4-grams; a hypothesis is as long as its 1-grams are many
+_COUNTS = 9  # the reference's length, then matches and totals of 1- to 4-grams
+_LENGTH = 5  # among them, the total of 1-grams: the hypothesis' length
 
 
 def bleu_chance_peaks(
@@ -42,7 +43,7 @@ def bleu_chance_peaks(
 
 def _chance(cells: Sequence[RankCells], small: np.ndarray, large: np.ndarray, rng: np.random.Generator) -> Chance:
     """Returns mean and quantile of Table 1's cell of one larger size."""
-    counts = np.concatenate([small, large])[:, :, 2:].astype(np.float64)  # [D, n, 8]
+    counts = np.concatenate([small, large])[:, :, 1:].astype(np.float64)  # [D, n, 9]
     runs, n = len(cells), counts.shape[1]
     permuted = n <= MOST_PERMUTED
     spread = np.zeros((0, 0), np.float32) if permuted else spread_of_sums(cells).astype(np.float32)
@@ -50,47 +51,46 @@ def _chance(cells: Sequence[RankCells], small: np.ndarray, large: np.ndarray, rn
     of_draws = []
     for _ in range(0, BLEU_DRAWS, _DRAWS_AT_A_TIME):
         sums = _permuted_sums(cells, counts, rng) if permuted else _normal_sums(runs, spread, mixing, rng)
-        of_draws.append(_mean_peaks(sums, counts.sum(axis=1), float(small[0, :, 1].sum()), runs))
+        of_draws.append(_mean_peaks(sums, counts.sum(axis=1), runs))
     peaks = np.concatenate(of_draws)
     return Chance(float(peaks.mean()), float(np.quantile(peaks, HIGH)))
 
 
-def _mean_peaks(sums: np.ndarray, totals: np.ndarray, reference: float, runs: int) -> np.ndarray:
+def _mean_peaks(sums: np.ndarray, totals: np.ndarray, runs: int) -> np.ndarray:
     """Returns the mean over pairs of runs of Table 1's cell in each draw: [draws].
 
-    `sums` [R_S, 99, draws, D, 8] are by how much the counts of D runs over what each small run defers are above their
-    share; `totals` [D, 8] are the counts over all sentences.
+    `sums` [R_S, 99, draws, D, 9] are by how much the counts of D runs over what each small run defers are above their
+    share; `totals` [D, 9] are the counts over all sentences.
     """
-    quality = _bleu(totals, reference)
+    quality = _bleu(totals)
     share = FRACTIONS[INTERIOR][:, None, None, None]
     peaks = np.zeros(sums.shape[2])
     for run, by_run in enumerate(sums):
-        gained = by_run[:, :, runs:] - by_run[:, :, run : run + 1]  # [99, draws, R_L, 8]
+        gained = by_run[:, :, runs:] - by_run[:, :, run : run + 1]  # [99, draws, R_L, 9]
         mixed = totals[run] + share * (totals[runs:] - totals[run]) + gained
         best = np.maximum(quality[run], quality[runs:])
-        peaks += (_bleu(np.maximum(mixed, 0), reference).max(axis=0) - best).mean(axis=1)
+        peaks += (_bleu(np.maximum(mixed, 0)).max(axis=0) - best).mean(axis=1)
     mean: np.ndarray = peaks / runs
     return mean
 
 
-def _bleu(counts: np.ndarray, reference: float) -> np.ndarray:
-    """Returns corpus BLEU / 100 from sums of counts [..., 8] and the reference's length: [...]."""
-    lengths = np.stack([counts[..., _COUNTS // 2], np.full(counts.shape[:-1], reference)], axis=-1)
-    return corpus_bleu(np.concatenate([lengths, counts], axis=-1)) / 100
+def _bleu(counts: np.ndarray) -> np.ndarray:
+    """Returns corpus BLEU / 100 from sums of counts [..., 9]: [...]."""
+    return corpus_bleu(np.concatenate([counts[..., _LENGTH, None], counts], axis=-1)) / 100
 
 
 def _permuted_sums(cells: Sequence[RankCells], counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns sums over what each run defers, less their share, in permutations: [R_S, 99, draws, D, 8]."""
+    """Returns sums over what each run defers, less their share, in permutations: [R_S, 99, draws, D, 9]."""
     number, n, _ = counts.shape
-    centred = (counts - counts.mean(axis=1, keepdims=True)).transpose(1, 0, 2).reshape(n, -1)  # [n, D · 8]
+    centred = (counts - counts.mean(axis=1, keepdims=True)).transpose(1, 0, 2).reshape(n, -1)  # [n, D · 9]
     order = np.stack([rng.permutation(n) for _ in range(_DRAWS_AT_A_TIME)])
-    dealt = centred.take(order, axis=0)  # [draws, n, D · 8]
-    sums = np.stack([one.inside[one.cell].T @ dealt for one in cells])  # [R_S, draws, 99, D · 8]
+    dealt = centred.take(order, axis=0)  # [draws, n, D · 9]
+    sums = np.stack([one.inside[one.cell].T @ dealt for one in cells])  # [R_S, draws, 99, D · 9]
     return sums.swapaxes(1, 2).reshape(len(cells), -1, _DRAWS_AT_A_TIME, number, _COUNTS)
 
 
 def _mixing(counts: np.ndarray) -> np.ndarray:
-    """Returns a factor of n times the covariance of all runs' counts [D, n, 8] over sentences: [D · 8, D · 8]."""
+    """Returns a factor of n times the covariance of all runs' counts [D, n, 9] over sentences: [D · 9, D · 9]."""
     n = counts.shape[1]
     columns = counts.transpose(0, 2, 1).reshape(-1, n)
     values, vectors = np.linalg.eigh(n * np.cov(columns))

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 _BLOCK = 64  # ranks; a sum over a block of -1, 0 and 1 fits int8, and 64 of such sums fit int16
-_LOWEST = -128  # below any sum over a block
+_LOWEST = -128  # below any sum within a block: marks ranks that are skipped
 
 
 @dataclass
@@ -72,7 +72,10 @@ class RankedSums:
             within = within.copy()
             block, inside = (skipped - 1) // _BLOCK, (skipped - 1) % _BLOCK
             within.reshape(-1, rows)[inside * blocks + block] = _LOWEST
-        highest: np.ndarray = np.maximum((self.starts[:-1] + within.max(axis=0)).max(axis=0), 0)
+        highest_within = within.max(axis=0)
+        # the sum before the first rank, 0, is never skipped: it stands for the blocks of which all ranks are
+        in_blocks = np.where(highest_within == _LOWEST, 0, self.starts[:-1] + highest_within)
+        highest: np.ndarray = np.maximum(in_blocks.max(axis=0), 0)
         return highest
 
     def weighted_sum(self, weights: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def _churn_of_committees(prediction: np.ndarray, size: int) -> tuple[np.ndarray,
 def _classification_scores(runs: SizeRuns, config: Metrics, parallel_map: "ParallelMap") -> dict[str, np.ndarray]:
     """Computes margin and entropy over the classes, and the committee's of two runs or more: [R, n] float64 each."""
     log_likelihoods = runs.log_likelihoods
-    tokens = _label_tokens(runs, log_likelihoods.shape[2]) if config.length_normalized else None
+    tokens = label_tokens(runs, log_likelihoods.shape[2]) if config.length_normalized else None
     count, n, classes = log_likelihoods.shape
     names = ["margin", "entropy"]
     committee = committee_size(count, config)
@@ -104,7 +104,7 @@ def _classification_scores(runs: SizeRuns, config: Metrics, parallel_map: "Paral
 
     def fill(start: int) -> None:
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
-        values = _normalized(log_likelihoods[:, some], tokens)  # [R, m, K]
+        values = divided_by_tokens(log_likelihoods[:, some], tokens)  # [R, m, K]
         ordered = _ordered_log_softmax(values)
         scores["margin"][:, some] = to_thirteen_digits(_margin_of_ordered(ordered))
         scores["entropy"][:, some] = to_thirteen_digits(_entropy_of_ordered(ordered))
@@ -173,15 +173,15 @@ def log_probabilities(
     """
     values = runs.log_likelihoods_of(run)
     values = values if rows is None else values[rows]
-    tokens = _label_tokens(runs, values.shape[1]) if length_normalized else None
+    tokens = label_tokens(runs, values.shape[1]) if length_normalized else None
     log_p = np.empty(values.shape)
     for start in range(0, len(values), _EXAMPLES_AT_A_TIME):
         some = slice(start, start + _EXAMPLES_AT_A_TIME)
-        log_p[some] = log_softmax(_normalized(values[some], tokens))
+        log_p[some] = log_softmax(divided_by_tokens(values[some], tokens))
     return log_p
 
 
-def _label_tokens(runs: SizeRuns, classes: int) -> np.ndarray:
+def label_tokens(runs: SizeRuns, classes: int) -> np.ndarray:
     """Returns the token count of each class's label: [K] float64. Raises UncertaintyError where it isn't known."""
     tokens = runs.label_tokens
     whole = isinstance(tokens, list) and all(isinstance(t, int) and t >= 1 for t in tokens)
@@ -194,7 +194,7 @@ def _label_tokens(runs: SizeRuns, classes: int) -> np.ndarray:
     return np.array(tokens, dtype=np.float64)
 
 
-def _normalized(log_likelihoods: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:
+def divided_by_tokens(log_likelihoods: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:
     """Divides log-likelihoods [..., K] by the labels' token counts [K], if given: [..., K] float64."""
     values = log_likelihoods.astype(np.float64)
     return values if tokens is None else values / tokens

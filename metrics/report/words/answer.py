@@ -39,6 +39,11 @@ def _comparison(analysis: Analysis, pair: SizePair) -> str:
             f"On {n}, {pair.large} is the worse model, by {points(-gap.value)} {quality.points}"
             f"{within(negated(gap))}: deferring to it costs {quality.name}."
         )
+    if not gap.has_interval:
+        return (
+            f"On {n}, {pair.large} differs from {pair.small} by {points(gap.value, sign=True)} {quality.points}, "
+            "without an interval: how much of it is chance can't be told."
+        )
     if not gap.above_zero:
         return (
             f"On {n}, {pair.large} differs from {pair.small} by {points(gap.value, sign=True)} {quality.points}"

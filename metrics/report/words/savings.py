@@ -30,6 +30,8 @@ def _gain_over_random(analysis: Analysis, pair: SizePair) -> str:
         return f"Deferring the least certain examples beats deferring as many at random: {amount}."
     if area.below_zero:
         return f"Deferring the least certain examples is worse than deferring at random: {amount}."
+    if not area.has_interval:
+        return f"Deferring the least certain examples gains over deferring as many at random, {amount}, no interval."
     return f"Deferring the least certain examples can't be told from deferring as many at random: {amount}."
 
 
@@ -42,7 +44,9 @@ def _least_shares(analysis: Analysis, pair: SizePair) -> list[str]:
     """Writes what shares to defer for parts of the gain, and to be at most ε below the larger model, and the cost."""
     shares = pair.least_share["margin"]
     sentences = []
-    if not pair.gap.above_zero:
+    if not pair.gap.has_interval and math.isnan(shares.half.value):
+        sentences.append(f"{pair.large} isn't the better model here: there is no gain to have a part of.")
+    elif pair.gap.has_interval and not pair.gap.above_zero:
         sentences.append(f"As {pair.large} isn't shown to be the better model, there is no gain to have a part of.")
     else:
         parts = [
@@ -144,7 +148,8 @@ def _against_the_margin(pair: SizePair) -> list[str]:
     """Writes which scores are better than the margin, which worse, and which can't be told from it."""
     scores: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Can't be told from": []}
     for score, difference in pair.area_over_margin.items():
-        if score == "margin" or (difference.value == 0 and difference.low == difference.high == 0):
+        same = difference.value == difference.low == difference.high == 0
+        if score == "margin" or same or not difference.has_interval:
             continue
         verdict = (
             "Better than" if difference.above_zero else "Worse than" if difference.below_zero else "Can't be told from"

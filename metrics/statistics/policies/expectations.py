@@ -8,6 +8,7 @@ import numpy as np
 
 from metrics.statistics.policies.candidates import Parts, Policy, matched_runs
 from metrics.statistics.policies.promises import share_interval
+from metrics.statistics.policies.resampled_sums import clustered_share_interval, percentiles, resampled_sums
 from metrics.statistics.policies.routing import (
     Member,
     mean_quality,
@@ -17,8 +18,6 @@ from metrics.statistics.policies.routing import (
     stage_reached,
 )
 
-RESAMPLES = 2000
-_NUMBERS_AT_A_TIME = 1 << 24
 Number = dict[str, float]  # value, and where it has an interval, low and high
 
 
@@ -43,40 +42,44 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
     """Returns what the evaluate part says of these runs: shares, quality, loss and cost, each with an interval.
 
     Shares, quality and loss are fractions (BLEU / 100). Shares and accuracies have Clopper-Pearson intervals; BLEU, the
-    loss and the cost have percentile-bootstrap intervals over examples, from `seed`. `cost_share` is the mean cost in
-    units of the last stage alone.
+    loss and the cost have percentile-bootstrap intervals over examples, from `seed`. Where examples come in clusters
+    every interval is a percentile-bootstrap one over whole clusters. `cost_share` is the mean cost in units of the last
+    stage alone.
     """
     chain = policy.chain
     one = answered(chain, policy.score, policy.thresholds, parts.evaluate)
     m = len(parts.evaluate)
     stages = np.bincount(one.stage, minlength=len(chain))
     costs = np.cumsum([member.cost for member in chain])
-    samples = _resampled(one, costs, seed)
+    clusters = None if parts.clusters is None else parts.clusters[parts.evaluate]
+    samples = _resampled(one, costs, clusters, seed)
 
-    def share(count: int) -> Number:
-        return _number(count / m, *share_interval(count, m, confidence))
+    def estimate(value: float, of: np.ndarray) -> Number:
+        return _number(value, *percentiles(of, confidence))
 
-    def estimate(value: float, name: str) -> Number:
-        return _number(value, *_percentiles(samples[name], confidence))
+    def share(count: int, of: np.ndarray) -> Number:
+        return (
+            _number(count / m, *share_interval(count, m, confidence)) if clusters is None else estimate(count / m, of)
+        )
 
     def quality(values: np.ndarray, name: str) -> Number:
         if values.shape[1] == 1:
-            return share(int(values.sum()))
-        return estimate(mean_quality(values), name)
+            return share(int(values.sum()), samples[name])
+        return estimate(mean_quality(values), samples[name])
 
     last, mixture = mean_quality(one.last), mean_quality(one.mixture)
     cost = float(costs[one.stage].mean())
     return {
         "examples": m,
         "confidence": confidence,
-        "deferred": share(m - int(stages[0])),
-        "answered": [share(int(count)) for count in stages],
+        "deferred": share(m - int(stages[0]), 1 - samples["stages"][:, 0]),
+        "answered": [share(int(count), of) for count, of in zip(stages, samples["stages"].T, strict=True)],
         "quality": quality(one.mixture, "mixture"),
         "quality_of_largest": quality(one.last, "last"),
         "quality_of_smallest": quality(one.first, "first"),
-        "loss": estimate(last - mixture, "loss"),
-        "cost_per_example": estimate(cost, "cost"),
-        "cost_share": _number(*(v / chain[-1].cost for v in (cost, *_percentiles(samples["cost"], confidence)))),
+        "loss": estimate(last - mixture, samples["loss"]),
+        "cost_per_example": estimate(cost, samples["cost"]),
+        "cost_share": _number(*(v / chain[-1].cost for v in (cost, *percentiles(samples["cost"], confidence)))),
     }
 
 
@@ -85,23 +88,28 @@ def disagreement(
 ) -> dict[str, Any] | None:
     """Returns how often the last stage answers otherwise what an earlier one answers: None where none does.
 
-    `predictions` are each stage's [n], a number for each answer. The share, with a Clopper-Pearson interval, and the
-    counts are of the evaluate part, which has chosen nothing; beside them stand those of the certify part.
+    `predictions` are each stage's [n], a number for each answer. The share, with an interval as `expectations` has it,
+    and the counts are of the evaluate part, which has chosen nothing; beside them stand those of the certify part. None
+    too where an earlier stage answers in one part alone.
     """
-    counts = {}
+    counts, intervals = {}, {}
     for name in ("certify", "evaluate"):
         rows = getattr(parts, name)
         scores = [member.uncertainty[policy.score][rows] for member in policy.chain[:-1]]
         stage = stage_reached(scores, policy.thresholds)
         kept = stage < len(policy.chain) - 1
         given = np.stack([answers[rows] for answers in predictions])[stage, np.arange(len(rows))]
-        differing = int((kept & (given != predictions[-1][rows])).sum())
-        counts[name] = {"examples": int(kept.sum()), "differing": differing}
-    examples, differing = counts["evaluate"].values()
-    if not examples:
-        return None
-    share = _number(differing / examples, *share_interval(differing, examples, confidence))
-    return {**share, **counts["evaluate"], "certify": counts["certify"]}
+        differing = kept & (given != predictions[-1][rows])
+        counts[name] = {"examples": int(kept.sum()), "differing": int(differing.sum())}
+        if not kept.any():
+            return None
+        intervals[name] = (
+            share_interval(int(differing.sum()), int(kept.sum()), confidence)
+            if parts.clusters is None
+            else clustered_share_interval(differing, kept, parts.clusters[rows], confidence, parts.seed)
+        )
+    examples, differs = counts["evaluate"].values()
+    return {**_number(differs / examples, *intervals["evaluate"]), **counts["evaluate"], "certify": counts["certify"]}
 
 
 def over_seeds(policy: Policy, members: Mapping[str, Sequence[Member]], parts: Parts) -> dict[str, Any]:
@@ -158,31 +166,28 @@ def _thresholds_passing_on(chain: Sequence[Member], score: str, shares: list[flo
     return np.array(thresholds)
 
 
-def _resampled(one: Answered, costs: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _resampled(one: Answered, costs: np.ndarray, clusters: np.ndarray | None, seed: int) -> dict[str, np.ndarray]:
     """Returns bootstrap samples [B] of the mixture's, the last and the first stage's quality, the loss and the cost.
 
-    Examples that are answered alike are drawn together, by their number, which takes the same draws far less time.
+    `stages` are those of the share that each stage answers, [B, K]. `costs` [K] are of an example that each answers.
     """
-    columns = np.concatenate([one.stage[:, None], one.mixture, one.last, one.first], axis=1).astype(np.int64)
-    kinds, counts = np.unique(columns, axis=0, return_counts=True)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(17,)))
-    m, width = len(one.stage), one.last.shape[1]
-    sums = np.empty((RESAMPLES, 3 * width), np.int64)
-    cost = np.empty(RESAMPLES)
-    at_a_time = max(1, _NUMBERS_AT_A_TIME // len(kinds))
-    for start in range(0, RESAMPLES, at_a_time):
-        some = slice(start, min(start + at_a_time, RESAMPLES))
-        drawn = rng.multinomial(m, counts / m, size=some.stop - some.start)  # [b, kinds]
-        sums[some] = drawn @ kinds[:, 1:]
-        cost[some] = drawn @ costs[kinds[:, 0]] / m
-    mixture, last, first = (quality_of_sums(part, m) for part in np.split(sums, 3, axis=1))
-    return {"mixture": mixture, "last": last, "first": first, "loss": last - mixture, "cost": cost}
-
-
-def _percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Returns the percentile interval of samples [B]."""
-    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    count, width = len(costs), one.last.shape[1]
+    by_stage = (one.stage[:, None] == np.arange(count)[::-1]).astype(np.int64)
+    sums, examples = resampled_sums(
+        np.concatenate([by_stage, one.mixture, one.last, one.first], axis=1).astype(np.int64), clusters, seed
+    )
+    stages = sums[:, :count][:, ::-1] / examples[:, None]
+    mixture, last, first = (
+        quality_of_sums(sums[:, start : start + width], examples) for start in range(count, count + 3 * width, width)
+    )
+    return {
+        "stages": stages,
+        "mixture": mixture,
+        "last": last,
+        "first": first,
+        "loss": last - mixture,
+        "cost": stages @ costs,
+    }
 
 
 def _number(value: float, low: float, high: float) -> Number:

@@ -67,8 +67,11 @@ def mean_quality(values: np.ndarray) -> float:
     return float(quality_of_sums(values.sum(axis=0, dtype=np.int64)[None], len(values))[0])
 
 
-def quality_of_sums(sums: np.ndarray, examples: int) -> np.ndarray:
-    """Returns accuracies, or corpus BLEU / 100, from sums over `examples` examples: [..., 1 or 10] -> [...] float64."""
+def quality_of_sums(sums: np.ndarray, examples: int | np.ndarray) -> np.ndarray:
+    """Returns accuracies, or corpus BLEU / 100, from sums over `examples` examples: [..., 1 or 10] -> [...] float64.
+
+    `examples` is one number, or one for each of the sums, [...].
+    """
     if sums.shape[-1] == 1:
         accuracy: np.ndarray = sums[..., 0] / examples
         return accuracy
