@@ -127,6 +127,7 @@ class Config:
         """Raises EdgewiseError for what is there for classifications alone."""
         for key, value, only, why in (
             ("train.softmax", self.train.softmax, LABELS, "it has no labels"),
+            ("tokenizer.whole_labels", self.tokenizer.whole_labels, True, "it has no labels"),
             ("tokenizer.model_type", self.tokenizer.model_type, WORD, "text of whole words can't be spelt as it was"),
         ):
             if value == only and self.dataset.task != "classification":

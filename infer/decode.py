@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conf.errors import EdgewiseError
 from conf.schema import Size
 from infer.cache import Cache, start_decoding
 from train import hosts, t5
@@ -244,12 +245,17 @@ def _live_on(state: _BeamState, candidates: _Candidates, best: Decoded, cache: C
 
 
 def _check(size: Size, max_length: int, beams: int, alpha: float) -> None:
-    """Raises ValueError for settings out of range."""
+    """Raises EdgewiseError for more beams than the vocabulary has, and ValueError for other settings out of range."""
     assert size.vocabulary_size is not None
-    if max_length < 1 or beams < 1 or alpha < 0 or (beams > 1 and 2 * beams > size.vocabulary_size):
+    if beams > 1 and 2 * beams > size.vocabulary_size:
+        raise EdgewiseError(
+            f"infer.beams={beams}: expected at most {size.vocabulary_size // 2}, half of the vocabulary of size "
+            f"{size.name}, as a step keeps twice as many continuations"
+        )
+    if max_length < 1 or beams < 1 or alpha < 0:
         raise ValueError(
-            f"max_length={max_length}, beams={beams}, alpha={alpha}, a vocabulary of {size.vocabulary_size}: "
-            "expected max_length and beams of at least 1, 2·beams within the vocabulary, and alpha of at least 0"
+            f"max_length={max_length}, beams={beams}, alpha={alpha}: expected max_length and beams of at least 1, and "
+            "alpha of at least 0"
         )
 
 

@@ -104,7 +104,7 @@ def test_loss_and_gradient_are_the_padded_batch_s(gated: bool) -> None:
     packed = {name: jnp.asarray(a) for name, a in vars(Packer(inputs, targets, 12)(every)).items()}
     padded = {"inputs": jnp.asarray(inputs.padded(every, 32)), "targets": jnp.asarray(targets.padded(every, 10))}
     assert packed["inputs"].shape[0] < 12
-    value = jax.jit(jax.value_and_grad(lambda p, b: loss_fn(p, b, None, size, c), has_aux=True))
+    value = jax.jit(jax.value_and_grad(lambda p, b: loss_fn(p, b, None, c), has_aux=True))
     (one, sums), gradient = value(params, packed)
     (other, other_sums), other_gradient = value(params, padded)
     assert float(one) == pytest.approx(float(other), rel=1e-5)

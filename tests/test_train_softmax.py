@@ -81,7 +81,7 @@ def test_the_loss_is_over_the_labels_tokens_and_moves_no_other_row_of_the_head(c
     size = OWN if own else TIED
     rng = np.random.default_rng(0)
     batch = {"inputs": rng.integers(10, 40, (4, 6)).astype(np.int32), "targets": LABELS[:4, :3].astype(np.int32)}
-    (loss, sums), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params_of(size), batch, None, size, c)
+    (loss, sums), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params_of(size), batch, None, c)
     log_p = jax.nn.log_softmax(all_logits(size, batch["inputs"], batch["targets"])[..., OUTPUTS])
     there = batch["targets"] != 0
     places = np.searchsorted(OUTPUTS, batch["targets"])

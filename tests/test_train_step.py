@@ -38,7 +38,7 @@ def test_cross_entropy_and_z_loss_by_hand():
 def test_the_loss_is_summed_over_target_tokens_and_normalised(compose, normalizer):
     c, size = step_config(compose, f"train.loss_normalizer={normalizer}", "train.z_loss=0.01")
     params = t5.init_params(size, jax.random.key(0))
-    loss, sums = jax.jit(lambda p: loss_fn(p, batch(), None, size, c))(params)
+    loss, sums = jax.jit(lambda p: loss_fn(p, batch(), None, c))(params)
     assert int(sums["tokens"]) == 11  # padding does not count
     divisor = {"none": 1.0, "tokens": 11.0}.get(normalizer) or float(normalizer)
     assert float(loss) == pytest.approx(float(sums["nll"] + sums["z"]) / divisor, rel=1e-6)
@@ -48,7 +48,7 @@ def test_the_loss_is_summed_over_target_tokens_and_normalised(compose, normalize
 def test_padding_takes_no_gradient(compose):
     c, size = step_config(compose)
     params = t5.init_params(size, jax.random.key(0))
-    grad = jax.jit(jax.grad(lambda p, b: loss_fn(p, b, None, size, c)[0]))
+    grad = jax.jit(jax.grad(lambda p, b: loss_fn(p, b, None, c)[0]))
     plain = grad(params, batch())
     wider = {k: np.pad(v, ((0, 0), (0, 2))) for k, v in batch().items()}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), plain, grad(params, wider))
@@ -57,7 +57,7 @@ def test_padding_takes_no_gradient(compose):
 def test_the_gradient_is_the_loss_s_slope(compose):
     c, size = step_config(compose)
     params = t5.init_params(size, jax.random.key(0))
-    loss = jax.jit(lambda p: loss_fn(p, batch(), None, size, c)[0])
+    loss = jax.jit(lambda p: loss_fn(p, batch(), None, c)[0])
     gradient = jax.jit(jax.grad(loss))(params)
     direction = jax.tree.map(lambda g: g / 1e2, gradient)
     move = lambda t: jax.tree.map(lambda p, d: p + t * d, params, direction)  # noqa: E731
@@ -73,7 +73,7 @@ def test_what_is_computed_again_is_what_was_kept(compose, remat):
     for policy in ("none", remat):
         c, size = step_config(compose, f"train.remat={policy}", "size.dropout=0.3", "size.layers=2")
         params = t5.init_params(size, jax.random.key(0))
-        found.append(jax.jit(jax.grad(lambda p, c=c, s=size: loss_fn(p, batch(), jax.random.key(1), s, c)[0]))(params))
+        found.append(jax.jit(jax.grad(lambda p, c=c: loss_fn(p, batch(), jax.random.key(1), c)[0]))(params))
     plain, again = found
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, again)  # float32 rounding
 
@@ -94,7 +94,7 @@ def packed_rows():
 def loss_and_gradients(c):
     """Of packed rows, with dropout."""
     params = t5.init_params(c.size, jax.random.key(0))
-    loss = lambda p: loss_fn(p, packed_rows(), jax.random.key(1), c.size, c)[0]  # noqa: E731
+    loss = lambda p: loss_fn(p, packed_rows(), jax.random.key(1), c)[0]  # noqa: E731
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
@@ -139,7 +139,7 @@ def test_less_is_kept_for_the_backward_pass(compose, remat):
     for policy in ("none", remat):
         c, size = step_config(compose, f"train.remat={policy}", "size.layers=6", "size.d_ff=64")
         params = t5.abstract_params(size)
-        grad = jax.jit(jax.grad(lambda p, c=c, s=size: loss_fn(p, batch(), None, s, c)[0]))
+        grad = jax.jit(jax.grad(lambda p, c=c: loss_fn(p, batch(), None, c)[0]))
         kept.append(grad.lower(params).compile().memory_analysis().temp_size_in_bytes)
     assert kept[1] < 0.8 * kept[0]
 

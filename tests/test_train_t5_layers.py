@@ -1,5 +1,7 @@
 """The gradients that are written out by hand: right, and with less kept for the backward pass."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train import t5
-from train.t5.layers import FeedForward, RMSNorm
+from train.t5.layers import FeedForward, RMSNorm, float32_product
 
 SIZE = Size(name="tiny", d_model=16, d_kv=8, d_ff=64, layers=1, heads=2, vocabulary_size=40, dropout=0.25)
 KEY = jax.random.key(3)
@@ -67,6 +69,29 @@ def test_dropout_keeps_its_mask_as_it_was_drawn():
     dropped, backward = jax.vjp(lambda x: t5.dropout(x, 0.25, KEY, broadcast_axis=-2), x)
     np.testing.assert_array_equal(backward(jnp.ones_like(x))[0], np.where(dropped == 0, 0, np.float32(1) / 0.75))
     assert kept_bytes(lambda x: t5.dropout(x, 0.25, KEY, broadcast_axis=-2), x) <= 3 * 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_head_s_product_is_float32_and_its_gradients_are_of_the_factors(dtype):
+    x, matrix = random(3, 5, 64).astype(dtype), random(64, 40).astype(dtype)
+    product, backward = jax.vjp(float32_product, x, matrix)
+    exact = np.asarray(x, np.float64) @ np.asarray(matrix, np.float64)
+    assert product.dtype == jnp.float32
+    np.testing.assert_allclose(product, exact, rtol=1e-5, atol=1e-5)  # sums of 64 in float32
+    if dtype == "bfloat16":
+        assert np.abs(np.asarray(x @ matrix, np.float64) - exact).max() > 100 * np.abs(product - exact).max()
+    derived = jax.vjp(lambda x, matrix: (x @ matrix).astype(jnp.float32), x, matrix)[1]
+    for own, other in zip(backward(product), derived(product), strict=True):
+        assert own.dtype == jnp.dtype(dtype)
+        np.testing.assert_allclose(np.float32(own), np.float32(other), rtol=1e-2 if dtype == "bfloat16" else 1e-5)
+
+
+def test_a_scaled_head_s_logits_keep_their_size_in_bfloat16():
+    size = dataclasses.replace(SIZE, d_model=48, tied_head=True, scaled_head=True)  # 48 ** -0.5 is no bfloat16 number
+    model, hidden = t5.model(size, t5.init_params(size, jax.random.key(0))), random(4, 30, 48).astype("bfloat16")
+    head = np.asarray(model.embedding[...].astype("bfloat16"), np.float64).T
+    exact, found = np.asarray(hidden, np.float64) @ head * 48**-0.5, np.asarray(model.logits(hidden), np.float64)
+    assert (found * exact).sum() / (exact * exact).sum() == pytest.approx(1, abs=2e-4)
 
 
 def test_parameters_are_cast_once_and_the_head_where_it_is_wanted():

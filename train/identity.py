@@ -11,7 +11,7 @@ from typing import Any
 
 from conf.errors import EdgewiseError
 from conf.names import joined_name
-from conf.schema import BPE, SPAN_CORRUPTION, VOCABULARY, Config
+from conf.schema import BPE, SPAN_CORRUPTION, VOCABULARY, Config, Optimizer
 from tracking.interface import Artifact, Tracker
 from train.data.source import source_of
 from train.pretrained.find import initial_content
@@ -64,10 +64,16 @@ def training_identity(config: Config) -> dict[str, Any]:
         "dataset": dataset_identity(config),
         "size": config.size.recorded(),
         "tokenizer": tokenizer,
-        "optimizer": dict(vars(config.optimizer)),
+        "optimizer": _optimizer_identity(config.optimizer),
         "train": train,
         "seed": config.seed,
     }
+
+
+def _optimizer_identity(optimizer: Optimizer) -> dict[str, Any]:
+    """Returns the optimizer's part of an identity: what the other optimizer alone reads is as by default."""
+    values, default = dict(vars(optimizer)), Optimizer()
+    return values | {key: getattr(default, key) for key in optimizer.of_others}
 
 
 def softmax_of(cell: dict[str, Any]) -> str:

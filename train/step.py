@@ -119,7 +119,7 @@ def drop_tokens(inputs: jax.Array, rate: float, key: jax.Array | None) -> jax.Ar
 
 
 def loss_fn(
-    params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, size: Size, c: StepConfig
+    params: t5.Params, batch: dict[str, jax.Array], key: jax.Array | None, c: StepConfig
 ) -> tuple[jax.Array, Metrics]:
     """Returns the loss to differentiate, and sums over the batch's target tokens (padding excluded).
 
@@ -127,7 +127,7 @@ def loss_fn(
     `target_segments` of the same shapes. Positions count along the row: a segment is in one piece, so that its relative
     positions are the same wherever it stands, and one relative bias serves all rows.
     """
-    model = t5.model(size, params)
+    model = t5.model(c.size, params)
     keys = t5.split_key(key, 2)
     segments, _ = t5.plain_rows(batch["inputs"])
     segments = batch.get("input_segments", segments)
@@ -162,7 +162,7 @@ def train_step(
     The dropout key depends on (seed, step) alone, so that a resumed run drops what an uninterrupted one drops.
     """
     key = jax.random.fold_in(seed_key, state.step)
-    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, c.size, c)
+    grads, sums = jax.grad(loss_fn, has_aux=True)(state.params, batch, key, c)
     optimizer = make_optimizer(c.optimizer, c.steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {
@@ -190,7 +190,7 @@ def fresh_state(params: t5.Params, c: StepConfig) -> TrainState:
 
 def eval_sums(params: t5.Params, batch: dict[str, jax.Array], c: StepConfig) -> Metrics:
     """Returns sums over the batch's target tokens, without dropout: `nll`, `tokens`, `hits` and the z-loss `z`."""
-    return loss_fn(params, batch, None, c.size, c)[1]
+    return loss_fn(params, batch, None, c)[1]
 
 
 # --- compiled --------------------------------------------------------------------------------------------------------

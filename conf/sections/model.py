@@ -7,7 +7,7 @@ from omegaconf import MISSING
 
 from conf.errors import EdgewiseError
 from conf.names import checked_name
-from conf.sections.values import Text, at_least, one_of
+from conf.sections.values import Text, above, at_least, one_of, share_below_1
 from conf.text import checked_text
 
 
@@ -82,10 +82,14 @@ class Size:
             at_least(f"size.{key}", getattr(self, key), 0 if self.d_model == 0 else 1)
         if self.decoder_layers is not None:
             at_least("size.decoder_layers", self.decoder_layers, 1)
-        if not 0 <= self.dropout < 1:
-            raise EdgewiseError(f"size.dropout={self.dropout}: expected a number in [0, 1)")
-        if self.embedding_stddev is not None and self.embedding_stddev <= 0:
-            raise EdgewiseError(f"size.embedding_stddev={self.embedding_stddev}: expected a number above 0, or null")
+        if self.d_model != 0:
+            at_least("size.relative_buckets", self.relative_buckets, 4)  # two distances on either side
+            # half of the decoder's buckets hold one distance each, and the others the longer ones, up to this
+            above("size.relative_max_distance", self.relative_max_distance, self.relative_buckets // 2)
+        share_below_1("size.dropout", self.dropout)
+        at_least("size.layer_norm_epsilon", self.layer_norm_epsilon, 0)
+        if self.embedding_stddev is not None:
+            above("size.embedding_stddev", self.embedding_stddev, 0)
         # half of a side's buckets hold one distance each, the first of them 0
         most = max(0, min(self.heads, 2 * (self.relative_buckets // 4 - 1)))
         if self.neighbour_heads is not None and not 1 <= self.neighbour_heads <= most:
@@ -93,6 +97,16 @@ class Size:
                 f"size.neighbour_heads={self.neighbour_heads}: expected a number from 1 to {most} "
                 f"(size.heads={self.heads}, size.relative_buckets={self.relative_buckets}), or null"
             )
+
+
+OF_ADAFACTOR = (
+    "start_step",
+    "decay_rate",
+    "clipping_threshold",
+    "min_dim_size_to_factor",
+    "multiply_by_parameter_scale",
+)
+OF_ADAMW = ("b1", "b2", "weight_decay")
 
 
 @dataclass(unsafe_hash=True)  # as Size
@@ -114,7 +128,19 @@ class Optimizer:
     b2: float = 0.999
     weight_decay: float = 0.0
 
+    @property
+    def of_others(self) -> tuple[str, ...]:
+        """Returns the keys that the named optimizer doesn't read."""
+        return OF_ADAMW if self.name == "adafactor" else OF_ADAFACTOR
+
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         one_of("optimizer.name", self.name, ("adafactor", "adamw"))
         one_of("optimizer.schedule", self.schedule, ("constant", "linear", "rsqrt", "cosine"))
+        for key in ("learning_rate", "warmup_steps", "start_step", "weight_decay"):
+            at_least(f"optimizer.{key}", getattr(self, key), 0)
+        at_least("optimizer.min_dim_size_to_factor", self.min_dim_size_to_factor, 1)
+        for key in ("decay_rate", "clipping_threshold"):
+            above(f"optimizer.{key}", getattr(self, key), 0)
+        for key in ("b1", "b2"):
+            share_below_1(f"optimizer.{key}", getattr(self, key))

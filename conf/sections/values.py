@@ -1,5 +1,6 @@
 """Checks single values of the config, and says in which key one is wrong."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from conf.errors import EdgewiseError
@@ -21,9 +22,21 @@ def one_of(key: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 def at_least(key: str, value: float, least: float) -> None:
-    """Raises EdgewiseError, with the key, for a value below the least."""
-    if value < least:
+    """Raises EdgewiseError, with the key, for a value below the least, and for one that is no number or infinite."""
+    if not least <= value < math.inf:
         raise EdgewiseError(f"{key}={value}: expected {least} or more")
+
+
+def above(key: str, value: float, limit: float) -> None:
+    """Raises EdgewiseError, with the key, for a value that is not above the limit, or no finite number."""
+    if not limit < value < math.inf:
+        raise EdgewiseError(f"{key}={value}: expected a number above {limit}")
+
+
+def share_below_1(key: str, value: float) -> None:
+    """Raises EdgewiseError, with the key, for a value that is not in [0, 1)."""
+    if not 0 <= value < 1:
+        raise EdgewiseError(f"{key}={value}: expected a number in [0, 1)")
 
 
 def checked_list(key: str, value: Any, example: str) -> list[Any]:

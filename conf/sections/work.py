@@ -1,5 +1,6 @@
 """Types the config of training, of scoring and of a sweep of both."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -97,6 +98,7 @@ class Train:
                 f"train.min_token_count={self.min_token_count} train.objective={SPAN_CORRUPTION}: expected 1, as "
                 "pre-training is to learn the rare tokens too; leave train.min_token_count away"
             )
+        at_least("train.z_loss", self.z_loss, 0)
         one_of("train.softmax", self.softmax, SOFTMAXES)
         one_of("train.keep", self.keep, ("last", "best"))
         at_least("train.patience", self.patience, 0)
@@ -112,7 +114,7 @@ class Train:
         self.unroll = checked_switch("train.unroll", self.unroll)
         if self.loss_normalizer not in ("none", "tokens"):
             try:
-                ok = float(self.loss_normalizer) > 0
+                ok = 0 < float(self.loss_normalizer) < math.inf
             except ValueError:
                 ok = False
             if not ok:

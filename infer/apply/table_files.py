@@ -5,7 +5,6 @@ Whatever the size of a file, one chunk is held at a time. The columns of the inp
 
 import itertools
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from conf.errors import EdgewiseError, first_line
 from metrics.parquet_file import opened_parquet
-from metrics.rows import first_duplicate, invalid_unicode, json_lines, listed, text_or_none
+from metrics.rows import first_duplicate, invalid_unicode, json_lines, listed, short, text_or_none
 from metrics.rows.delimited import read_delimited
 from metrics.rows.layout import Layout, separator_of
 from metrics.rows.start import check_is_parquet
@@ -196,7 +195,13 @@ class JsonLinesFile(TableFile):
         """Writes the objects with the answers at their ends."""
         with part.open("wb") as out:
             for row, answer in zip(chunk.rows, answers, strict=True):
-                out.write(_json_line(row | answer._asdict()))
+                try:
+                    out.write(_json_line(row | answer._asdict()))
+                except ValueError:
+                    raise EdgewiseError(
+                        f"{self.path}: a row has a number that JSON can't hold (NaN, Infinity, or one above 1.8e308): "
+                        f"{short(repr(row))}; leave it out, or write it as text"
+                    ) from None
 
     def join(self, parts: Sequence[Path], output: Path) -> None:
         """Writes the parts, one after the other."""
@@ -283,10 +288,11 @@ def _batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:
-    """Returns an object as a line of JSON in UTF-8; half characters, which that can't hold, as JSON's escapes."""
-    score = row["score"]
-    assert score is None or math.isfinite(score)
-    text = json.dumps(row, ensure_ascii=False)
+    """Returns an object as a line of JSON in UTF-8; half characters, which that can't hold, as JSON's escapes.
+
+    Raises ValueError for a number that is not finite.
+    """
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError:

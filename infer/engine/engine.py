@@ -16,6 +16,7 @@ from infer.self_check import differs
 from infer.sequences import SequenceBatch, score_sequences
 from infer.switcher.policy import Policy
 from metrics.scores import TokenScores
+from metrics.statistics.policies.routing import passes_on
 from metrics.statistics.policies.scores import likelihood_score, token_score
 from train.data.batches import ScoringBatch
 from train.data.prefetch import in_flight
@@ -130,8 +131,7 @@ class Engine:
             log_score[rows] = scores
             if not k and len(self.policy.stages) > 2:
                 first = log_score.copy()
-            passed_on = (scores >= described.threshold) & (described.threshold < np.inf)
-            rows = rows[passed_on]
+            rows = rows[passes_on(scores, described.threshold)]
             if not len(rows):
                 break
         return Answers(prediction, stage, log_score, first)

@@ -114,15 +114,11 @@ def _promise(policy: Policy, deferred: dict[str, float], loss: float, examples: 
         key: {
             "at_most": limits[key],
             "measured": seen[key],
-            "kept": None if limits[key] is None else _kept(key, seen, limits),
+            # what was measured is a quotient of whole numbers, so that its rounding is far below 1e-12
+            "kept": None if limits[key] is None else bool(seen[key] <= limits[key] + 1e-12),
         }
         for key in limits
     } | {"examples": examples}
-
-
-def _kept(key: str, seen: dict[str, float], limits: dict[str, Any]) -> bool:
-    """Tells whether what was measured is within the limit."""
-    return bool(seen[key] <= limits[key] + 1e-12)
 
 
 def _table_row(side: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from infer.serve.deployment import Deployment
 from infer.serve.queue import TakenBatch
 from infer.serve.ticket import Ticket, Waiting
+from metrics.statistics.policies.routing import passes_on
 
 MOST_FAILURES = 20  # batches that failed one after the other: then the device is taken to be broken
 
@@ -87,14 +88,18 @@ class DeviceThread:
 
     def _work(self) -> None:
         """Runs batches until the thread is to end."""
-        while True:
-            with self._changed:
-                while (taken := self._next()) is None and not self._ending:
-                    self._changed.wait()
-                if self._ending or taken is None:
-                    return
-            if done := self._answer(*taken):
-                self._call(_end_all, done)
+        try:
+            while True:
+                with self._changed:
+                    while (taken := self._next()) is None and not self._ending:
+                        self._changed.wait()
+                    if self._ending or taken is None:
+                        return
+                if done := self._answer(*taken):
+                    self._call(_end_all, done)
+        except BaseException as error:
+            self.broken = f"the thread that answers ended by {_name(error)}"
+            raise
 
     def _next(self) -> tuple[Deployment, TakenBatch] | None:
         """Returns the next batch: of the oldest deployment that has one."""
@@ -128,20 +133,37 @@ class DeviceThread:
             return [ticket for part in parts for ticket in self._answer(deployment, part)]
         seconds = time.perf_counter() - started
         self._failures = 0
-        deployment.note(batch, seconds)
-        self._observer.batch(deployment, batch, seconds)
-        return self._sort(deployment, batch, answers, scores)
+        done: list[Ticket] = []
+        answered: set[Waiting] = set()
+        try:
+            deployment.note(batch, seconds)
+            self._observer.batch(deployment, batch, seconds)
+            self._sort(deployment, batch, answers, scores, done, answered)
+        except Exception as error:  # of the host: for want of memory, say
+            self._observer.failed(error)
+            without = [item for item in batch.items if item not in answered]
+            done += [ticket for item in without if (ticket := _fail(item, error)) is not None]
+        return done
 
-    def _sort(self, deployment: Deployment, batch: TakenBatch, answers: np.ndarray, scores: np.ndarray) -> list[Ticket]:
-        """Passes on what a stage is uncertain of, notes its other answers, and returns the requests that are done."""
+    def _sort(
+        self,
+        deployment: Deployment,
+        batch: TakenBatch,
+        answers: np.ndarray,
+        scores: np.ndarray,
+        done: list[Ticket],
+        answered: set[Waiting],
+    ) -> None:
+        """Passes on what a stage is uncertain of, and notes its other answers.
+
+        Adds the inputs that are `answered`, and the requests that are `done` by that.
+        """
         if batch.items[0].shadow is not None:  # then all of them are: a batch has the shadow's inputs or others
             if deployment.watching is not None:
                 deployment.watching.compared(batch.items, answers.tolist())
-            return []
+            return
         k = batch.stage
-        threshold = deployment.thresholds[k]
-        passed_on = ((scores >= threshold) & (threshold < np.inf)).tolist()
-        done: list[Ticket] = []
+        passed_on = passes_on(scores, deployment.thresholds[k]).tolist()
         further: list[Waiting] = []
         last = k == len(deployment.thresholds) - 1
         if not k and deployment.watching is not None:
@@ -160,6 +182,7 @@ class DeviceThread:
                 continue
             ticket.predictions[item.place], ticket.stages[item.place] = answer, k
             ticket.left -= 1
+            answered.add(item)
             if not last and not passes:
                 kept.append((item, answer))
             if not ticket.left:
@@ -168,7 +191,6 @@ class DeviceThread:
         if further:
             with self._changed:
                 deployment.queue.add(item for item in further if item.shadow is not None or not item.ticket.gone)
-        return done
 
     def _shadows(self, deployment: Deployment, kept: Sequence[tuple[Waiting, str]]) -> list[Waiting]:
         """Returns a random share of the kept inputs, each with its answer, for the last stage to answer too."""
@@ -207,6 +229,6 @@ def _fail(item: Waiting, error: Exception) -> Ticket | None:
     return None if ticket.left else ticket
 
 
-def _name(error: Exception) -> str:
+def _name(error: BaseException) -> str:
     """Names an error without its message, which may quote an input."""
     return type(error).__name__

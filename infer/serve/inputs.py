@@ -67,7 +67,11 @@ def read_inputs(body: Mapping[str, Any], fields: Sequence[str], most: int) -> In
 
 
 def _add(found: Inputs, place: int, value: Any, fields: Sequence[str], seen: set[str | int]) -> str | None:
-    """Adds an input, or returns what is wrong with it."""
+    """Adds an input, or returns what is wrong with it. One without an id of its own has its place as its id."""
+    if not (isinstance(value, dict) and "id" in value):
+        if place in seen:
+            return f"id: another input of this request has its place, {place}; give it an id of its own"
+        seen.add(place)
     if not isinstance(value, dict):
         return f"{kind_of(value)}; expected an object such as {example(fields)[1:-1]}"
     if "id" in value:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conf.errors import EdgewiseError, no_room
+from conf.pipes import run_command
 from conf.schema import Tracking
 from conf.version import version_line
 from infer.switcher.find import MODELS, find_switcher
@@ -63,4 +64,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

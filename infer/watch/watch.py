@@ -23,6 +23,7 @@ import numpy as np
 
 from conf.errors import EdgewiseError, first_line
 from infer.switcher.policy import Policy, policy_json
+from metrics.statistics.policies.routing import passes_on
 from metrics.statistics.text import normalized
 from metrics.statistics.watch.bets import shape_bets, share_bets
 from metrics.statistics.watch.bounds import stability_index, upper_share
@@ -357,7 +358,7 @@ def _tests_of(policy: Policy, false_alarms: float, seed: int) -> dict[str, _Test
     expected, threshold = policy.expected, policy.stages[0].threshold
     assert threshold is not None
     calibration = np.asarray(policy.calibration[0], np.float64)
-    certify = int(((calibration >= threshold) & (threshold < np.inf)).sum())
+    certify = int(passes_on(calibration, threshold).sum())
     examples = int(expected["examples"])
     found = {
         "deferral": _Test(

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,12 +190,13 @@ def _count_labels(file: Path, layout: Layout, label: Column, columns: Sequence[C
     """Counts the labels of another split's file into the label's column."""
     kind = file.suffix[1:]
     layout = layout if kind == "csv" else Layout(names=layout.names if kind == "tsv" else None)
-    read_as = columns.index(label)
+    name = label.name if layout.names is None else layout.names[columns.index(label)]
+    found: dict[str, None] = {}
     for _, row in read_records(file, kind, layout=layout):
-        name = label.name if layout.names is None else layout.names[read_as]
-        if name not in row and split != "validation":
-            raise EdgewiseError(f"{file}: no column {label.name}; found {listed(list(row))}")
+        found.update(dict.fromkeys(row))
         label.add(row.get(name))
+    if name not in found and split != "validation":  # rows of JSON may lack it, but not all of them
+        raise EdgewiseError(f"{file}: no column {label.name}; found {listed(list(found))}")
 
 
 def _classified(dataset: Dataset, text: Column, label: Column, rows: int) -> Dataset:
@@ -238,12 +239,8 @@ def _in_order(values: Collection[str]) -> list[str]:
 def _quantile(counts: Counter[int], share: float) -> int:
     """Returns the least value that at least `share` (0-1) of the counted ones do not exceed; 0 where there is none."""
     total, below = sum(counts.values()), 0
-    for value in _ascending(counts):
+    for value in sorted(counts):
         below += counts[value]
         if below >= share * total:
             return value
     return 0
-
-
-def _ascending(values: Iterable[int]) -> list[int]:
-    return sorted(values)

@@ -253,8 +253,10 @@ def _reasons(dataset: Dataset, lenient: bool, columns: Columns, fields: Sequence
     if dataset.task != "classification":
         return _unusable(dataset, lenient, columns, fields)
     labels = columns[dataset.label_column]
-    dropped = set(map(str, dataset.drop_labels or ()))
-    reasons = {i: f"label {label}" for i, label in enumerate(labels) if label in dropped}
+    dropped: set[str | None] = set(map(str, dataset.drop_labels or ()))
+    if "" in dropped:  # as in a file of CSV, so in one of JSON or Parquet, which has null there
+        dropped.add(None)
+    reasons = {i: f"label {label}" if label else "no label" for i, label in enumerate(labels) if label in dropped}
     if not lenient:
         return reasons
     for i, label in enumerate(labels):

@@ -4,8 +4,8 @@ Flax's own `nnx.Linear` and `nnx.RMSNorm` do not fit: the first fixes its dtype 
 the activations is chosen at each call; the second multiplies in another order, which changes the last bits.
 `nnx.Dropout` draws its keys from a state of its own, where here the step's key decides.
 
-Dropout, the norm and the ReLU with dropout have gradients written out by hand, which keep less for the backward pass
-than those that JAX derives: docs/performance.md says how much.
+Dropout, the norm, the ReLU with dropout and the head's product have gradients written out by hand, which keep or
+multiply less than those that JAX derives: docs/performance.md says how much.
 """
 
 import functools
@@ -47,6 +47,35 @@ _drop.defvjp(
     lambda x, keep, rate: (_drop(x, keep, rate), keep),
     lambda rate, keep, gradient: (_drop(gradient, keep, rate), None),
 )
+
+
+def float32_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """Multiplies x [..., D] by a matrix [D, V] of the same float dtype, and returns the sums [..., V] float32.
+
+    Rounded to bfloat16, logits near each other would be equal.
+    """
+    return x @ matrix if x.dtype == jnp.float32 else _unrounded_product(x, matrix)
+
+
+@jax.custom_vjp
+def _unrounded_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """Computes `float32_product`.
+
+    The gradient is rounded to the factors' dtype before it is multiplied: the derived one would have products of
+    float32, which accelerators take far longer for.
+    """
+    product: jax.Array = jnp.matmul(x, matrix, preferred_element_type=jnp.float32)
+    return product
+
+
+def _product_gradients(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients of `_unrounded_product` to both factors, in their dtype."""
+    x, matrix = kept
+    gradient = gradient.astype(x.dtype)
+    return gradient @ matrix.T, jnp.einsum("...d,...v->dv", x, gradient)
+
+
+_unrounded_product.defvjp(lambda x, matrix: (_unrounded_product(x, matrix), (x, matrix)), _product_gradients)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -12,6 +12,7 @@ from flax import nnx
 
 from conf.schema import Size
 from train.sharding import by_rows, by_vocabulary
+from train.t5.layers import float32_product
 from train.t5.stacks import LOOP, Decoder, Encoder, Execution
 
 Params = dict[str, Any]  # nested, with T5X's names; the stacked layers' leaves have a leading axis [L]
@@ -91,20 +92,19 @@ class T5(nnx.Module):
         return self.decoder(x, memory, segments, positions, memory_segments, key, execution, visible)
 
     def logits(self, hidden: jax.Array, outputs: jax.Array | None = None) -> jax.Array:
-        """Applies the head to `hidden` [B, T, D]; returns [B, T, V] float32, computed in the dtype of `hidden`.
+        """Applies the head to `hidden` [B, T, D]; returns [B, T, V] float32, of factors in the dtype of `hidden`.
 
         With token ids `outputs` [U] int32 it returns theirs alone, [B, T, U].
         """
-        if self.scales_head:
-            hidden = hidden * hidden.shape[-1] ** -0.5
+        if self.scales_head:  # by a factor in float32: rounded to bfloat16 it would make all logits larger or smaller
+            hidden = (hidden.astype(jnp.float32) * hidden.shape[-1] ** -0.5).astype(hidden.dtype)
         if not self.tied_head:
             kernel = self.decoder.logits_dense.kernel[...]
             head = kernel if outputs is None else kernel[:, outputs]
         else:
             embedding = self.embedding[...]
             head = (embedding if outputs is None else embedding[outputs]).T
-        logits: jax.Array = hidden @ head.astype(hidden.dtype)
-        return logits.astype(jnp.float32)
+        return float32_product(hidden, head.astype(hidden.dtype))
 
 
 # --- parameters ------------------------------------------------------------------------------------------------------

@@ -50,15 +50,24 @@ class PathOutcome:
         return mean
 
 
+def passes_on(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns which examples a stage passes on, by its scores [n]: those of at least the threshold; [n] bool.
+
+    A threshold of -inf passes all on, one of inf none.
+    """
+    passed_on: np.ndarray = (scores >= threshold) & (threshold < np.inf)
+    return passed_on
+
+
 def stage_reached(uncertainty: Sequence[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
     """Returns which stage answers each example: [n] int8, from 0.
 
     `uncertainty` are the scores [n] of the K - 1 stages that may defer, `thresholds` [K - 1]: stage k passes on what
-    reaches it with a score of at least `thresholds`[k]. A threshold of -inf passes all on, one of inf none.
+    reaches it as `passes_on` says.
     """
     stage = np.zeros(len(uncertainty[0]), np.int8)
     for k, (score, threshold) in enumerate(zip(uncertainty, thresholds, strict=True)):
-        stage[(stage == k) & (score >= threshold) & (threshold < np.inf)] = k + 1
+        stage[(stage == k) & passes_on(score, threshold)] = k + 1
     return stage
 
 
