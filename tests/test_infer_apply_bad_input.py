@@ -81,6 +81,8 @@ FILES = {
     "two_on_a_line.jsonl": (b'{"text": "a"}{"text": "b"}\n', "line 1: not JSON .Extra data"),
     "python.jsonl": (b"{'text': 'a'}\n", "line 1: not JSON .Expecting property name"),
     "comma.jsonl": (b'{"text": "a",}\n', "line 1: not JSON"),
+    "endless.jsonl": (b'{"text": "a"}\n{"text": "b", "n": 1e999}\n', "line 2: the number 1e999 is not finite"),
+    "no_number.jsonl": (b'{"text": "a", "n": [NaN]}\n', "line 1: the number NaN is not finite"),
     "null.jsonl": (b'{"text": "a"}\nnull\n', "line 2: expected an object with named values, found None"),
     "numbers_for_names.jsonl": (b"{1: 2}\n", "line 1: not JSON"),
     "deep_beside_text.jsonl": (b'{"text": "a", "x": ' + b"[" * 10_000 + b"]" * 10_000 + b"}\n", "nested too deeply"),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conf.errors import EdgewiseError
 from conf.schema import Mesh, Size
 from infer import cache
 from infer.decode import as_encoded, beam_search, decode_examples, greedy, length_penalty
@@ -120,6 +121,12 @@ def test_one_beam_is_greedy(version):
     one, out = compiled(version, 1, 0.6)(params, inputs), compiled(version, None, None)(params, inputs)
     np.testing.assert_array_equal(one.ids, out.ids)
     np.testing.assert_allclose(one.scores, out.scores / ((5 + out.lengths) / 6) ** 0.6, rtol=1e-6)
+
+
+def test_more_beams_than_the_vocabulary_has_are_refused_with_their_key():
+    vocabulary = SIZES["1.1"].vocabulary_size
+    with pytest.raises(EdgewiseError, match=rf"infer\.beams={vocabulary}: expected at most {vocabulary // 2}, half of"):
+        compiled("1.1", vocabulary, 0.0)(parameters("1.1", 0), batch(0))
 
 
 def test_more_beams_find_likelier_output():

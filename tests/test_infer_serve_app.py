@@ -50,6 +50,15 @@ def test_a_bad_input_leaves_its_neighbours_alone(server):
     assert "a number; expected an object" in answer["outputs"][2]["error"]["detail"]
 
 
+def test_outputs_of_a_request_have_different_ids(server):
+    inputs = [{"text": "a"}, {"id": 0, "text": "b"}, {"id": 3, "text": "c"}, {"text": "d"}, {"id": "3", "text": "e"}]
+    _, _, answer = server.ask("POST", "/v1/predict", {"inputs": inputs})
+    answered = [output["id"] for output in answer["outputs"] if "prediction" in output]
+    assert answered == [0, 3, "3"]
+    assert "another input of this request has it" in answer["outputs"][1]["error"]["detail"]
+    assert "another input of this request has its place, 3" in answer["outputs"][3]["error"]["detail"]
+
+
 def test_health_and_metadata(server):
     assert server.ask("GET", "/v2/health/live")[0] == 200
     assert server.ask("GET", "/v2/health/ready")[2] == {"ready": True, "switcher": "switcher-letters-small-base:v3"}

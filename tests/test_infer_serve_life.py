@@ -144,6 +144,28 @@ def test_an_input_that_breaks_the_batch_fails_alone(engine, pool, caplog):
         assert first.result()[0] == 200 and server.ask("GET", "/v2/health/ready")[0] == 200
 
 
+def test_an_error_after_the_device_has_answered_fails_its_inputs_alone(engine, monkeypatch):
+    with served(lambda config: letter_deployment(engine)) as server:
+        deployment = server.life.service.deployment
+        with monkeypatch.context() as broken:
+            broken.setattr(deployment, "next_ids", lambda *_: (_ for _ in ()).throw(MemoryError()))
+            status, _, answer = server.predict("a", "b?", "c")  # one goes on to the larger model
+        assert status == 200 and [output.get("prediction") for output in answer["outputs"]] == ["SAY: A 0", None, None]
+        assert "MemoryError" in answer["outputs"][1]["error"]["detail"]
+        assert server.predict("b?")[2]["outputs"][0]["prediction"] == "SAY: B? 1"
+        assert server.ask("GET", "/v2/health/ready")[0] == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_whose_thread_has_ended_is_not_ready(engine, monkeypatch):
+    with served(lambda config: letter_deployment(engine)) as server:
+        queue = server.life.service.deployment.queue
+        monkeypatch.setattr(queue, "take", lambda now: (_ for _ in ()).throw(MemoryError()))
+        assert server.predict("a")[0] in (503, 504)
+        status, _, answer = server.ask("GET", "/v2/health/ready")
+        assert status == 503 and "the thread that answers ended by MemoryError" in answer["detail"]
+
+
 def test_a_device_that_always_fails_is_not_ready(engine):
     with served(lambda config: letter_deployment(engine)) as server:
         for _ in range(30):

@@ -1,5 +1,6 @@
 """What `python -m conf.init` sees in a person's files, and the YAML that it writes of it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,19 @@ def test_names_that_pandas_gives_are_a_header_row(tmp_path) -> None:
     file = write(tmp_path / "rows.csv", "0,1", [f'"{text}",{i % 2}' for i, text in enumerate(TEXTS)])
     made = draft(file).dataset
     assert made.columns == {"0": "text"} and made.label_column == "1" and made.template == "{text}"
+
+
+def test_missing_labels_are_left_out_of_rows_of_json_too(tmp_path) -> None:
+    labels = ["a", "b", None] * 13 + ["a"]
+    rows = [json.dumps({"text": text, "label": label}) for text, label in zip(TEXTS, labels, strict=True)]
+    write(tmp_path / "train.jsonl", None, rows)
+    write(tmp_path / "test.jsonl", None, ['{"text": "without a label"}', *rows[:6]])
+    drafted = draft(tmp_path).dataset
+    assert drafted.drop_labels == [""] and drafted.classes == {"a": "a", "b": "b"}
+    assert len(load_split(drafted, "train")) == 27 and len(load_split(drafted, "test")) == 4
+    write(tmp_path / "test.jsonl", None, ['{"text": "none has it"}'] * 3)
+    with pytest.raises(EdgewiseError, match="no column label; found text"):
+        draft(tmp_path)
 
 
 def test_missing_labels_are_left_out_and_columns_can_be_named(tmp_path) -> None:

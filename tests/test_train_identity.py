@@ -54,6 +54,13 @@ def test_cells_with_hyphens_are_told_apart(configs, tmp_path):
     assert {artifact.name for artifact in store.artifacts("data-*")} == {"data-a", "data-a--b"}
 
 
+def test_what_another_optimizer_reads_is_no_part_of_an_identity(compose):
+    adafactor, adamw = ("dataset=demo", "size=nano"), ("dataset=demo", "size=nano", "optimizer.name=adamw")
+    of = lambda *overrides: train_run_id(compose(*overrides))  # noqa: E731
+    assert of(*adafactor, "optimizer.b1=0.8") == of(*adafactor) != of(*adafactor, "optimizer.clipping_threshold=2")
+    assert of(*adamw, "optimizer.clipping_threshold=2") == of(*adamw) != of(*adamw, "optimizer.b1=0.8")
+
+
 def test_names_without_hyphens_are_what_they_were(compose):
     config = compose("dataset=demo", "size=nano", "seed=3")
     assert cell_name(config) == "demo-nano-s3"

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -150,6 +151,32 @@ def test_a_checkpoint_cut_short_is_named(compose, tmp_path):
         train_here(config)
     model = train_here(config_in(compose, tmp_path / "runs", "train.checkpoint_every=10", "force=true"))
     assert model.metadata["parameters"] > 0
+
+
+def test_force_leaves_the_checkpoints_of_a_living_run_alone(compose, tmp_path, monkeypatch):
+    config = config_in(compose, tmp_path / "runs", "train.checkpoint_every=10")
+    train_here(config)
+    forced = config_in(compose, tmp_path / "runs", "train.checkpoint_every=10", "force=true")
+
+    def refuse(store, run_id, **_):
+        raise EdgewiseError(f"run {run_id} is being run now")
+
+    monkeypatch.setattr(Store, "start_run", refuse)
+    with pytest.raises(EdgewiseError, match="is being run now"):
+        train_here(forced)
+    assert saved_steps(tmp_path / "runs") == [30]
+
+
+def test_force_says_which_checkpoints_it_can_t_delete(compose, tmp_path, monkeypatch):
+    config = config_in(compose, tmp_path / "runs")
+    train_here(config)
+
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr("train.loop.shutil.rmtree", refuse)
+    with pytest.raises(EdgewiseError, match=r"checkpoints in .*train-demo-nano-s0-.* can't be deleted .Permission"):
+        train_here(config_in(compose, tmp_path / "runs", "force=true"))
 
 
 def test_a_vocabulary_larger_than_the_model_s_is_refused(compose, tmp_path):

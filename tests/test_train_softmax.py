@@ -121,8 +121,8 @@ def test_only_cells_that_have_it_are_others(compose) -> None:
 
 
 def test_it_is_refused_where_there_are_no_labels(compose) -> None:
-    for given in (SOFTMAX, "tokenizer.model_type=word"):
-        with pytest.raises(EdgewiseError, match=f"{given} dataset=mine: expected a classification"):
+    for given in (SOFTMAX, "tokenizer.model_type=word", "tokenizer.whole_labels=true"):
+        with pytest.raises(EdgewiseError, match=f"(?i){given} dataset=mine: expected a classification"):
             compose("dataset=translation", "dataset.name=mine", "dataset.path=/nowhere", given)
     with pytest.raises(EdgewiseError, match="train.softmax=label: expected"):
         compose("train.softmax=label")

@@ -11,6 +11,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 
+from conf.errors import EdgewiseError
 from conf.schema import PLAIN_TEXT, Config, Size
 from tracking.interface import Artifact, ArtifactDraft, Run, Tracker
 from train import hosts, t5
@@ -65,9 +66,6 @@ def train(
         stop.check()
     identity, run_id = training_identity(config), train_run_id(config)
     directory = Path(config.tracking.root) / "checkpoints" / run_id
-    if config.force and hosts.first():
-        shutil.rmtree(directory, ignore_errors=True)
-    hosts.together("the checkpoints' folder")
     with tracker.start_run(
         run_id,
         job_type="train",
@@ -77,6 +75,9 @@ def train(
         config={**identity, "identity": identity_hash(identity), "settings": settings(config)},
         restart=config.force,
     ) as run:
+        if config.force and hosts.first():  # now that no other process has the run
+            forget_checkpoints(directory)
+        hosts.together("the checkpoints' folder")
         run.use_artifact(log_data(data.record, tracker, config.tracking.group))
         if hosts.first():
             remember_dataset(config.dataset, Path(config.tracking.root))
@@ -182,7 +183,7 @@ class Training:
                     if signalled:
                         stop.received = signalled
                         checkpoints.close()
-                        end_stopped(run, signalled, step, steps)
+                        end_stopped(run, signalled, step, steps, self.config.force)
                 run.set_summary({"compile_seconds": round(take_step.compile_seconds, 3)})
                 if chooses(train):
                     run.set_summary({"last_step": int(state.step), "kept_step": selection.kept_step(state)})
@@ -287,12 +288,29 @@ def selection_line(selection: ModelSelection, state: TrainState, steps: int) -> 
     return line
 
 
-def end_stopped(run: Run, signal_number: int, step: int, steps: int) -> NoReturn:
-    """Marks the run as stopped, says so on stderr, and raises Stopped."""
+def forget_checkpoints(directory: Path) -> None:
+    """Deletes a run's checkpoints. Raises EdgewiseError where they can't be: training would go on from them."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise EdgewiseError(
+            f"force=true: the checkpoints in {directory} can't be deleted ({error.strerror}), and training would go on "
+            "from them; delete the folder yourself, or give another tracking.root"
+        ) from error
+
+
+def end_stopped(run: Run, signal_number: int, step: int, steps: int, forced: bool) -> NoReturn:
+    """Marks the run as stopped, says so on stderr, and raises Stopped.
+
+    `forced` says that the command forgets what it finds, and so what is saved here.
+    """
     message = f"stopped by signal {signal_number} after step {step} of {steps}, which is saved"
     run.finish("stopped", message)
     if hosts.first():
-        print(f"{message}: the same command goes on from there", file=sys.stderr)
+        command = "the same command without force=true" if forced else "the same command"
+        print(f"{message}: {command} goes on from there", file=sys.stderr)
     raise Stopped(signal_number)
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from conf.errors import EdgewiseError, first_line
 from metrics.parquet_file import opened_parquet
-from metrics.rows import first_duplicate, invalid_unicode, json_lines, listed, short, text_or_none
+from metrics.rows import first_duplicate, invalid_unicode, json_lines, listed, text_or_none
 from metrics.rows.delimited import read_delimited
 from metrics.rows.layout import Layout, separator_of
 from metrics.rows.start import check_is_parquet
@@ -178,7 +178,7 @@ class JsonLinesFile(TableFile):
         names: dict[str, None] = {}
 
         def rows() -> Iterator[dict[str, Any]]:
-            for line, row in json_lines(self.path):
+            for line, row in json_lines(self.path, finite=True):
                 if taken := [name for name in COLUMNS if name in row]:
                     raise EdgewiseError(
                         f"{self.path}: line {line} has {listed(taken)} already, which the answers are written to: "
@@ -195,13 +195,7 @@ class JsonLinesFile(TableFile):
         """Writes the objects with the answers at their ends."""
         with part.open("wb") as out:
             for row, answer in zip(chunk.rows, answers, strict=True):
-                try:
-                    out.write(_json_line(row | answer._asdict()))
-                except ValueError:
-                    raise EdgewiseError(
-                        f"{self.path}: a row has a number that JSON can't hold (NaN, Infinity, or one above 1.8e308): "
-                        f"{short(repr(row))}; leave it out, or write it as text"
-                    ) from None
+                out.write(_json_line(row | answer._asdict()))
 
     def join(self, parts: Sequence[Path], output: Path) -> None:
         """Writes the parts, one after the other."""
@@ -288,10 +282,7 @@ def _batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:
-    """Returns an object as a line of JSON in UTF-8; half characters, which that can't hold, as JSON's escapes.
-
-    Raises ValueError for a number that is not finite.
-    """
+    """Returns an object as a line of JSON in UTF-8; half characters, which that can't hold, as JSON's escapes."""
     text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
         return text.encode() + b"\n"

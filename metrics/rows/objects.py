@@ -1,6 +1,7 @@
 """Reads the objects of JSON and JSON Lines files."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,11 @@ def json_objects(file: Path) -> list[Row]:
     return rows
 
 
-def json_lines(file: Path) -> Iterator[tuple[int, Row]]:
+def json_lines(file: Path, finite: bool = False) -> Iterator[tuple[int, Row]]:
     """Yields the objects of a JSON Lines file, each with its line from 1; blank lines are left out.
 
-    Raises EdgewiseError, with the line, for what isn't UTF-8, JSON or an object, and for an object with one key twice.
+    Raises EdgewiseError, with the line, for what isn't UTF-8, JSON or an object, for an object with one key twice and,
+    where all numbers are to be `finite`, as they have to be to be written again, for one that is not.
     """
     check_is_text(file)
     with file.open("rb") as stream:
@@ -57,7 +59,7 @@ def json_lines(file: Path) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             try:
-                row = _parsed(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                row = _parsed(line.decode("utf-8-sig" if number == 1 else "utf-8"), finite)
             except UnicodeDecodeError as error:
                 raise EdgewiseError(
                     f"{file}: line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
@@ -74,8 +76,17 @@ def json_lines(file: Path) -> Iterator[tuple[int, Row]]:
             yield number, row
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, finite: bool = False) -> Any:
+    if finite:
+        return json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
     return json.loads(text, object_pairs_hook=_object)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {short(text)} is not finite, and can't be written as JSON; leave it out")
+    return number
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
@@ -90,4 +101,4 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "lists or objects are nested too deeply to be read"
-    return first_line(error)  # a repeated key, or a number of more digits than Python reads
+    return first_line(error)  # a repeated key, a number of more digits than Python reads, or one that is not finite
