@@ -188,9 +188,7 @@ def test_outputs_of_one_token_at_most():
         assert out.lengths.tolist() == [1, 1, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"max_length": 0}, {"beams": 0}, {"alpha": -0.1}, {"beams": 7}], ids=lambda wrong: str(wrong)
-)
+@pytest.mark.parametrize("wrong", [{"max_length": 0}, {"beams": 0}, {"alpha": -0.1}], ids=lambda wrong: str(wrong))
 def test_settings_out_of_range_are_refused(wrong):
     settings = {"max_length": 4, "beams": 2, "alpha": 0.6} | wrong
     [(name, value)] = wrong.items()
