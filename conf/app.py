@@ -15,6 +15,7 @@ from conf.dataset_file import search_store, store_of, with_named_dataset
 from conf.errors import EdgewiseError, first_line, no_room
 from conf.file_source import register_file_source
 from conf.garbage import look_for_cycles_seldom
+from conf.known_keys import check_known
 from conf.overrides import check_overrides
 from conf.pipes import close_output, end_at_closed_pipe
 from conf.schema import Config
@@ -77,6 +78,7 @@ def command(main: Callable[[Config], Any], config_name: str = "config") -> Calla
             return None
         try:
             check_overrides(sys.argv[1:])
+            check_known(sys.argv[1:])
             sys.argv[1:] = with_named_dataset(sys.argv[1:])
             search_store(store_of(sys.argv[1:]))
         except EdgewiseError as error:

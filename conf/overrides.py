@@ -25,10 +25,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
     The message has the line to type, where what was meant can be told.
     """
     parser = OverridesParser.create()
-    for place, (before, argument) in enumerate(zip(["", *arguments], arguments)):
-        is_flag_value = before.startswith("-") and before not in ("-m", "--multirun")
-        if argument.startswith(("-", "~")) or is_flag_value or not argument:
-            continue
+    for place in override_places(arguments):
+        argument = arguments[place]
         if "=" not in argument:
             raise EdgewiseError(_no_override(arguments, place))
         try:
@@ -46,6 +44,17 @@ def check_overrides(arguments: Sequence[str]) -> None:
         if isinstance(value, dict):  # Python takes true and 1.0 for the key 1, which may be in the config already
             for name, one in value.items():
                 check_key(override.key_or_group, name, one)
+
+
+def override_places(arguments: Sequence[str]) -> list[int]:
+    """Returns which arguments are to be overrides: neither flags, nor a flag's value, nor `~key`, nor empty."""
+    return [
+        place
+        for place, (before, argument) in enumerate(zip(["", *arguments], arguments))
+        if argument
+        and not argument.startswith(("-", "~"))
+        and (not before.startswith("-") or before in ("-m", "--multirun"))
+    ]
 
 
 def shell_quoted(text: str) -> str:

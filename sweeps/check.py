@@ -96,7 +96,13 @@ def _check_dataset(name: str, cells: int, to_do: list[Config]) -> DataCheck:
             name, cells, to_do, found, {}, baseline
         )  # its checkpoint has it, and can't be read: the cell says why
     free_text = dataset.task != "classification"
-    vocabulary = get_vocabulary(config.tokenizer, source.split("train"), cache / "tokenizers", free_text=free_text)
+    vocabulary = get_vocabulary(
+        config.tokenizer,
+        source.split("train"),
+        cache / "tokenizers",
+        free_text,
+        (config.dataset.classes or {}).values(),
+    )
     if not free_text:
         check_targets(vocabulary, dataset.classes)
     tokens = {split: _check_tokens(vocabulary, source.split(split), config, cache) for split in source.names}

@@ -1,6 +1,7 @@
 """Set-ups that several test modules share: a test module imports from here, never from another test module."""
 
 import os
+import re
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -16,3 +17,8 @@ def shared_data() -> Path | None:
 def has_cuda() -> bool:
     """Tells whether JAX's CUDA plugin is installed, which brings cuDNN, whether or not there is a GPU."""
     return any(package.name.startswith("jax-cuda") for package in distributions())
+
+
+def colors_without_a_value(page: str) -> set[str]:
+    """The CSS variables that a page uses and nobody gives a value: what is drawn in them can't be seen."""
+    return set(re.findall(r"var\((--[\w-]+)\)", page)) - set(re.findall(r"(--[\w-]+)\s*:", page))

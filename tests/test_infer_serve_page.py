@@ -13,6 +13,7 @@ from infer.serve.session import Session
 from infer.serve.ticket import Ticket
 from infer.switcher.find import find_switcher
 from tests.serving import LetterEngine, letter_deployment, serve_config, served
+from tests.support import colors_without_a_value
 from tests.switchers import log_runs, made_switcher
 from tracking.store import Store
 
@@ -30,6 +31,7 @@ def test_the_page_asks_nobody_else_and_runs_its_own_script_alone():
     addresses = set(re.findall(r"(?:https?:)?//[\w.]+", re.sub(r"/\*.*?\*/", "", html, flags=re.S)))
     assert addresses == {"http://www.w3.org"}  # the name of SVG's elements, which nobody is asked for
     assert "innerHTML" not in html and not re.findall(r"\son\w+=", html)
+    assert not colors_without_a_value(html)
 
 
 def test_the_state_has_what_the_page_shows_and_no_text():

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from conf.errors import EdgewiseError
 from conf.schema import Config, Metrics
-from metrics.__main__ import main
+from metrics.__main__ import check_split, main
 from metrics.audit.finding import violated
 from metrics.audit.output import audit_output
 from metrics.scores import read_scores, write_scores
@@ -68,3 +69,9 @@ def test_tables_hold_names_as_text(tmp_path):
         assert "<b>" not in text and "=1+1|" not in text
     assert "=1+1\\|&lt;b>x y | @small | -2 |" in (tables / "table1.md").read_text(encoding="utf-8")
     assert not violated(audit_output(tmp_path / "out"))
+
+
+def test_the_split_by_scoring_s_key_is_refused():
+    check_split(["dataset=demo", "metrics.split=validation"])
+    with pytest.raises(EdgewiseError, match="scoring reads that; .* metrics.split=validation"):
+        check_split(["dataset=demo", "infer.split=validation"])

@@ -41,6 +41,7 @@ from metrics.tables.cells import Cell
 from metrics.tables.html import sheet_html, table
 from metrics.tables.table import Column, Head, Table
 from tests.metrics_runs import tables_of
+from tests.support import colors_without_a_value
 from tests.synthetic_scores import synthetic_grid
 
 REPO = Path(__file__).parents[1]
@@ -608,6 +609,7 @@ def test_page_is_safe_and_whole(tmp_path):
     assert "alert(1)" in page and "<script>alert" not in page
     assert page.count("<script") == page.count("</script") == 2 + 1 + 2  # theme, the rest, curves, examples, details
     assert "innerHTML" not in page and "eval(" not in page and "default-src 'none'" in page
+    assert not colors_without_a_value(page)
 
 
 def test_page_without_slices_notes_or_a_second_size(tmp_path):

@@ -31,7 +31,7 @@ def test_the_note_says_where_each_size_is():
     found = analysis(nano=Estimate(0.7, 0.69, 0.71), micro=Estimate(0.81, 0.80, 0.82), tiny=Estimate(0.95))
     assert baseline_note(found, BASELINE, 0.95) == (
         "TF-IDF with logistic regression, learned from 1,000 of the 5,000 training rows, is right in 80.00 % of test: "
-        "nano is 10.00 points below it [-14.05, -5.95], micro is 1.00 points above it [-3.05, 5.05], within noise, "
+        "nano is 10.00 points below it [5.95, 14.05], micro is 1.00 points above it [-3.05, 5.05], within noise, "
         "tiny is 15.00 points above it."
     )
 

@@ -11,6 +11,7 @@ from sweeps.states import CellState
 from sweeps.training.chart import loss_scale, share_scale
 from sweeps.training.curves import ALL_POINTS, CellTraining, Curve, cell_trainings, has_diverged, thinned, training_of
 from sweeps.training.page import training_page, write_training_page
+from tests.support import colors_without_a_value
 
 
 def points(count, every=1, **more):
@@ -113,6 +114,7 @@ def test_the_page_is_whole_by_itself_and_says_what_stands_out(swept, tmp_path):
     page = path.read_text()
     assert "default-src 'none'; style-src 'unsafe-inline'" in page
     assert not re.search(r"<script|https?://|@import|url\(", page)
+    assert "var(--c0)" in page and not colors_without_a_value(page)
     assert "my &lt;sweep&gt;" in page and "<b>\n" not in page and "loss is nan &lt;b&gt;" in page
     assert "3 cells (2 missing, 1 failed)" in page  # the first is trained and not scored
     assert "<li><b>mine nano seed 1</b>: failed: EdgewiseError: step 6: loss is nan" in page

@@ -11,9 +11,10 @@ from hydra import initialize_config_dir
 from conf.app import CONF, to_config
 from conf.errors import EdgewiseError
 from conf.init.__main__ import main
-from conf.schema import Dataset
+from conf.schema import Dataset, Tokenizer
 from train.data.draft import draft
 from train.data.splits import load_split
+from train.data.tokens import check_targets, get_vocabulary
 
 TEXTS = [f"a review of some length and the number {i}" for i in range(40)]
 
@@ -96,6 +97,48 @@ def test_names_that_pandas_gives_are_a_header_row(tmp_path) -> None:
     assert made.columns == {"0": "text"} and made.label_column == "1" and made.template == "{text}"
 
 
+@pytest.mark.parametrize(
+    ("rows", "named", "message"),
+    [
+        ([], {}, "no rows, only a header; expected a row"),
+        (
+            [f"{text},{i % 2},{i}" for i, text in enumerate(TEXTS)],
+            {"text": "kind", "label": "kind"},
+            "is the label too",
+        ),
+        (
+            [f"{text},{i % 2},{i}" for i, text in enumerate(TEXTS)],
+            {"label": "n"},
+            "40 distinct values in it; expected 2",
+        ),
+        ([f"{text},same,{i}" for i, text in enumerate(TEXTS)], {"label": "kind"}, "one value alone in it; expected 2"),
+        (
+            [f"text {i},{i % 2},{i}" for i in range(1200)],
+            {"label": "n"},
+            "more than 500 distinct values in it; expected",
+        ),
+        (["one text,a,1", "another,b,2"], {"label": "kind"}, "(?i)give more rows"),
+    ],
+)
+def test_what_no_classification_can_be_made_of_is_one_short_line(rows, named, message, tmp_path) -> None:
+    file = write(tmp_path / "rows.csv", "body,kind,n", rows)
+    with pytest.raises(EdgewiseError, match=message) as error:
+        draft(file, **named)
+    assert len(str(error.value)) < 300
+
+
+def test_a_class_that_no_training_row_has_can_be_said_all_the_same(tmp_path) -> None:
+    write(tmp_path / "train.csv", "text,label", [f"{text},{'ab'[i % 2]}" for i, text in enumerate(TEXTS)])
+    write(tmp_path / "test.csv", "text,label", [f"{TEXTS[0]},a", f"{TEXTS[1]},b", f"{TEXTS[2]},New Class"])
+    drafted = draft(tmp_path, name="mine").dataset
+    tokenizer = Tokenizer(vocabulary_size=200, whole_labels=True, model_type="word")
+    vocabulary = get_vocabulary(tokenizer, load_split(drafted, "train"), tmp_path, False, drafted.classes.values())
+    check_targets(vocabulary, drafted.classes)
+    assert len(list(tmp_path.glob("*.model"))) == 1
+    get_vocabulary(tokenizer, load_split(drafted, "train"), tmp_path, False, ["a", "b"])
+    assert len(list(tmp_path.glob("*.model"))) == 2  # another set of classes, another vocabulary
+
+
 def test_missing_labels_are_left_out_of_rows_of_json_too(tmp_path) -> None:
     labels = ["a", "b", None] * 13 + ["a"]
     rows = [json.dumps({"text": text, "label": label}) for text, label in zip(TEXTS, labels, strict=True)]
@@ -168,7 +211,7 @@ def test_a_translation_as_the_hub_has_it_is_known_by_its_two_languages(tmp_path,
         ),
         ("label", ["a", "b", "a", "b"], "no column of text beside label"),
         ("text,label", ["a,x", "b,y,z"], "row 2 has 3 values"),
-        ("text,label", [], "no column could be the label"),
+        ("text,label", [], "no rows, only a header"),
     ],
 )
 def test_files_that_can_t_be_drafted(tmp_path, header: str, rows: list[str], said: str) -> None:

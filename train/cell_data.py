@@ -115,7 +115,7 @@ def _encoded(
     for line in found.notices():
         print_once(line)
     free_text = dataset.task != "classification"
-    vocabulary = get_vocabulary(tokenizer, train, cache / "tokenizers", free_text=free_text)
+    vocabulary = get_vocabulary(tokenizer, train, cache / "tokenizers", free_text, (dataset.classes or {}).values())
     held_out = evaluation_split(source.names, scored_split)
     rows = evaluation_rows(len(splits[held_out]), eval_examples)
     eval_inputs, eval_texts = (

@@ -82,6 +82,7 @@ class Life:
             loop.add_signal_handler(signal.SIGHUP, self.renew)
         host, port = listener.getsockname()[:2]
         LOG.info("listening at http://%s:%s", f"[{host}]" if ":" in host else host, port)
+        LOG.info("loading the models and compiling every shape; until then requests are answered 503")
         self._loading = loop.create_task(self._renewed())
         logging_counts = loop.create_task(self._log_counts())
         await self.server.serve(sockets=[listener])

@@ -167,7 +167,7 @@ def analyse_size(
             influence[score].append(result.influence)
             if result.cells is not None:
                 cells[score].append(result.cells)
-        execution.report_progress(f"{size.name} seed {seed} of {len(size.seeds)} seeds")
+        execution.report_progress(f"analysed {size.name} seed {seed}, one of {len(size.seeds)}")
     chance = _chance_of_scores(scored, cells, resampling.seed, execution.parallel_map)
     found = {score: computed[score] for score in distinct if score in computed}
     for score in missing:

@@ -237,6 +237,11 @@ class Estimate:
     high: float = float("nan")
 
     @property
+    def negated(self) -> "Estimate":
+        """Returns the estimate of the same quantity with the opposite sign."""
+        return Estimate(-self.value, -self.high, -self.low)
+
+    @property
     def has_interval(self) -> bool:
         """Tells whether there is an interval: not where nothing was resampled, and one run alone says too little."""
         return not np.isnan(self.low)

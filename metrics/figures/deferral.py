@@ -1,5 +1,6 @@
 """Draws Figures 4-6: switcher curves, and the humps of pairs of runs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ def _mark_least_share(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
     ax.plot([100 * fraction], [100 * quality], "o", color=ORANGE, markersize=5)
     far_left = fraction < 0.35
     ax.annotate(
-        f"at most {100 * shares.epsilon:g} below\n{plain(pair.large)} at {100 * fraction:.0f} %",
+        f"at most {100 * shares.epsilon:g} below\n{plain(pair.large)} at {math.ceil(100 * fraction - 1e-9)} %",
         (100 * fraction, 100 * quality),
         # on the far left the text stands to the right, below the curve; elsewhere to the left, above it
         xytext=(6, -24) if far_left else (-6, 5),

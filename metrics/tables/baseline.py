@@ -34,8 +34,10 @@ def baseline_note(analysis: "Analysis", baseline: TextBaseline, confidence: floa
     sizes = []
     for size, quality in analysis.quality.items():
         over = over_baseline(quality, baseline, confidence)
-        relation = "above" if over.value >= 0 else "below"
-        sizes.append(f"{size} is {100 * abs(over.value):.2f} points {relation} it{_verdict(over)}")
+        if over.value >= 0:
+            sizes.append(f"{size} is {100 * over.value:.2f} points above it{_verdict(over)}")
+        else:
+            sizes.append(f"{size} is {-100 * over.value:.2f} points below it{_verdict(over.negated)}")
     return (
         f"{NAME}, learned from {baseline.learned_from}, is right in {100 * baseline.accuracy:.2f} % of "
         f"{analysis.grid.split}: {', '.join(sizes)}."

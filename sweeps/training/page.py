@@ -12,6 +12,7 @@ from pathlib import Path
 import metrics.report
 from conf.errors import EdgewiseError
 from metrics.output.replace import TRAINING_PAGE
+from metrics.page_colors import PAGE_COLORS
 from sweeps.runs import Cell
 from sweeps.training.chart import COLOURS, Line, loss_scale, panel, share_scale
 from sweeps.training.curves import CellTraining, Curve, cell_trainings
@@ -58,7 +59,7 @@ def training_page(trainings: Sequence[CellTraining], name: str) -> str:
     counts = Counter(one.state.state for one in trainings)
     states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
     made = time.strftime("%Y-%m-%d %H:%M")
-    styles = "".join(path.read_text(encoding="utf-8") for path in _STYLES)
+    styles = PAGE_COLORS + "".join(path.read_text(encoding="utf-8") for path in _STYLES)
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'

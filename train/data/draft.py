@@ -71,6 +71,8 @@ def draft(path: Path, name: str | None = None, text: str | None = None, label: s
         dataset = sequences
         seen.append(f"the columns of {dataset.task}: {dataset.template} -> {dataset.label_column}")
     else:
+        if not rows:
+            raise EdgewiseError(f"{first}: no rows, only a header; expected a row for each labelled text")
         label_column = _label_column(first, columns, label, text)
         text_column = _text_column(first, columns, text, label_column)
         if layout.names is not None:
@@ -142,7 +144,13 @@ def _pairs(dataset: Dataset, template: str, target: str, columns: dict[str, str]
 def _label_column(file: Path, columns: Sequence[Column], label: str | None, text: str | None) -> Column:
     """Returns the column of labels: the one named, one that is called so, or the one of the fewest distinct values."""
     if label is not None:
-        return _named(file, columns, label, "--label")
+        named = _named(file, columns, label, "--label")
+        if not _has_classes(named):
+            raise EdgewiseError(
+                f"--label {label}: {file} has {_count_of_values(named)} in it; expected 2 to {MOST_CLASSES} classes, "
+                "each there about twice or more"
+            )
+        return named
     possible = [column for column in columns if _may_be_label(column) and column.name != text]
     for name in LABEL_NAMES:
         for column in possible:
@@ -158,16 +166,22 @@ def _label_column(file: Path, columns: Sequence[Column], label: str | None, text
 
 
 def _may_be_label(column: Column) -> bool:
+    return not (is_carried(column.name) or column.is_nested) and _has_classes(column)
+
+
+def _has_classes(column: Column) -> bool:
+    """Tells whether a column has 2 to MOST_CLASSES values, each about twice or more."""
     there = column.rows - column.missing
-    return not (is_carried(column.name) or column.is_nested) and (
-        2 <= column.distinct <= min(MOST_CLASSES, max(2, there // 2))
-    )
+    return 2 <= column.distinct <= min(MOST_CLASSES, max(2, there // 2))
 
 
 def _text_column(file: Path, columns: Sequence[Column], text: str | None, label: Column) -> Column:
     """Returns the column of texts: the one named, or the one of the longest values."""
     if text is not None:
-        return _named(file, columns, text, "--text")
+        named = _named(file, columns, text, "--text")
+        if named is label:
+            raise EdgewiseError(f"--text {text}: it is the label too; name another column, or give --label COLUMN")
+        return named
     others = [column for column in columns if column is not label and not is_carried(column.name) and column.name]
     others = [column for column in others if not column.is_nested]
     if not others:
@@ -175,6 +189,13 @@ def _text_column(file: Path, columns: Sequence[Column], text: str | None, label:
             f"{file}: no column of text beside {label.name}; found {listed([column.name for column in columns])}"
         )
     return max(others, key=lambda column: column.mean_characters)
+
+
+def _count_of_values(column: Column) -> str:
+    """Writes how many distinct values a column has; of very many only that there are more than could be classes."""
+    if column.distinct > MOST_CLASSES:
+        return f"more than {MOST_CLASSES:,} distinct values"
+    return "one value alone" if column.distinct == 1 else f"{column.distinct:,} distinct values"
 
 
 def _named(file: Path, columns: Sequence[Column], name: str, flag: str) -> Column:

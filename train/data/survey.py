@@ -37,6 +37,9 @@ class SplitSurvey:
         return [target for target, count in self.classes.items() if not count]
 
 
+FEW_ROWS = 10  # of so few, one class alone is no sign of a file that is sorted
+
+
 @dataclass(frozen=True)
 class Survey:
     """Holds the surveys of a dataset's splits, in the order train, validation, test."""
@@ -54,9 +57,10 @@ class Survey:
                 )
         train = self.splits.get("train")
         if train is not None and train.majority is not None and train.majority[1] == 1:
+            advice = "Is the file sorted by label and cut, or one of dataset.classes written otherwise?"
             raise EdgewiseError(
                 f"{self.dataset} train: all {train.rows:,} rows have the class {train.majority[0]!r}; expected rows of "
-                "two classes or more. Is the file sorted by label and cut, or one of dataset.classes written otherwise?"
+                f"two classes or more. {'Give more rows' if train.rows < FEW_ROWS else advice}"
             )
 
     def notices(self) -> list[str]:

@@ -279,8 +279,12 @@ def _rule(lower_case: bool) -> str:
     return "nmt_nfkc_cf" if lower_case else "nmt_nfkc"
 
 
-def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_text: bool = False) -> Vocabulary:
+def get_vocabulary(
+    tokenizer: Tokenizer, train_split: Split, cache: Path, free_text: bool = False, classes: Collection[str] = ()
+) -> Vocabulary:
     """Returns the vocabulary at `tokenizer.path`; without one, trains it on the training split, once for a `cache`.
+
+    Of whole labels and of words, the target strings `classes` of which no row of the training split is have pieces too.
 
     Two processes may train at once: they write the same bytes, each to a file of its own that then takes the name.
     Raises EdgewiseError as `Vocabulary.from_file` and `Vocabulary.train` do.
@@ -290,6 +294,9 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
     size = tokenizer.vocabulary_size
     case = (" lower case" if tokenizer.lower_case else "") + (" whole labels" if tokenizer.whole_labels else "")
     case += "" if tokenizer.model_type == BPE else f" {tokenizer.model_type}"
+    needs_all = (tokenizer.whole_labels or tokenizer.model_type != BPE) and not free_text
+    unseen = sorted(set(classes) - set(train_split.targets)) if needs_all else []
+    case += f" {unseen}" if unseen else ""  # else the name is as before there were such
     key = hashlib.sha256(f"{TRAINER_VERSION} {train_split.fingerprint} {size}{case}".encode()).hexdigest()
     file = Path(cache) / f"{train_split.dataset}-{size}-{key[:16]}.model"
     # The target strings are text too, as often as the model has to say them: a label is a piece where it can be, and
@@ -300,9 +307,9 @@ def get_vocabulary(tokenizer: Tokenizer, train_split: Split, cache: Path, free_t
         lambda: Vocabulary.train(
             chain(train_split.inputs, train_split.targets),
             size,
-            labels,
+            labels.union(unseen),
             tokenizer.lower_case,
-            labels if tokenizer.whole_labels else (),
+            labels.union(unseen) if tokenizer.whole_labels else (),
             tokenizer.model_type,
         ),
     )

@@ -6,7 +6,7 @@ from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import quality_of
-from metrics.report.words.phrases import negated, percent, percent_rounded_up, points, within
+from metrics.report.words.phrases import percent, percent_rounded_up, points, within
 from metrics.report.words.savings import flops_known, loss_allowed, saving
 from metrics.report.words.weak import too_weak_to_conclude, weak_sentences, weak_sizes
 
@@ -37,7 +37,7 @@ def _comparison(analysis: Analysis, pair: SizePair) -> str:
     if gap.below_zero:
         return (
             f"On {n}, {pair.large} is the worse model, by {points(-gap.value)} {quality.points}"
-            f"{within(negated(gap))}: deferring to it costs {quality.name}."
+            f"{within(gap.negated)}: deferring to it costs {quality.name}."
         )
     if not gap.has_interval:
         return (

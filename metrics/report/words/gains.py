@@ -9,7 +9,7 @@ from metrics.analysis.slices import SliceRow
 from metrics.analysis.subgroups import FEWEST, SubgroupGain
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import Quality, quality_of
-from metrics.report.words.phrases import example_count, negated, percent, points, slice_name, within
+from metrics.report.words.phrases import example_count, percent, points, slice_name, within
 
 # names of the outcomes in which one model alone does better: of right and wrong answers, and of graded ones
 _LARGER_ALONE = ("only the larger right", "the larger better")
@@ -122,7 +122,7 @@ def _slice_sentences(
     if gaining:
         parts.append(f"{pair.large} gains on {amounts(gaining, gains)}")
     if losing:
-        losses = {value: negated(gain) for value, gain in gains.items()}
+        losses = {value: gain.negated for value, gain in gains.items()}
         parts.append(f"{'it' if parts else pair.large} loses on {amounts(losing, losses)}")
     few_enough_to_list = len(rows) <= _MOST_OPEN
     if undecided and few_enough_to_list:

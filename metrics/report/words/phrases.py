@@ -33,11 +33,6 @@ def within(estimate: Estimate, digits: int = 2) -> str:
     return f" [{low},\N{NO-BREAK SPACE}{high}]"
 
 
-def negated(estimate: Estimate) -> Estimate:
-    """Returns the estimate of the same quantity with the opposite sign."""
-    return Estimate(-estimate.value, -estimate.high, -estimate.low)
-
-
 def example_count(examples: float) -> str:
     """Writes how many examples a number rests on: `(n = 1,234)`, unbroken."""
     return f"(n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{examples:,.0f})"

@@ -1,7 +1,7 @@
 """Writes which sizes are no better than always answering the majority class, of which nothing can be concluded."""
 
 from metrics.analysis.dataset import Analysis
-from metrics.report.words.phrases import negated, percent, points, within
+from metrics.report.words.phrases import percent, points, within
 
 
 def weak_sizes(analysis: Analysis) -> list[str]:
@@ -25,9 +25,7 @@ def weak_sentences(analysis: Analysis) -> str:
         over = majority.over[size]
         baseline = f'always answering "{majority.name}", the majority class with {percent(majority.share)}'
         if over.below_zero:
-            sentences.append(
-                f"{size} is worse than {baseline}, by {points(-over.value)} points{within(negated(over))}."
-            )
+            sentences.append(f"{size} is worse than {baseline}, by {points(-over.value)} points{within(over.negated)}.")
         else:
             sentences.append(
                 f"{size} is within noise of {baseline}: {points(over.value, sign=True)} points{within(over)}."
