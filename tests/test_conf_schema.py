@@ -54,6 +54,7 @@ def test_values_come_as_documented(compose):
         ("size.dropout=1.5", r"size\.dropout=1\.5"),
         ("train.steps=0", r"train\.steps=0"),
         ("train.batch_size=-3", r"train\.batch_size=-3"),
+        ("train.batch_size=1000000000", r"train\.batch_size=1000000000: expected at most 1,048,576 rows"),
         ("optimizer.name=sgd", "adafactor, adamw"),
         ("optimizer.schedule=step", "constant, linear"),
         ("train.loss_normalizer=0", "loss_normalizer=0"),

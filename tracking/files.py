@@ -20,7 +20,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.filename is None:  # a full disk names no file
+        if error.filename in (None, str(partial)):  # a full disk names no file
             error.filename = str(path)
         raise
     finally:

@@ -11,6 +11,7 @@ from conf.text import checked_text
 
 OBJECTIVES = ("supervised", "span_corruption")
 SPAN_CORRUPTION = OBJECTIVES[1]
+MOST_ROWS = 1 << 20  # of a batch: more are a slip, and would fill any memory before a word is said
 SOFTMAXES = VOCABULARY, LABELS = ("vocabulary", "labels")
 
 
@@ -76,6 +77,8 @@ class Train:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         at_least("train.steps", self.steps, 1)
         at_least("train.batch_size", self.batch_size, 1)
+        if self.batch_size > MOST_ROWS:
+            raise EdgewiseError(f"train.batch_size={self.batch_size}: expected at most {MOST_ROWS:,} rows")
         at_least("train.checkpoint_every", self.checkpoint_every, 1)
         at_least("train.keep_checkpoints", self.keep_checkpoints, 1)
         at_least("train.log_every", self.log_every, 1)
