@@ -8,7 +8,7 @@ import pytest
 from conf.schema import SCORES, Metrics
 from metrics.beyond import Collector
 from metrics.beyond.certifiable import epsilon_warning
-from metrics.beyond.certified import CLUSTER_TEST, calibration_half, natural_units
+from metrics.beyond.certified_entries import CLUSTER_TEST, calibration_half, natural_units
 from metrics.grid.collect import collect_grids
 from metrics.statistics.certificates import loses_no_more
 from metrics.statistics.thresholds import Candidates

@@ -3,34 +3,18 @@
 `metrics/statistics/thresholds.py` finds them on one half of the examples; the other half says what they do there.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import Analysis, SizeView
 from metrics.beyond.certifiable import clusters_note, epsilon_warning
-from metrics.beyond.peak import half_of_clusters
-from metrics.beyond.retrained import retrained_entries
+from metrics.beyond.certified_entries import Calibration, CertifiedEntries, certified_entries
 from metrics.beyond.table import PAIR, SCORE, BeyondTable, Context, Observer, pair_entries, score_entries
-from metrics.grid.runs import Grid, SizeRuns
-from metrics.statistics.certificates import LIMITS, test_by_counts
-from metrics.statistics.cluster_certificates import Clusters
-from metrics.statistics.thresholds import Certified, SplitScores, fewest_kept
-from metrics.statistics.uncertainty import committee_size
+from metrics.grid.runs import Grid
+from metrics.statistics.thresholds import Certified, SplitScores
 from metrics.tables.table import Column, Row
-
-
-@dataclass
-class CertifiedEntries:
-    """Holds the entries of rows that the tables have of one pair of sizes by one score."""
-
-    over_runs: Row
-    by_run: list[Row]
-    among_kept: Row  # empty where ε is 0, which no number of examples certifies
-    retrained: Row
 
 
 class CertifiedThresholds(Observer):
@@ -51,7 +35,9 @@ class CertifiedThresholds(Observer):
         if self.grid.clusters is None:
             warning = epsilon_warning(self.grid.examples, self.config)
             return [warning] if warning else []
-        return [clusters_note(calibration_clusters(self.grid, self.config), self.config)]
+        clusters = Calibration.of_grid(self.grid, self.config).clusters
+        assert clusters is not None
+        return [clusters_note(clusters, self.config)]
 
     def gaps(self) -> list[str]:
         """Returns what the table lacks of the dataset."""
@@ -62,9 +48,7 @@ class CertifiedThresholds(Observer):
         super().observe(view)
         if not view.larger:
             return
-        half = calibration_half(self.grid.examples, self.config.seed, self.grid.clusters)
-        clusters = None if self.grid.clusters is None else calibration_clusters(self.grid, self.config)
-
+        calibration = Calibration.of_grid(self.grid, self.config)
         runs_of_sizes = [len(large.seeds) for large in view.larger]
 
         def certified_of(run: int) -> dict[str, tuple[list[Certified], list[Certified]]]:
@@ -73,7 +57,9 @@ class CertifiedThresholds(Observer):
             differences = np.abs(gains)
             found = {}
             for first, alike in view.distinct.items():
-                split = SplitScores.of_halves(view.scores[first][run], half, clusters, view.orders[first][run])
+                split = SplitScores.of_halves(
+                    view.scores[first][run], calibration.half, calibration.clusters, view.orders[first][run]
+                )
                 candidates = split.candidates(gains, differences)
                 certified = candidates.certified(self.config.epsilon, self.config.delta).parts(runs_of_sizes)
                 among_kept = []
@@ -94,10 +80,8 @@ class CertifiedThresholds(Observer):
                     [run[score][1][place] for run in by_run if run[score][1]],
                     view.size,
                     large,
-                    half,
+                    calibration,
                     self.config,
-                    clusters,
-                    self.grid.clusters,
                 )
                 for place, large in enumerate(view.larger)
             ]
@@ -138,7 +122,6 @@ _GUARANTEE = (
     "these runs."
 )
 
-CLUSTER_TEST = "betting on clusters"
 
 _PROMISE = (
     Column("epsilon", "ε", "points", ".2f"),
@@ -259,158 +242,3 @@ CERTIFIED_RETRAINED = BeyondTable(
     rows=CertifiedThresholds.rows_retrained,
     choices=_promise_in_signature,
 )
-
-
-def calibration_half(examples: int, seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
-    """Draws the examples that calibrate, the same for all runs and scores: [n] bool.
-
-    Whole `clusters` [n] int, 0 … G - 1, of examples are on one side.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(13,)))
-    if clusters is not None:
-        return half_of_clusters(clusters, rng)
-    half = np.zeros(examples, dtype=bool)
-    half[rng.permutation(examples)[: examples // 2]] = True
-    return half
-
-
-def calibration_clusters(grid: Grid, config: Metrics) -> Clusters:
-    """Returns the clusters of the examples that calibrate, of a grid that has clusters."""
-    assert grid.clusters is not None
-    half = calibration_half(grid.examples, config.seed, grid.clusters)
-    return Clusters.of_examples(grid.clusters, np.flatnonzero(half), config.seed)
-
-
-def certified_entries(
-    scores: Mapping[str, np.ndarray],
-    score: str,
-    runs: Sequence[Certified],
-    kept: Sequence[Certified],
-    small: SizeRuns,
-    large: SizeRuns,
-    calibration: np.ndarray,
-    config: Metrics,
-    clusters: Clusters | None = None,
-    cluster_of_each: np.ndarray | None = None,
-) -> CertifiedEntries:
-    """Returns the entries of the rows that the tables have of one pair of sizes by one score.
-
-    `scores` are all of the small size's, [R, n] each; `runs` are what is certified of each small run by this score, and
-    `kept` by the loss among those kept, none where ε is 0; `calibration` [n] bool says which examples calibrate.
-    `clusters` are theirs and `cluster_of_each` [n] int is all examples', None where each is drawn by itself. Both sizes
-    have `correct`.
-    """
-    promise: Row = {"epsilon": 100 * config.epsilon, "delta": config.delta}
-    calibrates = int(calibration.sum())
-    halves: Row = {"calibration": calibrates, "evaluation": int((~calibration).sum())}
-    among: Row = {}
-    if clusters is None:
-        tests = (test_by_counts(calibrates, config.epsilon, config.delta), LIMITS)
-    else:
-        tests = (CLUSTER_TEST, CLUSTER_TEST)
-    if kept:
-        of_examples = fewest_kept if clusters is None else clusters.fewest_examples
-        fewest = of_examples(config.epsilon, config.delta)
-        among = {**promise, **_among_kept(kept, config.epsilon), "fewest_kept": fewest, **halves, "test": tests[1]}
-    thresholds, shares = (np.stack([getattr(run, name) for run in runs]) for name in ("threshold", "chosen"))
-    saving = np.stack([run.deferred < 1 for run in runs])
-    evaluates = np.flatnonzero(~calibration)
-    reused = retrained_entries(
-        scores[score],
-        small,
-        large,
-        thresholds,
-        shares,
-        saving,
-        evaluates,
-        config.epsilon,
-        config.seed,
-        cluster_of_each,
-    )
-    return CertifiedEntries(
-        over_runs={**promise, **_over_pairs(runs, config.epsilon), **halves, "test": tests[0]},
-        by_run=_by_run(runs, scores, score, small, large, calibration, config),
-        among_kept=among,
-        retrained={**promise, **reused},
-    )
-
-
-def _over_pairs(runs: Sequence[Certified], epsilon: float) -> Row:
-    """Returns the entries over all pairs of runs, in percent and points, from a small run's thresholds each."""
-    deferred, chosen, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "chosen", "loss"))
-    return {
-        "deferred": 100 * float(deferred.mean()),
-        "deferred_least": 100 * float(deferred.min()),
-        "deferred_most": 100 * float(deferred.max()),
-        "deferred_chosen": 100 * float(chosen.mean()),
-        "loss": 100 * float(loss.mean()),
-        # a loss is a whole number of examples over n, so its rounding is far below one
-        "over_epsilon": 100 * float((loss > epsilon + 1e-12).mean()),
-        "saving": 100 * float((deferred < 1).mean()),
-        "pairs": deferred.size,
-    }
-
-
-def _among_kept(runs: Sequence[Certified], epsilon: float) -> Row:
-    """Returns the entries over all pairs of runs of thresholds certified by the loss among those kept."""
-    deferred, loss = (np.stack([getattr(run, name) for run in runs]) for name in ("deferred", "loss_among_kept"))
-    some = loss[~np.isnan(loss)]
-    return {
-        "deferred": 100 * float(deferred.mean()),
-        "deferred_least": 100 * float(deferred.min()),
-        "deferred_most": 100 * float(deferred.max()),
-        "loss_among_kept": 100 * float(some.mean()) if some.size else math.nan,
-        "over_epsilon": 100 * float((some > epsilon + 1e-12).mean()) if some.size else math.nan,
-        "saving": 100 * float((deferred < 1).mean()),
-        "pairs": deferred.size,
-    }
-
-
-def _by_run(
-    runs: Sequence[Certified],
-    scores: Mapping[str, np.ndarray],
-    score: str,
-    small: SizeRuns,
-    large: SizeRuns,
-    calibration: np.ndarray,
-    config: Metrics,
-) -> list[Row]:
-    """Returns the entries of a row for each small run, paired with one larger run."""
-    assert large.correct is not None
-    by_run: list[Row] = []
-    evaluates = ~calibration
-    examples = np.count_nonzero(evaluates)
-    for i, run in enumerate(runs):
-        j = i % len(large.seeds)
-        theirs = np.count_nonzero(large.correct[j] & evaluates) / examples
-        by_run.append(
-            {
-                "small_seed": small.seeds[i],
-                "large_seed": large.seeds[j],
-                "threshold": natural_units(score, float(run.threshold[j]), scores, config),
-                "deferred": 100 * float(run.deferred[j]),
-                "loss": 100 * float(run.loss[j]),
-                "accuracy": 100 * (theirs - float(run.loss[j])),
-                "large_accuracy": 100 * theirs,
-            }
-        )
-    return by_run
-
-
-def natural_units(score: str, value: float, values: Mapping[str, np.ndarray], config: Metrics) -> float:
-    """Returns a threshold in the units of docs/metrics.md, from those that a size's scores are ranked in.
-
-    NaN where all examples go to the larger model, inf where none has to. `values` are the size's scores: of two classes
-    the entropy is ranked by the margin, which is the same array.
-    """
-    if math.isinf(value):
-        return math.nan if value < 0 else math.inf
-    committee = committee_size(len(values[score]), config)
-    if score == "churn":
-        return value / (committee - 1)
-    if score == "committee_churn":
-        return value / ((committee - 1) * (committee - (1 if config.committee_churn_includes_self else 2)))
-    if score.endswith("entropy") and values[score] is values[score.replace("entropy", "margin")]:
-        p = math.exp(value) / 2  # of the less likely class
-        return -p * math.log(p) - (1 - p) * math.log1p(-p) if p > 0 else 0.0
-    return math.exp(value)
