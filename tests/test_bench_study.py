@@ -243,9 +243,9 @@ def test_a_tiny_study_from_pre_training_to_the_page(tmp_path):
     given = ["imdb", str(data), *flags, "tokenizer.vocabulary_size=500", "train.eval_examples=16"]
     main(given)
     text = page.read_text()
-    assert (
-        text.count("### (") == 7 and text.count("From scratch: ") == 7 and "TF-IDF with logistic regression: " in text
-    )
+    part = text[text.index("<!-- study imdb -->") : text.index("<!-- end of study imdb -->")]
+    assert part.count("### (") == 7 and part.count("From scratch: ") == 7
+    assert "TF-IDF with logistic regression: " in part
     assert "just study imdb DATA --sizes nano,micro --seeds 2 --pretraining-steps 20" in text
     assert all((tmp_path / f"study_imdb_fig{number}.png").is_file() for number in range(2, 7))
     store = Store(tmp_path / "runs")
