@@ -5,6 +5,7 @@ import functools
 import os
 import shlex
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
-from conf.errors import EdgewiseError, no_room
+from conf.errors import EdgewiseError, first_line, no_room
 from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.overrides import overrides_of_cells
@@ -126,12 +127,28 @@ class AroundSweep(Callback):
                     sys.exit(0)
                 print_check_lines(checks)
             _STARTED.append(start_sweep(grid))
-        except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
-            exit_with(error)
-        except OSError as error:
-            if (full := no_room(error)) is None:
-                raise
-            exit_with(full)
+        except Exception as error:  # Hydra would make a warning of any, and run the cells of a sweep without a record
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                traceback.print_exc()
+            exit_with(_said(error))
+
+
+def _said(error: Exception) -> Exception:
+    """Returns an error that has come up before the first cell as one whose message says where and what it is."""
+    if isinstance(error, EdgewiseError | HydraException | OmegaConfBaseException):
+        return error
+    if isinstance(error, OSError):
+        if (full := no_room(error)) is not None:
+            return full
+        where = f"{error.filename}: " if error.filename else ""
+        return EdgewiseError(
+            f"{where}{error.strerror or first_line(error)}; no cell was started. Make it a place that can be read and "
+            "written, and run the same command again"
+        )
+    return EdgewiseError(
+        f"{type(error).__name__} before the first cell: {first_line(error)}. No cell was started; HYDRA_FULL_ERROR=1 "
+        "shows where it comes from"
+    )
 
 
 def compose_grid(multirun: DictConfig) -> list[GridCell]:
