@@ -1,7 +1,7 @@
 """Runs a grid, then makes its tables: `python -m sweeps -m dataset=a,b size=small,base seed='range(10)'`, `sweep=NAME`.
 
-Every Hydra job is one cell: train, then infer. Finished cells are skipped; a failed one does not stop the others. With
-`sweeps.seeds_per_job=N` up to N consecutive seeds of a cell are one job.
+Every Hydra job is one cell: train, then infer. Finished cells are skipped; one that fails, or whose process dies, does
+not stop the others. With `sweeps.seeds_per_job=N` up to N consecutive seeds of a cell are one job.
 """
 
 import sys
@@ -16,7 +16,7 @@ from sweeps.launchers import register_launchers
 from sweeps.sweeper import register_sweeper
 from train.pretrained.find import resolved
 from train.seeds import seeds_of
-from train.stopping import Stopped
+from train.stopping import Stopped, raise_at_signals
 
 
 def main(config: Config) -> None:
@@ -36,6 +36,7 @@ if __name__ == "__main__":
         register_sweeper()
     except EdgewiseError as error:
         exit_with(error)
+    raise_at_signals()
     try:
         command(main, config_name="sweeps")()
     except BaseException as error:

@@ -20,7 +20,7 @@ from tracking.interface import Artifact, Tracker
 from train.identity import cell_name, train_run_id, trained_model
 from train.pretrained.find import resolved
 from train.seeds import seeds_of, side_by_side
-from train.stopping import Stop
+from train.stopping import Stop, stop_signals
 
 if TYPE_CHECKING:
     import jax
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def run_job(config: Config) -> bool:
     """Runs the cell of each of the job's seeds, those that aren't done at once; returns whether all went through.
 
-    Raises as `run_cell` does.
+    Raises as `run_cell` does, and Stopped where a signal came too late to stop a cell.
     """
     started = time.time()
     config.dataset.check_labelled()
@@ -39,9 +39,12 @@ def run_job(config: Config) -> bool:
         return _fail_all(seeds_of(config), error, started)
     cells = seeds_of(config)
     if config.mesh.seed == 1:
-        return run_cell(cells[0])
+        with stop_signals() as stop:
+            succeeded = run_cell(cells[0], stop=stop)
+        stop.check()
+        return succeeded
     missing = [cell for cell in cells if not is_done(cell)]
-    succeeded = [run_cell(cell) for cell in cells if cell not in missing]  # prints that they are done
+    through = [run_cell(cell) for cell in cells if cell not in missing]  # prints that they are done
     if missing:
         from train import hosts  # JAX starts here, in one thread
         from train.compilation_cache import keep_compiled
@@ -53,8 +56,8 @@ def run_job(config: Config) -> bool:
             device_groups(config.mesh.seed)
         except EdgewiseError as error:
             return _fail_all(missing, error, time.time())
-        succeeded += side_by_side(config, missing, run_cell)
-    return all(succeeded)
+        through += side_by_side(config, missing, run_cell)
+    return all(through)
 
 
 def is_done(config: Config) -> bool:

@@ -25,6 +25,7 @@ from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError, first_line, no_room
 from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
+from sweeps.launchers import check_launcher
 from sweeps.overrides import overrides_of_cells
 from sweeps.results import CellResult, cell_result, make_results_latest
 from sweeps.runs import Cell, CellKey
@@ -35,6 +36,7 @@ from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
 from train.pretrained.find import is_open, resolved
+from train.stopping import Stopped
 
 GROUP_VARIABLE = "EDGEWISE_SWEEP"
 
@@ -113,6 +115,7 @@ class AroundSweep(Callback):
         the data of one, is wrong.
         """
         try:
+            check_launcher(config.hydra.launcher)
             grid = compose_grid(config)
             check_grid([cell.config for cell in grid])
             if grid[0].config.sweeps.list:
@@ -260,27 +263,37 @@ def conclude(sweep: Sweep) -> int:
     cell or a table failed.
     """
     with sweep.run:
-        found = zip(sweep.grid, cell_states(sweep.tracker, sweep.cells), strict=True)
-        results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
-        states = [result.state for result in results]
-        print_grid(states)
-        not_done = sum(state.state != "done" for state in states)
-        make_results_latest(results, sweep.tracker)
-        without_tables = 0
-        if sweep.makes_tables:
-            _make_training_page(sweep)
-            without_tables = _make_tables(sweep, results)
-        sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
-        failures = []
-        if not_done:
-            failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
-            root = sweep.grid[0].config.tracking.root
-            flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
-            print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
-        if without_tables:
-            failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
-            print(f"{failures[-1]}: see the error above", file=sys.stderr)
-        sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
+        try:
+            status = _concluded(sweep)
+        except (Stopped, KeyboardInterrupt):
+            sweep.run.finish("stopped", "stopped by a signal while it made the tables; the same command makes them")
+            raise
+    return status
+
+
+def _concluded(sweep: Sweep) -> int:
+    """Does what `conclude` does, within the grid's run."""
+    found = zip(sweep.grid, cell_states(sweep.tracker, sweep.cells), strict=True)
+    results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
+    states = [result.state for result in results]
+    print_grid(states)
+    not_done = sum(state.state != "done" for state in states)
+    make_results_latest(results, sweep.tracker)
+    without_tables = 0
+    if sweep.makes_tables:
+        _make_training_page(sweep)
+        without_tables = _make_tables(sweep, results)
+    sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
+    failures = []
+    if not_done:
+        failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
+        root = sweep.grid[0].config.tracking.root
+        flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
+        print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
+    if without_tables:
+        failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
+        print(f"{failures[-1]}: see the error above", file=sys.stderr)
+    sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
     return 1 if failures else 0
 
 

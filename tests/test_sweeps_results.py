@@ -21,6 +21,7 @@ from tracking.upkeep import verify
 from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
 from train.identity import cell_name, train_run_id
+from train.stopping import Stopped
 
 SIZES = ("nano", "micro")
 
@@ -197,3 +198,14 @@ def test_an_alias_that_can_not_be_moved_stops_no_sweep(grid, run_cell, tracker, 
     monkeypatch.setattr(tracker, "move_alias", refuse)
     make_results_latest([CellResult(CellState(cell.cell(), "done"), None, scores)], tracker)
     assert capsys.readouterr() == ("", "latest: the disk is full\n")
+
+
+def test_a_signal_while_the_tables_are_made_stops_the_sweep_s_run(grid, tracker, monkeypatch):
+    def stop(states):
+        raise Stopped(15)
+
+    sweep = start_sweep(grid(400))
+    monkeypatch.setattr("sweeps.grid.print_grid", stop)
+    with pytest.raises(Stopped):
+        conclude(sweep)
+    assert tracker.run(sweep.run.id).state == "stopped"
