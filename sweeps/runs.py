@@ -73,9 +73,18 @@ class CellRuns:
         return _last(run for run in self._training.get(cell.key, []) if not is_prepared(run))
 
     def scoring(self, cell: Cell, training: RunRecord) -> RunRecord | None:
-        """Returns the last run that scores the cell's split by a model of the run `training`."""
+        """Returns the last run that scored the cell's split by a model of the run `training`, and has its scores.
+
+        Where none has, the last one that was to. So a finished cell stays so when it is scored with other settings too,
+        whatever becomes of that.
+        """
         models = [artifact.digest for artifact in self._tracker.outputs(training.id) if artifact.type == "model"]
-        return _last(run for model in models for run in self._scoring.get((cell.dataset, model, cell.split), []))
+        runs = [run for model in models for run in self._scoring.get((cell.dataset, model, cell.split), [])]
+        return _last(run for run in runs if self.has_scores(run)) or _last(runs)
+
+    def has_scores(self, run: RunRecord) -> bool:
+        """Returns whether a run has finished, and the scores that it logged are still there."""
+        return run.state == "finished" and any(artifact.type == "scores" for artifact in self._tracker.outputs(run.id))
 
     def all_of(self, cell: Cell) -> list[RunRecord]:
         """Returns every run that trains this cell or scores its split, whatever their other settings are."""

@@ -147,6 +147,26 @@ def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_
     assert f"`python -m tracking show RUN --root {tracker.root}` shows why a run failed" in shown.err
 
 
+def test_a_cell_stays_done_when_a_scoring_of_it_with_other_settings_dies(grid, run_cell, tracker, tabulated, capsys):
+    sweep = start_sweep(cells := grid(400))
+    own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells}
+    other = {"dataset": {"name": "demo"}, "model": tracker.artifact("model-demo-nano-s0").digest, "split": "test"}
+    tracker.start_run("infer-beams", job_type="infer", config=other).finish("failed", "killed")
+    assert conclude(sweep) == 0 and tabulated == [own]
+    assert "killed" not in capsys.readouterr().out
+
+
+def test_the_failure_of_this_sweep_s_own_scoring_is_said_though_another_went_through(grid, run_cell, tracker, capsys):
+    [cell, *_] = grid(400)
+    sweep = start_sweep([cell])
+    run_cell(cell, content=1, other_settings="-beams")
+    model = tracker.artifact("model-demo-nano-s0").digest
+    own = {"dataset": {"name": "demo"}, "model": model, "split": "test"}
+    tracker.start_run(infer_run_id(cell.resolved, model), job_type="infer", config=own).finish("failed", "no memory")
+    assert conclude(sweep) == 1
+    assert "failed demo nano seed 0: no memory" in capsys.readouterr().out
+
+
 def test_tables_that_can_not_be_made_are_no_cells_that_are_not_done(grid, run_cell, tracker, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("something else")

@@ -62,6 +62,15 @@ def test_a_cell_is_missing_then_trained_then_done(tracker, log_run):
     assert state(tracker) == ("done", "infer-any", None)
 
 
+def test_a_done_cell_stays_so_whatever_becomes_of_another_scoring_of_it(tracker, log_run):
+    model = log_run("train-any", "train", training(), "a")
+    log_run("infer-any", "infer", scoring(model))
+    log_run("infer-beams", "infer", scoring(model), state="failed", error="no memory")
+    assert state(tracker) == ("done", "infer-any", None)
+    remove(tracker, ["scores-x"])
+    assert state(tracker) == ("failed", "infer-beams", "no memory")
+
+
 def test_a_pre_trained_model_is_done_without_scores(tracker, log_run):
     config = training(dataset="wiki")
     log_run("train-wiki", "train", config | {"dataset": {"name": "wiki", "task": "text"}}, "a")
