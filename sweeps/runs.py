@@ -95,14 +95,24 @@ class CellRuns:
 
 
 def known_cells(tracker: Tracker) -> list[Cell]:
-    """Returns the cells of every grid that was started in this store, and of every cell that was trained by itself."""
+    """Returns the cells of every grid that was started in this store, and of every cell that was trained by itself.
+
+    Of several that name one cell, the one counts that was at work last: a grid or run that goes on keeps its start.
+    """
     cells: dict[CellKey, Cell] = {}
-    for run in tracker.runs():  # later grids and runs replace earlier ones
+    for run in sorted(tracker.runs(), key=last_active):
         if run.job_type == "sweep":
             cells |= {cell.key: cell for cell in (Cell(**values) for values in run.config["cells"])}
         elif (key := trained_cell(run)) is not None:
-            cells[key] = Cell(*key, train_run=run.id if is_prepared(run) else None)
+            train_run = run.id if is_prepared(run) else None
+            if key not in cells or train_run is None or cells[key].train_run != train_run:  # else its grid knows more
+                cells[key] = Cell(*key, train_run=train_run)
     return sorted(cells.values(), key=lambda cell: cell.key)
+
+
+def last_active(run: RunRecord) -> float:
+    """Returns when a run ended or, of one that has not ended, when it last said that it is alive."""
+    return run.heartbeat if run.ended is None else run.ended
 
 
 def _name(run: RunRecord, part: str) -> str | None:
@@ -112,4 +122,4 @@ def _name(run: RunRecord, part: str) -> str | None:
 
 
 def _last(runs: Iterable[RunRecord]) -> RunRecord | None:
-    return max(runs, key=lambda run: run.started, default=None)
+    return max(runs, key=last_active, default=None)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from conf.errors import last_line
-from sweeps.runs import Cell, CellRuns, is_pre_training
+from sweeps.runs import Cell, CellRuns, is_pre_training, last_active
 from tracking import is_alive
 from tracking.interface import RunRecord, Tracker
 
@@ -45,7 +45,7 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     failure = runs.unprepared(cell)
     if is_done and cell.train_run:
         failure = None  # it is of other settings than the run that the cell names
-    if failure is not None and (last is None or _last_active(failure) > _last_active(last)):
+    if failure is not None and (last is None or last_active(failure) > last_active(last)):
         return unfinished(cell, failure, tracker)
     if last is None:
         return CellState(cell, "missing")
@@ -55,11 +55,6 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
         error = "trained, not scored" if scoring is None else "its scores were removed"
         return CellState(cell, "missing", last.id, error=error)
     return unfinished(cell, last, tracker)
-
-
-def _last_active(run: RunRecord) -> float:
-    """Returns when a run ended or, of one that has not ended, when it last said that it is alive."""
-    return run.heartbeat if run.ended is None else run.ended
 
 
 def unfinished(cell: Cell, run: RunRecord, tracker: Tracker) -> CellState:

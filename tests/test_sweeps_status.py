@@ -152,6 +152,44 @@ def test_a_failure_that_was_overcome_is_no_state(tracker, log_run, compose):
     assert state(tracker)[2] == "conf.errors.EdgewiseError: of other settings"
 
 
+def grid_of(tracker, train_run, split="test"):
+    """Starts the grid's run, or takes it up again, as every sweep of these cells does; returns it."""
+    cells = [{"dataset": "demo", "size": "nano", "seed": 0, "split": split, "train_run": train_run}]
+    return tracker.start_run("sweep-any", job_type="sweep", config={"cells": cells})
+
+
+def shown(tracker):
+    [found] = cell_states(tracker, known_cells(tracker))
+    return found.state, found.run
+
+
+def test_what_the_last_sweep_found_done_is_done_whatever_was_tried_before(tracker, log_run, compose):
+    with grid_of(tracker, "train-a"):
+        log_run("infer-a", "infer", scoring(log_run("train-a", "train", training(), "a")))
+    with grid_of(tracker, None):  # of settings by which nothing could be prepared
+        keep_failure(compose("dataset=demo"), tracker, EdgewiseError("no such file"), since=time.time())
+    assert shown(tracker) == ("failed", "train-demo-nano-s0-unprepared")
+    with grid_of(tracker, "train-a"):
+        assert shown(tracker) == ("done", "infer-a")  # while it runs, too
+    assert shown(tracker) == ("done", "infer-a")
+
+    with grid_of(tracker, "train-b"):
+        log_run("train-b", "train", training(), state="stopped", error="stopped by signal 15")
+    assert shown(tracker) == ("missing", "train-b")
+    with grid_of(tracker, "train-a"):
+        pass
+    assert shown(tracker) == ("done", "infer-a")
+    log_run("train-b", "train", training(), state="failed", error="by itself, since")
+    assert shown(tracker) == ("failed", "train-b")
+
+
+def test_a_running_grid_s_cells_keep_their_split(tracker, log_run):
+    grid = grid_of(tracker, "train-a", split="validation")
+    log_run("infer-a", "infer", scoring(log_run("train-a", "train", training(), "a"), split="validation"))
+    assert shown(tracker) == ("done", "infer-a")
+    grid.finish()
+
+
 def test_names_are_shown_as_they_are_whatever_markup_they_hold(capsys):
     """Names are checked today; a store of before may hold any."""
     states = [CellState(Cell("[red]data", "[/b]", 0), "failed", "train-x", error="[bold]no")]
