@@ -6,13 +6,17 @@ not stop the others. With `sweeps.seeds_per_job=N` up to N consecutive seeds of 
 
 import sys
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from conf.app import command, exit_with
 from conf.errors import EdgewiseError
 from conf.schema import Config
 from sweeps.cell import run_job
 from sweeps.check import check_data, print_checks
-from sweeps.grid import abandon_sweep, finish_sweep
+from sweeps.grid import abandon_sweep, finish_sweep, print_cells
 from sweeps.launchers import register_launchers
+from sweeps.refusals import check_alone
 from sweeps.sweeper import register_sweeper
 from train.pretrained.find import resolved
 from train.seeds import seeds_of
@@ -20,7 +24,15 @@ from train.stopping import Stopped, raise_at_signals
 
 
 def main(config: Config) -> None:
-    """Runs one job of the grid and remembers whether it failed; with `sweeps.check=true` a cell alone is checked."""
+    """Runs one job of the grid and remembers whether it failed.
+
+    A cell alone, without a grid, is only listed with `sweeps.list=true`, and only checked with `sweeps.check=true`.
+    """
+    if HydraConfig.get().mode == RunMode.RUN:  # a job of a multirun has none, or MULTIRUN
+        check_alone(config)
+    if config.sweeps.list:
+        print_cells(seeds_of(config))
+        return
     if config.sweeps.check:  # of a multirun the whole grid has been checked, and no job was started
         print_checks(check_data(seeds_of(resolved(config))))
         return

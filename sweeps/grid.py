@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import hydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
@@ -27,15 +26,16 @@ from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.launchers import check_launcher
 from sweeps.overrides import overrides_of_cells
+from sweeps.refusals import check_grid, check_told_apart
 from sweeps.results import CellResult, cell_result, make_results_latest
-from sweeps.runs import Cell, CellKey
+from sweeps.runs import Cell
 from sweeps.seeds import split_seed
 from sweeps.states import cell_states
 from sweeps.status import print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
-from train.pretrained.find import is_open, resolved
+from train.pretrained.find import resolved
 from train.stopping import Stopped
 
 GROUP_VARIABLE = "EDGEWISE_SWEEP"
@@ -160,7 +160,9 @@ def compose_grid(multirun: DictConfig) -> list[GridCell]:
     Raises EdgewiseError, or Hydra's and OmegaConf's own errors, for a cell that does not compose.
     """
     params = multirun.hydra.sweeper.params or {}
-    arguments = [f"{key}={params[key]}" for key in params] + list(multirun.hydra.overrides.task)
+    # As they were typed: ${dataset.name} in one is each cell's own.
+    given: Any = OmegaConf.to_container(multirun.hydra.overrides.task, resolve=False)
+    arguments = [f"{key}={params[key]}" for key in params] + given
     jobs = overrides_of_cells(arguments)
     hydra_overrides = list(multirun.hydra.overrides.hydra)
     combinations: dict[tuple[str, ...], Combination] = {}
@@ -199,29 +201,6 @@ def print_cells(configs: Sequence[Config]) -> None:
     console.print(table)
 
 
-def check_grid(configs: Sequence[Config]) -> None:
-    """Checks the composed cells of a grid as a whole, whether they are to be run or only listed.
-
-    Raises EdgewiseError for `mesh.seed` in a grid, and for cells that can't be told apart by dataset, size and seed.
-    """
-    if (n := max(config.mesh.seed for config in configs)) > 1:
-        raise EdgewiseError(
-            f"mesh.seed={n} in a grid: expected 1, because the grid's own seeds say which there are; "
-            f"sweeps.seeds_per_job={n} puts {n} of them into one job"
-        )
-    named = [config for config in configs if not is_open(config.size)]  # a checkpoint names the others at the start
-    _check_told_apart([(config.dataset.name, config.size.name, config.seed) for config in named])
-
-
-def _check_told_apart(keys: Sequence[CellKey]) -> None:
-    """Raises EdgewiseError where two cells have the same dataset, size and seed."""
-    if repeated := sorted(key for key, count in Counter(keys).items() if count > 1):
-        raise EdgewiseError(
-            f"the grid holds {'-'.join(map(str, repeated[0]))} more than once: a cell is (dataset, size, seed), "
-            "so other keys can't be swept in one multirun; give each value of theirs its own tracking.root"
-        )
-
-
 def start_sweep(grid: Sequence[GridCell]) -> Sweep:
     """Opens the store and keeps the grid, which `check_grid` has passed, in a run of its own.
 
@@ -232,7 +211,7 @@ def start_sweep(grid: Sequence[GridCell]) -> Sweep:
     first = configs[0]
     cells = [cell.cell() for cell in grid]
     keys = [cell.key for cell in cells]
-    _check_told_apart(keys)
+    check_told_apart(keys)
     group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(keys)})}"
     os.environ[GROUP_VARIABLE] = group
     for config in configs:  # they were composed before the group was known; the metrics at the end belong to it too
@@ -306,9 +285,11 @@ def _make_training_page(sweep: Sweep) -> None:
 
     [first, *others] = sweep.config_of_dataset.values()
     name = first.tracking.group or first.dataset.name
-    folder = first.metrics.out or f"out/{name if others else first.dataset.name}"
+    folder = Path(first.metrics.out or f"out/{first.dataset.name}")  # each dataset's own
+    if others:
+        folder = folder.parent / name
     try:
-        print(write_training_page(sweep.tracker, sweep.cells, Path(folder), name), flush=True)
+        print(write_training_page(sweep.tracker, sweep.cells, folder, name), flush=True)
     except EdgewiseError as error:
         print(f"note: {error}", file=sys.stderr)
 
