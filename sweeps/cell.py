@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from infer.identity import ModelSource, finished_scores, quality
+from infer.identity import ModelSource, finished_scores, infer_run_id, quality
 from sweeps.runs import Cell, CellRuns
 from tracking import is_alive, open_tracker
 from tracking.interface import Artifact, Tracker
@@ -114,13 +114,15 @@ def finish_cell(
 
 
 def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:
-    """Returns whether another living process trains this cell now."""
+    """Returns whether another living process trains or scores this cell now."""
     try:
-        record = tracker.run(train_run_id(config))
+        records = [tracker.run(train_run_id(config))]
+        if (model := trained_model(config, tracker)) is not None:
+            records.append(tracker.run(infer_run_id(config, model.digest)))
     except EdgewiseError:
         return False
-    mine = record is not None and (record.host, record.pid) == (socket.gethostname(), os.getpid())
-    return record is not None and not mine and is_alive(record)
+    here = socket.gethostname(), os.getpid()
+    return any(record is not None and (record.host, record.pid) != here and is_alive(record) for record in records)
 
 
 def keep_failure(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
@@ -148,7 +150,7 @@ def keep_failure(config: Config, tracker: Tracker, error: Exception, since: floa
 def _fail(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
     """Prints a cell's failure and keeps it, unless another sweep runs the cell: that one will keep how it ends."""
     if is_run_elsewhere(config, tracker):
-        print(f"{cell_name(config)}: {error}", file=sys.stderr)
+        print(f"{cell_name(config)}: is run elsewhere: {error}", file=sys.stderr)
         return
     keep_failure(config, tracker, error, since)
     print(f"{cell_name(config)}: failed: {error}", file=sys.stderr)
