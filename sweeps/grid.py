@@ -22,6 +22,7 @@ from rich.table import Table
 
 from conf.app import exit_with, to_config
 from conf.errors import EdgewiseError, first_line, no_room
+from conf.names import check_cell_names
 from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
 from sweeps.launchers import check_launcher
@@ -205,12 +206,14 @@ def start_sweep(grid: Sequence[GridCell]) -> Sweep:
     """Opens the store and keeps the grid, which `check_grid` has passed, in a run of its own.
 
     `sweeps.status` finds it there. Raises EdgewiseError for a store that can't be opened, and for cells that are one
-    cell once their checkpoint has said what its size is called (`size=auto`).
+    cell, or have too long a name, once their checkpoint has said what its size is called (`size=auto`).
     """
     configs = [cell.config for cell in grid]
     first = configs[0]
     cells = [cell.cell() for cell in grid]
     keys = [cell.key for cell in cells]
+    for cell in cells:
+        check_cell_names(cell.dataset, cell.size, cell.split)
     check_told_apart(keys)
     group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(keys)})}"
     os.environ[GROUP_VARIABLE] = group
