@@ -46,12 +46,9 @@ def run_job(config: Config) -> bool:
     missing = [cell for cell in cells if not is_done(cell)]
     through = [run_cell(cell) for cell in cells if cell not in missing]  # prints that they are done
     if missing:
-        from train import hosts  # JAX starts here, in one thread
-        from train.compilation_cache import keep_compiled
+        _start_jax(config)  # in one thread
         from train.sharding import device_groups
 
-        hosts.join(config.hosts)
-        keep_compiled()
         try:
             device_groups(config.mesh.seed)
         except EdgewiseError as error:
@@ -100,17 +97,24 @@ def finish_cell(
     model, scores = finished_cell(config, tracker)
     if scores is not None:
         return scores, False
-    from infer.scoring import score  # JAX starts here, not for a cell that is done
+    _start_jax(config)  # not for a cell that is done
+    from infer.scoring import score
     from train import hosts
-    from train.compilation_cache import keep_compiled
     from train.loop import train
 
-    hosts.join(config.hosts)
-    keep_compiled()
     tracker = hosts.shared(tracker)
     if model is None:
         model = train(config, tracker, devices, stop)
     return score(config, tracker, ModelSource(model.digest, model), devices, stop), True
+
+
+def _start_jax(config: Config) -> None:
+    """Starts JAX: joins the other processes of the cell, where there are any, and keeps what is compiled."""
+    from train import hosts
+    from train.compilation_cache import keep_compiled
+
+    hosts.join(config.hosts)
+    keep_compiled()
 
 
 def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:

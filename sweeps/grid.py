@@ -87,9 +87,10 @@ class GridCell:
 
 @dataclasses.dataclass
 class Sweep:
-    """Holds a multirun that has started: its cells, the config of each dataset, and the run that keeps the grid.
+    """Holds a multirun that has started: its cells, and the run that keeps the grid.
 
-    `grid` has the configs of `cells`, in the same order.
+    `grid` has the configs of `cells`, in the same order. `config_of_dataset` has of each dataset the config of its last
+    cell, for the tables: what they depend on (`metrics`, `report`, `tracking`) can't be swept, so all its cells agree.
     """
 
     grid: list[GridCell]
