@@ -4,6 +4,7 @@ Every Hydra job is one cell: train, then infer. Finished cells are skipped; one 
 not stop the others. With `sweeps.seeds_per_job=N` up to N consecutive seeds of a cell are one job.
 """
 
+import signal
 import sys
 
 from hydra.core.hydra_config import HydraConfig
@@ -54,6 +55,8 @@ if __name__ == "__main__":
     except BaseException as error:
         signalled = isinstance(error, (Stopped, KeyboardInterrupt))
         abandon_sweep("stopped by a signal" if signalled else "ended before its last cell")
+        if isinstance(error, KeyboardInterrupt):  # a second Ctrl-C
+            raise Stopped(signal.SIGINT) from None
         raise
     status = finish_sweep()
     sys.exit(1 if _FAILED else status)

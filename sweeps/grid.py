@@ -319,7 +319,8 @@ def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:
                     console.print(line)
                 continue
             print_headline(metrics_of_scores(config, sweep.tracker, scores, console.print), console)
-        except EdgewiseError as error:
+        except (EdgewiseError, OSError) as error:  # the other datasets' tables are made all the same
             failed += 1
-            print(f"error: metrics of {dataset}: {error}", file=sys.stderr)
+            said = no_room(error) or error if isinstance(error, OSError) else error
+            print(f"error: metrics of {dataset}: {said}", file=sys.stderr)
     return failed

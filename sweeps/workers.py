@@ -61,9 +61,14 @@ def call_in_workers(
         with stop_signals() as stop:
             while busy or (waiting and not stop.received):
                 while waiting and len(busy) < most and not stop.received:
-                    worker = idle.pop() if idle else _Worker()
-                    index = waiting.popleft()
-                    busy[worker.call(function, calls[index])] = worker, index
+                    worker, index = idle.pop() if idle else _Worker(), waiting.popleft()
+                    try:
+                        future = worker.call(function, calls[index])
+                    except BrokenProcessPool:  # it died after its last call
+                        worker.close(kill=True)
+                        waiting.appendleft(index)
+                        continue
+                    busy[future] = worker, index
                 done, _ = wait(busy, timeout=SIGNAL_CHECK_SECONDS, return_when=FIRST_COMPLETED)
                 if stop.received:
                     told |= {worker for worker, _ in busy.values() if worker not in told and worker.stop()}

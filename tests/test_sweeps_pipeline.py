@@ -218,7 +218,7 @@ def test_whatever_goes_wrong_before_the_first_cell_ends_the_command(error, said,
     monkeypatch.setattr("sweeps.grid.compose_grid", fail)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as ended:
-        AroundSweep().on_multirun_start(OmegaConf.create())
+        AroundSweep().on_multirun_start(OmegaConf.create({"hydra": {"launcher": {}}}))
     assert ended.value.code == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(said)

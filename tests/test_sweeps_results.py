@@ -181,6 +181,19 @@ def test_tables_that_can_not_be_made_are_no_cells_that_are_not_done(grid, run_ce
     assert (record.state, record.summary) == ("failed", {"cells": 4, "not_done": 0, "without_tables": 1})
 
 
+def test_a_file_system_s_error_in_the_tables_is_said_and_ends_the_run(grid, run_cell, tracker, monkeypatch, capsys):
+    def refuse(*given):
+        raise OSError(30, "Read-only file system", "/a/out")
+
+    monkeypatch.setattr("metrics.stage.metrics_of_scores", refuse)
+    sweep = start_sweep(cells := grid(400))
+    for cell in cells:
+        run_cell(cell, content=1)
+    assert conclude(sweep) == 1
+    assert "error: metrics of demo: [Errno 30] Read-only file system: '/a/out'" in capsys.readouterr().err
+    assert tracker.run(sweep.run.id).state == "failed"
+
+
 def test_scores_of_another_split_than_the_default_make_the_tables(grid, run_cell, tabulated):
     sweep = start_sweep(cells := grid(400, "infer.split=validation"))
     own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells}

@@ -42,7 +42,16 @@ def test_one_that_dies_and_one_that_raises_are_said_and_the_others_go_on(tmp_pat
         ("raise", "EdgewiseError: no rows"),
     ]
     workers = {path.name.partition("-")[2] for path in tmp_path.iterdir()}
-    assert os.getpid() not in map(int, workers) and len(workers) == 3, "two, and one in place of the dead one"
+    assert os.getpid() not in map(int, workers)
+
+
+def test_a_new_process_takes_the_place_of_a_dead_one(tmp_path):
+    assert call_in_workers(act, [("die", tmp_path), ("a", tmp_path), ("b", tmp_path)], 1, lambda *said: None) == [
+        "a",
+        "b",
+    ]
+    [a], [b] = ([path.name.partition("-")[2] for path in tmp_path.glob(f"{what}-*")] for what in "ab")
+    assert a == b, "and it makes the calls that are left"
 
 
 def test_a_signal_is_passed_on_and_no_other_job_starts(tmp_path):
