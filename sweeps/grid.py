@@ -5,6 +5,7 @@ import functools
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -221,7 +222,11 @@ def start_sweep(grid: Sequence[GridCell]) -> Sweep:
     for config in configs:  # they were composed before the group was known; the metrics at the end belong to it too
         config.tracking.group = group
     tracker = open_tracker(first.tracking)
-    record = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
+    record = {
+        "cells": [dataclasses.asdict(cell) for cell in cells],
+        "command": shlex.join(sys.argv[1:]),
+        "begun": time.time(),  # a run that goes on keeps its start
+    }
     run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=record)
     config_of_dataset = {config.dataset.name: config for config in configs}
     return Sweep([*grid], cells, config_of_dataset, tracker, run, first.sweeps.seeds_per_job, first.sweeps.metrics)

@@ -56,12 +56,16 @@ class CellRuns:
         self._tracker = tracker
         self._training: dict[CellKey, list[RunRecord]] = {}
         self._scoring: dict[tuple[str | None, Any, Any], list[RunRecord]] = {}  # by dataset, model digest and split
+        self._begun: dict[CellKey, float] = {}  # when the last grid that has a cell was started
         for run in tracker.runs() if runs is None else runs:
             if (key := trained_cell(run)) is not None:
                 self._training.setdefault(key, []).append(run)
             elif run.job_type == "infer":
                 scored = _name(run, "dataset"), run.config.get("model"), run.config.get("split")
                 self._scoring.setdefault(scored, []).append(run)
+            elif run.job_type == "sweep":
+                for key in (Cell(**values).key for values in run.config["cells"]):
+                    self._begun[key] = max(self._begun.get(key, 0.0), run.config.get("begun", 0.0))
 
     def training(self, cell: Cell) -> RunRecord | None:
         """Returns the last run that trains this cell; that of `train_run` where the cell has one."""
@@ -69,8 +73,13 @@ class CellRuns:
         return _last(run for run in runs if (run.id == cell.train_run if cell.train_run else is_prepared(run)))
 
     def unprepared(self, cell: Cell) -> RunRecord | None:
-        """Returns the run that keeps a failure of this cell outside its own runs, where there was one."""
-        return _last(run for run in self._training.get(cell.key, []) if not is_prepared(run))
+        """Returns the run that keeps a failure of this cell outside its own runs, where there was one.
+
+        One of before the last grid that has the cell was started, maybe with other settings, says nothing any more.
+        """
+        begun = self._begun.get(cell.key, 0.0)
+        runs = self._training.get(cell.key, [])
+        return _last(run for run in runs if not is_prepared(run) and last_active(run) >= begun)
 
     def scoring(self, cell: Cell, training: RunRecord) -> RunRecord | None:
         """Returns the last run that scored the cell's split by a model of the run `training`, and has its scores.

@@ -155,7 +155,7 @@ def test_a_failure_that_was_overcome_is_no_state(tracker, log_run, compose):
 def grid_of(tracker, train_run, split="test"):
     """Starts the grid's run, or takes it up again, as every sweep of these cells does; returns it."""
     cells = [{"dataset": "demo", "size": "nano", "seed": 0, "split": split, "train_run": train_run}]
-    return tracker.start_run("sweep-any", job_type="sweep", config={"cells": cells})
+    return tracker.start_run("sweep-any", job_type="sweep", config={"cells": cells, "begun": time.time()})
 
 
 def shown(tracker):
@@ -181,6 +181,15 @@ def test_what_the_last_sweep_found_done_is_done_whatever_was_tried_before(tracke
     assert shown(tracker) == ("done", "infer-a")
     log_run("train-b", "train", training(), state="failed", error="by itself, since")
     assert shown(tracker) == ("failed", "train-b")
+
+
+def test_a_failure_of_before_the_last_grid_is_none_of_that_grid(tracker, log_run, compose):
+    """Such as of other settings, where the grid is stopped before it comes to the cell."""
+    with grid_of(tracker, None):
+        keep_failure(compose("dataset=demo"), tracker, EdgewiseError("no such file"), since=time.time())
+    assert shown(tracker) == ("failed", "train-demo-nano-s0-unprepared")
+    grid_of(tracker, "train-a").finish("stopped", "by a signal")
+    assert shown(tracker) == ("missing", None)
 
 
 def test_a_running_grid_s_cells_keep_their_split(tracker, log_run):
