@@ -10,7 +10,8 @@ import re
 from conf.errors import EdgewiseError
 
 MOST_CHARACTERS = 64  # of one name
-MOST_JOINED = 128  # of an artifact's name, which holds up to three names: what W&B takes
+MOST_JOINED = 128  # of an artifact's name or a run's id, which hold up to three names: what W&B and the store take
+HASH_DIGITS = 12  # of the hash in which the ids of most runs end
 LARGEST_SEED = 2**31 - 1  # what a 32-bit random key tells apart from its neighbours
 _DIGITS = re.compile(r"0|[1-9][0-9]*")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
@@ -52,16 +53,19 @@ def joined_name(*parts: str) -> str:
 
 
 def check_cell_names(dataset: str, size: str, split: str) -> None:
-    """Raises EdgewiseError where a scores artifact's name, the longest, would be longer than W&B takes.
+    """Raises EdgewiseError where an artifact or a run of the cell would have a longer name than stores and W&B take.
 
-    Each of the names has passed `checked_name`; the seed may be any.
+    The longest artifact is the scores, the longest run the one that makes them, which ends in a hash. Each of the names
+    has passed `checked_name`; the seed may be any.
     """
-    name = joined_name("scores", dataset, size, f"s{LARGEST_SEED}", split)
-    if len(name) > MOST_JOINED:
-        raise EdgewiseError(
-            f"dataset.name={dataset} size.name={size} infer.split={split}: the artifact {name} would have {len(name)} "
-            f"characters in its name, expected at most {MOST_JOINED} (a hyphen counts twice); give them shorter names"
-        )
+    cell = joined_name(dataset, size, f"s{LARGEST_SEED}", split)
+    for kind, name in (("artifact", f"scores-{cell}"), ("run", f"infer-{cell}-{'0' * HASH_DIGITS}")):
+        if len(name) > MOST_JOINED:
+            raise EdgewiseError(
+                f"dataset.name={dataset} size.name={size} infer.split={split}: the {kind} {name} would have "
+                f"{len(name)} characters in its name, expected at most {MOST_JOINED} (a hyphen counts twice); give "
+                "shorter names"
+            )
 
 
 def _instead(key: str, value: object) -> str:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
-from infer.identity import ModelSource, finished_scores, quality
+from infer.identity import ModelSource, finished_scores, infer_run_id, quality
 from sweeps.runs import Cell, CellRuns
 from tracking import is_alive, open_tracker
 from tracking.interface import Artifact, Tracker
 from train.identity import cell_name, train_run_id, trained_model
 from train.pretrained.find import resolved
 from train.seeds import seeds_of, side_by_side
-from train.stopping import Stop
+from train.stopping import Stop, stop_signals
 
 if TYPE_CHECKING:
     import jax
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def run_job(config: Config) -> bool:
     """Runs the cell of each of the job's seeds, those that aren't done at once; returns whether all went through.
 
-    Raises as `run_cell` does.
+    Raises as `run_cell` does, and Stopped where a signal came too late to stop a cell.
     """
     started = time.time()
     config.dataset.check_labelled()
@@ -39,22 +39,22 @@ def run_job(config: Config) -> bool:
         return _fail_all(seeds_of(config), error, started)
     cells = seeds_of(config)
     if config.mesh.seed == 1:
-        return run_cell(cells[0])
+        with stop_signals() as stop:
+            succeeded = run_cell(cells[0], stop=stop)
+        stop.check()
+        return succeeded
     missing = [cell for cell in cells if not is_done(cell)]
-    succeeded = [run_cell(cell) for cell in cells if cell not in missing]  # prints that they are done
+    through = [run_cell(cell) for cell in cells if cell not in missing]  # prints that they are done
     if missing:
-        from train import hosts  # JAX starts here, in one thread
-        from train.compilation_cache import keep_compiled
+        _start_jax(config)  # in one thread
         from train.sharding import device_groups
 
-        hosts.join(config.hosts)
-        keep_compiled()
         try:
             device_groups(config.mesh.seed)
         except EdgewiseError as error:
             return _fail_all(missing, error, time.time())
-        succeeded += side_by_side(config, missing, run_cell)
-    return all(succeeded)
+        through += side_by_side(config, missing, run_cell)
+    return all(through)
 
 
 def is_done(config: Config) -> bool:
@@ -97,27 +97,36 @@ def finish_cell(
     model, scores = finished_cell(config, tracker)
     if scores is not None:
         return scores, False
-    from infer.scoring import score  # JAX starts here, not for a cell that is done
+    _start_jax(config)  # not for a cell that is done
+    from infer.scoring import score
     from train import hosts
-    from train.compilation_cache import keep_compiled
     from train.loop import train
 
-    hosts.join(config.hosts)
-    keep_compiled()
     tracker = hosts.shared(tracker)
     if model is None:
         model = train(config, tracker, devices, stop)
     return score(config, tracker, ModelSource(model.digest, model), devices, stop), True
 
 
+def _start_jax(config: Config) -> None:
+    """Starts JAX: joins the other processes of the cell, where there are any, and keeps what is compiled."""
+    from train import hosts
+    from train.compilation_cache import keep_compiled
+
+    hosts.join(config.hosts)
+    keep_compiled()
+
+
 def is_run_elsewhere(config: Config, tracker: Tracker) -> bool:
-    """Returns whether another living process trains this cell now."""
+    """Returns whether another living process trains or scores this cell now."""
     try:
-        record = tracker.run(train_run_id(config))
+        records = [tracker.run(train_run_id(config))]
+        if (model := trained_model(config, tracker)) is not None:
+            records.append(tracker.run(infer_run_id(config, model.digest)))
     except EdgewiseError:
         return False
-    mine = record is not None and (record.host, record.pid) == (socket.gethostname(), os.getpid())
-    return record is not None and not mine and is_alive(record)
+    here = socket.gethostname(), os.getpid()
+    return any(record is not None and (record.host, record.pid) != here and is_alive(record) for record in records)
 
 
 def keep_failure(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
@@ -145,7 +154,7 @@ def keep_failure(config: Config, tracker: Tracker, error: Exception, since: floa
 def _fail(config: Config, tracker: Tracker, error: Exception, since: float) -> None:
     """Prints a cell's failure and keeps it, unless another sweep runs the cell: that one will keep how it ends."""
     if is_run_elsewhere(config, tracker):
-        print(f"{cell_name(config)}: {error}", file=sys.stderr)
+        print(f"{cell_name(config)}: is run elsewhere: {error}", file=sys.stderr)
         return
     keep_failure(config, tracker, error, since)
     print(f"{cell_name(config)}: failed: {error}", file=sys.stderr)

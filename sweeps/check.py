@@ -90,22 +90,16 @@ def _check_dataset(name: str, cells: int, to_do: list[Config]) -> DataCheck:
     for cell in to_do:
         check_validation(cell.train, name, source.names)
     cache = Path(config.tracking.root)
-    if config.tokenizer.source == "file" and config.tokenizer.path is None:
-        baseline = text_baseline(source, config.infer.split, cache)
-        return DataCheck(
-            name, cells, to_do, found, {}, baseline
-        )  # its checkpoint has it, and can't be read: the cell says why
-    free_text = dataset.task != "classification"
-    vocabulary = get_vocabulary(
-        config.tokenizer,
-        source.split("train"),
-        cache / "tokenizers",
-        free_text,
-        (config.dataset.classes or {}).values(),
-    )
-    if not free_text:
-        check_targets(vocabulary, dataset.classes)
-    tokens = {split: _check_tokens(vocabulary, source.split(split), config, cache) for split in source.names}
+    tokens: dict[str, TokenCheck] = {}
+    # Else its checkpoint has the vocabulary, and can't be read: the cell says why.
+    if config.tokenizer.source != "file" or config.tokenizer.path is not None:
+        free_text = dataset.task != "classification"
+        targets = (dataset.classes or {}).values()
+        train = source.split("train")
+        vocabulary = get_vocabulary(config.tokenizer, train, cache / "tokenizers", free_text, targets)
+        if not free_text:
+            check_targets(vocabulary, dataset.classes)
+        tokens = {split: _check_tokens(vocabulary, source.split(split), config, cache) for split in source.names}
     return DataCheck(name, cells, to_do, found, tokens, text_baseline(source, config.infer.split, cache))
 
 

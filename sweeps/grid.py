@@ -5,7 +5,8 @@ import functools
 import os
 import shlex
 import sys
-from collections import Counter
+import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,26 +15,30 @@ from typing import Any
 import hydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from conf.app import exit_with, to_config
-from conf.errors import EdgewiseError, no_room
+from conf.errors import EdgewiseError, first_line, no_room
+from conf.names import check_cell_names
 from conf.schema import Config
 from sweeps.check import check_data, print_check_lines, print_checks
+from sweeps.launchers import check_launcher
 from sweeps.overrides import overrides_of_cells
+from sweeps.refusals import check_grid, check_told_apart
 from sweeps.results import CellResult, cell_result, make_results_latest
-from sweeps.runs import Cell, CellKey
+from sweeps.runs import Cell
 from sweeps.seeds import split_seed
 from sweeps.states import cell_states
 from sweeps.status import print_grid
 from tracking import open_tracker
 from tracking.interface import Run, Tracker, TrackingError
 from train.identity import identity_hash, train_run_id
-from train.pretrained.find import is_open, resolved
+from train.pretrained.find import resolved
+from train.stopping import Stopped
 
 GROUP_VARIABLE = "EDGEWISE_SWEEP"
 
@@ -83,9 +88,10 @@ class GridCell:
 
 @dataclasses.dataclass
 class Sweep:
-    """Holds a multirun that has started: its cells, the config of each dataset, and the run that keeps the grid.
+    """Holds a multirun that has started: its cells, and the run that keeps the grid.
 
-    `grid` has the configs of `cells`, in the same order.
+    `grid` has the configs of `cells`, in the same order. `config_of_dataset` has of each dataset the config of its last
+    cell, for the tables: what they depend on (`metrics`, `report`, `tracking`) can't be swept, so all its cells agree.
     """
 
     grid: list[GridCell]
@@ -112,6 +118,7 @@ class AroundSweep(Callback):
         the data of one, is wrong.
         """
         try:
+            check_launcher(config.hydra.launcher)
             grid = compose_grid(config)
             check_grid([cell.config for cell in grid])
             if grid[0].config.sweeps.list:
@@ -126,12 +133,28 @@ class AroundSweep(Callback):
                     sys.exit(0)
                 print_check_lines(checks)
             _STARTED.append(start_sweep(grid))
-        except (EdgewiseError, HydraException, OmegaConfBaseException) as error:
-            exit_with(error)
-        except OSError as error:
-            if (full := no_room(error)) is None:
-                raise
-            exit_with(full)
+        except Exception as error:  # Hydra would make a warning of any, and run the cells of a sweep without a record
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                traceback.print_exc()
+            exit_with(_said(error))
+
+
+def _said(error: Exception) -> Exception:
+    """Returns an error that has come up before the first cell as one whose message says where and what it is."""
+    if isinstance(error, EdgewiseError | HydraException | OmegaConfBaseException):
+        return error
+    if isinstance(error, OSError):
+        if (full := no_room(error)) is not None:
+            return full
+        where = f"{error.filename}: " if error.filename else ""
+        return EdgewiseError(
+            f"{where}{error.strerror or first_line(error)}; no cell was started. Make it a place that can be read and "
+            "written, and run the same command again"
+        )
+    return EdgewiseError(
+        f"{type(error).__name__} before the first cell: {first_line(error)}. No cell was started; HYDRA_FULL_ERROR=1 "
+        "shows where it comes from"
+    )
 
 
 def compose_grid(multirun: DictConfig) -> list[GridCell]:
@@ -140,7 +163,9 @@ def compose_grid(multirun: DictConfig) -> list[GridCell]:
     Raises EdgewiseError, or Hydra's and OmegaConf's own errors, for a cell that does not compose.
     """
     params = multirun.hydra.sweeper.params or {}
-    arguments = [f"{key}={params[key]}" for key in params] + list(multirun.hydra.overrides.task)
+    # As they were typed: ${dataset.name} in one is each cell's own.
+    given: Any = OmegaConf.to_container(multirun.hydra.overrides.task, resolve=False)
+    arguments = [f"{key}={params[key]}" for key in params] + given
     jobs = overrides_of_cells(arguments)
     hydra_overrides = list(multirun.hydra.overrides.hydra)
     combinations: dict[tuple[str, ...], Combination] = {}
@@ -179,46 +204,29 @@ def print_cells(configs: Sequence[Config]) -> None:
     console.print(table)
 
 
-def check_grid(configs: Sequence[Config]) -> None:
-    """Checks the composed cells of a grid as a whole, whether they are to be run or only listed.
-
-    Raises EdgewiseError for `mesh.seed` in a grid, and for cells that can't be told apart by dataset, size and seed.
-    """
-    if (n := max(config.mesh.seed for config in configs)) > 1:
-        raise EdgewiseError(
-            f"mesh.seed={n} in a grid: expected 1, because the grid's own seeds say which there are; "
-            f"sweeps.seeds_per_job={n} puts {n} of them into one job"
-        )
-    named = [config for config in configs if not is_open(config.size)]  # a checkpoint names the others at the start
-    _check_told_apart([(config.dataset.name, config.size.name, config.seed) for config in named])
-
-
-def _check_told_apart(keys: Sequence[CellKey]) -> None:
-    """Raises EdgewiseError where two cells have the same dataset, size and seed."""
-    if repeated := sorted(key for key, count in Counter(keys).items() if count > 1):
-        raise EdgewiseError(
-            f"the grid holds {'-'.join(map(str, repeated[0]))} more than once: a cell is (dataset, size, seed), "
-            "so other keys can't be swept in one multirun; give each value of theirs its own tracking.root"
-        )
-
-
 def start_sweep(grid: Sequence[GridCell]) -> Sweep:
     """Opens the store and keeps the grid, which `check_grid` has passed, in a run of its own.
 
     `sweeps.status` finds it there. Raises EdgewiseError for a store that can't be opened, and for cells that are one
-    cell once their checkpoint has said what its size is called (`size=auto`).
+    cell, or have too long a name, once their checkpoint has said what its size is called (`size=auto`).
     """
     configs = [cell.config for cell in grid]
     first = configs[0]
     cells = [cell.cell() for cell in grid]
     keys = [cell.key for cell in cells]
-    _check_told_apart(keys)
+    for cell in cells:
+        check_cell_names(cell.dataset, cell.size, cell.split)
+    check_told_apart(keys)
     group = first.tracking.group or first.sweeps.name or f"sweep-{identity_hash({'cells': sorted(keys)})}"
     os.environ[GROUP_VARIABLE] = group
     for config in configs:  # they were composed before the group was known; the metrics at the end belong to it too
         config.tracking.group = group
     tracker = open_tracker(first.tracking)
-    record = {"cells": [dataclasses.asdict(cell) for cell in cells], "command": shlex.join(sys.argv[1:])}
+    record = {
+        "cells": [dataclasses.asdict(cell) for cell in cells],
+        "command": shlex.join(sys.argv[1:]),
+        "begun": time.time(),  # a run that goes on keeps its start
+    }
     run = tracker.start_run(f"sweep-{group}", job_type="sweep", name=group, group=group, config=record)
     config_of_dataset = {config.dataset.name: config for config in configs}
     return Sweep([*grid], cells, config_of_dataset, tracker, run, first.sweeps.seeds_per_job, first.sweeps.metrics)
@@ -243,27 +251,37 @@ def conclude(sweep: Sweep) -> int:
     cell or a table failed.
     """
     with sweep.run:
-        found = zip(sweep.grid, cell_states(sweep.tracker, sweep.cells), strict=True)
-        results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
-        states = [result.state for result in results]
-        print_grid(states)
-        not_done = sum(state.state != "done" for state in states)
-        make_results_latest(results, sweep.tracker)
-        without_tables = 0
-        if sweep.makes_tables:
-            _make_training_page(sweep)
-            without_tables = _make_tables(sweep, results)
-        sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
-        failures = []
-        if not_done:
-            failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
-            root = sweep.grid[0].config.tracking.root
-            flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
-            print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
-        if without_tables:
-            failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
-            print(f"{failures[-1]}: see the error above", file=sys.stderr)
-        sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
+        try:
+            status = _concluded(sweep)
+        except (Stopped, KeyboardInterrupt):
+            sweep.run.finish("stopped", "stopped by a signal while it made the tables; the same command makes them")
+            raise
+    return status
+
+
+def _concluded(sweep: Sweep) -> int:
+    """Does what `conclude` does, within the grid's run."""
+    found = zip(sweep.grid, cell_states(sweep.tracker, sweep.cells), strict=True)
+    results = [cell_result(state, cell.resolved, sweep.tracker) for cell, state in found]
+    states = [result.state for result in results]
+    print_grid(states)
+    not_done = sum(state.state != "done" for state in states)
+    make_results_latest(results, sweep.tracker)
+    without_tables = 0
+    if sweep.makes_tables:
+        _make_training_page(sweep)
+        without_tables = _make_tables(sweep, results)
+    sweep.run.set_summary({"cells": len(states), "not_done": not_done, "without_tables": without_tables})
+    failures = []
+    if not_done:
+        failures.append(f"{not_done} of {len(states)} cells are not done; the same command does what is missing")
+        root = sweep.grid[0].config.tracking.root
+        flags = "" if root == "runs" else f" --root {shlex.quote(root)}"
+        print(f"{failures[0]}. `python -m tracking show RUN{flags}` shows why a run failed", file=sys.stderr)
+    if without_tables:
+        failures.append(f"the tables of {without_tables} of {len(sweep.config_of_dataset)} datasets were not made")
+        print(f"{failures[-1]}: see the error above", file=sys.stderr)
+    sweep.run.finish("failed" if failures else "finished", "; ".join(failures) or None)
     return 1 if failures else 0
 
 
@@ -276,9 +294,11 @@ def _make_training_page(sweep: Sweep) -> None:
 
     [first, *others] = sweep.config_of_dataset.values()
     name = first.tracking.group or first.dataset.name
-    folder = first.metrics.out or f"out/{name if others else first.dataset.name}"
+    folder = Path(first.metrics.out or f"out/{first.dataset.name}")  # each dataset's own
+    if others:
+        folder = folder.parent / name
     try:
-        print(write_training_page(sweep.tracker, sweep.cells, Path(folder), name), flush=True)
+        print(write_training_page(sweep.tracker, sweep.cells, folder, name), flush=True)
     except EdgewiseError as error:
         print(f"note: {error}", file=sys.stderr)
 
@@ -304,7 +324,8 @@ def _make_tables(sweep: Sweep, results: Sequence[CellResult]) -> int:
                     console.print(line)
                 continue
             print_headline(metrics_of_scores(config, sweep.tracker, scores, console.print), console)
-        except EdgewiseError as error:
+        except (EdgewiseError, OSError) as error:  # the other datasets' tables are made all the same
             failed += 1
-            print(f"error: metrics of {dataset}: {error}", file=sys.stderr)
+            said = no_room(error) or error if isinstance(error, OSError) else error
+            print(f"error: metrics of {dataset}: {said}", file=sys.stderr)
     return failed

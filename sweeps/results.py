@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from conf.errors import EdgewiseError
 from conf.schema import Config
+from infer.identity import infer_run_id
 from sweeps.cell import finished_cell
-from sweeps.states import CellState
+from sweeps.states import CellState, unfinished
 from tracking.interface import Artifact, Tracker, TrackingError
 
 _MOST_NAMED = 4  # artifacts in one line
@@ -26,25 +27,31 @@ class CellResult:
 def cell_result(state: CellState, config: Config | None, tracker: Tracker) -> CellResult:
     """Returns what a cell came to in the sweep that has `config` for it, resolved; None where that can't be.
 
-    A cell whose runs are done by other settings of scoring, or whose scores were removed, is `missing` in the result.
+    With a config, a cell is done where its scores by this sweep's settings are there, whatever was done with others.
     """
-    if state.state != "done":
-        return CellResult(state)
     if config is not None:
         with suppress(EdgewiseError):  # its data is gone since: its runs say what they can
-            model, scores = finished_cell(replace(config, force=False), tracker)
-            return _complete(state, model, scores)
+            return _result_by_config(state, replace(config, force=False), tracker)
+    if state.state != "done":
+        return CellResult(state)
     assert state.run is not None  # the run that scored it
     models = [artifact for artifact in tracker.inputs(state.run) if artifact.type == "model"]
-    scores_of_run = [artifact for artifact in tracker.outputs(state.run) if artifact.type == "scores"]
-    return _complete(state, next(iter(models), None), next(iter(scores_of_run), None))
+    scores = [artifact for artifact in tracker.outputs(state.run) if artifact.type == "scores"]
+    return CellResult(state, next(iter(models), None), next(iter(scores), None))
 
 
-def _complete(state: CellState, model: Artifact | None, scores: Artifact | None) -> CellResult:
-    if scores is None:
-        error = "not scored with this sweep's settings, or its scores were removed"
-        return CellResult(replace(state, state="missing", error=error))
-    return CellResult(state, model, scores)
+def _result_by_config(state: CellState, config: Config, tracker: Tracker) -> CellResult:
+    """Returns what a cell came to by the settings of `config` alone."""
+    model, scores = finished_cell(config, tracker)
+    if model is not None and scores is not None:
+        return CellResult(CellState(state.cell, "done", infer_run_id(config, model.digest)), model, scores)
+    if state.state != "done":
+        return CellResult(state)
+    own = None if model is None else tracker.run(infer_run_id(config, model.digest))
+    if own is not None and own.state != "finished":
+        return CellResult(unfinished(state.cell, own, tracker))
+    error = "not scored with this sweep's settings, or its scores were removed"
+    return CellResult(replace(state, state="missing", error=error))
 
 
 def make_results_latest(results: Sequence[CellResult], tracker: Tracker) -> None:

@@ -21,22 +21,34 @@ def split_seed(overrides: Iterable[str]) -> tuple[tuple[str, ...], int | None]:
 
 
 def consecutive_seeds(seeds: Iterable[int], most: int) -> list[list[int]]:
-    """Sorts the seeds and cuts them at every gap and after every `most`: [0, 1, 2, 5] by 2 -> [0, 1], [2], [5]."""
-    runs: list[list[int]] = []
+    """Sorts the seeds and cuts them at every gap and after every `most`: [0, 1, 2, 5] by 2 -> [0, 1], [2], [5].
+
+    What is left is cut into lengths that divide `most`, the longest first: 7 seeds by 4 are 4, 2 and 1. A job's length
+    has to divide the number of devices, and where `most` does, they do.
+    """
+    stretches: list[list[int]] = []
     for seed in sorted(seeds):
-        if runs and seed == runs[-1][-1] + 1 and len(runs[-1]) < most:
-            runs[-1].append(seed)
+        if stretches and seed == stretches[-1][-1] + 1:
+            stretches[-1].append(seed)
         else:
-            runs.append([seed])
-    return runs
+            stretches.append([seed])
+    longest = max(map(len, stretches), default=0)
+    lengths = [length for length in range(min(most, longest), 0, -1) if most % length == 0]
+    jobs = []
+    for stretch in stretches:
+        while stretch:
+            length = next(length for length in lengths if length <= len(stretch))
+            jobs.append(stretch[:length])
+            stretch = stretch[length:]
+    return jobs
 
 
 def overrides_of_jobs(cells: Sequence[list[str]], seeds_per_job: int) -> list[list[str]]:
     """Returns the overrides of each job, made of those of each cell: consecutive seeds of a cell share a job.
 
-    Cells that differ in more than the seed share none, and a gap among the seeds ends a job. Where `seeds_per_job` is
-    1, the cells are the jobs, as they are; else the jobs of cells that differ in the seed alone follow each other, by
-    rising seed. Raises EdgewiseError as `split_seed` does.
+    Cells that differ in more than the seed share none, and seeds are cut as `consecutive_seeds` does. Where
+    `seeds_per_job` is 1, the cells are the jobs, as they are; else the jobs of cells that differ in the seed alone
+    follow each other, by rising seed. Raises EdgewiseError as `split_seed` does.
     """
     if seeds_per_job == 1:
         return list(cells)

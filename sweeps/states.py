@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from conf.errors import last_line
-from sweeps.runs import Cell, CellRuns, is_pre_training
+from sweeps.runs import Cell, CellRuns, is_pre_training, last_active
 from tracking import is_alive
 from tracking.interface import RunRecord, Tracker
 
@@ -39,30 +39,25 @@ def _cell_state(cell: Cell, runs: CellRuns, tracker: Tracker) -> CellState:
     training = runs.training(cell)
     scoring = runs.scoring(cell, training) if training is not None and training.state == "finished" else None
     last = scoring or training
-    scored = scoring.id if scoring is not None and scoring.state == "finished" else None
-    is_done = scored is not None and any(artifact.type == "scores" for artifact in tracker.outputs(scored))
+    is_done = scoring is not None and runs.has_scores(scoring)
     if training is not None and training.state == "finished" and is_pre_training(training):
         is_done = True
     failure = runs.unprepared(cell)
     if is_done and cell.train_run:
         failure = None  # it is of other settings than the run that the cell names
-    if failure is not None and (last is None or _last_active(failure) > _last_active(last)):
-        return _unfinished(cell, failure, tracker)
+    if failure is not None and (last is None or last_active(failure) > last_active(last)):
+        return unfinished(cell, failure, tracker)
     if last is None:
         return CellState(cell, "missing")
     if is_done:
         return CellState(cell, "done", last.id)
     if last.state == "finished":
-        return CellState(cell, "missing", last.id, error="its scores were removed" if scored else "trained, not scored")
-    return _unfinished(cell, last, tracker)
+        error = "trained, not scored" if scoring is None else "its scores were removed"
+        return CellState(cell, "missing", last.id, error=error)
+    return unfinished(cell, last, tracker)
 
 
-def _last_active(run: RunRecord) -> float:
-    """Returns when a run ended or, of one that has not ended, when it last said that it is alive."""
-    return run.heartbeat if run.ended is None else run.ended
-
-
-def _unfinished(cell: Cell, run: RunRecord, tracker: Tracker) -> CellState:
+def unfinished(cell: Cell, run: RunRecord, tracker: Tracker) -> CellState:
     """Returns the state of a cell whose training or scoring, this run, has not finished."""
     if is_alive(run):
         history = tracker.history(run.id)

@@ -1,11 +1,17 @@
-"""Replaces Hydra's sweeper by one that can put several seeds of a cell into one job (`sweeps.seeds_per_job`)."""
+"""Replaces Hydra's sweeper by one that can put several seeds of a cell into one job (`sweeps.seeds_per_job`).
+
+And a job that is lost does not end its sweep.
+"""
 
 from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from sweeps.grid import seeds_per_job
+from sweeps.launching import EnduringLauncher
 from sweeps.seeds import overrides_of_jobs
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -19,6 +25,11 @@ else:
 
 class SeedSweeper(BasicSweeper):
     """Sweeps as Hydra's own sweeper does, but for the jobs that it makes of the cells."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Sets the sweeper up, with the launcher that the config names."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher = EnduringLauncher(self.launcher)
 
     @staticmethod
     def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:

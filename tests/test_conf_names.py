@@ -5,7 +5,16 @@ from itertools import product
 import pytest
 
 from conf.errors import EdgewiseError
-from conf.names import LARGEST_SEED, MOST_CHARACTERS, check_cell_names, checked_name, checked_seed, joined_name
+from conf.names import (
+    LARGEST_SEED,
+    MOST_CHARACTERS,
+    MOST_JOINED,
+    check_cell_names,
+    checked_name,
+    checked_seed,
+    joined_name,
+)
+from infer.identity import infer_run_id
 
 
 @pytest.mark.parametrize("name", ["imdb", "a", "Llama-3.2-1B", "yahoo_answers", "_x_", "0", "a" * MOST_CHARACTERS])
@@ -74,6 +83,16 @@ def test_joined_names_can_be_joined_again():
 
 
 def test_names_that_are_too_long_together_are_refused():
-    check_cell_names("d" * 50, "s" * 40, "t" * 10)
+    check_cell_names("d" * 50, "s" * 30, "t" * 14)
     with pytest.raises(EdgewiseError, match=r"would have 148 characters in its name, expected at most 128"):
         check_cell_names("d" * 60, "s" * 60, "test-x")
+
+
+def test_names_that_pass_give_run_ids_that_the_store_takes(compose, tracker):
+    """The run that scores has the longest id: it was refused when the cell was trained already."""
+    given = ["dataset=demo", "size=nano", f"size.name={'-'.join('s' * 24)}", f"seed={LARGEST_SEED}"]  # a hyphen is two
+    run_id = infer_run_id(compose(*given, f"infer.split={'t' * 21}"), "0" * 32)
+    assert len(run_id) == MOST_JOINED
+    tracker.start_run(run_id, job_type="infer", config={}).finish()
+    with pytest.raises(EdgewiseError, match=r"the run infer-demo-s--s.* would have 129 characters"):
+        compose(*given, f"infer.split={'t' * 22}")

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from sweeps.launchers import LAUNCHERS, register_launchers
 from tests import slurm
 from tests.support import REPO
 from tests.training import SMALL
+from tracking import is_alive
 from tracking.store import Store
 
 RECIPES = sorted(path.stem for path in Path(CONF, "hydra/launcher").glob("*.yaml"))
@@ -50,6 +52,9 @@ def check_swept(folder, process):
     cells = ("nano-s0", "nano-s1")
     out, err = process.communicate(timeout=500)
     assert process.returncode == 0, err + out
+    assert "is validated against ConfigStore" not in err + "".join(
+        path.read_text() for path in folder.glob("runs/hydra/*/.submitit/*/*.err")
+    )
     store = Store(folder / "runs")
     names = {artifact.name for artifact in store.artifacts()}
     assert {f"scores-demo-{cell}-test" for cell in cells} <= names
@@ -110,6 +115,60 @@ def test_joblib(tmp_path):
 @pytest.mark.slow
 def test_submitit_local(tmp_path):
     check_swept(tmp_path, sweep(tmp_path, "submitit_local"))
+
+
+def training_processes(folder):
+    """The processes of the cells that train now, by seed."""
+    store = Store(folder / "runs", create=False)
+    return {run.config["seed"]: run.pid for run in store.runs(job_type="train", state="running")}
+
+
+LONG = ("train.steps=600", "train.checkpoint_every=20")
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param("joblib", marks=[needs("joblib"), pytest.mark.slow]),
+        pytest.param("submitit_local", marks=[needs("submitit_local"), pytest.mark.slow]),
+    ],
+)
+def test_a_cell_whose_process_is_killed_ends_no_other(tmp_path, launcher):
+    process = sweep(tmp_path, launcher, *LONG, "seed=range(3)")
+    wait(lambda: saved(tmp_path) and 0 in training_processes(tmp_path), process)
+    os.kill(training_processes(tmp_path)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "lost: job #0 (seed=0): its process" in err and "1 of 3 cells are not done" in err
+    store = Store(tmp_path / "runs")
+    assert [run.state for run in store.runs(job_type="sweep")] == ["failed"]
+    done = {"scores-demo-nano-s1-test", "scores-demo-nano-s2-test"}
+    assert {artifact.name for artifact in store.artifacts(type="scores")} == done
+    assert set(store.artifact("metrics-demo").metadata["inputs"]) == done
+    assert all(is_of_first_try(store, seed) for seed in (1, 2)), "none was cut off"
+
+
+def is_of_first_try(store, seed):
+    [run] = [run for run in store.runs(job_type="train") if run.config["seed"] == seed]
+    return run.state == "finished" and not is_alive(run) and len(store.outputs(run.id)) == 1
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param("joblib", marks=[needs("joblib"), pytest.mark.slow]),
+        pytest.param("submitit_local", marks=[needs("submitit_local"), pytest.mark.slow]),
+    ],
+)
+def test_a_signal_to_the_sweep_stops_its_workers_when_they_have_saved(tmp_path, launcher):
+    process = sweep(tmp_path, launcher, *LONG, "train.steps=100000")
+    wait(lambda: saved(tmp_path) and len(training_processes(tmp_path)) == 2, process)
+    process.terminate()
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
+    store = Store(tmp_path / "runs")
+    assert {run.state for run in store.runs() if run.job_type in ("sweep", "train")} == {"stopped"}
+    assert all("is saved" in run.error for run in store.runs(job_type="train"))
 
 
 @needs("ray")

@@ -87,6 +87,8 @@ def test_a_glob_on_the_command_line(tmp_path):
         ("seed=010,1", "seed='010': expected a whole number"),
         ("seed=0,0", "demo-nano-0 more than once"),
         ("mesh.seed=2", "mesh.seed=2 in a grid"),
+        ("infer.checkpoint=/x", "infer.checkpoint=/x in a sweep: expected none"),
+        ("metrics.scores=/x/*.parquet", "metrics.scores=/x/*.parquet in a sweep: expected none"),
     ],
 )
 def test_what_the_start_would_refuse_the_list_refuses(tmp_path, override, said):

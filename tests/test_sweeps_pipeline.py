@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
+from conf.errors import EdgewiseError
 from metrics.scores import read_scores
+from sweeps.grid import AroundSweep
 from sweeps.runs import known_cells
 from sweeps.states import cell_states
 from tests.support import REPO
@@ -187,3 +190,35 @@ def test_a_grid_that_can_t_be_run_is_refused_before_its_first_cell(tmp_path, ove
     assert result.returncode == 1
     assert said in result.stderr and "Traceback" not in result.stderr
     assert "done in" not in result.stdout
+
+
+def test_a_file_where_a_folder_is_needed_stops_the_sweep_with_its_path(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/baselines").touch()
+    result = sweep(tmp_path)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}/runs/baselines") and "no cell was started" in line
+    assert "done in" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(13, "Permission denied", "/a/b"), "error: /a/b: Permission denied; no cell was started"),
+        (OSError("of no place"), "error: of no place; no cell was started"),
+        (ValueError("odd\nmore"), "error: ValueError before the first cell: odd. No cell was started"),
+        (EdgewiseError("as it is"), "error: as it is"),
+    ],
+)
+def test_whatever_goes_wrong_before_the_first_cell_ends_the_command(error, said, monkeypatch, capsys):
+    def fail(config):
+        raise error
+
+    monkeypatch.setattr("sweeps.grid.compose_grid", fail)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        AroundSweep().on_multirun_start(OmegaConf.create({"hydra": {"launcher": {}}}))
+    assert ended.value.code == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)

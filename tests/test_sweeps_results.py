@@ -21,6 +21,7 @@ from tracking.upkeep import verify
 from tracking.wandb.project import WandbProject
 from tracking.wandb.server import Server
 from train.identity import cell_name, train_run_id
+from train.stopping import Stopped
 
 SIZES = ("nano", "micro")
 
@@ -146,6 +147,26 @@ def test_a_cell_that_was_scored_with_other_settings_alone_is_not_done(grid, run_
     assert f"`python -m tracking show RUN --root {tracker.root}` shows why a run failed" in shown.err
 
 
+def test_a_cell_stays_done_when_a_scoring_of_it_with_other_settings_dies(grid, run_cell, tracker, tabulated, capsys):
+    sweep = start_sweep(cells := grid(400))
+    own = {(a := run_cell(cell, content=1)).name: a.digest for cell in cells}
+    other = {"dataset": {"name": "demo"}, "model": tracker.artifact("model-demo-nano-s0").digest, "split": "test"}
+    tracker.start_run("infer-beams", job_type="infer", config=other).finish("failed", "killed")
+    assert conclude(sweep) == 0 and tabulated == [own]
+    assert "killed" not in capsys.readouterr().out
+
+
+def test_the_failure_of_this_sweep_s_own_scoring_is_said_though_another_went_through(grid, run_cell, tracker, capsys):
+    [cell, *_] = grid(400)
+    sweep = start_sweep([cell])
+    run_cell(cell, content=1, other_settings="-beams")
+    model = tracker.artifact("model-demo-nano-s0").digest
+    own = {"dataset": {"name": "demo"}, "model": model, "split": "test"}
+    tracker.start_run(infer_run_id(cell.resolved, model), job_type="infer", config=own).finish("failed", "no memory")
+    assert conclude(sweep) == 1
+    assert "failed demo nano seed 0: no memory" in capsys.readouterr().out
+
+
 def test_tables_that_can_not_be_made_are_no_cells_that_are_not_done(grid, run_cell, tracker, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("something else")
@@ -158,6 +179,19 @@ def test_tables_that_can_not_be_made_are_no_cells_that_are_not_done(grid, run_ce
     assert "not done" not in shown.err and "holds files but no summary.json" in shown.err
     record = tracker.run(sweep.run.id)
     assert (record.state, record.summary) == ("failed", {"cells": 4, "not_done": 0, "without_tables": 1})
+
+
+def test_a_file_system_s_error_in_the_tables_is_said_and_ends_the_run(grid, run_cell, tracker, monkeypatch, capsys):
+    def refuse(*given):
+        raise OSError(30, "Read-only file system", "/a/out")
+
+    monkeypatch.setattr("metrics.stage.metrics_of_scores", refuse)
+    sweep = start_sweep(cells := grid(400))
+    for cell in cells:
+        run_cell(cell, content=1)
+    assert conclude(sweep) == 1
+    assert "error: metrics of demo: [Errno 30] Read-only file system: '/a/out'" in capsys.readouterr().err
+    assert tracker.run(sweep.run.id).state == "failed"
 
 
 def test_scores_of_another_split_than_the_default_make_the_tables(grid, run_cell, tabulated):
@@ -197,3 +231,14 @@ def test_an_alias_that_can_not_be_moved_stops_no_sweep(grid, run_cell, tracker, 
     monkeypatch.setattr(tracker, "move_alias", refuse)
     make_results_latest([CellResult(CellState(cell.cell(), "done"), None, scores)], tracker)
     assert capsys.readouterr() == ("", "latest: the disk is full\n")
+
+
+def test_a_signal_while_the_tables_are_made_stops_the_sweep_s_run(grid, tracker, monkeypatch):
+    def stop(states):
+        raise Stopped(15)
+
+    sweep = start_sweep(grid(400))
+    monkeypatch.setattr("sweeps.grid.print_grid", stop)
+    with pytest.raises(Stopped):
+        conclude(sweep)
+    assert tracker.run(sweep.run.id).state == "stopped"

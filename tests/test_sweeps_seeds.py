@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from conf.errors import EdgewiseError
-from sweeps.seeds import overrides_of_jobs, split_seed
+from sweeps.seeds import consecutive_seeds, overrides_of_jobs, split_seed
 from tests.support import REPO
 
 
@@ -25,10 +25,27 @@ def job(size, first, count):
         (range(5), 2, [(0, 2), (2, 2), (4, 1)]),
         ([0, 1, 2, 5, 6], 2, [(0, 2), (2, 1), (5, 2)]),
         ([6, 0, 5], 8, [(0, 1), (5, 2)]),
+        (range(7), 4, [(0, 4), (4, 2), (6, 1)]),
+        ([0, 1, 2, 4, 5, 6, 7], 4, [(0, 2), (2, 1), (4, 4)]),
+        (range(11), 6, [(0, 6), (6, 3), (9, 2)]),
+        (range(9), 5, [(0, 5), (5, 1), (6, 1), (7, 1), (8, 1)]),
     ],
 )
 def test_consecutive_seeds_of_a_cell_are_one_job(seeds, n, wanted):
     assert overrides_of_jobs(cells(["a", "b"], seeds), n) == [job(size, *one) for size in ("a", "b") for one in wanted]
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_every_job_fits_where_a_full_one_does(n):
+    """A job's seeds have equal groups of devices: its length divides their number where `n` does."""
+    for count in range(1, 30):
+        jobs = consecutive_seeds(range(count), n)
+        assert [seed for job in jobs for seed in job] == list(range(count))
+        assert all(n % len(job) == 0 for job in jobs)
+
+
+def test_a_seed_given_twice_is_a_job_of_its_own():
+    assert consecutive_seeds([0, 0, 1], 2) == [[0], [0, 1]]  # the grid refuses it
 
 
 def test_seeds_that_are_swept_before_other_keys_find_together():

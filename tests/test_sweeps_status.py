@@ -62,6 +62,15 @@ def test_a_cell_is_missing_then_trained_then_done(tracker, log_run):
     assert state(tracker) == ("done", "infer-any", None)
 
 
+def test_a_done_cell_stays_so_whatever_becomes_of_another_scoring_of_it(tracker, log_run):
+    model = log_run("train-any", "train", training(), "a")
+    log_run("infer-any", "infer", scoring(model))
+    log_run("infer-beams", "infer", scoring(model), state="failed", error="no memory")
+    assert state(tracker) == ("done", "infer-any", None)
+    remove(tracker, ["scores-x"])
+    assert state(tracker) == ("failed", "infer-beams", "no memory")
+
+
 def test_a_pre_trained_model_is_done_without_scores(tracker, log_run):
     config = training(dataset="wiki")
     log_run("train-wiki", "train", config | {"dataset": {"name": "wiki", "task": "text"}}, "a")
@@ -141,6 +150,53 @@ def test_a_failure_that_was_overcome_is_no_state(tracker, log_run, compose):
     keep_failure(config, tracker, EdgewiseError("of other settings"), since=time.time())
     assert state(tracker, Cell("demo", "nano", 0, train_run="train-any"))[0] == "done"
     assert state(tracker)[2] == "conf.errors.EdgewiseError: of other settings"
+
+
+def grid_of(tracker, train_run, split="test"):
+    """Starts the grid's run, or takes it up again, as every sweep of these cells does; returns it."""
+    cells = [{"dataset": "demo", "size": "nano", "seed": 0, "split": split, "train_run": train_run}]
+    return tracker.start_run("sweep-any", job_type="sweep", config={"cells": cells, "begun": time.time()})
+
+
+def shown(tracker):
+    [found] = cell_states(tracker, known_cells(tracker))
+    return found.state, found.run
+
+
+def test_what_the_last_sweep_found_done_is_done_whatever_was_tried_before(tracker, log_run, compose):
+    with grid_of(tracker, "train-a"):
+        log_run("infer-a", "infer", scoring(log_run("train-a", "train", training(), "a")))
+    with grid_of(tracker, None):  # of settings by which nothing could be prepared
+        keep_failure(compose("dataset=demo"), tracker, EdgewiseError("no such file"), since=time.time())
+    assert shown(tracker) == ("failed", "train-demo-nano-s0-unprepared")
+    with grid_of(tracker, "train-a"):
+        assert shown(tracker) == ("done", "infer-a")  # while it runs, too
+    assert shown(tracker) == ("done", "infer-a")
+
+    with grid_of(tracker, "train-b"):
+        log_run("train-b", "train", training(), state="stopped", error="stopped by signal 15")
+    assert shown(tracker) == ("missing", "train-b")
+    with grid_of(tracker, "train-a"):
+        pass
+    assert shown(tracker) == ("done", "infer-a")
+    log_run("train-b", "train", training(), state="failed", error="by itself, since")
+    assert shown(tracker) == ("failed", "train-b")
+
+
+def test_a_failure_of_before_the_last_grid_is_none_of_that_grid(tracker, log_run, compose):
+    """Such as of other settings, where the grid is stopped before it comes to the cell."""
+    with grid_of(tracker, None):
+        keep_failure(compose("dataset=demo"), tracker, EdgewiseError("no such file"), since=time.time())
+    assert shown(tracker) == ("failed", "train-demo-nano-s0-unprepared")
+    grid_of(tracker, "train-a").finish("stopped", "by a signal")
+    assert shown(tracker) == ("missing", None)
+
+
+def test_a_running_grid_s_cells_keep_their_split(tracker, log_run):
+    grid = grid_of(tracker, "train-a", split="validation")
+    log_run("infer-a", "infer", scoring(log_run("train-a", "train", training(), "a"), split="validation"))
+    assert shown(tracker) == ("done", "infer-a")
+    grid.finish()
 
 
 def test_names_are_shown_as_they_are_whatever_markup_they_hold(capsys):

@@ -65,3 +65,18 @@ def stop_signals() -> Iterator[Stop]:
         handler = previous[signal.Signals(stop.received)] if stop.received else None
         if stop.received != signal.SIGINT and callable(handler):
             handler(stop.received, None)
+
+
+def raise_at_signals() -> None:
+    """Has SIGNALS raise Stopped wherever the process is, but for where `stop_signals` notes them.
+
+    So what the process has begun is ended as by any error, such as the run that it keeps. A signal that is ignored, as
+    `nohup` and a shell's background jobs have it, stays so.
+    """
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
