@@ -101,6 +101,7 @@ class Database:
 
     def _open(self) -> None:
         self._pid = os.getpid()
+        self.is_open = True
         self._durable: bool | None = None
         self._is_ready = False  # for writing: upgraded, and with the triggers of this connection
         with self._explained():
@@ -270,26 +271,33 @@ class Database:
                 connection.rollback()
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, patience: float | None = None) -> Iterator[Connection]:
         """Yields a connection in a transaction under the write lock: kept whole, or not at all if the block raises.
 
         A durable transaction is on the disk when the block has ended. One that is not survives the death of the
-        process, but the last ones may be lost when the machine loses power.
+        process, but the last ones may be lost when the machine loses power. With `patience` it waits for other
+        processes so many seconds, in place of LOCK_TIMEOUT.
         """
         connection = self._current()
         with self._lock, self._explained():
             self._prepare_to_write()
-            with self._transaction(durable=durable):
+            with self._transaction(durable=durable, patience=patience):
                 yield connection
 
     @contextmanager
-    def _transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+    def _transaction(self, *, durable: bool = True, patience: float | None = None) -> Iterator[Connection]:
         connection = self._connection
         with self._lock:
             if durable is not self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            connection.execute("BEGIN IMMEDIATE")
+            if patience is not None:
+                connection.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            finally:
+                if patience is not None:
+                    connection.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT * 1000:.0f}")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -347,6 +355,7 @@ class Database:
         """Closes this process's connection."""
         with self._lock:
             if self._pid == os.getpid():
+                self.is_open = False
                 self._connection.close()
 
 

@@ -11,22 +11,27 @@ from tracking.interface import RunRecord
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+# Seconds without a sign of life after which a run on another host counts as dead, and may be taken over. A living run
+# gives one every 20 s (tracking.heartbeat), by its own host's clock: the rest is for clocks that differ, and for a
+# database that is busy or does not answer for a while.
+DEAD_AFTER = 300.0
 
-def is_alive(record: RunRecord, *, stale_after: float = 300.0) -> bool:
+
+def is_alive(record: RunRecord) -> bool:
     """Returns whether a run's record says `running` and its process is indeed still there.
 
     On this host the process is looked up; a process that has a dead one's id is recognised by its later start.
-    On another host the run counts as alive while its heartbeat is younger than `stale_after` seconds.
+    On another host the run counts as alive while its heartbeat is younger than DEAD_AFTER seconds.
     """
-    return is_alive_process(record.state, record.host, record.pid, record.heartbeat, stale_after=stale_after)
+    return is_alive_process(record.state, record.host, record.pid, record.heartbeat)
 
 
-def is_alive_process(state: str, host: str, pid: int, heartbeat: float, *, stale_after: float = 300.0) -> bool:
+def is_alive_process(state: str, host: str, pid: int, heartbeat: float) -> bool:
     """Returns what `is_alive` does, of the columns that it reads of a record."""
     if state != "running":
         return False
     if host != socket.gethostname():
-        return time.time() - heartbeat < stale_after
+        return time.time() - heartbeat < DEAD_AFTER
     if not _exists(pid):
         return False
     started = _start_time(pid)

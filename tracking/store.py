@@ -32,12 +32,10 @@ from tracking.interface import (
     TrackingError,
 )
 from tracking.json_text import decode, encode
-from tracking.process import code_version, is_alive_process
+from tracking.process import DEAD_AFTER, code_version, is_alive_process
 from tracking.run import StoredRun
 from tracking.staging import StagingDirectory
 from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
-
-TAKEOVER_AFTER = 60.0  # seconds without a heartbeat after which a run on another host may be taken over
 
 
 class Store(Tracker):
@@ -367,10 +365,12 @@ def _check_free(row: Row) -> None:
     mine = (host, pid) == (socket.gethostname(), os.getpid())
     if mine or not isinstance(pid, int) or not isinstance(heartbeat, float):
         return
-    if is_alive_process(state, host, pid, heartbeat, stale_after=TAKEOVER_AFTER):
+    if is_alive_process(state, host, pid, heartbeat):
+        age = time.time() - heartbeat
+        gone = f"; if {host} is gone, start again in {DEAD_AFTER - age:.0f} s" if host != socket.gethostname() else ""
         raise TrackingError(
-            f"run {id} is being run now by process {pid} on {host} (last sign of life "
-            f"{max(0.0, time.time() - heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
+            f"run {id} is being run now by process {pid} on {host} (last sign of life {max(0.0, age):.0f} s ago): "
+            f"wait for its end, or stop that process and start again{gone}"
         )
 
 
