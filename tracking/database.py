@@ -361,14 +361,25 @@ class Database:
 
 # ---- file systems on which a write-ahead log works
 
-_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs", "pvfs")
+# How the types of file systems begin that hosts share, or a virtual machine and its host.
+_NETWORK = (
+    *("nfs", "cifs", "smb", "ceph", "afs", "auristorfs", "coda", "9p", "virtiofs", "vboxsf", "prl_fs"),
+    *("lustre", "gpfs", "mmfs", "beegfs", "fhgfs", "pvfs", "orangefs", "panfs", "wekafs", "dvs", "ocfs2", "gfs2"),
+)
+# What a program mounts by FUSE may be shared (sshfs, glusterfs, ceph-fuse, s3fs, rclone, …), but not by these, which
+# show a disk or a folder of this machine. A disk that is mounted by FUSE has the type `fuseblk`.
+_LOCAL_FUSE = ("fuse-overlayfs", "mergerfs", "bindfs", "unionfs", "gocryptfs", "encfs", "cryfs", "fuse2fs", "fuse-ext2")
 
 
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Returns whether `path` lies on a file system that hosts share, by Linux's mount table; False without one."""
+    """Returns whether `path` lies on a file system that hosts share, by Linux's mount table; False without one.
+
+    Where `path` goes through symbolic links, what they lead to counts.
+    """
     try:
         lines = mounts.read_text().splitlines()
-    except OSError:
+        path = path.resolve()
+    except (OSError, RuntimeError):  # a loop of links (RuntimeError before Python 3.13)
         return False
     best, kind = -1, ""
     for line in lines:
@@ -376,4 +387,6 @@ def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4])  # a space is \040
         if path.is_relative_to(point) and len(point) >= best:  # of mounts at one point, the last is the visible one
             best, kind = len(point), right.split()[0]
+    if kind == "fuse" or kind.startswith("fuse."):
+        return kind.removeprefix("fuse.") not in _LOCAL_FUSE
     return kind.startswith(_NETWORK)
