@@ -9,7 +9,6 @@ import dataclasses
 import shlex
 import sys
 import threading
-import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,14 +25,13 @@ from tracking.store import Store
 from tracking.wandb.account import resolved
 from tracking.wandb.confirmation import Undelivered, confirm_moved_aliases
 from tracking.wandb.courier import Courier
+from tracking.wandb.outage import outage_of
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
 from tracking.wandb.server import Server
 from tracking.wandb.server_artifact import ServerArtifact, download_checked
 
 T = TypeVar("T")
-
-_OFFLINE = 60.0  # seconds for which a server that did not answer a read is not asked again
 
 
 class WandbTracker(Tracker):
@@ -44,7 +42,7 @@ class WandbTracker(Tracker):
         self.project = project
         self.server = Server(project, staging=self.store.blobs.scratch)
         self._ledger: Ledger | None = None
-        self._offline_until = 0.0
+        self._outage = outage_of(project)
 
     @property
     def ledger(self) -> Ledger:
@@ -126,17 +124,15 @@ class WandbTracker(Tracker):
     # ---- reading
 
     def _ask(self, question: Callable[[Server], T], otherwise: T) -> T:
-        """Returns the server's answer; `otherwise` if there is none, and then for a while without asking."""
-        if time.monotonic() < self._offline_until:
+        """Returns the server's answer; `otherwise` if there is none, and from then on without waiting for it."""
+        if self._outage.goes_on(self.store.blobs.scratch):
             return otherwise
         try:
             return question(self.server)
         except NotFound:
             return otherwise
         except Unreachable as error:
-            if not self._offline_until:
-                print(f"{error}: going on with what is in {self.store.root}", file=sys.stderr)
-            self._offline_until = time.monotonic() + _OFFLINE
+            self._outage.begin(error, self.store.root)
             return otherwise
 
     def _newer(self, run_id: str) -> RunRecord | None:
