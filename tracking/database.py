@@ -157,7 +157,8 @@ class Database:
 
     def upgrade(self) -> None:
         """Brings a store of an older schema to this one: tables that came later, and a checksum in each row."""
-        if self.pragma("user_version") == SCHEMA_VERSION and all(map(self.has, _ADDED)):
+        is_current = self.pragma("user_version") == SCHEMA_VERSION and "process" in self._columns("runs")
+        if is_current and all(map(self.has, _ADDED)):
             return
         with self._transaction() as connection:
             for statement in _ADDITIONS.split(";"):
@@ -170,6 +171,8 @@ class Database:
                 connection.execute("ALTER TABLE runs ADD COLUMN edges TEXT NOT NULL DEFAULT ''")
                 for run, edges in self._edge_sums(connection).items():
                     connection.execute("UPDATE runs SET edges = ? WHERE id = ?", (edges, run))
+            if "process" not in self._columns("runs"):  # not guarded, as the heartbeat: it decides nothing in the end
+                connection.execute("ALTER TABLE runs ADD COLUMN process TEXT")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with suppress(OSError):  # another's file
                 self.path.chmod(0o600)

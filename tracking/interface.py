@@ -86,7 +86,8 @@ class RunRecord:
     """Holds what is kept of a run.
 
     `config` is nested, `summary` has the last values, and times are in seconds since the epoch. `code_version` is the
-    product's version with the commit, such as `0.2.0+COMMIT`.
+    product's version with the commit, such as `0.2.0+COMMIT`. `process` is the `process_mark` of the run's process:
+    None in records of before there were marks, of W&B, and where the system gives none.
     """
 
     id: str
@@ -104,6 +105,7 @@ class RunRecord:
     host: str
     pid: int
     error: str | None
+    process: str | None = None
 
 
 @dataclass(frozen=True)
