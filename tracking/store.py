@@ -46,7 +46,7 @@ class Store(Tracker):
     """
 
     def __init__(self, root: Path | str, *, create: bool = True) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = Path(os.path.expanduser(root)).absolute()  # as the config has it, and `--root`
         path = self.root / "store.db"
         if create:
             self._prepare(path)
