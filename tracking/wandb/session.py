@@ -91,7 +91,8 @@ class Session:
             # Not once more: it would take `latest` back from a version that came after.
             if self._ledger.has_edge(kind, self.run_id, artifact):
                 self._sent_edges.add((kind, artifact.name, artifact.digest))
-        self._open_run.summary.update({OWN_KEY: {"state": "running", "relogged": self._relogged}})
+        own = {"state": "running", "relogged": self._relogged, "store": Accounts(self._store).store_name()}
+        self._open_run.summary.update({OWN_KEY: own})
         self._next_step = self._run.starting_step
 
     def _begin_attempt(self) -> str:

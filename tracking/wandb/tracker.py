@@ -9,6 +9,7 @@ import dataclasses
 import shlex
 import sys
 import threading
+import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tracking.artifact import StoredArtifact
-from tracking.delivery import Ledger, Pending
-from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker
-from tracking.process import is_alive
+from tracking.delivery import Accounts, Ledger, Pending
+from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker, TrackingError
+from tracking.process import DEAD_AFTER, is_alive
 from tracking.run import StoredRun
 from tracking.staging import StagingDirectory
 from tracking.store import Store
@@ -27,6 +28,7 @@ from tracking.wandb.confirmation import Undelivered, confirm_moved_aliases
 from tracking.wandb.courier import Courier
 from tracking.wandb.outage import outage_of
 from tracking.wandb.project import WandbProject
+from tracking.wandb.records import own_summary, record_of
 from tracking.wandb.sdk import Unreachable
 from tracking.wandb.server import Server
 from tracking.wandb.server_artifact import ServerArtifact, download_checked
@@ -68,7 +70,13 @@ class WandbTracker(Tracker):
         tags: Iterable[str] = (),
         restart: bool = False,
     ) -> "WandbRun":
-        """Starts or resumes a run as `Tracker` says. Raises as the embedded store does, and never for W&B's faults."""
+        """Starts or resumes a run as `Tracker` says.
+
+        Raises as the embedded store does, TrackingError also where W&B shows that another machine runs it now, and
+        never for W&B's faults. One that is started afresh has a run of its own at W&B, whoever runs the former one.
+        """
+        if not restart:
+            self._check_free(run_id)
         run = self.store.start_run(
             run_id, job_type=job_type, config=config, name=name, group=group, tags=tags, restart=restart
         )
@@ -76,6 +84,20 @@ class WandbTracker(Tracker):
             self.ledger.restart_run(run_id)
         _delivery(self).begin(run_id)
         return WandbRun(self, run)
+
+    def _check_free(self, run_id: str) -> None:
+        """Raises TrackingError where a run is being run from another store, as far as W&B answers and shows it yet."""
+        attempt = self._ask(lambda server: server.last_attempt(run_id), None)
+        if attempt is None or not is_alive(record := record_of(attempt)):
+            return
+        store = own_summary(attempt).get("store")
+        if store is not None and store != Accounts(self.store).store_name():
+            age = max(0.0, time.time() - record.heartbeat)
+            raise TrackingError(
+                f"run {run_id} is being run now on another machine, as W&B shows (last sign of life {age:.0f} s ago): "
+                "wait for its end, or stop it there and start again; if that machine is gone, start again in "
+                f"{DEAD_AFTER - age:.0f} s"
+            )
 
     def temporary_directory(self) -> StagingDirectory:
         """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
