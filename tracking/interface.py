@@ -5,6 +5,7 @@ uses artifacts and logs artifacts; each use and each log is an edge, and lineage
 """
 
 import re
+import traceback as tracebacks
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -168,10 +169,13 @@ class Run(ABC):
     def __enter__(self) -> "Run":
         return self
 
-    @abstractmethod
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
 
 
 class Reader(ABC):

@@ -1,11 +1,9 @@
 """Writes a run in progress into the embedded store: what it logs and uses, each call one transaction."""
 
 import time
-import traceback as tracebacks
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tracking.artifact import StoredArtifact
@@ -151,14 +149,6 @@ class StoredRun(Run):
             )
         self._finished = True
         self._heartbeat.stop(wait=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
 
     def _check_running(self) -> None:
         if self._finished:

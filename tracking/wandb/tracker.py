@@ -10,10 +10,8 @@ import shlex
 import sys
 import threading
 import time
-import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from tracking.artifact import StoredArtifact
@@ -316,14 +314,6 @@ class WandbRun(Run):
         """Ends the run in the store at once. What W&B lacks of it is printed when the job ends (`Tracker.close`)."""
         self._run.finish(state, error)
         self._tracker.ended(self.id)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
 
 
 # ---- one courier for all trackers of this process that share a store and a project
