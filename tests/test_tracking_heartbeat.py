@@ -117,6 +117,25 @@ def test_a_forked_child_ends_its_copy_of_a_run_without_the_thread(store):
     assert store.run("r").state == "stopped"
 
 
+def test_a_fork_inside_a_transaction_waits_for_no_sign_of_life_that_waits_for_the_transaction(store, monkeypatch):
+    run, writes = start(store), store.database.write
+    waiting = threading.Event()
+
+    def watched(**given):
+        waiting.set()
+        return writes(**given)
+
+    with store.database.read():
+        monkeypatch.setattr(store.database, "write", watched)
+        assert waiting.wait(30)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wait_for_a_sign_of_life(store)
+    run.finish()
+
+
 LEFT = """
 import sys
 from tracking import heartbeat

@@ -278,14 +278,20 @@ class Database:
         """Yields a connection in a transaction under the write lock: kept whole, or not at all if the block raises.
 
         A durable transaction is on the disk when the block has ended. One that is not survives the death of the
-        process, but the last ones may be lost when the machine loses power. With `patience` it waits for other
-        processes so many seconds, in place of LOCK_TIMEOUT.
+        process, but the last ones may be lost when the machine loses power. With `patience` it waits so many seconds
+        for the other threads of this process, and then for other processes, and raises TrackingError.
         """
         connection = self._current()
-        with self._lock, self._explained():
-            self._prepare_to_write()
-            with self._transaction(durable=durable, patience=patience):
-                yield connection
+        lock = self._lock
+        if not lock.acquire(timeout=-1 if patience is None else patience):
+            raise TrackingError(f"{self.path}: another thread of this process has been using it for {patience} s")
+        try:
+            with self._explained():
+                self._prepare_to_write()
+                with self._transaction(durable=durable, patience=patience):
+                    yield connection
+        finally:
+            lock.release()
 
     @contextmanager
     def _transaction(self, *, durable: bool = True, patience: float | None = None) -> Iterator[Connection]:
