@@ -1,6 +1,7 @@
 """Makes a command of a function of `Config`: Hydra composes the config; its types and its errors are checked here."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from conf.version import version_line
 
 ConfigStore.instance().store(name="schema", node=Config)
 register_file_source()
+# For what Hydra makes of the config before its types are checked, hydra.sweep.dir: ~ is the user's home there too.
+OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)
 CONF = str(Path(__file__).parent)
 
 

@@ -5,6 +5,7 @@ was given to it on the command line.
 """
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def dataset_yaml(dataset: Dataset, comment: str) -> str:
 
 def configs_of_store(root: str | Path) -> Path:
     """Returns the folder of a store's own configs, which Hydra searches after the project's."""
-    return Path(root).expanduser().absolute() / "conf"
+    return Path(os.path.expanduser(root)).absolute() / "conf"
 
 
 def file_of_dataset(name: str, root: str | Path) -> Path | None:

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import open_dict
 
-from conf.app import CONF
+from conf.app import CONF, to_config
 from conf.errors import EdgewiseError
 from tests.support import REPO
+from tracking.store import Store
 
 NEEDS = {"dataset": {"text_classification": ("dataset.name=x", "dataset.path=y", "dataset.classes={0: a, 1: b}")}}
 NEEDS["dataset"] |= dict.fromkeys(("span_qa", "translation", "text"), ("dataset.name=x", "dataset.path=y"))
@@ -132,6 +136,25 @@ def test_the_last_of_several_seeds_is_a_seed_too(compose):
     assert compose("seed=2147483644", "mesh.seed=4").seed == 2147483644
     with pytest.raises(EdgewiseError, match="2147483648: expected a whole number"):
         compose("seed=2147483645", "mesh.seed=4")
+
+
+def test_a_store_below_the_home_is_one_folder_for_everything(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        composed = hydra_compose("config", ['tracking.root="~/runs"'], return_hydra_config=True)
+        folder = Path(composed.hydra.sweep.dir)
+        with open_dict(composed):
+            del composed["hydra"]
+        root = Path(to_config(composed).tracking.root)
+    monkeypatch.chdir(tmp_path / "here")
+    assert root == tmp_path / "home/runs" == folder.parent.parent
+    store = Store("~/runs")
+    assert store.root == root
+    store.close()
+    Store("~nobody-has-this-name/runs").close()  # a folder of that name, as a shell has it
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["~nobody-has-this-name"]
 
 
 def test_a_seed_from_the_environment_is_its_digits(compose, monkeypatch):

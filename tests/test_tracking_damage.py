@@ -152,7 +152,7 @@ def test_verify_reports_whatever_is_altered_and_never_raises(store, tmp_path):
         tables = ("runs", "history", "collections", "versions", "files", "aliases", "edges", "media")
         columns = {t: [row[1] for row in connection.execute(f"PRAGMA table_info({t})")] for t in tables}
     connection.close()
-    unguarded = {("runs", "heartbeat")}
+    unguarded = {("runs", "heartbeat"), ("runs", "process")}
     tried = 0
     for table, value in itertools.product(tables, ("x'ff00'", '\'{"$float": "evil"}\'', "17")):
         for column in columns[table]:
@@ -193,7 +193,8 @@ def test_a_store_of_the_former_schema_is_read_as_it_is_and_upgraded_by_the_first
     with sqlite3.connect(store.root / "store.db") as connection:
         for table in ("runs", "history", "collections", "versions", "files", "aliases", "edges", "media"):
             connection.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
-        connection.execute("ALTER TABLE runs DROP COLUMN edges")
+        for column in ("edges", "process"):
+            connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     reader = Store(store.root, create=False)

@@ -178,6 +178,38 @@ def test_network_file_systems_are_told_by_the_mount_table(tmp_path):
     assert not on_network_file_system(Path("/home"), tmp_path / "no table")
 
 
+def test_a_link_to_a_network_file_system_is_one(tmp_path):
+    shared, link = tmp_path / "shared", tmp_path / "home/runs"
+    for folder in (shared, link.parent):
+        folder.mkdir()
+    link.symlink_to("../shared/runs")  # which is not there yet
+    table = tmp_path / "mountinfo"
+    table.write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:40 / {shared.resolve()} rw - nfs4 server:/x rw\n")
+    assert on_network_file_system(link / "store.db", table)
+    assert not on_network_file_system(link.parent / "store.db", table)
+    (tmp_path / "loop").symlink_to("loop")
+    assert not on_network_file_system(tmp_path / "loop", table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared"),
+    [
+        *(
+            (kind, True)
+            for kind in ("nfs", "smb3", "ceph", "lustre", "beegfs", "gpfs", "afs", "pvfs2", "9p", "virtiofs")
+        ),
+        *((f"fuse.{kind}", True) for kind in ("ceph-fuse", "sshfs", "glusterfs", "s3fs", "juicefs", "rclone")),
+        ("fuse", True),  # a program that doesn't say which
+        *((kind, False) for kind in ("ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk")),
+        *((f"fuse.{kind}", False) for kind in ("fuse-overlayfs", "mergerfs", "gocryptfs")),
+    ],
+)
+def test_which_types_of_file_systems_hosts_share(tmp_path, kind, shared):
+    table = tmp_path / "mountinfo"
+    table.write_text(f"22 1 8:1 / / rw - {kind} somewhere rw\n")
+    assert on_network_file_system(Path("/runs/store.db"), table) is shared
+
+
 def test_on_a_network_file_system_there_is_no_write_ahead_log(tmp_path, monkeypatch):
     Store(tmp_path).close()
     monkeypatch.setattr(database, "on_network_file_system", lambda path: True)

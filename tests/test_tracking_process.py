@@ -10,7 +10,7 @@ import pytest
 
 from tracking import process
 from tracking.interface import RunRecord
-from tracking.process import code_version, is_alive
+from tracking.process import code_version, is_alive, process_mark
 
 
 def record(**values) -> RunRecord:
@@ -50,10 +50,21 @@ def test_a_younger_process_with_the_same_id_is_not_the_runs():
         child.wait()
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="marks are read from Linux's /proc")
+def test_a_process_lives_whatever_happens_to_the_clock():
+    mark, long_ago = process_mark(os.getpid()), time.time() - 10**6
+    assert is_alive(record(heartbeat=long_ago, process=mark))  # someone has set the clock forward
+    boot, pid, start = mark.split(" ")
+    assert not is_alive(record(process=f"{boot} {pid} {int(start) + 1}"))  # a later process with a dead one's id
+    assert not is_alive(record(process=f"another-boot {pid} {start}"))
+    for other in (None, f"{boot} {int(pid) + 1} {start}", "", "x"):  # none of this process: its start decides
+        assert is_alive(record(process=other)) and not is_alive(record(heartbeat=long_ago, process=other))
+    assert process_mark(2**40) is None
+
+
 def test_on_another_host_the_heartbeat_decides():
     assert is_alive(record(host="elsewhere", heartbeat=time.time() - 200))
     assert not is_alive(record(host="elsewhere", heartbeat=time.time() - 400))
-    assert not is_alive(record(host="elsewhere", heartbeat=time.time() - 200), stale_after=60)
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Temporary files: beside the store, gone in the end, and after a kill collected by the next run and by gc."""
 
+import errno
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +16,9 @@ from tests.support import REPO
 from tests.wandb_server import ENTITY
 from tests.wandb_server.http import wait_until
 from tracking.__main__ import main
+from tracking.blobs import Blobs
 from tracking.interface import ArtifactDraft, TrackingError
-from tracking.staging import StagingDirectory
+from tracking.staging import StagingDirectory, collect_directory
 from tracking.store import Store
 from tracking.upkeep import collect
 
@@ -75,6 +79,48 @@ def test_a_forked_child_does_not_take_the_directory_away(tmp_path):
     assert directory.path.is_dir()
     directory.close()
     assert not list(tmp_path.iterdir())
+
+
+def collected(path):
+    shutil.rmtree(path.parent)  # as a collector that had the lock just before
+
+
+def being_collected(path):
+    raise BlockingIOError
+
+
+@pytest.mark.parametrize("happens", [collected, being_collected])
+def test_a_new_directory_that_is_collected_before_it_is_locked_is_replaced(tmp_path, monkeypatch, happens):
+    lock, taken = fcntl.flock, []
+
+    def late(file, how):
+        if not taken:
+            taken.append(Path(file.name))
+            happens(taken[0])
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with StagingDirectory(tmp_path) as folder:
+        (folder / "file").write_text("x")
+        assert folder.parent != taken[0].parent
+        assert collect_directory(folder.parent, 0.0) is None
+
+
+def test_on_nfs_what_is_in_use_is_not_collected_however_old(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def as_nfs(file, how):
+        if not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # flock(2): of a file that is not open for writing
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
+    blobs = Blobs(tmp_path)
+    blobs.scratch.mkdir()
+    with StagingDirectory(blobs.scratch) as folder, blobs.temporary_file() as (file, _):
+        for path in (folder.parent, file):
+            os.utime(path, (0, 0))
+        assert blobs.collect_strays(3600.0) == [] and folder.exists() and file.exists()
 
 
 def test_where_none_can_be_made_the_error_names_the_folder(tmp_path):

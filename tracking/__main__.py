@@ -4,7 +4,6 @@ REF is `name:alias`, `name:vN`, `name` or a digest prefix.
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -29,16 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         source = _open(options)
         try:
-            status = options.command(source, options) or 0
-            sys.stdout.flush()
-            return status
+            return options.command(source, options) or 0
         finally:
             source.close()
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `| head`: whoever read has what they wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

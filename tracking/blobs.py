@@ -110,7 +110,7 @@ class Blobs:
                 sizes += collect_directory(path, grace, dry_run=dry_run) or []
                 continue
             try:
-                with open(path, "rb") as file:
+                with _open_to_lock(path) as file:
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:
@@ -131,6 +131,13 @@ class Blobs:
         for path in _files_below(self.folder):
             if len(path.name) == 32 and path.parent.name == path.name[:2]:
                 yield path
+
+
+def _open_to_lock(path: Path) -> BinaryIO:
+    try:
+        return open(path, "r+b")  # for writing: NFS locks no other file exclusively (flock(2))
+    except PermissionError:  # a file that is to be renamed to its place: its writer has made it read-only
+        return open(path, "rb")
 
 
 def age(path: Path) -> float:

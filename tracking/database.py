@@ -101,6 +101,7 @@ class Database:
 
     def _open(self) -> None:
         self._pid = os.getpid()
+        self.is_open = True
         self._durable: bool | None = None
         self._is_ready = False  # for writing: upgraded, and with the triggers of this connection
         with self._explained():
@@ -156,7 +157,8 @@ class Database:
 
     def upgrade(self) -> None:
         """Brings a store of an older schema to this one: tables that came later, and a checksum in each row."""
-        if self.pragma("user_version") == SCHEMA_VERSION and all(map(self.has, _ADDED)):
+        is_current = self.pragma("user_version") == SCHEMA_VERSION and "process" in self._columns("runs")
+        if is_current and all(map(self.has, _ADDED)):
             return
         with self._transaction() as connection:
             for statement in _ADDITIONS.split(";"):
@@ -169,6 +171,8 @@ class Database:
                 connection.execute("ALTER TABLE runs ADD COLUMN edges TEXT NOT NULL DEFAULT ''")
                 for run, edges in self._edge_sums(connection).items():
                     connection.execute("UPDATE runs SET edges = ? WHERE id = ?", (edges, run))
+            if "process" not in self._columns("runs"):  # not guarded, as the heartbeat: it decides nothing in the end
+                connection.execute("ALTER TABLE runs ADD COLUMN process TEXT")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with suppress(OSError):  # another's file
                 self.path.chmod(0o600)
@@ -270,26 +274,39 @@ class Database:
                 connection.rollback()
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, patience: float | None = None) -> Iterator[Connection]:
         """Yields a connection in a transaction under the write lock: kept whole, or not at all if the block raises.
 
         A durable transaction is on the disk when the block has ended. One that is not survives the death of the
-        process, but the last ones may be lost when the machine loses power.
+        process, but the last ones may be lost when the machine loses power. With `patience` it waits so many seconds
+        for the other threads of this process, and then for other processes, and raises TrackingError.
         """
         connection = self._current()
-        with self._lock, self._explained():
-            self._prepare_to_write()
-            with self._transaction(durable=durable):
-                yield connection
+        lock = self._lock
+        if not lock.acquire(timeout=-1 if patience is None else patience):
+            raise TrackingError(f"{self.path}: another thread of this process has been using it for {patience} s")
+        try:
+            with self._explained():
+                self._prepare_to_write()
+                with self._transaction(durable=durable, patience=patience):
+                    yield connection
+        finally:
+            lock.release()
 
     @contextmanager
-    def _transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+    def _transaction(self, *, durable: bool = True, patience: float | None = None) -> Iterator[Connection]:
         connection = self._connection
         with self._lock:
             if durable is not self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            connection.execute("BEGIN IMMEDIATE")
+            if patience is not None:
+                connection.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            finally:
+                if patience is not None:
+                    connection.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT * 1000:.0f}")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -347,19 +364,31 @@ class Database:
         """Closes this process's connection."""
         with self._lock:
             if self._pid == os.getpid():
+                self.is_open = False
                 self._connection.close()
 
 
 # ---- file systems on which a write-ahead log works
 
-_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs", "pvfs")
+# How the types of file systems begin that hosts share, or a virtual machine and its host.
+_NETWORK = (
+    *("nfs", "cifs", "smb", "ceph", "afs", "auristorfs", "coda", "9p", "virtiofs", "vboxsf", "prl_fs"),
+    *("lustre", "gpfs", "mmfs", "beegfs", "fhgfs", "pvfs", "orangefs", "panfs", "wekafs", "dvs", "ocfs2", "gfs2"),
+)
+# What a program mounts by FUSE may be shared (sshfs, glusterfs, ceph-fuse, s3fs, rclone, …), but not by these, which
+# show a disk or a folder of this machine. A disk that is mounted by FUSE has the type `fuseblk`.
+_LOCAL_FUSE = ("fuse-overlayfs", "mergerfs", "bindfs", "unionfs", "gocryptfs", "encfs", "cryfs", "fuse2fs", "fuse-ext2")
 
 
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Returns whether `path` lies on a file system that hosts share, by Linux's mount table; False without one."""
+    """Returns whether `path` lies on a file system that hosts share, by Linux's mount table; False without one.
+
+    Where `path` goes through symbolic links, what they lead to counts.
+    """
     try:
         lines = mounts.read_text().splitlines()
-    except OSError:
+        path = path.resolve()
+    except (OSError, RuntimeError):  # a loop of links (RuntimeError before Python 3.13)
         return False
     best, kind = -1, ""
     for line in lines:
@@ -367,4 +396,6 @@ def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4])  # a space is \040
         if path.is_relative_to(point) and len(point) >= best:  # of mounts at one point, the last is the visible one
             best, kind = len(point), right.split()[0]
+    if kind == "fuse" or kind.startswith("fuse."):
+        return kind.removeprefix("fuse.") not in _LOCAL_FUSE
     return kind.startswith(_NETWORK)

@@ -192,7 +192,7 @@ class Ledger:
 
 def _stamp(connection: Connection, record: RunRecord) -> str:
     kept: dict[str, Any] = {
-        key: value for key, value in vars(record).items() if key not in ("heartbeat", "host", "pid")
+        key: value for key, value in vars(record).items() if key not in ("heartbeat", "host", "pid", "process")
     }
     query = "SELECT count(*), max(step) FROM history WHERE run = ?"
     history = list(connection.execute(query, (record.id,)).fetchone())

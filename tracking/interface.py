@@ -5,6 +5,7 @@ uses artifacts and logs artifacts; each use and each log is an edge, and lineage
 """
 
 import re
+import traceback as tracebacks
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -86,7 +87,8 @@ class RunRecord:
     """Holds what is kept of a run.
 
     `config` is nested, `summary` has the last values, and times are in seconds since the epoch. `code_version` is the
-    product's version with the commit, such as `0.2.0+COMMIT`.
+    product's version with the commit, such as `0.2.0+COMMIT`. `process` is the `process_mark` of the run's process:
+    None in records of before there were marks, of W&B, and where the system gives none.
     """
 
     id: str
@@ -104,6 +106,7 @@ class RunRecord:
     host: str
     pid: int
     error: str | None
+    process: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,10 +169,13 @@ class Run(ABC):
     def __enter__(self) -> "Run":
         return self
 
-    @abstractmethod
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
 
 
 class Reader(ABC):

@@ -7,28 +7,65 @@ import subprocess
 import time
 from pathlib import Path
 
+from tracking.database import Row
 from tracking.interface import RunRecord
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+# Seconds without a sign of life after which a run on another host counts as dead, and may be taken over. A living run
+# gives one every 20 s (tracking.heartbeat), by its own host's clock: the rest is for clocks that differ, and for a
+# database that is busy or does not answer for a while.
+DEAD_AFTER = 300.0
 
-def is_alive(record: RunRecord, *, stale_after: float = 300.0) -> bool:
+
+def is_alive(record: RunRecord) -> bool:
     """Returns whether a run's record says `running` and its process is indeed still there.
 
-    On this host the process is looked up; a process that has a dead one's id is recognised by its later start.
-    On another host the run counts as alive while its heartbeat is younger than `stale_after` seconds.
+    On this host the process is looked up; a process that has a dead one's id is recognised by another mark, or where
+    the record has none by its later start. On another host the run counts as alive while its heartbeat is younger than
+    DEAD_AFTER seconds.
     """
-    return is_alive_process(record.state, record.host, record.pid, record.heartbeat, stale_after=stale_after)
+    return _is_alive(record.state, record.host, record.pid, record.heartbeat, record.process)
 
 
-def is_alive_process(state: str, host: str, pid: int, heartbeat: float, *, stale_after: float = 300.0) -> bool:
-    """Returns what `is_alive` does, of the columns that it reads of a record."""
+def is_alive_row(row: Row) -> bool:
+    """Returns what `is_alive` does, of a run's row; one that is damaged where this matters counts as dead."""
+    pid, heartbeat = row["pid"], row["heartbeat"]
+    if not isinstance(pid, int) or not isinstance(heartbeat, float):
+        return False
+    return _is_alive(row["state"], row["host"], pid, heartbeat, mark_in(row))
+
+
+def mark_in(row: Row) -> str | None:
+    """Returns the mark in a run's row; None where there is none, as in a store of before there were marks."""
+    mark = row["process"] if "process" in row.keys() else None  # noqa: SIM118  # a row is searched for values, not keys
+    return mark if isinstance(mark, str) else None
+
+
+def process_mark(pid: int) -> str | None:
+    """Returns what tells a living process from every other that its host has ever had; None where there is no /proc.
+
+    That is the id of the host's boot, the process's id, and its start in clock ticks since the boot: none of them
+    changes when someone sets the clock.
+    """
+    fields = _stat(pid)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return f"{boot} {pid} {fields[19]}" if fields else None
+
+
+def _is_alive(state: str, host: str, pid: int, heartbeat: float, mark: str | None) -> bool:
     if state != "running":
         return False
     if host != socket.gethostname():
-        return time.time() - heartbeat < stale_after
+        return time.time() - heartbeat < DEAD_AFTER
     if not _exists(pid):
         return False
+    # A mark of another id is that of an earlier process, left by a version of this program that writes none.
+    if mark is not None and mark.split(" ")[1:2] == [str(pid)] and (found := process_mark(pid)) is not None:
+        return mark == found
     started = _start_time(pid)
     # A process that is younger than the run's last sign of life cannot be the one that gave it (2 s: clock grain).
     return started is None or started <= heartbeat + 2.0

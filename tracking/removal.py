@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracking.artifact import StoredArtifact
-from tracking.database import Connection, Row
+from tracking.database import Connection
 from tracking.interface import TrackingError
-from tracking.process import is_alive_process
+from tracking.process import is_alive_row
 from tracking.store import Store
 from tracking.upkeep import remove_unnamed
 from tracking.versions import delete_version, move_aliases, row_id
@@ -89,7 +89,7 @@ def _users(connection: Connection, id: int, ref: str) -> list[str]:
     )
     for run in connection.execute(query, (id,)).fetchall():
         if run["kind"] == "logged":
-            if _is_alive(run):
+            if is_alive_row(run):
                 raise TrackingError(
                     f"{ref} can't be removed: run {run['id']}, which logged it, goes on; wait for its end"
                 )
@@ -112,10 +112,6 @@ def _users(connection: Connection, id: int, ref: str) -> list[str]:
             )
         users.append(run["id"])
     return users
-
-
-def _is_alive(run: Row) -> bool:
-    return is_alive_process(run["state"], run["host"], run["pid"], run["heartbeat"])
 
 
 def _pass_latest_on(connection: Connection, id: int, name: str, result: Removal) -> None:
@@ -145,6 +141,6 @@ def _unused_ids(connection: Connection, before: float) -> list[int]:
 
     def is_left(id: int) -> bool:
         runs = connection.execute(query, (id,)).fetchall()
-        return not any(_is_alive(run) or (run["ended"] or run["heartbeat"]) >= before for run in runs)
+        return not any(is_alive_row(run) or (run["ended"] or run["heartbeat"]) >= before for run in runs)
 
     return [id for id in found if is_left(id)]

@@ -8,7 +8,7 @@ not an attack by someone who computes them anew.
 import hashlib
 
 # The guarded tables: their columns, and which of these make up the primary key. A run's heartbeat is not guarded: it
-# changes with every edge and decides nothing once the run has ended.
+# changes with every edge and decides nothing once the run has ended. Nor is the mark of its process.
 GUARDED = {
     "runs": (
         ("id", "job_type", "name", "group_name", "state", "config", "summary", "tags", "code_version")

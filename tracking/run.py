@@ -1,16 +1,16 @@
 """Writes a run in progress into the embedded store: what it logs and uses, each call one transaction."""
 
 import time
-import traceback as tracebacks
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tracking.artifact import StoredArtifact
 from tracking.blobs import Blobs
 from tracking.database import Database
 from tracking.drafts import check_aliases, check_draft, check_lines, check_table, number
+from tracking.heartbeat import Heartbeat
 from tracking.interface import RUN_STATES, Artifact, ArtifactDraft, Run, TrackingError
 from tracking.json_text import encode
 from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
@@ -25,6 +25,8 @@ class StoredRun(Run):
         self._versions = Versions(database, blobs)
         self._summary = dict(summary)
         self._finished = False
+        self._heartbeat = Heartbeat(database, run_id)
+        weakref.finalize(self, self._heartbeat.stop)  # nothing works on a run that nobody holds; and at exit
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Logs a point as `Run` says; every value also becomes the summary's.
@@ -146,14 +148,7 @@ class StoredRun(Run):
                 (state, error, now, now, self.id),
             )
         self._finished = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
+        self._heartbeat.stop(wait=True)
 
     def _check_running(self) -> None:
         if self._finished:

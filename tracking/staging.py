@@ -10,7 +10,6 @@ import secrets
 import shutil
 import time
 import weakref
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -28,11 +27,10 @@ class StagingDirectory:
     """
 
     def __init__(self, parent: Path) -> None:
-        outer = parent / f"{_PREFIX}{secrets.token_hex(6)}"
         try:
-            outer.mkdir(parents=True, mode=0o700)
-            lock = open(outer / _LOCK, "w")  # noqa: SIM115  # held for as long as the directory
-            _try_lock(lock)
+            while (made := _make(parent)) is None:
+                pass
+            outer, lock = made
             self.path = outer / "content"
             self.path.mkdir()
         except OSError as error:
@@ -50,6 +48,24 @@ class StagingDirectory:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _make(parent: Path) -> tuple[Path, IO[str]] | None:
+    """Returns a new directory and its locked file; None where it was collected before it was locked."""
+    outer = parent / f"{_PREFIX}{secrets.token_hex(6)}"
+    outer.mkdir(parents=True, mode=0o700)
+    lock = open(outer / _LOCK, "w")  # noqa: SIM115  # held for as long as the directory
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # `collect_directory` came between the opening and the lock: it removes the directory
+        lock.close()
+        return None
+    except OSError:  # not every file system has locks; there, a directory is known by its age alone
+        pass
+    if not (outer / _LOCK).exists():  # it is through
+        lock.close()
+        return None
+    return outer, lock
 
 
 def _remove(outer: Path, lock: IO[str], pid: int) -> None:
@@ -70,7 +86,7 @@ def collect_directory(outer: Path, grace: float, *, dry_run: bool = False) -> li
     dead `grace` seconds after its last change.
     """
     try:
-        with open(outer / _LOCK) as lock:
+        with open(outer / _LOCK, "r+") as lock:  # for writing: NFS locks no other file exclusively (flock(2))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return _collect(outer, dry_run)
     except BlockingIOError:
@@ -87,8 +103,3 @@ def _collect(outer: Path, dry_run: bool) -> list[int]:
     if not dry_run:
         shutil.rmtree(outer, ignore_errors=True)
     return sizes
-
-
-def _try_lock(file: IO[str]) -> None:
-    with suppress(OSError):  # not every file system has locks
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,12 +32,10 @@ from tracking.interface import (
     TrackingError,
 )
 from tracking.json_text import decode, encode
-from tracking.process import code_version, is_alive_process
+from tracking.process import DEAD_AFTER, code_version, is_alive_row, mark_in, process_mark
 from tracking.run import StoredRun
 from tracking.staging import StagingDirectory
 from tracking.versions import Versions, add_edge, check_type, insert_version, move_aliases, row_id
-
-TAKEOVER_AFTER = 60.0  # seconds without a heartbeat after which a run on another host may be taken over
 
 
 class Store(Tracker):
@@ -48,7 +46,7 @@ class Store(Tracker):
     """
 
     def __init__(self, root: Path | str, *, create: bool = True) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = Path(os.path.expanduser(root)).absolute()  # as the config has it, and `--root`
         path = self.root / "store.db"
         if create:
             self._prepare(path)
@@ -134,6 +132,7 @@ class Store(Tracker):
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "error": None,
+                "process": process_mark(os.getpid()),
             }
             _put_run(connection, values)
         return StoredRun(self.database, self.blobs, self.root, run_id, summary)
@@ -164,7 +163,8 @@ class Store(Tracker):
 
     def _record(self, row: Row) -> RunRecord | None:
         """Returns the record of a run's row with `is_sound`; None, reported, where the row is damaged."""
-        values = {field.name: row[_COLUMNS.get(field.name, field.name)] for field in fields(RunRecord)}
+        columns = {field.name: _COLUMNS.get(field.name, field.name) for field in fields(RunRecord)}
+        values = {name: row[column] for name, column in columns.items() if name != "process"}
         try:
             if not row["is_sound"]:
                 raise ValueError
@@ -175,7 +175,7 @@ class Store(Tracker):
         except ValueError:
             self.database.report_damage(f"the row of run {row['id']} is damaged")
             return None
-        return RunRecord(**values)
+        return RunRecord(**values, process=mark_in(row))
 
     def history(self, run_id: str, *, start: int = -(1 << 62)) -> list[dict[str, float]]:
         """Returns a run's points in order of step, from `start` on. Raises NotFound if there is no such run."""
@@ -363,14 +363,14 @@ def _put_run(connection: Connection, values: Mapping[str, Any]) -> None:
 
 def _check_free(row: Row) -> None:
     """Raises TrackingError while another living process runs the run of a row, which may be damaged elsewhere."""
-    id, state, host, pid, heartbeat = (row[column] for column in ("id", "state", "host", "pid", "heartbeat"))
+    id, host, pid, heartbeat = (row[column] for column in ("id", "host", "pid", "heartbeat"))
     mine = (host, pid) == (socket.gethostname(), os.getpid())
-    if mine or not isinstance(pid, int) or not isinstance(heartbeat, float):
-        return
-    if is_alive_process(state, host, pid, heartbeat, stale_after=TAKEOVER_AFTER):
+    if not mine and is_alive_row(row):
+        age = time.time() - heartbeat
+        gone = f"; if {host} is gone, start again in {DEAD_AFTER - age:.0f} s" if host != socket.gethostname() else ""
         raise TrackingError(
-            f"run {id} is being run now by process {pid} on {host} (last sign of life "
-            f"{max(0.0, time.time() - heartbeat):.0f} s ago): wait for its end, or stop that process and start again"
+            f"run {id} is being run now by process {pid} on {host} (last sign of life {max(0.0, age):.0f} s ago): "
+            f"wait for its end, or stop that process and start again{gone}"
         )
 
 

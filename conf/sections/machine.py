@@ -1,5 +1,6 @@
 """Types the config of devices, processes and the store, and of what a compiler for other devices is asked."""
 
+import os
 from dataclasses import dataclass
 from typing import Optional
 
@@ -56,6 +57,8 @@ class Hosts:
 class Tracking:
     """Says where runs and artifacts are kept: in the store at `root`, and with `backend: wandb` at W&B too.
 
+    `~` at the start of `root` is the user's home, as in a shell.
+
     Where `entity`, `project` or `base_url` is null, W&B's own environment says it (WANDB_ENTITY, WANDB_PROJECT,
     WANDB_BASE_URL), else the API key's entity, the project edgewise and W&B's own server.
     """
@@ -70,6 +73,7 @@ class Tracking:
     def check(self) -> None:
         """Raises EdgewiseError for the first value outside its range, with its key."""
         one_of("tracking.backend", self.backend, ("local", "wandb"))
+        self.root = os.path.expanduser(self.root)
 
 
 @dataclass

@@ -60,7 +60,8 @@ def ls(store: "Source", options: argparse.Namespace) -> None:
 def _ls_runs(store: "Source", options: argparse.Namespace) -> None:
     runs = [run for run in store.runs() if fnmatchcase(run.id, options.glob) or fnmatchcase(run.name, options.glob)]
     if options.json:
-        return print_json([{**asdict(run), "alive": is_alive(run)} for run in runs])
+        found = [{**asdict(run), "alive": is_alive(run)} for run in runs]
+        return print_json([{key: value for key, value in run.items() if key != "process"} for run in found])
     rows = [
         (
             run.id,

@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tracking.interface import Artifact, RunRecord
-from tracking.wandb.sdk import json_value
+from tracking.wandb.sdk import plain_value
+from tracking.wandb.words import as_sent, marks_of
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run as ApiRun
 
 OWN_KEY = "edgewise"  # the key of a run's config and summary under which what W&B itself has no field for is kept
+OWN_METADATA_KEY = f"{OWN_KEY}:marks"  # the same of an artifact's metadata
 SUPERSEDED = "edgewise:superseded"  # tag of a run that was started afresh: the next attempt has an id of its own
 RELOGGED = "edgewise:relogged"  # tag of a run that logged content which was there already: W&B names one creator only
 
@@ -28,13 +30,13 @@ def attempt_id(run_id: str, number: int) -> str:
 
 
 def _own_config(run: "ApiRun") -> dict[str, Any]:
-    own = json_value(run.config.get(OWN_KEY))
+    own = plain_value(run.config.get(OWN_KEY))
     return own if isinstance(own, dict) else {}
 
 
 def own_summary(run: "ApiRun") -> dict[str, Any]:
     """Returns what is kept of a run's end in its summary, under a key of our own."""
-    own = json_value(run.summary_metrics.get(OWN_KEY))
+    own = plain_value(run.summary_metrics.get(OWN_KEY))
     return own if isinstance(own, dict) else {}
 
 
@@ -57,7 +59,7 @@ def record_of(run: "ApiRun") -> RunRecord:
     if run.state != "running":
         state = ended.get("state") or ("finished" if run.state == "finished" else "failed")
     summary = {
-        key: json_value(value)
+        key: value
         for key, value in run.summary_metrics.items()
         if not key.startswith("_") and key != OWN_KEY and not (isinstance(value, dict) and "_type" in value)
     }
@@ -68,8 +70,8 @@ def record_of(run: "ApiRun") -> RunRecord:
         name=run.name or run.id,
         group=run.group or None,
         state=state,
-        config=json_value({key: value for key, value in run.config.items() if key != OWN_KEY}),
-        summary=summary,
+        config=as_sent({key: value for key, value in run.config.items() if key != OWN_KEY}, marks_of(config)),
+        summary=as_sent(summary, marks_of(ended)),
         tags=[tag for tag in run.tags if not tag.startswith(f"{OWN_KEY}:")],
         code_version=config.get("code_version", "unknown"),
         started=config.get("started") or created,

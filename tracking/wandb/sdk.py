@@ -164,12 +164,25 @@ def upload_seconds(size: int) -> float:
     return RUN_TIMEOUT + size / UPLOAD_RATE
 
 
+# How W&B writes the numbers that JSON has not.
+NUMBERS_AS_WORDS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+
+
 def json_value(value: Any) -> Any:
     """Returns a value of the SDK's as JSON values; NaN and infinities, which W&B writes as words, are numbers again."""
+    return _converted(value, lambda text: NUMBERS_AS_WORDS.get(text, text))
+
+
+def plain_value(value: Any) -> Any:
+    """Returns a value of the SDK's as JSON values; texts stay texts."""
+    return _converted(value, lambda text: text)
+
+
+def _converted(value: Any, convert_text: Callable[[str], Any]) -> Any:
     if isinstance(value, str):
-        return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+        return convert_text(value)
     if hasattr(value, "items"):
-        return {str(key): json_value(item) for key, item in value.items()}
+        return {str(key): _converted(item, convert_text) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [json_value(item) for item in value]
+        return [_converted(item, convert_text) for item in value]
     return value

@@ -9,8 +9,9 @@ from tracking.artifact import CheckedArtifact, StoredArtifact
 from tracking.digest import hash_file, manifest_digest
 from tracking.interface import ArtifactFile, NotFound, TrackingError
 from tracking.staging import StagingDirectory
-from tracking.wandb.records import seconds_of
-from tracking.wandb.sdk import REQUEST_TIMEOUT, call_with_timeout, json_value, upload_seconds
+from tracking.wandb.records import OWN_METADATA_KEY, seconds_of
+from tracking.wandb.sdk import REQUEST_TIMEOUT, call_with_timeout, plain_value, upload_seconds
+from tracking.wandb.words import as_sent, marks_of
 
 
 class Fetcher(Protocol):
@@ -33,7 +34,9 @@ class ServerArtifact(CheckedArtifact):
         self.name, self.type, self.digest = remote.name.partition(":")[0], remote.type, remote.digest
         self.version = int(remote.version.removeprefix("v"))  # the name ends in what it was asked for by
         self.aliases = sorted(remote.aliases, key=lambda alias: (alias != "latest", alias))
-        self.metadata = json_value(dict(remote.metadata or {}))
+        metadata = dict(remote.metadata or {})
+        marks = marks_of(plain_value(metadata.pop(OWN_METADATA_KEY, {})))
+        self.metadata = as_sent(metadata, marks)
         self.created = seconds_of(remote.created_at) or 0.0
         self.held: StoredArtifact | None = None  # the same version in a store, once it was brought there
         self._files: dict[str, ArtifactFile] | None = None

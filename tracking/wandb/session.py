@@ -19,6 +19,7 @@ from tracking.wandb.causes import is_taken_id
 from tracking.wandb.confirmation import Undelivered, confirm_version, give_latest_back
 from tracking.wandb.records import (
     OWN_KEY,
+    OWN_METADATA_KEY,
     RELOGGED,
     SUPERSEDED,
     attempt_id,
@@ -36,6 +37,7 @@ from tracking.wandb.sdk import (
     upload_seconds,
 )
 from tracking.wandb.server import Server
+from tracking.wandb.words import Marks, as_shown
 
 if TYPE_CHECKING:
     import wandb
@@ -89,7 +91,8 @@ class Session:
             # Not once more: it would take `latest` back from a version that came after.
             if self._ledger.has_edge(kind, self.run_id, artifact):
                 self._sent_edges.add((kind, artifact.name, artifact.digest))
-        self._open_run.summary.update({OWN_KEY: {"state": "running", "relogged": self._relogged}})
+        own = {"state": "running", "relogged": self._relogged, "store": Accounts(self._store).store_name()}
+        self._open_run.summary.update({OWN_KEY: own})
         self._next_step = self._run.starting_step
 
     def _begin_attempt(self) -> str:
@@ -125,8 +128,9 @@ class Session:
         return record
 
     def _update_config(self, record: RunRecord) -> None:
-        own = {"run": self._base, "code_version": record.code_version, "started": record.started}
-        values = {**redacted(record.config), OWN_KEY: own}
+        config, marks = as_shown(redacted(record.config))
+        own = {"run": self._base, "code_version": record.code_version, "started": record.started, **marks.as_json()}
+        values = {**config, OWN_KEY: own}
         self._open_run.config.update(values, allow_val_change=True)  # type: ignore[no-untyped-call]  # the SDK's
 
     def edges(self) -> list[tuple[str, StoredArtifact]]:
@@ -162,7 +166,9 @@ class Session:
         artifact.check_entries()
         if self._check_content:
             self._delete_damaged(artifact)
-        metadata = redacted(decode(encode(artifact.metadata, f"the metadata of {artifact.ref}")))
+        metadata, marks = as_shown(redacted(decode(encode(artifact.metadata, f"the metadata of {artifact.ref}"))))
+        if marks.texts:  # the metadata's empty mappings are kept
+            metadata[OWN_METADATA_KEY] = Marks(marks.texts).as_json()
         draft = wandb.Artifact(artifact.name, artifact.type, metadata=metadata)
         for name, file in artifact.files.items():
             # Neither copied aside nor into a cache, and by a relative path (see `working_directory`).
@@ -214,9 +220,9 @@ class Session:
             own["relogged"] = self._relogged
             run.tags = (*(run.tags or ()), RELOGGED)
         self._update_config(record)
-        self._open_run.summary.update(
-            {**redacted(record.summary), OWN_KEY: {k: v for k, v in own.items() if v is not None}}
-        )
+        summary, marks = as_shown(redacted(record.summary))
+        own |= marks.as_json()
+        self._open_run.summary.update({**summary, OWN_KEY: {k: v for k, v in own.items() if v is not None}})
         self._run = None
         run.finish(exit_code=0 if record.state == "finished" else 1)
         self._confirm(record, media)

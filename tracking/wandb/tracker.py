@@ -10,30 +10,28 @@ import shlex
 import sys
 import threading
 import time
-import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from tracking.artifact import StoredArtifact
-from tracking.delivery import Ledger, Pending
-from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker
-from tracking.process import is_alive
+from tracking.delivery import Accounts, Ledger, Pending
+from tracking.interface import Artifact, ArtifactDraft, NotFound, Reader, Run, RunRecord, Tracker, TrackingError
+from tracking.process import DEAD_AFTER, is_alive
 from tracking.run import StoredRun
 from tracking.staging import StagingDirectory
 from tracking.store import Store
 from tracking.wandb.account import resolved
 from tracking.wandb.confirmation import Undelivered, confirm_moved_aliases
 from tracking.wandb.courier import Courier
+from tracking.wandb.outage import outage_of
 from tracking.wandb.project import WandbProject
+from tracking.wandb.records import own_summary, record_of
 from tracking.wandb.sdk import Unreachable
 from tracking.wandb.server import Server
 from tracking.wandb.server_artifact import ServerArtifact, download_checked
 
 T = TypeVar("T")
-
-_OFFLINE = 60.0  # seconds for which a server that did not answer a read is not asked again
 
 
 class WandbTracker(Tracker):
@@ -44,7 +42,7 @@ class WandbTracker(Tracker):
         self.project = project
         self.server = Server(project, staging=self.store.blobs.scratch)
         self._ledger: Ledger | None = None
-        self._offline_until = 0.0
+        self._outage = outage_of(project)
 
     @property
     def ledger(self) -> Ledger:
@@ -70,7 +68,13 @@ class WandbTracker(Tracker):
         tags: Iterable[str] = (),
         restart: bool = False,
     ) -> "WandbRun":
-        """Starts or resumes a run as `Tracker` says. Raises as the embedded store does, and never for W&B's faults."""
+        """Starts or resumes a run as `Tracker` says.
+
+        Raises as the embedded store does, TrackingError also where W&B shows that another machine runs it now, and
+        never for W&B's faults. One that is started afresh has a run of its own at W&B, whoever runs the former one.
+        """
+        if not restart:
+            self._check_free(run_id)
         run = self.store.start_run(
             run_id, job_type=job_type, config=config, name=name, group=group, tags=tags, restart=restart
         )
@@ -78,6 +82,20 @@ class WandbTracker(Tracker):
             self.ledger.restart_run(run_id)
         _delivery(self).begin(run_id)
         return WandbRun(self, run)
+
+    def _check_free(self, run_id: str) -> None:
+        """Raises TrackingError where a run is being run from another store, as far as W&B answers and shows it yet."""
+        attempt = self._ask(lambda server: server.last_attempt(run_id), None)
+        if attempt is None or not is_alive(record := record_of(attempt)):
+            return
+        store = own_summary(attempt).get("store")
+        if store is not None and store != Accounts(self.store).store_name():
+            age = max(0.0, time.time() - record.heartbeat)
+            raise TrackingError(
+                f"run {run_id} is being run now on another machine, as W&B shows (last sign of life {age:.0f} s ago): "
+                "wait for its end, or stop it there and start again; if that machine is gone, start again in "
+                f"{DEAD_AFTER - age:.0f} s"
+            )
 
     def temporary_directory(self) -> StagingDirectory:
         """Returns a directory for temporary files below the store, as `Tracker` says. Raises TrackingError."""
@@ -126,17 +144,15 @@ class WandbTracker(Tracker):
     # ---- reading
 
     def _ask(self, question: Callable[[Server], T], otherwise: T) -> T:
-        """Returns the server's answer; `otherwise` if there is none, and then for a while without asking."""
-        if time.monotonic() < self._offline_until:
+        """Returns the server's answer; `otherwise` if there is none, and from then on without waiting for it."""
+        if self._outage.goes_on(self.store.blobs.scratch):
             return otherwise
         try:
             return question(self.server)
         except NotFound:
             return otherwise
         except Unreachable as error:
-            if not self._offline_until:
-                print(f"{error}: going on with what is in {self.store.root}", file=sys.stderr)
-            self._offline_until = time.monotonic() + _OFFLINE
+            self._outage.begin(error, self.store.root)
             return otherwise
 
     def _newer(self, run_id: str) -> RunRecord | None:
@@ -298,14 +314,6 @@ class WandbRun(Run):
         """Ends the run in the store at once. What W&B lacks of it is printed when the job ends (`Tracker.close`)."""
         self._run.finish(state, error)
         self._tracker.ended(self.id)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish("failed", "".join(tracebacks.format_exception(kind, value, traceback)))
 
 
 # ---- one courier for all trackers of this process that share a store and a project
