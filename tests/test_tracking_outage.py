@@ -1,14 +1,39 @@
 """Where W&B does not answer, one question of a process waits for it and one note says so; it is asked again beside."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from tests.support import REPO
 from tests.wandb_server.http import wait_until
 from tracking.wandb import outage
 from tracking.wandb.project import WandbProject
 from tracking.wandb.sdk import Unreachable
 from tracking.wandb.tracker import WandbTracker
+
+ENDS = """
+import os, signal
+from tracking.wandb import sdk
+
+sdk.start_service()
+if {restarted}:
+    sdk.restart_service()
+import wandb
+
+os.kill(wandb.setup()._connection._proc._process.pid, signal.SIGSTOP)
+print("ends", flush=True)
+"""
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_command_ends_though_the_sdk_s_process_does_not(restarted, tmp_path):
+    environment = os.environ | {"EDGEWISE_WANDB_PATIENCE": "2", "WANDB_DIR": str(tmp_path), "WANDB_MODE": "offline"}
+    command = [sys.executable, "-c", ENDS.format(restarted=restarted)]
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "ends\n", done.stderr
 
 
 class Server:

@@ -1,9 +1,13 @@
 """Sets the SDK up: nothing of the machine is sent, and nothing waits without an end."""
 
+import atexit
 import os
+import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,9 +79,41 @@ def start_service() -> None:
 
         # its service process too, which on a busy machine takes longer to start than a server may take to answer
         try:
-            wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
+            service = wandb.setup(wandb.Settings(silent=True, login_timeout=1)).ensure_service()
         except Exception as error:  # of what WANDB_… variables say, too
             raise Unreachable(f"the W&B SDK does not start: {type(error).__name__}: {first_line(error)}") from error
+        _limit_end(service)
+
+
+_ENDING = threading.Event()  # is set when this process ends
+_LIMITED: list[int] = []  # the service processes, by their ids, whose end is limited
+
+
+def _limit_end(service: Any) -> None:
+    """Has the SDK's service process killed where it does not end in time when this process does.
+
+    At exit the SDK tells it to end and waits for that without a limit; where the server answers with errors that can be
+    for ever.
+    """
+    with suppress(AttributeError):  # another version of the SDK, which keeps its process elsewhere
+        process = service._proc._process
+        if process.pid in _LIMITED:
+            return
+        _LIMITED.append(process.pid)
+        atexit.unregister(_ENDING.set)
+        atexit.register(_ENDING.set)  # runs before the SDK's own for this process, which was registered before
+        threading.Thread(target=_kill_late, args=(process,), name="end of the W&B SDK", daemon=True).start()
+
+
+def _kill_late(process: "subprocess.Popen[bytes]") -> None:
+    """Waits for the end of this process, and then for RUN_TIMEOUT seconds for that of the service process."""
+    _ENDING.wait()
+    end = time.monotonic() + RUN_TIMEOUT
+    while process.poll() is None:
+        if time.monotonic() > end:
+            process.kill()
+            return
+        time.sleep(0.05)
 
 
 def restart_service() -> None:
