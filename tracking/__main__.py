@@ -13,7 +13,7 @@ from conf.errors import EdgewiseError
 from conf.pipes import run_command
 from conf.version import version_line
 from tracking.commands import look, runs, transfer, upkeep
-from tracking.interface import Reader
+from tracking.interface import RUN_STATES, Reader
 from tracking.store import Store
 
 if TYPE_CHECKING:  # the SDK is loaded where W&B is asked
@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--name", default="*", metavar="GLOB", help="only these names (runs: ids or names)")
     query.add_argument("--type", help="only artifacts of this type, such as scores")
     query.add_argument("--job-type", help="only runs of this job type, such as train, and what they logged")
-    query.add_argument("--state", help="only runs in this state, such as finished, and what they logged")
+    query.add_argument(
+        "--state", choices=RUN_STATES, help="only runs in this state, such as finished, and what they logged"
+    )
     query.add_argument("--dataset")
     query.add_argument("--size")
     query.add_argument("--seed", type=int)

@@ -53,8 +53,14 @@ def ls(store: "Source", options: argparse.Namespace) -> None:
         for artifact in artifacts
     ]
     print_table(
-        ("name", "version", "aliases", "type", "size", "created", "digest"), rows, f"artifacts in {_source_name(store)}"
+        ("name", "version", "aliases", "type", "size", "created", "digest"),
+        rows,
+        f"artifacts{_named(options)} in {_source_name(store)}",
     )
+
+
+def _named(options: argparse.Namespace) -> str:
+    return "" if options.glob == "*" else f" named {options.glob}"
 
 
 def _ls_runs(store: "Source", options: argparse.Namespace) -> None:
@@ -78,7 +84,7 @@ def _ls_runs(store: "Source", options: argparse.Namespace) -> None:
     print_table(
         ("id", "name", "job type", "group", "state", "started", "took", "process"),
         rows,
-        f"runs in {_source_name(store)}",
+        f"runs{_named(options)} in {_source_name(store)}",
     )
 
 
