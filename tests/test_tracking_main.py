@@ -75,7 +75,7 @@ def test_ls(root, call, answer):
     }
     assert model["digest"][:12] in output and 0 <= time.time() - model["created"] < 60
     assert answer("ls", "nothing", "--root", root) == []
-    assert call("ls", "nothing", "--root", root) == (0, f"no artifacts in {root}\n", "")
+    assert call("ls", "nothing", "--root", root) == (0, f"no artifacts named nothing in {root}\n", "")
 
 
 def test_ls_runs(root, call, answer):
