@@ -258,7 +258,7 @@ BAD_FILES = {
     ),
     "object.jsonl": ('{"text": {"a": 1}}\n', "row 1: text is a dict, expected text"),
     "surrogate.jsonl": ('{"text": "\\ud800"}\n', "row 1: text is not valid Unicode"),
-    "nan.jsonl": ('{"text": NaN}\n', "row 1: text is missing"),
+    "nan.jsonl": ('{"text": NaN}\n', "line 1: the number NaN is not finite"),
     "text.parquet": ("text\na\n", "not a Parquet file"),
     "cut.parquet": (b"PAR1" + bytes(100), "can't be read as Parquet|damaged"),
     "zipped.csv": (b"\x1f\x8b\x08" + bytes(20), "binary"),
