@@ -19,6 +19,7 @@ from conf.schema import Config, Dataset, Size, Tracking
 from infer.apply.parts import Parts
 from infer.apply.stage import apply
 from infer.apply.table_files import COLUMNS, table_file
+from infer.switcher.find import find_switcher
 from tests.switchers import EchoEngine, log_runs, made_switcher, start_echo
 from tracking.store import Store
 from train.stopping import Stopped
@@ -227,6 +228,59 @@ def test_parts_of_something_else_are_not_taken(settings, tmp_path):
     write_rows(source, ["four", "five", "six"])
     apply(settings(source, output, chunk_rows=1), start_echo)
     assert [row["prediction"] for row in read_rows(output)] == ["FOUR", "FIVE", "SIX"]
+
+
+def test_an_output_that_appeared_after_a_kill_stays(settings, tmp_path, monkeypatch):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ["a"] * 6)
+    engine = EchoEngine(find_switcher(settings().switcher.ref, settings().tracking).policy)
+    answer = engine.answer
+    calls = []
+
+    def cut_off(columns, advance):
+        calls.append(columns)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return answer(columns, advance)
+
+    monkeypatch.setattr(engine, "answer", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        apply(settings(source, output, chunk_rows=2), lambda found, config: engine)
+    output.write_text("somebody's own\n")
+    with pytest.raises(EdgewiseError, match="is there already, and not as this command would write it"):
+        apply(settings(source, output, chunk_rows=2), start_echo)
+
+    def written_meanwhile(columns, advance):
+        output.write_text("somebody's own\n")
+        return answer(columns, advance)
+
+    output.unlink()
+    monkeypatch.setattr(engine, "answer", written_meanwhile)
+    with pytest.raises(EdgewiseError, match="was written by something else meanwhile: move it away"):
+        apply(settings(source, output, chunk_rows=2), lambda found, config: engine)
+    assert output.read_text() == "somebody's own\n"
+    assert apply(settings(source, output, chunk_rows=2, force=True), start_echo).rows == 6
+    assert len(output.read_text().splitlines()) == 6
+
+
+def test_a_kill_after_the_output_has_its_name_is_no_foreign_output(settings, tmp_path, monkeypatch):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ["a"] * 6)
+    real = os.replace
+
+    def killed(old, new):
+        real(old, new)
+        if new == output:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply(settings(source, output), start_echo)
+    written = output.read_bytes()
+    assert apply(settings(source, output), start_echo).rows == 6
+    assert output.read_bytes() == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
 def test_two_processes_don_t_write_one_output(settings, tmp_path):

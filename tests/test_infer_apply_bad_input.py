@@ -264,6 +264,17 @@ def bundle(switcher, tmp_path):
     return make_bundle(ref, tmp_path / "bundle", Tracking(root=str(root)))
 
 
+def test_of_a_bundle_an_output_that_is_there_is_refused_by_what_is_known(bundle, switcher, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "a"}\n')
+    config = applying(switcher[0], str(bundle), source, output)
+    assert apply(config, start_echo).rows == 1
+    with pytest.raises(EdgewiseError, match="no run of a bundle is kept that would say whether this command wrote it"):
+        apply(config, start_echo)
+    config.force = True
+    assert apply(config, start_echo).rows == 1
+
+
 def alter_a_model(bundle):
     next((bundle / "models").glob("*/model.safetensors")).write_bytes(b"other weights")
 

@@ -87,15 +87,17 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
     run_id = f"apply-{identity_hash(state)}"
     tracker = None if found.artifact is None else open_tracker(config.tracking)
     parts = Parts(output, state)
-    if os.path.exists(output) and not parts.resumes():
-        if not config.force and tracker is not None and (done := _finished(tracker, run_id, output)) is not None:
+    if os.path.exists(output) and not config.force and not parts.wrote(digest := _sha256(output)):
+        if tracker is None:
+            known = "no run of a bundle is kept that would say whether this command wrote it"
+        elif (done := _finished(tracker, run_id, digest)) is not None:
             print(f"{output} is there already, as this command writes it; force=true writes it again")
             return done
-        if not config.force:
-            raise EdgewiseError(
-                f"apply.output={output} is there already, and not as this command would write it: give another name, "
-                "or force=true to write over it"
-            )
+        else:
+            known = "not as this command would write it"
+        raise EdgewiseError(
+            f"apply.output={output} is there already, and {known}: give another name, or force=true to write over it"
+        )
     rows = _look_through(table, config)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals())
@@ -117,7 +119,7 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
         started = time.monotonic()
         try:
             with device_errors(OF_SCORING):
-                counts = _answer_all(table, found, config, parts, rows, stop, start)
+                counts, digest = _answer_all(table, found, config, parts, rows, stop, start)
         except Stopped:
             if run is not None:
                 run.finish("stopped", f"stopped by signal {stop.received}: the same command goes on")
@@ -127,15 +129,18 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
                 run.finish("failed", f"{type(error).__name__} while it answered; the terminal said more")
             raise
         if run is not None:
-            run.set_summary({**vars(counts), "output": _sha256(output), "seconds": time.monotonic() - started})
+            run.set_summary({**vars(counts), "output": digest, "seconds": time.monotonic() - started})
     parts.remove()
     return counts
 
 
 def _answer_all(
     table: TableFile, found: FoundSwitcher, config: Config, parts: Parts, rows: int, stop: Stop, start: "Start"
-) -> Counts:
-    """Answers every chunk that isn't done yet, and joins them; returns what was counted."""
+) -> tuple[Counts, str]:
+    """Answers every chunk that isn't done yet, and joins them; returns what was counted, and the output's sha256.
+
+    Raises EdgewiseError where the input or the output was changed by something else meanwhile.
+    """
     counts = Counts()
     output = Path(config.apply.output or "")
     number, size = 0, config.apply.chunk_rows
@@ -164,8 +169,15 @@ def _answer_all(
     counts.alarms = [f"{alarm.name}: {alarm.message}" for alarm in watch.alarms]
     whole = parts.folder / WHOLE  # beside the output, so that a kill leaves nothing elsewhere
     table.join([parts.path(i) for i in range(number)], whole)
+    digest = _sha256(whole)
+    if os.path.exists(output) and not config.force and not parts.wrote(_sha256(output)):
+        raise EdgewiseError(
+            f"apply.output={output} was written by something else meanwhile: move it away and run the same command "
+            "again, which goes on, or give force=true to write over it"
+        )
+    parts.note_written(digest)
     os.replace(whole, output)
-    return counts
+    return counts, digest
 
 
 def _answer_chunk(
@@ -272,10 +284,10 @@ def _file_columns(found: FoundSwitcher, config: Config) -> dict[str, str]:
     return {name: columns.get(name, name) for name in fields}
 
 
-def _finished(tracker: Tracker, run_id: str, output: Path) -> Counts | None:
-    """Returns what the run counted that wrote this very output; None where there is none."""
+def _finished(tracker: Tracker, run_id: str, digest: str) -> Counts | None:
+    """Returns what the run counted that wrote an output with this hex sha256; None where there is none."""
     record = tracker.run(run_id)
-    if record is None or record.state != "finished" or record.summary.get("output") != _sha256(output):
+    if record is None or record.state != "finished" or record.summary.get("output") != digest:
         return None
     counted = {name: record.summary[name] for name in ("rows", "bad", "deferred", "answered")}
     return Counts(**counted, alarms=record.summary.get("alarms", []))
