@@ -264,6 +264,21 @@ def bundle(switcher, tmp_path):
     return make_bundle(ref, tmp_path / "bundle", Tracking(root=str(root)))
 
 
+def test_a_bundle_s_folder_is_made_where_a_link_points_or_refused_in_a_line(switcher, tmp_path):
+    root, ref = switcher
+    tracking = Tracking(root=str(root))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    make_bundle(ref, tmp_path / "link", tracking)
+    assert (tmp_path / "disk" / "policy.json").is_file()
+    with pytest.raises(EdgewiseError, match="is there already"):
+        make_bundle(ref, tmp_path / "link", tracking)
+    with pytest.raises(EdgewiseError, match="can't be made .*Not a directory"):
+        make_bundle(ref, tmp_path / "disk" / "policy.json" / "x", tracking)
+    with pytest.raises(EdgewiseError, match="can't be made .*File name too long"):
+        make_bundle(ref, tmp_path / ("n" * 300), tracking)
+
+
 def test_of_a_bundle_an_output_that_is_there_is_refused_by_what_is_known(bundle, switcher, tmp_path):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"text": "a"}\n')
