@@ -189,6 +189,10 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+    except UnicodeError as error:  # by the rules of names with letters outside ASCII
+        raise EdgewiseError(
+            f"serve.host={host}: not a host's name ({first_line(error)}); give a name or an address of this machine"
+        ) from None
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise EdgewiseError(
