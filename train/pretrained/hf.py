@@ -126,7 +126,7 @@ def _same_numbers(a: Entry, b: Entry, rows_at_once: int = 4096) -> bool:
     """Tells whether two tensors are equal, without holding either whole."""
     if a.shape != b.shape:
         return False
-    for start in range(0, a.shape[0], rows_at_once):
+    for start in range(0, a.shape[0] if a.shape else 0, rows_at_once):  # a number alone is misshaped, which is said
         stop = min(start + rows_at_once, a.shape[0])
         if not np.array_equal(read_rows(a, start, stop), read_rows(b, start, stop)):
             return False
