@@ -6,6 +6,7 @@ What a row may be is in tests/test_infer_apply.py; here is what a whole file or 
 import gzip
 import io
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -321,9 +322,34 @@ def cut_the_policy(bundle):
     file.write_text(file.read_text()[:-100])
 
 
+def in_latin_1(bundle):
+    file = bundle / "policy.json"
+    file.write_bytes(file.read_bytes() + "é".encode("latin-1"))
+
+
+def lose_the_policy(bundle):
+    (bundle / "policy.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (in_latin_1, "policy.json: not UTF-8 .*; expected a switcher's policy.json"),
+        (lose_the_policy, "is a folder that holds no policy.json: expected one that infer.switcher.bundle made"),
+        (rewritten(lambda policy: policy.update(template=5)), "template 5, expected text"),
+        (rewritten(lambda policy: policy.update(dataset=5)), "dataset 5, expected text"),
+        (rewritten(lambda policy: policy.update(goal=[])), r"goal \[\], expected an object"),
+        (rewritten(lambda policy: policy.update(labels=[["0"]])), "labels: expected pairs of texts"),
+        (rewritten(lambda policy: policy.update(max_input_length=0)), "max_input_length 0, expected a count"),
+        (rewritten(lambda policy: policy.update(calibration=[])), "calibration: expected scores for each stage"),
+        (rewritten(lambda policy: policy.update(calibration=[[]])), "calibration: .* and some of the first"),
+        (rewritten(lambda policy: policy.update(calibration=[[math.nan]])), "calibration: a score is NaN"),
+        (rewritten(lambda policy: policy.update(self_check=[])), "self_check of 0 stages, expected 2, or null"),
+        (rewritten(lambda policy: policy["stages"][0].update(seed="0")), "expected size, seed and the model's digest"),
+        (
+            rewritten(lambda policy: policy["stages"][0].update(flops_per_example="1")),
+            "flops_per_example '1'",
+        ),
         (alter_a_model, "its files aren't the model .*copy the bundle again"),
         (lose_a_model, "its files aren't the model"),
         (lose_all_models, "No such file or directory; expected a folder of a bundle"),
@@ -348,6 +374,8 @@ def test_a_switcher_that_is_damaged_is_refused_before_anything_is_written(damage
     ("ref", "message"),
     [
         ("switcher-none:latest", "switcher-none"),
+        ("n" * 300, "no artifact 'nnn"),
+        ("~nobody-of-this-name/bundle", "no artifact '~nobody"),
         ("model-synthetic-small-s0:latest", "expected a switcher"),
         ("copied:latest", "which is not in the store: train it again, or pull it"),
         ("written:latest", "not JSON"),
