@@ -380,6 +380,17 @@ def test_odd_files_are_answered(settings, tmp_path):
         assert [row["prediction"] for row in read_rows(output)] == expected, name
 
 
+@pytest.mark.parametrize("chunk_rows", [1, 8])
+def test_rows_of_json_lines_may_leave_a_column_out_wherever_they_stand(settings, tmp_path, chunk_rows):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": 1}\n{"text": "a"}\n')
+    assert apply(settings(source, output, chunk_rows=chunk_rows, bad_rows="keep"), start_echo).bad == 1
+    assert [row["prediction"] for row in read_rows(output)] == ["", "A"]
+    source.write_text('{"id": 1}\n{"id": 2}\n')
+    with pytest.raises(EdgewiseError, match="no column text, which the switcher reads; it has id"):
+        apply(settings(source, output, chunk_rows=chunk_rows, bad_rows="keep", force=True), start_echo)
+
+
 def test_other_refusals(settings, tmp_path):
     source = write_rows(tmp_path / "in.csv", ["one"])
     for given, output, message in (
@@ -389,6 +400,8 @@ def test_other_refusals(settings, tmp_path):
         (tmp_path, tmp_path / "o.csv", "a folder"),
         (source, source, "is the input itself"),
         (source, tmp_path / "o.jsonl", r"ends in \.csv"),
+        (f"{'n' * 300}.csv", tmp_path / "o.csv", r"apply\.input=n+\.csv: no such file"),
+        (source, "~nobody-of-this-name/o.csv", r"apply\.output=~nobody.*: .*home directory\. Expected the name"),
     ):
         with pytest.raises(EdgewiseError, match=message):
             apply(settings(given, output), start_echo)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Config
 from infer.apply.parts import WHOLE, Parts
 from infer.apply.table_files import NO_ANSWER, Answer, Chunk, TableFile, table_file
@@ -250,11 +250,11 @@ def _checked_paths(config: Config) -> tuple[Path, Path]:
     for key in ("input", "output"):
         if getattr(config.apply, key) is None:
             raise EdgewiseError(f"apply.{key} is not set: give apply.{key}=FILE (.csv, .tsv, .jsonl or .parquet)")
-    source, output = Path(config.apply.input or "").expanduser(), Path(config.apply.output or "").expanduser()
+    source, output = _named("input", config.apply.input or ""), _named("output", config.apply.output or "")
     config.apply.output = str(output)
-    if not source.is_file():
-        other = "a pipe or a device" if source.exists() else "no such file"
-        raise EdgewiseError(f"apply.input={source}: {'a folder' if source.is_dir() else other}; expected a file")
+    if not os.path.isfile(source):  # unlike Path's, these take a name that is too long for one that isn't there
+        other = "a pipe or a device" if os.path.exists(source) else "no such file"
+        raise EdgewiseError(f"apply.input={source}: {'a folder' if os.path.isdir(source) else other}; expected a file")
     table_file(source, {})
     if source.suffix.lower() != output.suffix.lower():
         raise EdgewiseError(
@@ -264,6 +264,14 @@ def _checked_paths(config: Config) -> tuple[Path, Path]:
         what = "is a folder" if output.is_dir() else "is the input itself"
         raise EdgewiseError(f"apply.output={output} {what}: give another name")
     return source, output
+
+
+def _named(key: str, name: str) -> Path:
+    """Returns the path that apply's key names; EdgewiseError for the home of somebody who isn't known here."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise EdgewiseError(f"apply.{key}={name}: {first_line(error)} Expected the name of a file") from None
 
 
 def _file_columns(found: FoundSwitcher, config: Config) -> dict[str, str]:
