@@ -1,5 +1,6 @@
 """The server's answers, over HTTP on a real port, by an engine without a model."""
 
+import contextlib
 import math
 
 import pytest
@@ -96,6 +97,13 @@ def test_a_media_type_may_have_further_parameters(server):
 def test_a_host_that_is_no_name_is_refused_in_a_line(host):
     with pytest.raises(EdgewiseError, match=r"serve\.host=.*: not a host's name"):
         bound_socket(host, 0)
+
+
+def test_a_port_that_is_taken_is_refused_in_a_line_from_the_first_moment():
+    with contextlib.closing(bound_socket("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(EdgewiseError, match=f"serve.port={port}: Address already in use; give another port"):
+            bound_socket("127.0.0.1", port)
 
 
 def counts(server):

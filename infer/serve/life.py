@@ -194,8 +194,13 @@ def bound_socket(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()  # else a second server on the port is refused where it can't say so any more
+        except BaseException:
+            listener.close()
+            raise
     except UnicodeError as error:  # by the rules of names with letters outside ASCII
         raise EdgewiseError(
             f"serve.host={host}: not a host's name ({first_line(error)}); give a name or an address of this machine"
