@@ -19,6 +19,7 @@ from conf.schema import Config, Dataset, Size, Tracking
 from infer.apply.parts import Parts
 from infer.apply.stage import apply
 from infer.apply.table_files import COLUMNS, table_file
+from infer.switcher.find import find_switcher
 from tests.switchers import EchoEngine, log_runs, made_switcher, start_echo
 from tracking.store import Store
 from train.stopping import Stopped
@@ -229,6 +230,59 @@ def test_parts_of_something_else_are_not_taken(settings, tmp_path):
     assert [row["prediction"] for row in read_rows(output)] == ["FOUR", "FIVE", "SIX"]
 
 
+def test_an_output_that_appeared_after_a_kill_stays(settings, tmp_path, monkeypatch):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ["a"] * 6)
+    engine = EchoEngine(find_switcher(settings().switcher.ref, settings().tracking).policy)
+    answer = engine.answer
+    calls = []
+
+    def cut_off(columns, advance):
+        calls.append(columns)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return answer(columns, advance)
+
+    monkeypatch.setattr(engine, "answer", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        apply(settings(source, output, chunk_rows=2), lambda found, config: engine)
+    output.write_text("somebody's own\n")
+    with pytest.raises(EdgewiseError, match="is there already, and not as this command would write it"):
+        apply(settings(source, output, chunk_rows=2), start_echo)
+
+    def written_meanwhile(columns, advance):
+        output.write_text("somebody's own\n")
+        return answer(columns, advance)
+
+    output.unlink()
+    monkeypatch.setattr(engine, "answer", written_meanwhile)
+    with pytest.raises(EdgewiseError, match="was written by something else meanwhile: move it away"):
+        apply(settings(source, output, chunk_rows=2), lambda found, config: engine)
+    assert output.read_text() == "somebody's own\n"
+    assert apply(settings(source, output, chunk_rows=2, force=True), start_echo).rows == 6
+    assert len(output.read_text().splitlines()) == 6
+
+
+def test_a_kill_after_the_output_has_its_name_is_no_foreign_output(settings, tmp_path, monkeypatch):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ["a"] * 6)
+    real = os.replace
+
+    def killed(old, new):
+        real(old, new)
+        if new == output:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply(settings(source, output), start_echo)
+    written = output.read_bytes()
+    assert apply(settings(source, output), start_echo).rows == 6
+    assert output.read_bytes() == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
 def test_two_processes_don_t_write_one_output(settings, tmp_path):
     source, output = write_rows(tmp_path / "in.csv", ["one"]), tmp_path / "out.csv"
     with Parts(output, {"other": 1}).held(), pytest.raises(EdgewiseError, match="another process writes the same"):
@@ -258,7 +312,7 @@ BAD_FILES = {
     ),
     "object.jsonl": ('{"text": {"a": 1}}\n', "row 1: text is a dict, expected text"),
     "surrogate.jsonl": ('{"text": "\\ud800"}\n', "row 1: text is not valid Unicode"),
-    "nan.jsonl": ('{"text": NaN}\n', "row 1: text is missing"),
+    "nan.jsonl": ('{"text": NaN}\n', "line 1: the number NaN is not finite"),
     "text.parquet": ("text\na\n", "not a Parquet file"),
     "cut.parquet": (b"PAR1" + bytes(100), "can't be read as Parquet|damaged"),
     "zipped.csv": (b"\x1f\x8b\x08" + bytes(20), "binary"),
@@ -326,6 +380,17 @@ def test_odd_files_are_answered(settings, tmp_path):
         assert [row["prediction"] for row in read_rows(output)] == expected, name
 
 
+@pytest.mark.parametrize("chunk_rows", [1, 8])
+def test_rows_of_json_lines_may_leave_a_column_out_wherever_they_stand(settings, tmp_path, chunk_rows):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": 1}\n{"text": "a"}\n')
+    assert apply(settings(source, output, chunk_rows=chunk_rows, bad_rows="keep"), start_echo).bad == 1
+    assert [row["prediction"] for row in read_rows(output)] == ["", "A"]
+    source.write_text('{"id": 1}\n{"id": 2}\n')
+    with pytest.raises(EdgewiseError, match="no column text, which the switcher reads; it has id"):
+        apply(settings(source, output, chunk_rows=chunk_rows, bad_rows="keep", force=True), start_echo)
+
+
 def test_other_refusals(settings, tmp_path):
     source = write_rows(tmp_path / "in.csv", ["one"])
     for given, output, message in (
@@ -335,6 +400,8 @@ def test_other_refusals(settings, tmp_path):
         (tmp_path, tmp_path / "o.csv", "a folder"),
         (source, source, "is the input itself"),
         (source, tmp_path / "o.jsonl", r"ends in \.csv"),
+        (f"{'n' * 300}.csv", tmp_path / "o.csv", r"apply\.input=n+\.csv: no such file"),
+        (source, "~nobody-of-this-name/o.csv", r"apply\.output=~nobody.*: .*home directory\. Expected the name"),
     ):
         with pytest.raises(EdgewiseError, match=message):
             apply(settings(given, output), start_echo)

@@ -6,6 +6,7 @@ What a row may be is in tests/test_infer_apply.py; here is what a whole file or 
 import gzip
 import io
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -264,6 +265,32 @@ def bundle(switcher, tmp_path):
     return make_bundle(ref, tmp_path / "bundle", Tracking(root=str(root)))
 
 
+def test_a_bundle_s_folder_is_made_where_a_link_points_or_refused_in_a_line(switcher, tmp_path):
+    root, ref = switcher
+    tracking = Tracking(root=str(root))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    make_bundle(ref, tmp_path / "link", tracking)
+    assert (tmp_path / "disk" / "policy.json").is_file()
+    with pytest.raises(EdgewiseError, match="is there already"):
+        make_bundle(ref, tmp_path / "link", tracking)
+    with pytest.raises(EdgewiseError, match="can't be made .*Not a directory"):
+        make_bundle(ref, tmp_path / "disk" / "policy.json" / "x", tracking)
+    with pytest.raises(EdgewiseError, match="can't be made .*File name too long"):
+        make_bundle(ref, tmp_path / ("n" * 300), tracking)
+
+
+def test_of_a_bundle_an_output_that_is_there_is_refused_by_what_is_known(bundle, switcher, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "a"}\n')
+    config = applying(switcher[0], str(bundle), source, output)
+    assert apply(config, start_echo).rows == 1
+    with pytest.raises(EdgewiseError, match="no run of a bundle is kept that would say whether this command wrote it"):
+        apply(config, start_echo)
+    config.force = True
+    assert apply(config, start_echo).rows == 1
+
+
 def alter_a_model(bundle):
     next((bundle / "models").glob("*/model.safetensors")).write_bytes(b"other weights")
 
@@ -295,9 +322,34 @@ def cut_the_policy(bundle):
     file.write_text(file.read_text()[:-100])
 
 
+def in_latin_1(bundle):
+    file = bundle / "policy.json"
+    file.write_bytes(file.read_bytes() + "é".encode("latin-1"))
+
+
+def lose_the_policy(bundle):
+    (bundle / "policy.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (in_latin_1, "policy.json: not UTF-8 .*; expected a switcher's policy.json"),
+        (lose_the_policy, "is a folder that holds no policy.json: expected one that infer.switcher.bundle made"),
+        (rewritten(lambda policy: policy.update(template=5)), "template 5, expected text"),
+        (rewritten(lambda policy: policy.update(dataset=5)), "dataset 5, expected text"),
+        (rewritten(lambda policy: policy.update(goal=[])), r"goal \[\], expected an object"),
+        (rewritten(lambda policy: policy.update(labels=[["0"]])), "labels: expected pairs of texts"),
+        (rewritten(lambda policy: policy.update(max_input_length=0)), "max_input_length 0, expected a count"),
+        (rewritten(lambda policy: policy.update(calibration=[])), "calibration: expected scores for each stage"),
+        (rewritten(lambda policy: policy.update(calibration=[[]])), "calibration: .* and some of the first"),
+        (rewritten(lambda policy: policy.update(calibration=[[math.nan]])), "calibration: a score is NaN"),
+        (rewritten(lambda policy: policy.update(self_check=[])), "self_check of 0 stages, expected 2, or null"),
+        (rewritten(lambda policy: policy["stages"][0].update(seed="0")), "expected size, seed and the model's digest"),
+        (
+            rewritten(lambda policy: policy["stages"][0].update(flops_per_example="1")),
+            "flops_per_example '1'",
+        ),
         (alter_a_model, "its files aren't the model .*copy the bundle again"),
         (lose_a_model, "its files aren't the model"),
         (lose_all_models, "No such file or directory; expected a folder of a bundle"),
@@ -322,6 +374,8 @@ def test_a_switcher_that_is_damaged_is_refused_before_anything_is_written(damage
     ("ref", "message"),
     [
         ("switcher-none:latest", "switcher-none"),
+        ("n" * 300, "no artifact 'nnn"),
+        ("~nobody-of-this-name/bundle", "no artifact '~nobody"),
         ("model-synthetic-small-s0:latest", "expected a switcher"),
         ("copied:latest", "which is not in the store: train it again, or pull it"),
         ("written:latest", "not JSON"),

@@ -1,9 +1,12 @@
 """The server's answers, over HTTP on a real port, by an engine without a model."""
 
+import contextlib
 import math
 
 import pytest
 
+from conf.errors import EdgewiseError
+from infer.serve.life import bound_socket
 from infer.serve.openapi import with_fields
 from tests.serving import THRESHOLD, LetterEngine, letter_deployment, served
 
@@ -84,6 +87,53 @@ def test_counts_are_there_for_prometheus(server):
     assert not any("_created" in line for line in lines)
 
 
+def test_a_media_type_may_have_further_parameters(server):
+    for kind in ("application/json; charset=utf-8; version=1", 'application/json;version=1;charset="UTF-8"'):
+        body = b'{"inputs": [{"text": "a"}]}'
+        assert server.ask("POST", "/v1/predict", body, {"content-type": kind})[0] == 200
+
+
+@pytest.mark.parametrize("host", ["h" * 80, "a..b"])
+def test_a_host_that_is_no_name_is_refused_in_a_line(host):
+    with pytest.raises(EdgewiseError, match=r"serve\.host=.*: not a host's name"):
+        bound_socket(host, 0)
+
+
+def test_a_port_that_is_taken_is_refused_in_a_line_from_the_first_moment():
+    with contextlib.closing(bound_socket("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(EdgewiseError, match=f"serve.port={port}: Address already in use; give another port"):
+            bound_socket("127.0.0.1", port)
+
+
+def counts(server):
+    """The counts of inputs: by Prometheus's names, and by the page's."""
+    text = server.ask("GET", "/metrics")[2].decode()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    return lines, server.ask("GET", "/v1/status")[2]["counts"]
+
+
+def test_an_input_at_which_the_device_failed_is_not_counted_as_answered():
+    with served(lambda config: letter_deployment(LetterEngine())) as server:
+        server.predict("a", "fails!", "b?")
+        server.predict("fails!")
+        lines, page = counts(server)
+    assert lines['edgewise_inputs_total{model="small-s0"}'] == lines['edgewise_inputs_total{model="base-s0"}'] == "1.0"
+    assert page["answered"] == {"small-s0": 1, "base-s0": 1} and page["inputs"] == 2
+
+
+def test_inputs_that_can_t_be_answered_are_counted_where_none_can_too():
+    path = "/v2/models/switcher-letters-small-base/infer"
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": [1, 2]}
+    with served(lambda config: letter_deployment(LetterEngine())) as server:
+        assert server.ask("POST", "/v1/predict", {"inputs": [{"text": "a"}, 1]})[0] == 200
+        assert server.ask("POST", "/v1/predict", {"inputs": [1, 2, 3]})[0] == 422
+        assert server.ask("POST", path, {"inputs": [tensor]})[0] == 422
+        assert server.ask("POST", "/v1/predict", {"inputs": []})[0] == 422
+        lines, page = counts(server)
+    assert lines["edgewise_bad_inputs_total"] == "6.0" and page["bad"] == 6
+
+
 def test_the_description_has_every_path(server):
     described = server.ask("GET", "/openapi.json")[2]
     assert {"/v1/predict", "/v2/models/{name}/infer", "/v2/health/ready", "/metrics"} <= set(described["paths"])
@@ -94,6 +144,8 @@ def test_the_description_has_every_path(server):
     inputs = body["properties"]["inputs"]["items"]
     assert inputs["required"] == ["text"] and set(inputs["properties"]) == {"id", "text"}
     assert inputs["additionalProperties"] is False
+    for path in ("/v2", "/metrics"):
+        assert "401" in described["paths"][path]["get"]["responses"]
 
 
 def test_the_description_has_the_fields_of_the_template(server):

@@ -100,6 +100,11 @@ REQUESTS = {  # kind -> what differs from a good request, status, the end of the
     "no media type": ({"headers": {}}, 415, "unsupported-media-type"),
     "a form": ({"headers": {"content-type": "application/x-www-form-urlencoded"}}, 415, "unsupported-media-type"),
     "text": ({"headers": {"content-type": "text/plain"}}, 415, "unsupported-media-type"),
+    "another charset behind another parameter": (
+        {"headers": {"content-type": "application/json; version=1; charset=utf-16"}},
+        415,
+        "unsupported-media-type",
+    ),
     "another charset": (
         {"headers": {"content-type": "application/json; charset=utf-16"}},
         415,

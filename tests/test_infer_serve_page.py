@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import threading
 import time
 
 import pytest
@@ -119,12 +120,12 @@ def test_a_session_is_a_run_that_used_the_switcher_and_holds_counts(store, ticke
     deployment = letter_deployment()
     deployment.artifact, deployment.policy = find_switcher(artifact.ref, config.tracking).artifact, policy
     session, history = Session(config), History()
-    session.log(history, deployment)  # before anything is used: nothing to log to
+    session.log(history.counts(), [])  # before anything is used: nothing to log to
     session.use(deployment)
     history.add(ticket(0, 1), 1)
-    session.log(history, deployment)
+    session.log(history.counts(), [])
     history.add(ticket(0), 0)
-    session.finish(history, deployment)
+    session.finish(history.counts(), [])
     [run] = store.runs(job_type="serve")
     assert run.state == "finished" and run.summary["inputs"] == 3 and run.summary["deferred"] == 1
     assert run.summary["alarms"] == [] and run.config["serve"]["shadow"] == 0.02
@@ -141,8 +142,26 @@ def test_a_store_that_can_t_be_written_leaves_the_server_alone(store, ticket, ca
     (tmp_path / "file").write_text("no folder")
     session = Session(config)
     session.use(deployment)
-    session.finish(History(), deployment)
+    session.finish(History().counts(), [])
     assert "the run of this session can't be kept" in caplog.text
+
+
+def test_a_store_that_keeps_the_session_waiting_keeps_no_request_waiting(monkeypatch):
+    waiting, goes_on = threading.Event(), threading.Event()
+    done = []
+
+    def wait(self, *given):
+        waiting.set()
+        assert goes_on.wait(20)
+        done.append(given)
+
+    for name in ("use", "log", "finish"):
+        monkeypatch.setattr(Session, name, wait)
+    with served(lambda config: letter_deployment()) as server:
+        assert waiting.wait(20)
+        assert server.predict("a")[0] == 200 and not done
+        goes_on.set()
+    assert done[-1][0]["inputs"] == 1 and done[-1][1] == []
 
 
 def test_a_server_counts_into_its_run(store):

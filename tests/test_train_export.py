@@ -1,4 +1,7 @@
+import errno
 import json
+import re
+import resource
 import shutil
 
 import jax
@@ -10,7 +13,7 @@ import tensorstore
 from flax import serialization
 from safetensors.numpy import load_file
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, no_room
 from conf.schema import Size, Tracking
 from tests.support import REPO
 from tracking.interface import ArtifactDraft
@@ -206,16 +209,61 @@ def test_export_says_what_is_wrong(model, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch, capsys):
     artifact, *_, store = model
 
     def fail(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(export, "write_tokenizer_config", fail)
-    with pytest.raises(OSError, match="No space"):
-        command(artifact.ref, tmp_path / "out" / "tiny", root=store.root)
+    assert command(artifact.ref, tmp_path / "out" / "tiny", root=store.root) == 1
+    assert "error: No space left on device; make room there" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("save", [hf.save, t5x.save])
+def test_a_full_disk_is_an_error_of_the_system_whichever_library_writes(model, tmp_path, save):
+    _, size, params, _ = model
+    (tmp_path / "full").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            save(tmp_path / "full", size, params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(no_room(raised.value)).startswith(str(tmp_path / "full"))
+
+
+def test_what_is_written_may_be_read_by_whoever_may_read_other_files(model, tmp_path):
+    artifact, *_, store = model
+    assert command(artifact.ref, tmp_path / "out", root=store.root) == 0
+    assert len({file.stat().st_mode for file in (tmp_path / "out").iterdir()}) == 1
+
+
+def test_a_folder_that_can_t_be_made_is_said_in_a_line(model, tmp_path, monkeypatch, capsys):
+    artifact, *_, store = model
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for directory, why in (
+        (".", r"\. is the folder that the command runs in: expected the name of another one, such as model"),
+        (tmp_path / "file" / "x", r"x can't be made \(.*Not a directory"),
+        (tmp_path / ("n" * 300), r"n can't be made \(.*File name too long"),
+    ):
+        assert command(artifact.ref, directory, root=store.root) == 1
+        assert re.search(why, capsys.readouterr().err)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(model, tmp_path, there):
+    artifact, *_, store = model
+    if there:
+        (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert command(artifact.ref, tmp_path / "link", root=store.root) == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "model.safetensors").is_file()
 
 
 def test_a_model_artifact_reads_back(model):

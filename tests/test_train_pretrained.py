@@ -1,4 +1,5 @@
 import json
+import math
 import struct
 
 import jax
@@ -165,7 +166,7 @@ def test_every_tensor_at_fault_is_named(saved):
         ({"feed_forward_proj": "silu"}, "silu"),
         ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj='gated-silu': expected one of relu, gated-gelu"),
         ({"num_decoder_layers": 5}, "decoder.block.4.*is missing"),
-        ({"num_decoder_layers": 0}, "num_decoder_layers=0: expected numbers above 0"),
+        ({"num_decoder_layers": 0}, "num_decoder_layers=0: expected finite numbers above 0"),
         ({"num_decoder_layers": 2.5}, "num_decoder_layers=2.5"),
         ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon='small'"),
         ({"relative_attention_num_buckets": True}, "relative_attention_num_buckets=True"),
@@ -180,6 +181,16 @@ def test_every_tensor_at_fault_is_named(saved):
         ({"model_type": "umt5"}, "every layer of UMT5 has a table of relative position biases"),
         ({"d_model": "wide"}, "d_model='wide'"),
         ({"vocab_size": None}, "vocab_size=None"),
+        ({"model_type": ["t5"]}, r"model_type=\['t5'\]: expected 't5' or 'mt5'"),
+        ({"feed_forward_proj": {}}, r"feed_forward_proj=\{\}: expected one of relu, gated-gelu"),
+        ({"num_layers": 3_000_000}, "num_layers=3000000: expected at most 9,999"),
+        ({"num_decoder_layers": 1 << 70}, "num_decoder_layers=1180591620717411303424: expected at most 9,999"),
+        ({"layer_norm_epsilon": math.inf}, "layer_norm_epsilon=inf: expected finite numbers"),
+        ({"layer_norm_epsilon": 10**400}, "layer_norm_epsilon=10{400}: expected finite numbers"),
+        ({"relative_attention_num_buckets": 3}, "num_buckets=3 .*expected at least 4 buckets"),
+        ({"relative_attention_max_distance": 16}, "max_distance=16: expected .*a distance above half as many"),
+        ({"dropout_rate": "some"}, "dropout_rate='some': expected a share"),
+        ({"dropout_rate": 1}, "dropout_rate=1: expected a share from 0 to below 1"),
     ],
 )
 def test_another_model_s_config_is_refused(saved, change, message):
@@ -221,6 +232,29 @@ def test_a_head_that_is_not_the_tied_embedding_is_refused_by_name(saved):
     (folder / "config.json").write_text(json.dumps(config))
     _, got = load_folder(folder)
     np.testing.assert_array_equal(got["decoder"]["logits_dense"]["kernel"], embedding.T)
+
+
+def test_what_a_config_says_null_of_is_t5_s_own(saved):
+    folder, size, _ = saved
+    silent = dict.fromkeys(("relative_attention_num_buckets", "relative_attention_max_distance", "dropout_rate"))
+    config = json.loads((folder / "config.json").read_text()) | silent
+    (folder / "config.json").write_text(json.dumps(config))
+    got = load_folder(folder)[0]
+    assert (got.relative_buckets, got.relative_max_distance, got.dropout) == (32, 128, 0.1)
+
+
+@pytest.mark.parametrize("reference", ["~nobody-of-this-name/t5", "n" * 300, "/" + "n" * 300])
+def test_a_name_that_no_folder_can_have_is_no_checkpoint(reference, tmp_path):
+    with pytest.raises(EdgewiseError, match=f"train.init={reference} is neither a folder nor an artifact here"):
+        find.find(reference, "train.init", Tracking(root=str(tmp_path / "runs")))
+
+
+def test_an_embedding_that_is_one_number_is_misshaped(saved):
+    folder, *_ = saved
+    one = np.zeros((), np.float32)
+    rewrite(folder, **{"shared.weight": one, "encoder.embed_tokens.weight": one})
+    with pytest.raises(EdgewiseError, match=r"shared.weight has shape \[\], expected \[24, 8\]"):
+        load_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])

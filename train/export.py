@@ -5,16 +5,15 @@ REF is a model artifact, or whatever else `train.init` takes, so that this also 
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import uuid
 from pathlib import Path
 
 from conf.errors import EdgewiseError
 from conf.pipes import run_command
 from conf.schema import LABELS, Tracking
 from train.identity import softmax_of
+from train.new_folder import check_free, new_folder
 from train.pretrained import find, hf
 
 FORMATS = ("hf", "t5x")
@@ -23,18 +22,14 @@ FORMATS = ("hf", "t5x")
 def export(ref: str, directory: Path, layout: str, tracking: Tracking) -> Path:
     """Writes the model `ref` in one of FORMATS and returns its folder, which appears whole or not at all.
 
-    Raises EdgewiseError for a model that can't be read, and for a folder that is there already and not empty.
+    Raises EdgewiseError for a model that can't be read, and as `new_folder` does.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise EdgewiseError(f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one")
+    check_free(directory)
     checkpoint = find.find(ref, "REF", tracking)
     from train.pretrained.load import load  # JAX starts here
 
     params = load(checkpoint, checkpoint.size, None)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
-    unfinished.mkdir()
-    try:
+    with new_folder(directory) as unfinished:
         if layout == "t5x":
             from train.pretrained import t5x
 
@@ -51,9 +46,6 @@ def export(ref: str, directory: Path, layout: str, tracking: Tracking) -> Path:
                 "logits, and no others",
                 file=sys.stderr,
             )
-        os.replace(unfinished, directory)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return directory
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from conf.errors import EdgewiseError, no_room
 from tracking.files import written_whole
 
-STATE, LOCK, WHOLE = "state.json", "lock", "whole"
+STATE, LOCK, WHOLE, WRITTEN = "state.json", "lock", "whole", "written.json"
 
 
 class Parts:
@@ -90,6 +90,18 @@ class Parts:
         """Notes that a part is done."""
         with written_whole(self.folder / f"{number:08d}.json") as partial:
             partial.write_text(json.dumps(noted))
+
+    def note_written(self, digest: str) -> None:
+        """Notes the hex sha256 of the whole output, which is about to get its name."""
+        with written_whole(self.folder / WRITTEN) as partial:
+            partial.write_text(json.dumps(digest))
+
+    def wrote(self, digest: str) -> bool:
+        """Tells whether these parts were joined into an output with this hex sha256, and then cut off."""
+        try:
+            return self.resumes() and bool(json.loads((self.folder / WRITTEN).read_text()) == digest)
+        except (OSError, ValueError):
+            return False
 
     def remove(self) -> None:
         """Removes the folder."""

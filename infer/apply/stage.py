@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Config
 from infer.apply.parts import WHOLE, Parts
 from infer.apply.table_files import NO_ANSWER, Answer, Chunk, TableFile, table_file
@@ -87,15 +87,17 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
     run_id = f"apply-{identity_hash(state)}"
     tracker = None if found.artifact is None else open_tracker(config.tracking)
     parts = Parts(output, state)
-    if os.path.exists(output) and not parts.resumes():
-        if not config.force and tracker is not None and (done := _finished(tracker, run_id, output)) is not None:
+    if os.path.exists(output) and not config.force and not parts.wrote(digest := _sha256(output)):
+        if tracker is None:
+            known = "no run of a bundle is kept that would say whether this command wrote it"
+        elif (done := _finished(tracker, run_id, digest)) is not None:
             print(f"{output} is there already, as this command writes it; force=true writes it again")
             return done
-        if not config.force:
-            raise EdgewiseError(
-                f"apply.output={output} is there already, and not as this command would write it: give another name, "
-                "or force=true to write over it"
-            )
+        else:
+            known = "not as this command would write it"
+        raise EdgewiseError(
+            f"apply.output={output} is there already, and {known}: give another name, or force=true to write over it"
+        )
     rows = _look_through(table, config)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals())
@@ -117,7 +119,7 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
         started = time.monotonic()
         try:
             with device_errors(OF_SCORING):
-                counts = _answer_all(table, found, config, parts, rows, stop, start)
+                counts, digest = _answer_all(table, found, config, parts, rows, stop, start)
         except Stopped:
             if run is not None:
                 run.finish("stopped", f"stopped by signal {stop.received}: the same command goes on")
@@ -127,15 +129,18 @@ def apply(config: Config, start: "Start" = start_engine) -> Counts:
                 run.finish("failed", f"{type(error).__name__} while it answered; the terminal said more")
             raise
         if run is not None:
-            run.set_summary({**vars(counts), "output": _sha256(output), "seconds": time.monotonic() - started})
+            run.set_summary({**vars(counts), "output": digest, "seconds": time.monotonic() - started})
     parts.remove()
     return counts
 
 
 def _answer_all(
     table: TableFile, found: FoundSwitcher, config: Config, parts: Parts, rows: int, stop: Stop, start: "Start"
-) -> Counts:
-    """Answers every chunk that isn't done yet, and joins them; returns what was counted."""
+) -> tuple[Counts, str]:
+    """Answers every chunk that isn't done yet, and joins them; returns what was counted, and the output's sha256.
+
+    Raises EdgewiseError where the input or the output was changed by something else meanwhile.
+    """
     counts = Counts()
     output = Path(config.apply.output or "")
     number, size = 0, config.apply.chunk_rows
@@ -164,8 +169,15 @@ def _answer_all(
     counts.alarms = [f"{alarm.name}: {alarm.message}" for alarm in watch.alarms]
     whole = parts.folder / WHOLE  # beside the output, so that a kill leaves nothing elsewhere
     table.join([parts.path(i) for i in range(number)], whole)
+    digest = _sha256(whole)
+    if os.path.exists(output) and not config.force and not parts.wrote(_sha256(output)):
+        raise EdgewiseError(
+            f"apply.output={output} was written by something else meanwhile: move it away and run the same command "
+            "again, which goes on, or give force=true to write over it"
+        )
+    parts.note_written(digest)
     os.replace(whole, output)
-    return counts
+    return counts, digest
 
 
 def _answer_chunk(
@@ -238,11 +250,11 @@ def _checked_paths(config: Config) -> tuple[Path, Path]:
     for key in ("input", "output"):
         if getattr(config.apply, key) is None:
             raise EdgewiseError(f"apply.{key} is not set: give apply.{key}=FILE (.csv, .tsv, .jsonl or .parquet)")
-    source, output = Path(config.apply.input or "").expanduser(), Path(config.apply.output or "").expanduser()
+    source, output = _named("input", config.apply.input or ""), _named("output", config.apply.output or "")
     config.apply.output = str(output)
-    if not source.is_file():
-        other = "a pipe or a device" if source.exists() else "no such file"
-        raise EdgewiseError(f"apply.input={source}: {'a folder' if source.is_dir() else other}; expected a file")
+    if not os.path.isfile(source):  # unlike Path's, these take a name that is too long for one that isn't there
+        other = "a pipe or a device" if os.path.exists(source) else "no such file"
+        raise EdgewiseError(f"apply.input={source}: {'a folder' if os.path.isdir(source) else other}; expected a file")
     table_file(source, {})
     if source.suffix.lower() != output.suffix.lower():
         raise EdgewiseError(
@@ -252,6 +264,14 @@ def _checked_paths(config: Config) -> tuple[Path, Path]:
         what = "is a folder" if output.is_dir() else "is the input itself"
         raise EdgewiseError(f"apply.output={output} {what}: give another name")
     return source, output
+
+
+def _named(key: str, name: str) -> Path:
+    """Returns the path that apply's key names; EdgewiseError for the home of somebody who isn't known here."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise EdgewiseError(f"apply.{key}={name}: {first_line(error)} Expected the name of a file") from None
 
 
 def _file_columns(found: FoundSwitcher, config: Config) -> dict[str, str]:
@@ -272,10 +292,10 @@ def _file_columns(found: FoundSwitcher, config: Config) -> dict[str, str]:
     return {name: columns.get(name, name) for name in fields}
 
 
-def _finished(tracker: Tracker, run_id: str, output: Path) -> Counts | None:
-    """Returns what the run counted that wrote this very output; None where there is none."""
+def _finished(tracker: Tracker, run_id: str, digest: str) -> Counts | None:
+    """Returns what the run counted that wrote an output with this hex sha256; None where there is none."""
     record = tracker.run(run_id)
-    if record is None or record.state != "finished" or record.summary.get("output") != _sha256(output):
+    if record is None or record.state != "finished" or record.summary.get("output") != digest:
         return None
     counted = {name: record.summary[name] for name in ("rows", "bad", "deferred", "answered")}
     return Counts(**counted, alarms=record.summary.get("alarms", []))

@@ -174,8 +174,12 @@ class JsonLinesFile(TableFile):
     """Reads and writes JSON Lines: an object a line, blank lines left out."""
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """Yields the rows as `TableFile` says; each is an object."""
+        """Yields the rows as `TableFile` says; each is an object.
+
+        A column is missing where no row of the whole file has it: any row may leave it out.
+        """
         names: dict[str, None] = {}
+        found = False
 
         def rows() -> Iterator[dict[str, Any]]:
             for line, row in json_lines(self.path, finite=True):
@@ -188,8 +192,10 @@ class JsonLinesFile(TableFile):
 
         for chunk in _batched(rows(), size):
             names.update(dict.fromkeys(itertools.chain.from_iterable(chunk)))
-            self._check_names(list(names))
+            found = True
             yield self._chunk(chunk, {field: [row.get(c) for row in chunk] for field, c in self.fields.items()})
+        if found:
+            self._check_names(list(names))
 
     def write_part(self, part: Path, chunk: Chunk, answers: Sequence[Answer]) -> None:
         """Writes the objects with the answers at their ends."""

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -59,6 +61,15 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         measures.answered(ticket, bad, time.perf_counter() - started)
         service.history.add(ticket, bad)
 
+    @contextmanager
+    def bad_inputs_counted() -> Iterator[None]:
+        try:
+            yield
+        except Problem as error:
+            measures.bad(error.bad)
+            service.history.add_bad(error.bad)
+            raise
+
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> Response:
         return Response(error.body(), error.status, dict(error.headers), PROBLEM)
@@ -86,7 +97,8 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         deployment = service.ready()
         check_media_type(request.headers)
         body = read_json(await read_body(request.receive, request.headers, settings.most_bytes))
-        inputs = read_inputs(body, deployment.fields, settings.most_inputs)
+        with bad_inputs_counted():
+            inputs = read_inputs(body, deployment.fields, settings.most_inputs)
         deadline = inputs.deadline_ms
         ticket = await service.answer(deployment, inputs.columns, deadline, lambda leave: _on_leave(request, leave))
         count(ticket, len(inputs.errors), started)
@@ -99,7 +111,8 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         if length is None and "content-type" in request.headers:  # tritonclient names none
             check_media_type(request.headers)
         body = await read_body(request.receive, request.headers, settings.most_bytes)
-        asked = read_tensors(body, length, deployment.fields, settings.most_inputs)
+        with bad_inputs_counted():
+            asked = read_tensors(body, length, deployment.fields, settings.most_inputs)
         ticket = await service.answer(
             deployment, asked.inputs.columns, asked.inputs.deadline_ms, lambda leave: _on_leave(request, leave)
         )
@@ -148,7 +161,7 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
         _model(service, name, version)
         return {"name": name, "ready": True}
 
-    @app.get("/v2")
+    @app.get("/v2", responses={401: PROBLEMS[401]})
     async def server() -> dict[str, Any]:
         """Describes the server."""
         return {"name": "edgewise", "version": product_version(), "extensions": ["binary_tensor_data"]}
@@ -172,7 +185,7 @@ def make_app(service: Service, measures: Measures, token: str | None = None) -> 
     async def page() -> Response:
         return Response(PAGE.html, media_type="text/html; charset=utf-8", headers=PAGE.headers)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses={401: PROBLEMS[401]})
     async def metrics() -> Response:
         """Returns the counts in Prometheus's text format."""
         service.measure(measures)

@@ -44,9 +44,10 @@ def check_media_type(headers: Mapping[str, str]) -> None:
     kind, _, parameters = headers.get("content-type", "").partition(";")
     if kind.strip().lower() != "application/json":
         raise unsupported("Content-Type: expected application/json", {"accept-post": "application/json"})
-    name, _, value = parameters.strip().partition("=")
-    if name.strip().lower() == "charset" and value.strip(' "').lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise unsupported("Content-Type: JSON is in UTF-8; expected application/json without another charset")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip(' "').lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise unsupported("Content-Type: JSON is in UTF-8; expected application/json without another charset")
 
 
 def read_json(body: bytes) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class History:
         self._intervals[-1][1] += n
         self._intervals[-1][2] += deferred
 
+    def add_bad(self, count: int) -> None:
+        """Counts inputs of a request of which none can be answered."""
+        self.bad += count
+
     @property
     def saved(self) -> float | None:
         """Returns the share of the largest model's FLOPs that was saved; None before the first answer."""

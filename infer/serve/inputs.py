@@ -62,6 +62,7 @@ def read_inputs(body: Mapping[str, Any], fields: Sequence[str], most: int) -> In
         raise wrong_body(
             f"none of the {len(values):,} inputs can be answered; the first: {found.errors[0]}",
             [error_object(found.ids[place], detail) for place, detail in found.errors.items()],
+            bad=len(values),
         )
     return found
 

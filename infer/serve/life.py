@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 
@@ -24,7 +25,7 @@ from infer.serve.device import DeviceThread
 from infer.serve.guard import read_token
 from infer.serve.measures import Measures
 from infer.serve.service import Service
-from infer.serve.session import Session
+from infer.serve.session import Session, alarms_of
 
 LOG = logging.getLogger("edgewise.serve")
 LOADING = "loading"  # the name of threads that load a switcher
@@ -52,6 +53,7 @@ class Life:
         self._token = read_token(config.serve.token_file)
         self.measures = Measures()
         self._session = Session(config)
+        self._store = concurrent.futures.ThreadPoolExecutor(1, "session")  # where the session's run is written
         self._loading: asyncio.Task[None] | None = None
 
     async def run(self, listener: socket.socket, signals: bool = True) -> None:
@@ -88,9 +90,10 @@ class Life:
         await self.server.serve(sockets=[listener])
         logging_counts.cancel()
         device.stop(5.0)
-        self._session.finish(self.service.history, self.service.deployment)
         if (used := self.service.deployment) is not None and used.watching is not None:
             used.watching.watch.save()
+        await loop.run_in_executor(self._store, self._session.finish, *self._counts())
+        self._store.shutdown(wait=False)
 
     @property
     def loading(self) -> bool:
@@ -128,7 +131,6 @@ class Life:
             return
         self.service.use(new)
         self.measures.using(new)
-        self._session.use(new)
         LOG.info(
             "ready: %s (%s) after %.1f s, on %s",
             new.ref,
@@ -136,12 +138,17 @@ class Life:
             time.monotonic() - started,
             new.engine.device,
         )
+        self._store.submit(self._session.use, new)  # not waited for: the switcher answers, and may be renewed again
 
     async def _log_counts(self) -> None:
         """Logs the counts to the tracked run, again and again."""
         while True:
             await asyncio.sleep(self._config.serve.log_seconds)
-            self._session.log(self.service.history, self.service.deployment)
+            await asyncio.get_running_loop().run_in_executor(self._store, self._session.log, *self._counts())
+
+    def _counts(self) -> tuple[dict[str, Any], list[str]]:
+        """Returns what the session's run keeps: counts, and the names of alarms."""
+        return self.service.history.counts(), alarms_of(self.service.deployment)
 
     def end(self, why: str) -> None:
         """Answers what waits, takes in nothing more, and ends; called again, ends at once."""
@@ -187,8 +194,17 @@ def bound_socket(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()  # else a second server on the port is refused where it can't say so any more
+        except BaseException:
+            listener.close()
+            raise
+    except UnicodeError as error:  # by the rules of names with letters outside ASCII
+        raise EdgewiseError(
+            f"serve.host={host}: not a host's name ({first_line(error)}); give a name or an address of this machine"
+        ) from None
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise EdgewiseError(

@@ -104,11 +104,13 @@ class Measures:
     def answered(self, ticket: Ticket, bad: int, seconds: float) -> None:
         """Counts the inputs of a request that was answered within so many seconds, and `bad` ones that can't be."""
         self.latency.observe(seconds)
-        if bad:
-            self.bad_inputs.inc(bad)
-        stages = ticket.stages
+        self.bad(bad)
+        stages, failed = ticket.stages, len(ticket.errors)
         for k, name in enumerate(ticket.deployment.names):
-            if count := stages.count(k):
+            count = stages.count(k)
+            if k == 0:
+                count -= failed  # an input that failed has the stage 0
+            if count:
                 counter = self._inputs.get(name)
                 if counter is None:
                     counter = self._inputs[name] = self.inputs.labels(name)
@@ -116,7 +118,12 @@ class Measures:
                 if k:
                     self.deferred.inc(count)
         if ticket.small:
-            self.degraded.inc(len(stages))
+            self.degraded.inc(len(stages) - failed)
+
+    def bad(self, count: int) -> None:
+        """Counts inputs that can't be answered."""
+        if count:
+            self.bad_inputs.inc(count)
 
     def text(self) -> bytes:
         """Returns all counts in Prometheus's text format."""

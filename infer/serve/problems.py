@@ -21,6 +21,7 @@ class Problem(Exception):
         detail: this problem.
         headers: what goes with the answer, such as Retry-After.
         more: further members of the answer.
+        bad: how many inputs can't be answered, where it is that none can.
 
     """
 
@@ -30,6 +31,7 @@ class Problem(Exception):
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
+    bad: int = 0
 
     def __str__(self) -> str:
         return f"{self.status} {self.title}: {self.detail}"
@@ -61,9 +63,10 @@ def not_json(detail: str) -> Problem:
     return Problem(400, "not-json", "Not JSON", detail)
 
 
-def wrong_body(detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
-    """Reports JSON that is not what this path takes; `errors` name the inputs that can't be answered."""
-    return Problem(422, "wrong-body", "Unprocessable Content", detail, more={"errors": errors} if errors else {})
+def wrong_body(detail: str, errors: list[dict[str, Any]] | None = None, bad: int = 0) -> Problem:
+    """Reports JSON that is not what this path takes; `errors` name the `bad` inputs that can't be answered."""
+    more = {"errors": errors} if errors else {}
+    return Problem(422, "wrong-body", "Unprocessable Content", detail, more=more, bad=bad)
 
 
 def too_large(detail: str) -> Problem:

@@ -2,15 +2,14 @@
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from conf.schema import Config
 from infer.serve.deployment import Deployment
-from infer.serve.history import History
 from tracking import open_tracker
-from tracking.interface import Run, TrackingError
+from tracking.interface import Run
 
 LOG = logging.getLogger("edgewise.serve")
 
@@ -18,7 +17,8 @@ LOG = logging.getLogger("edgewise.serve")
 class Session:
     """Represents the run of one process. A store that can't be written to is logged, and the server goes on.
 
-    Its summary and history have the counts of `History.counts`, and the alarms by their names.
+    Its summary and history have the counts of `History.counts`, and the alarms by their names. A store may keep its
+    caller waiting, for a minute where another process holds its lock: one thread at a time asks, beside the event loop.
     """
 
     def __init__(self, config: Config):
@@ -44,18 +44,18 @@ class Session:
                 )
             self._run.use_artifact(deployment.artifact)
 
-    def log(self, history: History, deployment: Deployment | None) -> None:
-        """Logs the counts so far."""
+    def log(self, counts: Mapping[str, Any], alarms: Sequence[str]) -> None:
+        """Logs the counts so far, and the names of the alarms."""
         if self._run is None:
             return
         with self._unharmed():
             self._steps += 1
-            self._run.log(_numbers(history.counts()), self._steps)
-            self._run.set_summary({**history.counts(), "alarms": alarms_of(deployment)})
+            self._run.log(_numbers(counts), self._steps)
+            self._run.set_summary({**counts, "alarms": list(alarms)})
 
-    def finish(self, history: History, deployment: Deployment | None) -> None:
-        """Ends the run."""
-        self.log(history, deployment)
+    def finish(self, counts: Mapping[str, Any], alarms: Sequence[str]) -> None:
+        """Logs the last counts and ends the run."""
+        self.log(counts, alarms)
         if self._run is not None:
             with self._unharmed():
                 self._run.finish()
@@ -65,7 +65,7 @@ class Session:
         """Logs what the store can't do, without a message of its own that might hold more than a reason."""
         try:
             yield
-        except (TrackingError, OSError) as error:
+        except Exception as error:  # of the store, mostly: whatever it is, the server answers on
             LOG.warning("the run of this session can't be kept: %s", type(error).__name__)
 
 

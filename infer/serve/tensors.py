@@ -69,7 +69,7 @@ def read_tensors(body: bytes, json_length: str | None, fields: Sequence[str], mo
     n = len(columns[fields[0]])
     places = [place for place in range(n) if place not in errors]
     if not places:
-        raise wrong_body(f"none of the {n:,} inputs can be answered; the first: {errors[0]}")
+        raise wrong_body(f"none of the {n:,} inputs can be answered; the first: {errors[0]}", bad=n)
     parameters = _object(request.get("parameters"), "parameters")
     kept = {name: [column[place] for place in places] for name, column in columns.items()}
     inputs = Inputs(list(range(n)), kept, places, errors, _timeout(parameters))

@@ -4,40 +4,32 @@
 """
 
 import argparse
-import os
-import shutil
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from conf.errors import EdgewiseError, no_room
+from conf.errors import EdgewiseError
 from conf.pipes import run_command
 from conf.schema import Tracking
 from conf.version import version_line
 from infer.switcher.find import MODELS, find_switcher
+from train.new_folder import check_free, new_folder
 
 
 def bundle(ref: str, directory: Path, tracking: Tracking) -> Path:
     """Writes the files of the switcher `ref` and the models of its stages, and returns the folder.
 
-    It appears whole or not at all. Raises EdgewiseError for a folder that is there already and not empty, and where the
-    switcher or a model can't be read.
+    It appears whole or not at all. Raises EdgewiseError where the switcher or a model can't be read, and as
+    `new_folder` does.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise EdgewiseError(f"{directory} is there already: expected a folder that doesn't exist yet, or an empty one")
+    check_free(directory)
     found = find_switcher(ref, tracking)
     if found.artifact is None:
         raise EdgewiseError(f"{ref} is a bundle already: copy the folder")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with new_folder(directory) as unfinished:
         found.artifact.download(unfinished)
         for stage, model in zip(found.policy.stages, found.models, strict=True):
             model.download(unfinished / MODELS / stage.name)
-        os.replace(unfinished, directory)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return directory
 
 
@@ -53,11 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = bundle(options.ref, options.directory, Tracking(root=options.root))
     except EdgewiseError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if (full := no_room(error)) is None:
-            raise
-        print(f"error: {full}", file=sys.stderr)
         return 1
     print(f"wrote {folder}; answer new text: python -m infer.apply switcher.ref={folder} apply.input=… apply.output=…")
     return 0

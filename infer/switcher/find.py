@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Tracking
 from infer.switcher.policy import Policy, read_policy
 from infer.switcher.stage import POLICY
@@ -74,9 +74,22 @@ def find_switcher(ref: str | None, tracking: Tracking) -> FoundSwitcher:
             "switcher.ref is not set: give switcher.ref=REF, such as switcher-demo-nano-micro:latest (python -m "
             "tracking ls lists them), or the folder of a bundle"
         )
-    if (Path(ref) / POLICY).is_file():
-        return _bundled(Path(ref))
-    return _stored(ref, open_tracker(tracking))
+    try:
+        folder = Path(ref).expanduser()
+        is_folder, is_bundle = folder.is_dir(), (folder / POLICY).is_file()
+    except (OSError, RuntimeError):  # a name that is too long, or the home of somebody who isn't known here
+        is_folder = is_bundle = False
+    if is_bundle:
+        return _bundled(folder)
+    try:
+        return _stored(ref, open_tracker(tracking))
+    except NotFound:
+        if not is_folder:
+            raise
+        raise EdgewiseError(
+            f"switcher.ref={ref} is a folder that holds no {POLICY}: expected one that infer.switcher.bundle made, "
+            "whole, or a REF (python -m tracking ls lists them)"
+        ) from None
 
 
 def _stored(ref: str, tracker: Tracker) -> FoundSwitcher:
@@ -84,7 +97,7 @@ def _stored(ref: str, tracker: Tracker) -> FoundSwitcher:
     artifact = tracker.artifact(ref)
     if artifact.type != "switcher" or POLICY not in artifact.files:
         raise EdgewiseError(f"switcher.ref={ref}: {artifact.ref} is a {artifact.type} artifact, expected a switcher's")
-    policy = read_policy(artifact.file(POLICY).read_text(encoding="utf-8"), artifact.ref)
+    policy = _policy_in(artifact.file(POLICY), artifact.ref)
     models = []
     for stage in policy.stages:
         try:
@@ -100,7 +113,7 @@ def _stored(ref: str, tracker: Tracker) -> FoundSwitcher:
 def _bundled(folder: Path) -> FoundSwitcher:
     """Returns the switcher in a folder, with the models beside it, each compared with its digest."""
     own = FolderArtifact(folder, "switcher")
-    policy = read_policy((folder / POLICY).read_text(encoding="utf-8"), str(folder / POLICY))
+    policy = _policy_in(folder / POLICY, str(folder / POLICY))
     models: list[Artifact] = []
     for stage in policy.stages:
         model = FolderArtifact(folder / MODELS / stage.name, "model")
@@ -111,3 +124,14 @@ def _bundled(folder: Path) -> FoundSwitcher:
             )
         models.append(model)
     return FoundSwitcher(str(folder), own.digest, policy, models, None)
+
+
+def _policy_in(file: Path, where: str) -> Policy:
+    """Reads a `policy.json`; raises EdgewiseError, starting with `where`, as `read_policy` does."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise EdgewiseError(f"{where}: not UTF-8 ({first_line(error)}); expected a switcher's policy.json") from None
+    except OSError as error:
+        raise EdgewiseError(f"{where}: {error.strerror}; expected a switcher's policy.json") from None
+    return read_policy(text, where)

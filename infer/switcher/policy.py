@@ -1,6 +1,7 @@
 """Defines `policy.json`, all that is needed to answer as a switcher does, and reads and writes it."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -13,6 +14,18 @@ from conf.schema import DEPLOYABLE_SCORES, TASKS
 from tracking.printing import strict
 
 SCHEMA_VERSION = 1
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("dataset", "task", "template", "dtype"), str),
+    **dict.fromkeys(("decoding", "goal", "certificate", "expected", "over_seeds", "parts", "inputs"), dict),
+    "labels": list,
+    "self_check": (list, type(None)),
+}
+_KIND_NAMES: dict[type | tuple[type, ...], str] = {
+    str: "text",
+    dict: "an object",
+    list: "a list",
+    (list, type(None)): "a list or null",
+}
 
 
 @dataclass(frozen=True)
@@ -114,12 +127,20 @@ def read_policy(text: str, where: str) -> Policy:
 
 def _stage(values: Mapping[str, Any]) -> Stage:
     """Reads a stage; a threshold may be the text of an infinity."""
+    named = values["size"], values["seed"], values["model"]
+    if [*map(type, named)] != [str, int, str]:
+        raise ValueError(f"a stage with {str(named):.120}, expected size, seed and the model's digest")
+    if not _is_positive(values["flops_per_example"]):
+        raise ValueError(f"flops_per_example {values['flops_per_example']!r:.40}, expected a number above 0")
     threshold = values["threshold"]
     return Stage(**{**values, "threshold": None if threshold is None else float(threshold)})
 
 
 def _check(policy: Policy) -> None:
     """Raises ValueError for values that can't be a policy's."""
+    for name, kind in _KINDS.items():
+        if not isinstance(getattr(policy, name), kind):
+            raise ValueError(f"{name} {getattr(policy, name)!r:.40}, expected {_KIND_NAMES[kind]}")
     if policy.task not in TASKS:
         raise ValueError(f"task {policy.task!r}")
     if len(policy.stages) < 2:
@@ -133,6 +154,17 @@ def _check(policy: Policy) -> None:
         raise ValueError(f"dtype {policy.dtype!r}")
     if (policy.task == "classification") != bool(policy.labels):
         raise ValueError(f"task {policy.task} with {len(policy.labels)} labels")
+    if any(not isinstance(pair, list) or [*map(type, pair)] != [str, str] for pair in policy.labels):
+        raise ValueError("labels: expected pairs of texts, of the label in the data and the target string")
+    _check_count("max_input_length", policy.max_input_length)
+    if policy.task != "classification":
+        _check_count("max_target_length", policy.max_target_length)
+    if len(policy.calibration) != len(policy.stages) - 1 or not policy.calibration[0]:
+        raise ValueError("calibration: expected scores for each stage but the last, and some of the first")
+    if any(map(math.isnan, itertools.chain.from_iterable(policy.calibration))):
+        raise ValueError("calibration: a score is NaN")
+    if policy.self_check is not None and len(policy.self_check) != len(policy.stages):
+        raise ValueError(f"self_check of {len(policy.self_check)} stages, expected {len(policy.stages)}, or null")
     _check_expected(policy.expected)
 
 
@@ -146,6 +178,11 @@ def _check_expected(expected: Mapping[str, Any]) -> None:
             _check_count(f"expected.{name}.examples", part["examples"])
             if not 0 <= part["differing"] <= part["examples"]:
                 raise ValueError(f"expected.{name}.differing {part['differing']!r} of {part['examples']:,} examples")
+
+
+def _is_positive(value: Any) -> bool:
+    """Tells whether a value is a number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def _check_share(name: str, value: Any) -> None:

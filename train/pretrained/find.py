@@ -72,8 +72,12 @@ def find(reference: str, key: str, tracking: Tracking) -> Checkpoint:
     """
     if reference.startswith("gs://"):
         return _remote(reference)
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(reference).expanduser()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError):  # a name that is too long, or the home of somebody who isn't known here
+        is_folder = False
+    if is_folder:
         return _folder(reference, folder, Path(tracking.root) / "digests")
     if match := hub.HUB_ID.fullmatch(reference):
         return _on_the_hub(reference, match["id"], match["revision"])

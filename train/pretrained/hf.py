@@ -5,14 +5,18 @@ without JAX.
 """
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from conf.errors import EdgewiseError
+from conf.errors import EdgewiseError, first_line
 from conf.schema import Size
 from train.pretrained.hf_config import hf_config
 from train.pretrained.safetensors_file import Entry, entries, read_rows, tensor_names
@@ -122,7 +126,7 @@ def _same_numbers(a: Entry, b: Entry, rows_at_once: int = 4096) -> bool:
     """Tells whether two tensors are equal, without holding either whole."""
     if a.shape != b.shape:
         return False
-    for start in range(0, a.shape[0], rows_at_once):
+    for start in range(0, a.shape[0] if a.shape else 0, rows_at_once):  # a number alone is misshaped, which is said
         stop = min(start + rows_at_once, a.shape[0])
         if not np.array_equal(read_rows(a, start, stop), read_rows(b, start, stop)):
             return False
@@ -187,7 +191,10 @@ def no_safetensors(where: str, pickles: list[str]) -> EdgewiseError:
 
 
 def save(directory: Path, size: Size, params: dict[str, Any]) -> list[Path]:
-    """Writes `model.safetensors` (float32) and `config.json`; the same parameters give the same bytes."""
+    """Writes `model.safetensors` (float32) and `config.json`; the same parameters give the same bytes.
+
+    Raises OSError where the disk is full.
+    """
     stacked: dict[LeafPath, np.ndarray] = {}
     tensors = {}
     for name, path, layer, transposed in layout(size):
@@ -195,6 +202,18 @@ def save(directory: Path, size: Size, params: dict[str, Any]) -> list[Path]:
             stacked[path] = np.asarray(leaf_of(params, path), np.float32)
         tensor = stacked[path] if layer is None else stacked[path][layer]
         tensors[name] = np.ascontiguousarray(tensor.T if transposed else tensor)
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     (directory / CONFIG).write_text(json.dumps(hf_config(size), indent=2, sort_keys=True) + "\n")
+    try:
+        save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise _writing_error(error, directory / WEIGHTS) from None
+    shutil.copymode(directory / CONFIG, directory / WEIGHTS)  # the library leaves it to its owner alone
     return [directory / WEIGHTS, directory / CONFIG]
+
+
+def _writing_error(error: SafetensorError, file: Path) -> Exception:
+    """Returns what the library raises where the system refuses a write as the OSError that it is."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None:
+        return EdgewiseError(f"{file} can't be written ({first_line(error)}): give another folder")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(file))

@@ -4,6 +4,7 @@ What a config says is used, or refused by its key: nothing that changes a model'
 JAX.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ FEED_FORWARDS = {  # feed_forward_proj -> size.activation, and the dense_act_fn 
     "relu": ("relu", ("relu",)),
     "gated-gelu": ("gated_gelu", ("gelu_new", "gelu_pytorch_tanh")),
 }
+BUCKETS, MAX_DISTANCE, FEWEST_BUCKETS = 32, 128, 4  # of relative positions: T5's own, and the least that work
+MOST_LAYERS = 9_999  # of a stack: a config that says millions must not be believed before the weights are looked at
 FIXED = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}  # what the network and its data take
 
 
@@ -66,6 +69,7 @@ def read_size(file: Path, name: str, has_own_head: Callable[[], bool]) -> Size:
     config = read_json(file, "a T5 config.json")
     _check_type(config, file)
     _check_numbers(config, file)
+    _check_distances(config, file)
     _check_fixed(config, file)
     tied, scaled = _flag(config, "tie_word_embeddings", True, file), _flag(config, "scale_decoder_outputs", None, file)
     if tied and scaled is False and has_own_head():
@@ -78,9 +82,9 @@ def read_size(file: Path, name: str, has_own_head: Callable[[], bool]) -> Size:
         layers=config["num_layers"],
         heads=config["num_heads"],
         vocabulary_size=config["vocab_size"],
-        relative_buckets=config.get("relative_attention_num_buckets", 32),
-        relative_max_distance=config.get("relative_attention_max_distance", 128),
-        dropout=config.get("dropout_rate", 0.1),
+        relative_buckets=_said(config, "relative_attention_num_buckets", BUCKETS),
+        relative_max_distance=_said(config, "relative_attention_max_distance", MAX_DISTANCE),
+        dropout=_said(config, "dropout_rate", 0.1),
         activation=_activation(config, file),
         tied_head=bool(tied),
         layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-6),
@@ -98,7 +102,7 @@ def _check_type(config: dict[str, Any], file: Path) -> None:
     """Raises EdgewiseError for another network than T5's, with the difference where it is one of T5's kin."""
     kind = config.get("model_type")
     if kind not in MODEL_TYPES:
-        why = f" ({REFUSED_TYPES[kind]})" if kind in REFUSED_TYPES else ""
+        why = f" ({REFUSED_TYPES[kind]})" if isinstance(kind, str) and kind in REFUSED_TYPES else ""
         raise EdgewiseError(f"{file} says model_type={kind!r}: expected 't5' or 'mt5', the network that runs here{why}")
 
 
@@ -112,14 +116,40 @@ def _check_numbers(config: dict[str, Any], file: Path) -> None:
         wrong.append("layer_norm_epsilon")
     if wrong:
         said = ", ".join(f"{key}={config.get(key)!r}" for key in wrong)
-        raise EdgewiseError(f"{file} says {said}: expected numbers above 0")
+        raise EdgewiseError(f"{file} says {said}: expected finite numbers above 0")
+    for key in ("num_layers", "num_decoder_layers"):
+        if (layers := _said(config, key, 1)) > MOST_LAYERS:
+            raise EdgewiseError(f"{file} says {key}={layers}: expected at most {MOST_LAYERS:,}")
+    dropout = _said(config, "dropout_rate", 0.1)
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise EdgewiseError(f"{file} says dropout_rate={dropout!r}: expected a share from 0 to below 1")
+
+
+def _check_distances(config: dict[str, Any], file: Path) -> None:
+    """Raises EdgewiseError for position buckets that have no room for distances, as `size.check` does for a size."""
+    buckets = _said(config, "relative_attention_num_buckets", BUCKETS)
+    longest = _said(config, "relative_attention_max_distance", MAX_DISTANCE)
+    if buckets < FEWEST_BUCKETS or longest <= buckets // 2:
+        raise EdgewiseError(
+            f"{file} says relative_attention_num_buckets={buckets} and relative_attention_max_distance={longest}: "
+            f"expected at least {FEWEST_BUCKETS} buckets, and a distance above half as many (T5 has {BUCKETS} and "
+            f"{MAX_DISTANCE})"
+        )
+
+
+def _said(config: dict[str, Any], key: str, default: Any) -> Any:
+    """Returns what a config says of a key; the default where it says nothing or null."""
+    value = config.get(key)
+    return default if value is None else value
 
 
 def _is_number(value: object, *, fraction: bool = False) -> bool:
-    """Tells whether a value is an integer above 0, or a `fraction` above 0."""
+    """Tells whether a value is an integer above 0, or a `fraction` above 0 that a float can hold."""
     if isinstance(value, bool):
         return False
-    return (isinstance(value, int) or (fraction and isinstance(value, float))) and value > 0
+    if fraction and isinstance(value, (int, float)):
+        return 0 < value <= sys.float_info.max
+    return isinstance(value, int) and value > 0
 
 
 def check_generation(file: Path) -> None:
@@ -137,7 +167,7 @@ def _check_fixed(config: dict[str, Any], file: Path) -> None:
 def _activation(config: dict[str, Any], file: Path) -> str:
     """Returns the feed-forward's `size.activation`; `dense_act_fn` and `is_gated_act` must say what it says."""
     forward = config.get("feed_forward_proj", "relu")
-    if forward not in FEED_FORWARDS:
+    if not isinstance(forward, str) or forward not in FEED_FORWARDS:
         raise EdgewiseError(
             f"{file} says feed_forward_proj={forward!r}: expected one of {', '.join(FEED_FORWARDS)}, which run here"
         )

@@ -5,6 +5,7 @@ is an array, or a tensorstore spec with a path relative to the checkpoint. Readi
 finished cell is skipped at once: that is why the file is not read by `flax.serialization`, which writes it.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,7 +252,7 @@ def save(directory: Path, size: Size, params: dict[str, Any]) -> None:
     """Writes a T5X checkpoint into `directory`: matrices as zarr, the rest in the msgpack file, all float32.
 
     Raises EdgewiseError for a model that this layout can't describe: one whose head is scaled though it is not tied, or
-    tied and not scaled.
+    tied and not scaled. Raises OSError where the disk is full.
     """
     from flax import serialization  # starts JAX
 
@@ -282,8 +283,19 @@ def save(directory: Path, size: Size, params: dict[str, Any]) -> None:
                 "metadata": {**metadata, "dtype": "<f4"},
                 "store_data_equal_to_fill_value": True,
             }
-            tensorstore.open(spec, create=True).result().write(value).result()
+            try:
+                tensorstore.open(spec, create=True).result().write(value).result()
+            except _TENSORSTORE_ERRORS as error:
+                raise _writing_error(error, directory / folder) from None
         put_leaf(target, tuple(name.split("/")), stored)
     state = {"step": np.array(0, np.int32), "param_states": {}}
     content = {"version": VERSION, "optimizer": {"target": target, "state": state}}
     (directory / FILE).write_bytes(serialization.msgpack_serialize(content, in_place=True))
+
+
+def _writing_error(error: Exception, folder: Path) -> Exception:
+    """Returns what tensorstore raises where the system refuses a write as the OSError that it is."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    if number is None:
+        return EdgewiseError(f"{folder} can't be written ({_cause(error)}): give another folder")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(folder))
