@@ -3,20 +3,27 @@
 import re
 from html import unescape
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from conf.schema import Metrics
 from metrics.analysis.dataset import analyse
-from metrics.figures import deferral, uncertainty
+from metrics.figures import TITLES, deferral, uncertainty
 from metrics.figures.fit import fit_texts
 from metrics.figures.style import styled
 from metrics.grid.collect import collect_grids
+from metrics.output.directory import Input, write_metrics
 from metrics.report.picture import picture
+from metrics.report.words import passages
 from metrics.short_names import short_names
+from metrics.tables.html import table
+from metrics.tables.table import Head
+from tests.chromium import installed, launched, url
 from tests.synthetic_scores import synthetic_grid
 
 CONFIG = Metrics(resamples=20, beyond=False)
+SVG = '<svg width="10pt" height="10pt" viewBox="0 0 10 10"></svg>'
 LONG = ("Meta-Llama-with-a-long-name-8B-Instruct-v1.0", "Meta-Llama-with-a-long-name-70B-Instruct-v1.0")
 FIGURES = (
     uncertainty.second_likeliest,
@@ -136,3 +143,38 @@ def test_picture_writes_nothing_over_the_share_to_defer(names):
         for k, (left, right, y, _) in enumerate(lines):
             for other_left, other_right, other_y, _ in lines[k + 1 :]:
                 assert right <= other_left or other_right <= left or abs(y - other_y) >= 14
+
+
+def test_many_slice_columns_do_not_fill_the_overview():
+    scores = synthetic_grid(seeds=2, examples=120)
+    for one in scores:
+        one.slices = {f"slice_{k:02d}": np.array(["a", "b", "v" * 90] * 40, dtype=object) for k in range(12)}
+    [grid] = collect_grids(scores)
+    said = " ".join(dict(passages(analyse(grid, Metrics(resamples=20)), 0.95))["Where does the larger model help?"])
+    assert said.count("By ") == 6 and said.endswith("6 more columns of subgroups: see Slices.")
+    assert "v" * 50 not in said
+
+
+def test_a_long_name_at_the_head_of_a_row_may_take_several_lines():
+    html = table("t", "A table", "", [Head("Name", text=True), Head("n")], [["x" * 25, "1"], ["x" * 24, "2"]])
+    assert f'<span class="row-name">{"x" * 25}</span>' in html and f'row">{"x" * 24}</th>' in html
+
+
+@pytest.mark.skipif(installed() is None, reason="needs Chromium")
+def test_a_phone_shows_numbers_and_examples_beside_long_names(tmp_path):
+    pytest.importorskip("playwright.sync_api")
+    scores = synthetic_grid({LONG[0] * 2: (10, 1.2), LONG[1] * 2: (100, 2.4)}, seeds=2, examples=120)
+    for one in scores:
+        one.slices = {f"slice_column_{k:02d}": np.array(["a", "b", "c"] * 40, dtype=object) for k in range(40)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metrics.output.directory.write_figures", lambda analyses, *_: dict.fromkeys(TITLES, SVG))
+        write_metrics(scores, [Input(str(k), "d") for k in range(len(scores))], CONFIG, tmp_path / "out")
+    with launched() as browser:
+        for width in (400, 1280):
+            tab = browser.new_context(viewport={"width": width, "height": 900}, offline=True).new_page()
+            tab.goto(url(tmp_path / "out" / "report" / "index.html"))
+            row = tab.locator("#sizes-0 tbody tr").first
+            assert row.locator("th").bounding_box()["width"] < width / 2
+            tab.locator("#examples").scroll_into_view_if_needed()
+            tab.wait_for_selector("#example-list tbody tr[data-place]", timeout=15_000)
+            assert tab.locator("#example-list thead").bounding_box()["height"] < 150
