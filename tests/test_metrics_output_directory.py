@@ -232,6 +232,12 @@ def test_permuting_every_run_changes_no_point_estimate(scores, out, tmp_path, wi
 # ---- partial grids
 
 
+def test_sizes_of_two_seeds_are_named_in_one_list():
+    sizes = {"small": (10, 1.5), "base": (20, 1.6), "large": (30, 2.0)}
+    [grid] = collect_grids(synthetic_grid(sizes, seeds=2, examples=20))
+    assert grid.notes[-1].startswith("Two seeds only of small, base and large: they say little")
+
+
 def test_uneven_grid_says_what_it_lacks(tmp_path):
     partial = synthetic_grid(seeds={"small": [3], "base": [0, 1]}, examples=80)
     summary = write(partial, tmp_path / "out")

@@ -206,8 +206,9 @@ def _size_notes(sizes: list[SizeRuns]) -> list[str]:
                 f"One seed only of {alone.name}: no churn of it, and intervals are of its examples, not of its seeds."
             )
     if pairs := [size.name for size in sizes if len(size.seeds) == 2]:
+        named = " and ".join(filter(None, [", ".join(pairs[:-1]), pairs[-1]]))
         notes.append(
-            f"Two seeds only of {' and '.join(pairs)}: they say little of how seeds differ, so where seeds differ much "
+            f"Two seeds only of {named}: they say little of how seeds differ, so where seeds differ much "
             "an interval may hold the truth less often than it says. Three seeds or more hold what they say."
         )
     return notes
