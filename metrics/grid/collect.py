@@ -218,6 +218,11 @@ def _check_metadata(runs: list[ScoresMetadata]) -> None:
     """Raises GridError for two files of one run, and for runs that can't stand in one grid."""
     for before, run in pairwise(runs):
         if (before.size, before.seed) == (run.size, run.seed):
+            if before.split != run.split:
+                raise GridError(
+                    f"scores files of {run.run_name} of two splits, {before.split} and {run.split}; expected one: "
+                    "choose the files of one split, by their names in metrics.scores"
+                )
             raise GridError(f"two scores files of {run.run_name}; expected one file a run")
     parameters: dict[str, ScoresMetadata] = {}
     for run in runs:
