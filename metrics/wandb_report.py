@@ -131,10 +131,11 @@ def _asked(summary: Mapping[str, Any], result: Mapping[str, Any]) -> list["TextL
     """Says what was compared and how, and what came of it, a line each."""
     measure = result["measure"]
     unit, sign = (1, "BLEU") if measure == "bleu" else (100, "%")
-    sizes = [
-        f"{size['name']}: {len(size['seeds'])} seed{'s' * (len(size['seeds']) > 1)}, {measure} {unit * size[measure]['value']:.2f} {sign}"
-        for size in result["sizes"]
-    ]
+    sizes = []
+    for size in result["sizes"]:
+        seeds = len(size["seeds"])
+        quality = f"{measure} {unit * size[measure]['value']:.2f} {sign}"
+        sizes.append(f"{size['name']}: {seeds} seed{'s' if seeds > 1 else ''}, {quality}")
     about = [f"{result['examples']:,} examples of the {result['split']} split", f"signature {summary['signature']}"]
     return [*about, *sizes, *findings(result), *summary["notes"]]
 
