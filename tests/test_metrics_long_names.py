@@ -163,9 +163,15 @@ def test_a_long_name_at_the_head_of_a_row_may_take_several_lines():
 @pytest.mark.skipif(installed() is None, reason="needs Chromium")
 def test_a_phone_shows_numbers_and_examples_beside_long_names(tmp_path):
     pytest.importorskip("playwright.sync_api")
-    scores = synthetic_grid({LONG[0] * 2: (10, 1.2), LONG[1] * 2: (100, 2.4)}, seeds=2, examples=120)
+    scores = synthetic_grid({LONG[0] * 2: (10, 1.2), LONG[1] * 2: (100, 2.4)}, seeds=2, examples=120, classes=9)
     for one in scores:
+        one.metadata.classes = [f"{name} {'and more ' * 9}" for name in one.metadata.classes]
+        one.target, one.prediction = (
+            np.array([f"{name} {'and more ' * 9}" for name in names], dtype=object)
+            for names in (one.target, one.prediction)
+        )
         one.slices = {f"slice_column_{k:02d}": np.array(["a", "b", "c"] * 40, dtype=object) for k in range(40)}
+        one.slices["slice_" + "of a name that goes on and on " * 3] = one.slices["slice_column_00"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("metrics.output.directory.write_figures", lambda analyses, *_: dict.fromkeys(TITLES, SVG))
         write_metrics(scores, [Input(str(k), "d") for k in range(len(scores))], CONFIG, tmp_path / "out")
@@ -178,3 +184,9 @@ def test_a_phone_shows_numbers_and_examples_beside_long_names(tmp_path):
             tab.locator("#examples").scroll_into_view_if_needed()
             tab.wait_for_selector("#example-list tbody tr[data-place]", timeout=15_000)
             assert tab.locator("#example-list thead").bounding_box()["height"] < 150
+            tab.locator("#example-list tbody tr[data-place]").first.click()
+            first, second = (tab.locator(f"#example-detail {tag}").last.bounding_box() for tag in ("dt", "dd"))
+            assert (second["x"] > first["x"]) == (width > 640)  # on a phone one below the other
+            assert tab.locator("#example-detail dt").nth(42).bounding_box()["width"] < max(width / 3, 400)
+        table_box = tab.locator("#example-detail .wide").first
+        assert table_box.evaluate("box => box.scrollWidth <= box.clientWidth")  # the thresholds can be read beside it
