@@ -762,3 +762,22 @@ def test_folders_in_the_place_of_files(tmp_path, capsys):
     assert "a folder, expected one run's file" in capsys.readouterr().err
     assert main([str(file), *RUN, *classes, "--out", str(file)]) == 1
     assert "expected a folder, or a file that ends in .parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "change", "said"),
+    [
+        (["--tokenize", "bogus"], {}, "tokenize=bogus: expected one of sacreBLEU's tokenizers, none, zh, 13a, intl"),
+        ([], {"token_margins": [1.5, 0.2]}, "run.jsonl: can't become scores (whose rows count from 0): "),
+    ],
+)
+def test_what_sacrebleu_or_the_schema_refuses_is_said_of_the_given_file(tmp_path, capsys, flags, change, said):
+    lists = {
+        f"{prefix}token_{name}": [0.5, 0.2] if name == "margins" else [0.0, 0.0]
+        for prefix in ("", "self_")
+        for name in ("log_probs", "margins", "entropies")
+    }
+    row = {"target": "a cat", "prediction": "a cat", **lists, **change}
+    file = write_jsonl(tmp_path / "run.jsonl", [row])
+    assert main([file, *RUN, "--task", "translation", *flags, "--out", str(tmp_path / "scores")]) == 1
+    assert said in capsys.readouterr().err

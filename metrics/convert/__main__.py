@@ -27,7 +27,7 @@ from metrics.convert.settings import (
     task_of,
 )
 from metrics.rows import Layout, Record, read_records, separator_name, separator_of
-from metrics.scores import Scores
+from metrics.scores import Scores, ScoresError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +60,8 @@ def convert(run: Mapping[str, Any]) -> Path:
     scores, out = _scores(path, run, info), Path(run["out"])
     try:
         return save(scores, out, print)
+    except ScoresError as error:
+        raise ConvertError(f"{path}: can't become scores (whose rows count from 0): {error}") from None
     except OSError as error:
         hint = "; expected a folder, or a file that ends in .parquet" if out.is_file() else ""
         raise ConvertError(f"out={str(out)[:200]} can't be written: {error.strerror}{hint}") from None

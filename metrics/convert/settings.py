@@ -19,6 +19,7 @@ from metrics.convert.harness import HarnessOptions, is_harness_row
 from metrics.convert.sequences import TOKENS, SequenceColumns
 from metrics.rows import FORMATS as RECORD_FORMATS
 from metrics.rows import read_records
+from metrics.statistics.text import check_tokenizer
 
 _REQUIRED = ("dataset", "size", "seed", "parameters", "out")
 LABELS = ("name", "index")
@@ -145,6 +146,12 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
         raise ConvertError(
             f"--reference is of translations, and the task is {task}; give several gold answers as a list in --target"
         )
+    tokenize = _text("tokenize", run.get("tokenize", "intl"))
+    if task == "translation":
+        try:
+            check_tokenizer(tokenize)
+        except ValueError as error:
+            raise ConvertError(f"tokenize={tokenize}: {error}") from None
     return SequenceColumns(
         target=_text("target", run.get("target", "target")),
         references=_list(run, "reference"),
@@ -155,7 +162,7 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
         text=_optional(run, "text"),
         cluster=_optional(run, "cluster"),
         tokens={name: _text(name, run[name]) for name in TOKENS if name in run},
-        tokenize=_text("tokenize", run.get("tokenize", "intl")),
+        tokenize=tokenize,
     )
 
 
