@@ -21,7 +21,7 @@ from metrics.text_baseline import common_baseline
 from tracking.interface import Artifact, ArtifactDraft, Tracker
 
 # Part of a run's identity: raise it when the same scores give other numbers or files than before.
-OUTPUT_VERSION = 9
+OUTPUT_VERSION = 10
 SCORES_FILE = "scores.parquet"
 
 
@@ -34,7 +34,10 @@ def metrics_from_files(config: Config, progress: Progress = silent) -> Path:
     pattern = config.metrics.scores or ""
     paths = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if not path.is_dir())
     if not paths:
-        raise EdgewiseError(f"metrics.scores={pattern}: no file matches; expected a glob of scores files (Parquet)")
+        folder = f", such as 'metrics.scores={pattern.rstrip('/')}/*.parquet'" if Path(pattern).is_dir() else ""
+        raise EdgewiseError(
+            f"metrics.scores={pattern}: no file matches; expected a glob of scores files (Parquet){folder}"
+        )
     if config.metrics.out is None:
         raise EdgewiseError("metrics.scores is given but metrics.out is not; say where to write: metrics.out=DIR")
     out = Path(config.metrics.out)

@@ -75,6 +75,7 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
     own = _runset(server, "metrics", f"ID == '{run.id}'")
     group = f" and Group == '{record.group}'" if record.group else f" and Tags in ['{dataset}']"
     pairs = [(pair["small"], pair["large"]) for pair in result["pairs"]]
+    title, logged = ("BLEU", "bleu") if result["measure"] == "bleu" else ("Accuracy", "accuracy")  # as infer logs it
     blocks: list[Any] = [
         wr.TableOfContents(),
         wr.H2("What was asked"),
@@ -89,7 +90,7 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
             ],
             panels=[
                 wr.LinePlot(title="Training loss", x="Step", y=["loss"], layout=_layout(0)),
-                wr.BarPlot(title="Accuracy", metrics=["accuracy"], layout=_layout(1)),
+                wr.BarPlot(title=title, metrics=[logged], layout=_layout(1)),
             ],
         ),
         wr.H2("Switcher curves"),
@@ -114,7 +115,7 @@ def compose(dataset: str, artifact: "ServerArtifact", server: "Server") -> "Repo
         wr.P([wr.Link(f"run {record.id}", run.url), f", code version {record.code_version}."]),
         wr.UnorderedList([_source(used) for used in server.inputs_of(run)]),
         wr.P("The whole way back to the data, and on to every table:"),
-        wr.CodeBlock(f"python -m tracking lineage metrics-{dataset} --backend wandb"),
+        wr.CodeBlock(f"python -m tracking lineage {artifact.name} --backend wandb"),
     ]
     return wr.Report(
         entity=server.entity,
@@ -130,10 +131,11 @@ def _asked(summary: Mapping[str, Any], result: Mapping[str, Any]) -> list["TextL
     """Says what was compared and how, and what came of it, a line each."""
     measure = result["measure"]
     unit, sign = (1, "BLEU") if measure == "bleu" else (100, "%")
-    sizes = [
-        f"{size['name']}: {len(size['seeds'])} seeds, {measure} {unit * size[measure]['value']:.2f} {sign}"
-        for size in result["sizes"]
-    ]
+    sizes = []
+    for size in result["sizes"]:
+        seeds = len(size["seeds"])
+        quality = f"{measure} {unit * size[measure]['value']:.2f} {sign}"
+        sizes.append(f"{size['name']}: {seeds} seed{'s' if seeds > 1 else ''}, {quality}")
     about = [f"{result['examples']:,} examples of the {result['split']} split", f"signature {summary['signature']}"]
     return [*about, *sizes, *findings(result), *summary["notes"]]
 

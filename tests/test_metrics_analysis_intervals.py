@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from metrics.analysis.intervals import LEAST_CLUSTERS, MOST_INFLUENTIAL, ExampleChoice, reflected_estimate
+from metrics.analysis.intervals import (
+    LEAST_CLUSTERS,
+    MOST_INFLUENTIAL,
+    ExampleChoice,
+    reflected_estimate,
+    resamples_notes,
+)
 
 
 def test_of_one_run_the_interval_is_the_basic_one_and_lower_where_the_curve_may_be_flat():
@@ -52,3 +58,10 @@ def test_clusters_are_taken_whole(per_cluster):
     count = len(np.unique(own))
     assert count == found.clusters.max() + 1 == max(LEAST_CLUSTERS, MOST_INFLUENTIAL // per_cluster)
     assert len(np.unique(np.stack([own, found.clusters]), axis=1).T) == count
+
+
+def test_too_few_resamples_for_an_interval_are_told():
+    assert resamples_notes(0, 0.95) == ["metrics.resamples=0: no intervals."]
+    assert resamples_notes(40, 0.95) == resamples_notes(20, 0.9) == []
+    [note] = resamples_notes(39, 0.95)
+    assert note.startswith("metrics.resamples=39 is too few for 95 % intervals") and "Expected 40 at least" in note

@@ -248,8 +248,8 @@ def test_classes_that_differ_between_files(tmp_path, capsys):
     out = ["--out", str(tmp_path / "scores")]
     path = write_jsonl(tmp_path / "run.jsonl", GOOD)
     assert main([path, *RUN, *FLAGS, *out]) == 0
-    three = [*FLAGS, "--class", "c=q"]
-    assert main([path, *RUN, "--seed", "1", *three, *out]) == 1
+    three = write_jsonl(tmp_path / "three.jsonl", [{**row, "r": 0.1} for row in GOOD])
+    assert main([three, *RUN, "--seed", "1", *FLAGS, "--class", "c=r", *out]) == 1
     assert "classes ['a', 'b', 'c'], but" in capsys.readouterr().err
     assert len(list((tmp_path / "scores").iterdir())) == 1
 
@@ -691,3 +691,93 @@ def test_a_task_beside_another(tmp_path, capsys):
         seed = ["--seed", str(status)]
         assert main([file, *RUN, *seed, "--task", task, "--id", "key", "--out", str(tmp_path / "out")]) == status
     assert "task translation, but" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["scores", "all.parquet"])
+def test_two_runs_of_a_config_are_not_written_over_each_other(tmp_path, capsys, out):
+    file = tmp_path / "a.csv"
+    file.write_text("target,a,b\na,0.9,0.1\nb,0.2,0.8\n")
+    seeds = [0, 0] if out == "scores" else [0, 1]
+    config = tmp_path / "runs.json"
+    runs = [{"file": str(file), "size": "small", "seed": seed, "parameters": 10} for seed in seeds]
+    config.write_text(json.dumps({"dataset": "d", "class": {"a": "a", "b": "b"}, "runs": runs}))
+    assert main(["--config", str(config), "--out", str(tmp_path / out)]) == 1
+    said = capsys.readouterr()
+    assert "would both be written to" in said.err and said.out == "" and list(tmp_path.glob("**/*.parquet")) == []
+
+
+def test_a_config_without_runs(tmp_path, capsys):
+    config = tmp_path / "runs.yaml"
+    config.write_text("runs: []\n")
+    assert main(["--config", str(config)]) == 1
+    assert "runs=[], expected a list of mappings, one or more" in capsys.readouterr().err
+
+
+def test_two_classes_of_one_column(tmp_path, capsys):
+    file = tmp_path / "a.csv"
+    file.write_text("target,a,b\na,0.9,0.1\n")
+    assert main([str(file), *RUN, "--class", "a=a", "--class", "b=a", "--out", str(tmp_path / "scores")]) == 1
+    assert "'a' and 'b' have the same column 'a'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 5000, "1" + "0" * 400])
+def test_more_parameters_than_there_are_numbers(tmp_path, capsys, number):
+    file = tmp_path / "a.csv"
+    file.write_text("target,a,b\na,0.9,0.1\n")
+    run = ["--dataset", "d", "--size", "s", "--seed", "0", "--parameters", number, "--out", str(tmp_path / "scores")]
+    assert main([str(file), *run, "--class", "a=a", "--class", "b=b"]) == 1
+    assert "expected a number such as 60000000, 6e7 or 60M" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "flags"),
+    [
+        ("e.csv", "target,a,b\n", ["--class", "a=a", "--class", "b=b"]),
+        ("e.jsonl", "\n", ["--values", "v"]),
+        ("e.jsonl", "", ["--task", "span_qa"]),
+        ("e.jsonl", "", ["--format", "lm-eval"]),
+    ],
+)
+def test_a_file_without_examples_is_named(tmp_path, capsys, name, content, flags):
+    file = tmp_path / name
+    file.write_text(content)
+    assert main([str(file), *RUN, *flags, "--out", str(tmp_path / "scores")]) == 1
+    assert f"error: {file}: the file holds no examples" in capsys.readouterr().err
+
+
+def test_a_harness_log_is_no_translation(tmp_path, capsys):
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps({"doc_id": 0, "target": "0", "filtered_resps": [["-1", "False"], ["-2", "False"]]}))
+    assert main([str(file), *RUN, "--task", "translation", "--out", str(tmp_path / "scores")]) == 1
+    said = capsys.readouterr().err
+    assert "only multiple-choice tasks can be converted, and the task is translation" in said
+    assert "--format jsonl" in said
+
+
+def test_folders_in_the_place_of_files(tmp_path, capsys):
+    file = tmp_path / "a.csv"
+    file.write_text("target,a,b\na,0.9,0.1\n")
+    classes = ["--class", "a=a", "--class", "b=b"]
+    assert main([str(tmp_path), *RUN, *classes, "--out", str(tmp_path / "scores")]) == 1
+    assert "a folder, expected one run's file" in capsys.readouterr().err
+    assert main([str(file), *RUN, *classes, "--out", str(file)]) == 1
+    assert "expected a folder, or a file that ends in .parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "change", "said"),
+    [
+        (["--tokenize", "bogus"], {}, "tokenize=bogus: expected one of sacreBLEU's tokenizers, none, zh, 13a, intl"),
+        ([], {"token_margins": [1.5, 0.2]}, "run.jsonl: can't become scores (whose rows count from 0): "),
+    ],
+)
+def test_what_sacrebleu_or_the_schema_refuses_is_said_of_the_given_file(tmp_path, capsys, flags, change, said):
+    lists = {
+        f"{prefix}token_{name}": [0.5, 0.2] if name == "margins" else [0.0, 0.0]
+        for prefix in ("", "self_")
+        for name in ("log_probs", "margins", "entropies")
+    }
+    row = {"target": "a cat", "prediction": "a cat", **lists, **change}
+    file = write_jsonl(tmp_path / "run.jsonl", [row])
+    assert main([file, *RUN, "--task", "translation", *flags, "--out", str(tmp_path / "scores")]) == 1
+    assert said in capsys.readouterr().err

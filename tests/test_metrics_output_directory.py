@@ -232,6 +232,12 @@ def test_permuting_every_run_changes_no_point_estimate(scores, out, tmp_path, wi
 # ---- partial grids
 
 
+def test_sizes_of_two_seeds_are_named_in_one_list():
+    sizes = {"small": (10, 1.5), "base": (20, 1.6), "large": (30, 2.0)}
+    [grid] = collect_grids(synthetic_grid(sizes, seeds=2, examples=20))
+    assert grid.notes[-1].startswith("Two seeds only of small, base and large: they say little")
+
+
 def test_uneven_grid_says_what_it_lacks(tmp_path):
     partial = synthetic_grid(seeds={"small": [3], "base": [0, 1]}, examples=80)
     summary = write(partial, tmp_path / "out")
@@ -346,6 +352,13 @@ def test_two_files_of_one_run():
     broken(lambda grid: [*grid, grid[1]], "two scores files of synthetic small seed 1")
 
 
+def test_files_of_two_splits():
+    def change(grid):
+        return [*grid, replace(grid[1], metadata=replace(grid[1].metadata, split="validation"))]
+
+    broken(change, "synthetic small seed 1 of two splits, test and validation; expected one")
+
+
 def test_one_size_with_two_parameter_counts():
     def change(grid):
         grid[1].metadata.parameters += 1
@@ -422,6 +435,8 @@ def test_files_of_one_name_keep_their_folders(tmp_path, without_pictures):
 def test_from_files_errors(tmp_path):
     with pytest.raises(EdgewiseError, match="no file matches"):
         metrics_from_files(config(tmp_path / "*.parquet", tmp_path / "out"))
+    with pytest.raises(EdgewiseError, match=r"such as 'metrics.scores=.*/\*.parquet'"):
+        metrics_from_files(config(tmp_path, tmp_path / "out"))
     paths = write_grid(synthetic_grid(seeds=2, examples=20), tmp_path / "in")
     no_out = config(tmp_path / "in" / "*", tmp_path / "out")
     no_out.metrics.out = None

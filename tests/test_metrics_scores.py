@@ -500,6 +500,16 @@ def test_text_and_cluster_of_another_type_or_not_utf_8_are_refused(path, name):
         read_scores(path)
 
 
+@pytest.mark.parametrize("name", ["text", "cluster", "slice_kind"])
+def test_an_optional_column_may_be_of_nothing_but_nulls(path, name):
+    n = pq.read_metadata(path).num_rows
+    rewritten(path, {name: pa.nulls(n)})  # as pyarrow makes a column of [None, None, …]
+    read = read_scores(path)
+    assert [*(read.slices[name] if name.startswith("slice_") else getattr(read, name))] == [None] * n
+    with pytest.raises(ScoresError, match="column target has type null, expected string"):
+        read_scores(rewritten(path, {"target": pa.nulls(n)}))
+
+
 @pytest.mark.parametrize("name", ["text", "cluster"])
 def test_text_and_cluster_of_another_length_are_not_written(scores, tmp_path, name):
     with pytest.raises(ScoresError, match=rf"column {name} has shape \(3,\), expected \(40,\)"):

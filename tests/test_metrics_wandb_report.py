@@ -32,8 +32,9 @@ def store(wandb_server, tmp_path_factory):
     return store
 
 
-def make(store, folder):
-    compute_metrics(Config(dataset=Dataset(name="imdb"), metrics=Metrics(out=str(folder / "out"), resamples=10)), store)
+def make(store, folder, dataset="imdb"):
+    metrics = Metrics(out=str(folder / "out"), resamples=10)
+    compute_metrics(Config(dataset=Dataset(name=dataset), metrics=metrics), store)
 
 
 def push(store):
@@ -100,3 +101,19 @@ def test_the_same_command_updates_the_page(store, wandb_server, tmp_path):
 def test_without_metrics_at_wandb_it_says_how_to_get_them_there(store):
     with pytest.raises(EdgewiseError, match="holds no artifact metrics-other.*tracking push metrics-other"):
         save_report("other", PLACE)
+
+
+def test_the_page_of_translations_shows_their_bleu_and_names_its_artifact(wandb_server, tmp_path):
+    store = Store(tmp_path / "runs")
+    grid = synthetic_grid(seeds=1, examples=40, dataset="my-translations", task="translation")
+    log_scores(store, grid, tmp_path / "scores")
+    make(store, tmp_path, "my-translations")
+    assert main(["push", "--root", str(store.root), "--entity", ENTITY, "--project", "translations"]) == 0
+    save_report("my-translations", WandbProject(ENTITY, "translations"))
+    [view] = wandb_server.project("translations").views
+    spec = json.loads(view.spec)
+    said = texts(spec)
+    assert "python -m tracking lineage metrics-my--translations --backend wandb" in said
+    assert "small: 1 seed, bleu" in said
+    panels = [panel for block in spec["blocks"] if block["type"] == "panel-grid" for panel in texts(block).split()]
+    assert "bleu" in panels and "accuracy" not in panels

@@ -258,3 +258,59 @@ def test_two_rows_can_t_be_held_out(tmp_path) -> None:
         EdgewiseError, match=r"none of 1 rows is left for \w+; give more rows, or another dataset\.split"
     ):
         sides(tmp_path)
+
+
+def test_other_line_ends_inside_a_text_hide_no_separator(tmp_path) -> None:
+    (tmp_path / "train.csv").write_text("fine\u2028film, really;1\nbad\x85one;0\n", encoding="utf-8")
+    expected = [("fine\u2028film, really", "good"), ("bad\x85one", "bad")]
+    assert pairs(tmp_path, columns=["text", "label"]) == expected
+
+
+# --- files that are not found -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["train.csv", "validation.csv", "test.jsonl"])
+def test_a_link_to_nothing_is_no_missing_split(tmp_path, name: str) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("text,label\nfine,1\n")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(EdgewiseError, match=rf"{name}: a link to .*elsewhere.csv, which can't be found"):
+        pairs(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(name)  # to itself
+    with pytest.raises(EdgewiseError, match=rf"{name}: a link to {name}, which can't be found"):
+        pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("train.csv.gz", "train.csv.gz is compressed: unpack it"),
+        ("train.CSV", "Names are in lower case: rename train.CSV to train.csv"),
+    ],
+)
+def test_a_file_that_only_its_ending_keeps_from_being_read(tmp_path, name: str, said: str) -> None:
+    (tmp_path / name).write_text("text,label\nfine,1\n")
+    (tmp_path / "notes.gz").write_text("")
+    with pytest.raises(EdgewiseError, match=f"no file for the train split; .*{said}"):
+        pairs(tmp_path)
+
+
+def test_squad_s_own_layout_is_named(tmp_path) -> None:
+    (tmp_path / "train.json").write_text('{"data": [{"title": "t", "paragraphs": []}]}')
+    changes = {"task": "span_qa", "classes": None, "template": "{question} {context}", "label_column": "answers"}
+    with pytest.raises(EdgewiseError, match="questions inside paragraphs; give a row for each question"):
+        pairs(tmp_path, **changes)
+
+
+def test_a_nul_byte_s_line_is_named(tmp_path) -> None:
+    (tmp_path / "train.csv").write_bytes(b"text,label\nfine,1\nb\0d,0\n")
+    with pytest.raises(EdgewiseError, match="a NUL byte on line 3"):
+        pairs(tmp_path)
+
+
+def test_a_number_of_too_many_digits_has_advice_for_people(tmp_path) -> None:
+    (tmp_path / "train.jsonl").write_text(f'{{"text": "a", "label": {"1" * 5000}}}\n')
+    with pytest.raises(EdgewiseError, match="line 1: a whole number of more than 4,300 digits, .* write it as text"):
+        pairs(tmp_path)

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from conf.errors import EdgewiseError
+from conf.schema import Dataset
+from metrics.rows import Wanted
 from tests.hub_repositories import IMDB, IMDB_CARD, parquet
 from tests.hub_server import HubServer
 from tests.support import REPO
+from train.data import hub as hub_module
 
 # Loads datasets as a command would, in a process of its own: the Hub's library reads its environment at import.
 # Each argument is a conf/dataset name and what to change; prints a JSON object for each.
@@ -216,3 +220,16 @@ def test_a_new_commit_is_new_data_and_what_is_wrong_is_said(hub, loaded, tmp_pat
     assert "no_such" in said[4] and "plain_text" in said[4]
     assert "has no file train_v2.csv" in said[5]
     assert hub.unknown == []
+
+
+def test_parts_may_have_their_columns_in_another_order(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": 0}\n')
+    (tmp_path / "b.jsonl").write_text('{"label": 1, "text": "two"}\n')
+    monkeypatch.setattr(hub_module, "_snapshot", lambda dataset: tmp_path)
+    monkeypatch.setattr(hub_module, "revision", lambda dataset: "0" * 40)
+    dataset = Dataset(name="parts", hub_id="me/parts", hub_files={"train": "*.jsonl"})
+    names, columns = hub_module.read_split(dataset, "train", Wanted(frozenset(["text", "label"])))
+    assert names == ["text", "label"] and columns == {"text": ["one", "two"], "label": ["0", "1"]}
+    (tmp_path / "b.jsonl").write_text('{"label": 1, "body": "two"}\n')
+    with pytest.raises(EdgewiseError, match="a.jsonl has the columns text, label, but b.jsonl has label, body"):
+        hub_module.read_split(dataset, "train", Wanted(frozenset(["text", "label"])))

@@ -143,3 +143,33 @@ def test_a_file_of_any_size_takes_little_memory(kind, tmp_path):
         assert int(count) == documents
         peaks.append(int(peak) // 1024)  # not getrusage's, which begins with the parent's
     assert peaks[1] - peaks[0] < 48, peaks  # MiB: pages of Parquet and what Arrow keeps for the next ones
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+def test_fields_of_objects_are_columns(kind, tmp_path):
+    rows = [{"meta": {"text": text}, "id": 1} for text in KEPT]
+    file = tmp_path / f"train.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        file.write_text(json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows)))
+    assert read(tmp_path, template="{meta.text}") == (KEPT, {})
+
+
+def test_rows_without_the_column_are_left_out_wherever_they_stand(tmp_path):
+    rows = [{"text": "a document"}, *({"title": "no text"} for _ in range(3 * text_files._ROWS))]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read(tmp_path) == (["a document"], {"no text": 3 * text_files._ROWS})
+
+
+def test_a_part_that_is_a_link_to_nothing_is_not_passed_over(tmp_path):
+    write(tmp_path / "train-0.txt", KEPT)
+    (tmp_path / "train-1.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(EdgewiseError, match=r"train-1.txt: a link to .*gone.txt, which can't be found"):
+        read(tmp_path)
+
+
+def test_compressed_parts_are_named(tmp_path):
+    (tmp_path / "c4-train.00000.json.gz").write_bytes(b"")
+    with pytest.raises(EdgewiseError, match="no file of text .*c4-train.00000.json.gz is compressed: unpack it"):
+        read(tmp_path)

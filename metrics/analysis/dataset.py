@@ -29,6 +29,7 @@ from metrics.analysis.intervals import (
     InfluentialExamples,
     example_choice,
     quality_estimate,
+    resamples_notes,
 )
 from metrics.analysis.majority import MajorityClass, majority_class
 from metrics.analysis.pairs import SizePair, size_pair
@@ -365,9 +366,8 @@ def _joined(
     by_size = {size.name: part for size, part in zip(grid.sizes, parts, strict=True)}
     churn = {name: part.churn for name, part in by_size.items() if part.churn is not None}
     notes = list(grid.notes)
-    if not config.resamples:
-        notes.append("metrics.resamples=0: no intervals.")
-    elif dataset.resampling.unit is not None:
+    notes += resamples_notes(config.resamples, confidence)
+    if config.resamples and dataset.resampling.unit is not None:
         notes.append(dataset.resampling.note)
     notes += churn_notes(grid)
     notes += [note for part in parts for note in part.notes]

@@ -1,5 +1,6 @@
 """Makes the intervals that need no resampling: Student's t around a mean, from its variance components."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,3 +101,19 @@ def quality_estimate(
     return t_estimate(
         value, variance_of_quality(size.correct, influential.rows, influential.clusters), confidence, 0.0, 1.0
     )
+
+
+def resamples_notes(resamples: int, confidence: float) -> list[str]:
+    """Returns what a reader should know of the number of resamples: that there are none, or too few for intervals.
+
+    Quantiles of fewer than 2 / (1 - confidence) resamples lie inside of where they should.
+    """
+    if not resamples:
+        return ["metrics.resamples=0: no intervals."]
+    least = math.ceil(round(2 / (1 - confidence), 6))
+    if resamples >= least:
+        return []
+    return [
+        f"metrics.resamples={resamples} is too few for {100 * confidence:g} % intervals: those by resamples can't "
+        f"reach as far as they should. Expected {least:,} at least; 1,000 are the default."
+    ]

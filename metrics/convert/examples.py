@@ -156,6 +156,13 @@ def _report_oddities(values: np.ndarray, report: Report) -> None:
         report(f"{certain:,} rows give one class everything, so they tie as the most certain; log-probabilities don't")
 
 
+def output_path(out: Path, dataset: str, size: str, seed: int, split: str) -> Path:
+    """Returns where a run's scores go: `out` if it is a Parquet file, else the run's own name in that directory."""
+    if out.suffix == ".parquet":
+        return out
+    return out / f"{joined_name('scores', dataset, size, f's{seed}', split)}.parquet"
+
+
 def save(scores: Scores, out: Path, report: Report) -> Path:
     """Writes a run's scores, whole or not at all, and returns the path.
 
@@ -166,11 +173,7 @@ def save(scores: Scores, out: Path, report: Report) -> Path:
     those have other classes, and ScoresError as `write_scores` does.
     """
     m = scores.metadata
-    path = (
-        out
-        if out.suffix == ".parquet"
-        else out / f"{joined_name('scores', m.dataset, m.size, f's{m.seed}', m.split)}.parquet"
-    )
+    path = output_path(out, m.dataset, m.size, m.seed, m.split)
     for sibling in sorted(path.parent.glob("scores-*.parquet")):
         other = read_metadata(sibling)
         if sibling == path or (other.dataset, other.split) != (m.dataset, m.split):

@@ -1,5 +1,6 @@
 """Reads the settings of runs from flags and a config file, and checks their values."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,13 @@ from conf.schema import TASKS
 from conf.text import IN_YAML, checked_text, checked_texts, optional_text
 from conf.yaml_checks import check_yaml
 from metrics.convert.classification import SCALES, ClassColumns
-from metrics.convert.examples import ConvertError, RunInfo
+from metrics.convert.examples import ConvertError, RunInfo, output_path
 from metrics.convert.flags import FORMATS, parser
 from metrics.convert.harness import HarnessOptions, is_harness_row
 from metrics.convert.sequences import TOKENS, SequenceColumns
 from metrics.rows import FORMATS as RECORD_FORMATS
 from metrics.rows import read_records
+from metrics.statistics.text import check_tokenizer
 
 _REQUIRED = ("dataset", "size", "seed", "parameters", "out")
 LABELS = ("name", "index")
@@ -36,8 +38,8 @@ def runs_of(flags: dict[str, Any]) -> list[dict[str, Any]]:
     if config is not None:
         shared = _config(Path(config))
     runs = shared.pop("runs", [{}])
-    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise ConvertError(f"{config}: runs={runs!r}, expected a list of mappings")
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise ConvertError(f"{config}: runs={runs!r}, expected a list of mappings, one or more")
     merged = [{**shared, **flags, **run} for run in runs]
     names = set(vars(parser().parse_args([])))
     for run in merged:
@@ -72,6 +74,18 @@ def run_info(run: Mapping[str, Any]) -> RunInfo:
         flops=_number("flops", run.get("flops", 0)),
         model=_text("model", run.get("model", "")),
     )
+
+
+def check_outputs(runs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ConvertError where two runs would be written to one file, and the second would replace the first."""
+    file_of: dict[Path, str] = {}
+    for run in runs:
+        info, out = run_info(run), Path(run["out"])
+        path = output_path(out, info.dataset, info.size, info.seed, info.split)
+        if path in file_of:
+            how = "give a folder as out" if path == out else "give each a seed, a size or a split of its own"
+            raise ConvertError(f"{file_of[path]} and {run['file']} would both be written to {path}; {how}")
+        file_of[path] = run["file"]
 
 
 def file_format(path: Path, run: Mapping[str, Any]) -> str:
@@ -132,6 +146,12 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
         raise ConvertError(
             f"--reference is of translations, and the task is {task}; give several gold answers as a list in --target"
         )
+    tokenize = _text("tokenize", run.get("tokenize", "intl"))
+    if task == "translation":
+        try:
+            check_tokenizer(tokenize)
+        except ValueError as error:
+            raise ConvertError(f"tokenize={tokenize}: {error}") from None
     return SequenceColumns(
         target=_text("target", run.get("target", "target")),
         references=_list(run, "reference"),
@@ -142,7 +162,7 @@ def sequence_columns(run: Mapping[str, Any], task: str) -> SequenceColumns:
         text=_optional(run, "text"),
         cluster=_optional(run, "cluster"),
         tokens={name: _text(name, run[name]) for name in TOKENS if name in run},
-        tokenize=_text("tokenize", run.get("tokenize", "intl")),
+        tokenize=tokenize,
     )
 
 
@@ -160,16 +180,25 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _column_of_each_class(setting: Any) -> dict[str, str]:
     """Returns class -> column, from a mapping or from texts NAME=COLUMN."""
-    if isinstance(setting, Mapping):
-        return checked_texts("class", setting, IN_YAML)
-    if not isinstance(setting, list):
-        raise ConvertError(f"class={setting!r}: expected a mapping of each class to its column")
     columns: dict[str, str] = {}
-    for one in setting:
-        name, equals, column = str(one).partition("=")
-        if not equals or not name or name in columns:
-            raise ConvertError(f"--class {one}: expected NAME=COLUMN, each name once")
-        columns[name] = column
+    if isinstance(setting, Mapping):
+        columns = checked_texts("class", setting, IN_YAML)
+    elif not isinstance(setting, list):
+        raise ConvertError(f"class={setting!r}: expected a mapping of each class to its column")
+    else:
+        for one in setting:
+            name, equals, column = str(one).partition("=")
+            if not equals or not name or name in columns:
+                raise ConvertError(f"--class {one}: expected NAME=COLUMN, each name once")
+            columns[name] = column
+    class_of: dict[str, str] = {}
+    for name, column in columns.items():
+        if column in class_of:
+            raise ConvertError(
+                f"class: {class_of[column]!r} and {name!r} have the same column {column!r}, so every example would be "
+                "as likely the one as the other; expected a column for each class"
+            )
+        class_of[column] = name
     return columns
 
 
@@ -195,7 +224,10 @@ def _number(key: str, value: Any) -> float:
     try:
         if match is None:
             raise ValueError
-        return float(match[1]) * _UNITS[match[2].upper()]
+        number = float(match[1]) * _UNITS[match[2].upper()]
+        if math.isinf(number):
+            raise ValueError
+        return number
     except ValueError:
         raise ConvertError(f"{key}={value}: expected a number such as 60000000, 6e7 or 60M") from None
 
@@ -222,7 +254,7 @@ def _whole_number(key: str, value: Any) -> int:
     """Returns a whole number; digits alone are read exactly, beyond what floating point holds."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if re.fullmatch(r"\d+", str(value)):
+    if re.fullmatch(r"\d{1,300}", str(value)):  # more are no number that any file of scores could hold
         return int(str(value))
     number = _number(key, value)
     if abs(number - round(number)) > 1e-6 or isinstance(value, bool):

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from metrics.analysis.dataset import Analysis
 from metrics.analysis.pairs import SizePair, near_gap
+from metrics.figures.fit import text_width
 from metrics.figures.style import (
     BLUE,
     CYCLE,
@@ -24,8 +25,8 @@ from metrics.figures.style import (
     Row,
     band,
     colorbar_axes,
+    drawn_names,
     panels,
-    plain,
     quality_label,
     text_figure,
 )
@@ -59,6 +60,7 @@ FIGURE6_COLUMNS = (
 
 _MARKERS = "os^DvP*X"
 _MANY_CURVES, _MANY_POINTS = 40, 400  # more than that are drawn as pixels, to keep the SVG small
+_LEGEND_NAME, _LEGEND_LINE = 14, 34  # characters in Figure 6's legend, of a size's name and of a line
 _PERCENT = 100 * FRACTIONS  # of examples deferred
 
 
@@ -68,18 +70,22 @@ def mean_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     if not shown:
         return text_figure("One size only: there is no larger model to defer to."), FIGURE4_COLUMNS, []
     figure, axes = panels(len(shown))
+    width = 72 * figure.get_figwidth() * axes[0].get_position().width  # of a panel, in points
     rows: list[Row] = []
+    datasets = drawn_names(analysis.grid.dataset for analysis, _ in shown)
     for ax, (analysis, pair) in zip(axes, shown):
+        dataset, (small, large) = datasets[analysis.grid.dataset], _drawn_sizes(pair)
         curve, (low, high) = pair.curve["margin"], pair.band["margin"]
         chord = curve[0] + FRACTIONS * (curve[-1] - curve[0])
         band(ax, _PERCENT, 100 * low, 100 * high, BLUE)
         ax.plot(_PERCENT, 100 * curve, color=BLUE, label="most uncertain first")
         ax.plot(_PERCENT, 100 * chord, color=GREY, linestyle="--", linewidth=1.2, label="at random")
-        _mark_least_share(ax, analysis, pair)
-        _label_curve_axes(ax, analysis, pair, f"{plain(pair.small)} → {plain(pair.large)}")
+        _mark_least_share(ax, pair, width)
+        _label_curve_axes(ax, analysis, pair, f"{dataset}: {small} → {large}")
         if curve[-1] > 0:
-            _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {plain(pair.large)} = 1")
-        ax.legend(loc="lower right", title=f"band: {100 * confidence:g} %, seeds and examples", title_fontsize=8)
+            _scaled_axis(ax, 100 * float(curve[-1])).set_ylabel(f"scaled: {large} = 1")
+        drawn = f"band: {100 * confidence:g} %, seeds and examples" if np.isfinite(low).any() else None
+        ax.legend(loc="lower right", title=drawn, title_fontsize=8)
         rows += [
             {
                 "dataset": analysis.grid.dataset,
@@ -103,30 +109,41 @@ def _widest_pairs(analyses: Sequence[Analysis]) -> list[tuple[Analysis, SizePair
     return [(analysis, pair) for analysis in analyses if (pair := analysis.widest) is not None]
 
 
-def _mark_least_share(ax: Axes, analysis: Analysis, pair: SizePair) -> None:
-    """Marks the least share that is shown to be at most ε below the larger model, unless it is nearly all examples."""
+def _drawn_sizes(pair: SizePair) -> tuple[str, str]:
+    """Returns the names of the smaller and the larger size as the figures show them."""
+    names = drawn_names([pair.small, pair.large])
+    return names[pair.small], names[pair.large]
+
+
+def _mark_least_share(ax: Axes, pair: SizePair, width: float) -> None:
+    """Marks the least share that is shown to be at most ε below the larger model, unless it is nearly all examples.
+
+    `width` is the panel's, in points.
+    """
     shares = pair.least_share["margin"]
     fraction = shares.within_epsilon
     if not fraction < 0.9:
         return
     quality = np.interp(fraction, FRACTIONS, pair.curve["margin"])
     ax.plot([100 * fraction], [100 * quality], "o", color=ORANGE, markersize=5)
-    far_left = fraction < 0.35
-    ax.annotate(
-        f"at most {100 * shares.epsilon:g} below\n{plain(pair.large)} at {math.ceil(100 * fraction - 1e-9)} %",
+    large = _drawn_sizes(pair)[1]
+    text = ax.annotate(
+        f"at most {100 * shares.epsilon:g} below\n{large} at {math.ceil(100 * fraction - 1e-9)} %",
         (100 * fraction, 100 * quality),
-        # on the far left the text stands to the right, below the curve; elsewhere to the left, above it
-        xytext=(6, -24) if far_left else (-6, 5),
+        xytext=(-6, 5),
         textcoords="offset points",
-        horizontalalignment="left" if far_left else "right",
+        horizontalalignment="right",
         fontsize=8,
     )
+    # to the left of the point, above it, or, where there is no room, to the right, below the curve
+    if fraction < 0.35 or text_width(text) + 6 > width * fraction:
+        text.set(position=(6, -24), horizontalalignment="left")
 
 
 def _label_curve_axes(ax: Axes, analysis: Analysis, pair: SizePair, what: str) -> None:
     ax.set(
-        title=f"{plain(analysis.grid.dataset)}: {what} (n = {analysis.grid.examples:,})",
-        xlabel=f"% of examples deferred to {plain(pair.large)}",
+        title=f"{what} (n = {analysis.grid.examples:,})",
+        xlabel=f"% of examples deferred to {_drawn_sizes(pair)[1]}",
         ylabel=quality_label(analysis.grid),
         xlim=(0, 100),
     )
@@ -151,7 +168,9 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         return text_figure("One size only: there is no larger model to defer to."), FIGURE5_COLUMNS, []
     figure, axes = panels(len(shown), right=0.9)
     rows: list[Row] = []
+    datasets = drawn_names(analysis.grid.dataset for analysis, _ in shown)
     for ax, (analysis, pair) in zip(axes, shown):
+        dataset, (small, large) = datasets[analysis.grid.dataset], _drawn_sizes(pair)
         curves = pair.scores["margin"].curve.reshape(-1, 101)  # [R_small, R_large, 101] -> [pairs, 101]
         gaps = 100 * pair.gaps.ravel()
         lines = LineCollection(
@@ -167,11 +186,10 @@ def all_curves(analyses: Sequence[Analysis], confidence: float) -> Drawn:
         ax.add_collection(lines)
         low, high = pair.band["margin"]
         band(ax, _PERCENT, 100 * low, 100 * high, VERMILLION)
-        ax.plot(_PERCENT, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label="mean, with interval")
-        figure.colorbar(
-            lines, cax=colorbar_axes(figure, ax), label=f"{plain(pair.large)} - {plain(pair.small)}, points"
-        )
-        _label_curve_axes(ax, analysis, pair, f"{len(curves)} pairs")
+        mean = "mean, with interval" if np.isfinite(low).any() else "mean"
+        ax.plot(_PERCENT, 100 * pair.curve["margin"], color=VERMILLION, linewidth=2.2, label=mean)
+        figure.colorbar(lines, cax=colorbar_axes(figure, ax), label=f"{large} - {small}, points")
+        _label_curve_axes(ax, analysis, pair, f"{dataset}: {len(curves)} pair{'s' if len(curves) > 1 else ''}")
         ax.autoscale_view()
         ax.legend(loc="lower right")
         rows += [
@@ -221,6 +239,8 @@ def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
     rows: list[Row] = []
     legend: list[Line2D] = []
     markers: dict[tuple[str, str], str] = {}  # (small, large) -> one marker in all datasets
+    sizes = drawn_names((name for _, _, pair in pairs for name in (pair.small, pair.large)), _LEGEND_NAME)
+    datasets = drawn_names((analysis.grid.dataset for _, analysis, _ in pairs), 2 * _LEGEND_NAME)
     for k, analysis, pair in pairs:
         near, hump = near_gap(pair.gaps), pair.scores["margin"].hump  # [R_small, R_large] each
         chosen = near if any_near else np.ones_like(near)
@@ -237,8 +257,10 @@ def humps(analyses: Sequence[Analysis], confidence: float) -> Drawn:
             rasterized=total > _MANY_POINTS,
         )
         if chosen.any():
-            names = f"{plain(analysis.grid.dataset)}: {plain(pair.small)} → {plain(pair.large)}"
-            label = f"{names} ({int(chosen.sum())})"
+            label = f"{datasets[analysis.grid.dataset]}: {sizes[pair.small]} → {sizes[pair.large]}"
+            if len(label) > _LEGEND_LINE:
+                label = label.replace(": ", ":\n", 1)
+            label += f" ({int(chosen.sum())})"
             legend.append(Line2D([], [], color=color, marker=marker, linestyle="", label=label))
         if near.any():
             _mark_mean_hump(ax, pair, color, marker)

@@ -1,7 +1,7 @@
 """Sets how figures look and saves them: in colours for every kind of vision, equal numbers as equal bytes."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metrics.figures.fit import fit_texts
 from metrics.grid.runs import Grid
+from metrics.short_names import short_names
 
 Row = dict[str, Any]
 Drawn = tuple[Figure, Sequence[str], list[Row]]  # a figure, the columns of its CSV, and the CSV's rows
@@ -92,6 +94,11 @@ def quality_label(grid: Grid) -> str:
     return quality_name(grid) + ("" if grid.task == "translation" else ", %")
 
 
+def drawn_names(names: Iterable[str], most: int = 22) -> dict[str, str]:
+    """Returns each name as figures show it: as matplotlib draws it letter by letter, a long one without its middle."""
+    return {name: plain(short) for name, short in short_names(names, most).items()}
+
+
 def plain(name: str) -> str:
     """Returns a name as matplotlib draws it letter by letter: `$` starts no formula, `_` hides no legend entry."""
     escaped = name.replace("$", r"\$")
@@ -115,7 +122,8 @@ def band(
 
 
 def saved(figure: Figure, stem: Path, title: str) -> str:
-    """Writes the figure as STEM.png and STEM.svg, without dates, and returns the SVG."""
+    """Writes the figure as STEM.png and STEM.svg, without dates, and returns the SVG. Texts too long get smaller."""
+    fit_texts(figure)
     figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", dpi=130, metadata={"Date": None, "Creator": None, "Title": title})

@@ -206,8 +206,9 @@ def _size_notes(sizes: list[SizeRuns]) -> list[str]:
                 f"One seed only of {alone.name}: no churn of it, and intervals are of its examples, not of its seeds."
             )
     if pairs := [size.name for size in sizes if len(size.seeds) == 2]:
+        named = " and ".join(filter(None, [", ".join(pairs[:-1]), pairs[-1]]))
         notes.append(
-            f"Two seeds only of {' and '.join(pairs)}: they say little of how seeds differ, so where seeds differ much "
+            f"Two seeds only of {named}: they say little of how seeds differ, so where seeds differ much "
             "an interval may hold the truth less often than it says. Three seeds or more hold what they say."
         )
     return notes
@@ -217,6 +218,11 @@ def _check_metadata(runs: list[ScoresMetadata]) -> None:
     """Raises GridError for two files of one run, and for runs that can't stand in one grid."""
     for before, run in pairwise(runs):
         if (before.size, before.seed) == (run.size, run.seed):
+            if before.split != run.split:
+                raise GridError(
+                    f"scores files of {run.run_name} of two splits, {before.split} and {run.split}; expected one: "
+                    "choose the files of one split, by their names in metrics.scores"
+                )
             raise GridError(f"two scores files of {run.run_name}; expected one file a run")
     parameters: dict[str, ScoresMetadata] = {}
     for run in runs:

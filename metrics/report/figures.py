@@ -15,7 +15,7 @@ _OF_PAIRS = ("fig2", "fig4", "fig5", "fig6")
 # what each figure's reader should know beyond its axes
 _NOTES = {
     "fig1": "First seed of the smallest and of the largest size. Bars: Wilson intervals over examples.",
-    "fig2": "Pooled over all pairs of runs of the smallest and the largest size; bands from at most 200 resamples.",
+    "fig2": "Pooled over all pairs of runs of the smallest and the largest size.",
     "fig3": "Mean over runs; the smallest model's own is of the run that ranks. Ties are split evenly.",
     "fig4": "Mean over all pairs of runs, ranked by margin. Dashed: deferring as many at random.",
     "fig5": "Smallest to largest size, ranked by margin; a colour for how much better the larger run is.",
@@ -34,7 +34,8 @@ def figure(name: str, svg: str, analyses: Sequence[Analysis], confidence: float)
     caption = f"{title}. {_NOTES[name]}"
     has_intervals = all(one.widest is None or one.widest.gap.has_interval for one in analyses)
     if name not in ("fig1", "fig6") and has_intervals:  # the one says what its bars are, the other is of single pairs
-        caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples."
+        caption += f" Bands: {100 * confidence:g} % intervals over seeds and examples"
+        caption += ", from at most 200 resamples." if name == "fig2" else "."
     # Text has the same size in all figures: one panel fits a phone, three scroll there and fill a wide screen.
     width = re.search(r'width="([\d.]+)pt"', svg)
     assert width is not None, "matplotlib writes the width of an SVG in points"

@@ -18,11 +18,16 @@ from metrics.bootstrap.resampling import Estimate
 from metrics.grid.runs import SizeRuns
 from metrics.report.measure import quality_of
 from metrics.report.words import loss_allowed, percent, percent_rounded_up, points, saving
+from metrics.report.words.phrases import pairs_of_runs
 from metrics.report.words.savings import flops_known
 from metrics.report.words.weak import weak_sizes
+from metrics.short_names import short_names
 from metrics.statistics.switcher import FRACTIONS
 
 _STEPS = (1, 2, 2.5, 5, 10)  # between two ticks, times a power of ten
+_LEAST_SPAN = 0.4  # points from the lowest to the highest quality shown: ticks of less have more digits than fit
+_LETTER = {"name": 7.4, "advice": 8.2, "label": 6.8}  # pixels, at most about, as the style sheet sets these texts
+_LINE = 17  # pixels from a line of text to the next
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class _Canvas:
     right: int = 14
     top: int = 44
     bottom: int = 46
+
+    @property
+    def longest_name(self) -> int:
+        """Returns how many characters of a size's name have room in the drawing."""
+        return self.width // 32
 
     def x(self, fraction: float) -> float:
         """Returns the pixel of a fraction deferred, 0-1, from the left."""
@@ -61,8 +71,8 @@ def picture(analysis: Analysis, confidence: float, prices: Prices | None = None)
         return ""
     low, high = pair.band["margin"]
     shown = 100 * np.concatenate([pair.curve["margin"], low[np.isfinite(low)], high[np.isfinite(high)]])
-    room = 0.08 * (np.ptp(shown) or 1.0)
-    limits = float(shown.min() - room), float(shown.max() + room)
+    middle, span = (shown.max() + shown.min()) / 2, max(np.ptp(shown), _LEAST_SPAN)
+    limits = float(middle - 0.58 * span), float(middle + 0.58 * span)
     canvases = _Canvas("wide-screen", 580, 400, *limits), _Canvas("phone", 358, 290, *limits)
     caption = f"{_caption(pair, confidence)} {why_nothing_is_recommended(analysis, pair, prices)}".rstrip()
     drawings = "".join(_drawing(canvas, analysis, pair, prices) for canvas in canvases)
@@ -123,8 +133,7 @@ def sparkline(pair: SizePair) -> str:
 
 
 def _caption(pair: SizePair, confidence: float) -> str:
-    runs = pair.gaps.size
-    text = f"The examples of which {pair.small} is least certain are deferred first. Mean over {runs} pairs of runs"
+    text = f"The examples of which {pair.small} is least certain are deferred first. Mean over {pairs_of_runs(pair)}"
     if math.isnan(pair.band["margin"][0][0]):
         return f"{text}; dashed: as many deferred at random."
     return f"{text}; band: {100 * confidence:g} % interval; dashed: as many deferred at random."
@@ -139,8 +148,11 @@ def _drawing(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices
         parts.append(f'<path class="band" d="M{_path(canvas, outline)}Z"/>')
     parts.append(f'<path class="random" d="M{_path(canvas, [(0.0, curve[0]), (1.0, curve[-1])])}"/>')
     parts.append(f'<path class="curve" d="M{_path(canvas, list(zip(FRACTIONS, curve)))}"/>')
-    parts += _ends(canvas, analysis, pair)
-    parts += _recommendation(canvas, analysis, pair, prices)
+    recommended = _recommendation(canvas, analysis, pair, prices)
+    parts += _ends(canvas, analysis, pair, recommended)
+    if recommended:
+        parts += _marked_share(canvas, pair, recommended_share(analysis, pair, prices))
+    parts += [label.svg for label in recommended]
     return (
         f'<svg class="{canvas.css}" viewBox="0 0 {canvas.width} {canvas.height}" role="img" '
         f'aria-label="{escape(_described(analysis, pair, prices))}">{"".join(parts)}</svg>'
@@ -161,9 +173,10 @@ def _axes(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | 
     shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     parts += [_text(canvas.x(share), floor + 17, f"{100 * share:.0f}", anchor="middle") for share in shares]
     middle = (ends[0] + ends[1]) / 2
-    parts.append(_text(middle, canvas.height - 8, f"examples deferred to {pair.large}, %", "label", "middle"))
+    large = _short_names(canvas, pair)[1]
+    parts.append(_text(middle, canvas.height - 8, f"examples deferred to {large}, %", "label", "middle"))
     parts.append(_text(2, canvas.top - 10, quality.axis, "label"))
-    costs = _costs(analysis, pair, shares, prices)
+    costs = _costs(analysis, pair, shares, prices, large)
     if costs is not None:
         title, written = costs
         parts.append(_text(ends[1], 14, title, "label", "end"))
@@ -175,7 +188,7 @@ def _axes(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | 
 
 
 def _costs(
-    analysis: Analysis, pair: SizePair, shares: Sequence[float], prices: Prices | None
+    analysis: Analysis, pair: SizePair, shares: Sequence[float], prices: Prices | None, large_name: str
 ) -> tuple[str, list[str]] | None:
     """Returns the title of the axis of costs, and the cost of deferring each share; None where none is known."""
     if prices is not None:
@@ -185,24 +198,64 @@ def _costs(
     if not flops_known(small, large):
         return None
     ratio = small.flops_per_example / large.flops_per_example
-    return f"cost, % of the FLOPs of {pair.large} alone", [f"{100 * (ratio + share):.0f}" for share in shares]
+    return f"cost, % of the FLOPs of {large_name} alone", [f"{100 * (ratio + share):.0f}" for share in shares]
 
 
-def _ends(canvas: _Canvas, analysis: Analysis, pair: SizePair) -> list[str]:
-    """Returns the points of the two models by themselves, and what they are."""
+@dataclass(frozen=True)
+class _Label:
+    """Holds a text in the drawing: where its line begins or ends, in pixels, and how the style sheet sets it."""
+
+    x: float
+    y: float
+    text: str
+    css: str
+    anchor: str = "start"
+
+    @property
+    def svg(self) -> str:
+        """Returns the text as SVG."""
+        return _text(self.x, self.y, self.text, self.css, self.anchor)
+
+    def overlaps(self, other: "_Label") -> bool:
+        """Tells whether two texts stand, as far as their letters are counted, on one another."""
+        (left, right), (other_left, other_right) = self._span, other._span
+        return left < other_right and other_left < right and abs(self.y - other.y) < _LINE - 2
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        width = _LETTER[self.css] * len(self.text)
+        return (self.x - width, self.x) if self.anchor == "end" else (self.x, self.x + width)
+
+
+def _short_names(canvas: _Canvas, pair: SizePair) -> tuple[str, str]:
+    """Returns the names of the smaller and the larger size as the drawing has room for them."""
+    names = short_names([pair.small, pair.large], canvas.longest_name)
+    return names[pair.small], names[pair.large]
+
+
+def _ends(canvas: _Canvas, analysis: Analysis, pair: SizePair, taken: Sequence[_Label]) -> list[str]:
+    """Returns the points of the two models by themselves, and what they are, beside the texts that are `taken`."""
     quality, (start, end) = quality_of(analysis.grid), pair.curve["margin"][[0, -1]]
+    small, large = _short_names(canvas, pair)
     below, above = 17, -10
-    at_start, at_end = (below, above) if end >= start else (above, below)
+    at_end = above if end >= start else below
+    # the smaller model's stands on the other side of its point, or, where that is taken, the least way above it
+    offsets = [below if end >= start else above, *range(above, -canvas.height, -_LINE)]
+    labels = [
+        _Label(canvas.x(0) + 9, canvas.y(100 * start) + offset, f"{small} {quality.value(start)}", "name")
+        for offset in offsets
+    ]
+    free = (label for label in labels if not any(label.overlaps(other) for other in taken) and label.y > canvas.top)
     return [
         _point(canvas, 0.0, start),
-        _text(canvas.x(0) + 9, canvas.y(100 * start) + at_start, f"{pair.small} {quality.value(start)}", "name"),
+        next(free, labels[0]).svg,
         _point(canvas, 1.0, end),
-        _text(canvas.x(1), canvas.y(100 * end) + at_end, f"{pair.large} {quality.value(end)}", "name", "end"),
+        _text(canvas.x(1), canvas.y(100 * end) + at_end, f"{large} {quality.value(end)}", "name", "end"),
     ]
 
 
-def _recommendation(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | None) -> list[str]:
-    """Returns the point of the share to defer, with what it gives and saves; nothing where there is none."""
+def _recommendation(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices: Prices | None) -> list[_Label]:
+    """Returns what the share to defer gives and saves, a line each; nothing where there is none."""
     share = recommended_share(analysis, pair, prices)
     if math.isnan(share):
         return []
@@ -215,12 +268,18 @@ def _recommendation(canvas: _Canvas, analysis: Analysis, pair: SizePair, prices:
     shares = pair.least_share["margin"]
     lines.append(f"at most {points(shares.epsilon)} {quality_of(analysis.grid).points} lost")
     lines.append(f"({percent(shares.confidence, 0)} confidence)")
-    lowest = floor - 8 - 17 * (len(lines) - 1)  # of the first line
+    lowest = floor - 8 - _LINE * (len(lines) - 1)  # of the first line
     # there is room to the right below the flat end of the curve, or to the left below the chord
     x, anchor, first = (at + 10, "start", min(level + 26, lowest)) if share <= 0.5 else (at - 10, "end", lowest)
-    texts = [_text(x, first + 17 * k, line, "advice" if k == 0 else "name", anchor) for k, line in enumerate(lines)]
+    return [_Label(x, first + _LINE * k, line, "advice" if k == 0 else "name", anchor) for k, line in enumerate(lines)]
+
+
+def _marked_share(canvas: _Canvas, pair: SizePair, share: float) -> list[str]:
+    """Returns the point of a share to defer on the curve, and the line from there to the axis."""
+    value = float(np.interp(share, FRACTIONS, pair.curve["margin"]))
+    at, level, floor = canvas.x(share), canvas.y(100 * value), canvas.height - canvas.bottom
     line = f'<line class="advice" x1="{at}" x2="{at}" y1="{level}" y2="{floor}"/>'
-    return [line, f'<circle class="advice" cx="{at}" cy="{level}" r="6"/>', *texts]
+    return [line, f'<circle class="advice" cx="{at}" cy="{level}" r="6"/>']
 
 
 def _described(analysis: Analysis, pair: SizePair, prices: Prices | None) -> str:

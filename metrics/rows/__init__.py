@@ -6,7 +6,7 @@ may be separated by semicolons, tabs or vertical bars, where its header row show
 None. TSV has no quoting: a quote in it is a character like others.
 """
 
-from metrics.rows.columns import Columns, Wanted, from_arrow, is_carried, read_columns
+from metrics.rows.columns import Columns, Wanted, flat_row, from_arrow, is_carried, read_columns
 from metrics.rows.layout import Layout, separator_name, separator_of
 from metrics.rows.objects import json_lines
 from metrics.rows.records import FORMATS, Record, read_records
@@ -23,6 +23,7 @@ __all__ = [
     "Record",
     "Wanted",
     "first_duplicate",
+    "flat_row",
     "from_arrow",
     "invalid_unicode",
     "is_carried",

@@ -79,7 +79,7 @@ def _from_objects(file: Path, rows: Iterable[Row], wanted: Wanted) -> tuple[list
     columns: Columns = {}
     count = 0
     for count, row in enumerate(rows, 1):
-        flat = _flat(row, wanted)
+        flat = flat_row(row, wanted)
         names.update(dict.fromkeys(flat))
         for name, value in flat.items():
             if wanted(name):
@@ -91,12 +91,12 @@ def _from_objects(file: Path, rows: Iterable[Row], wanted: Wanted) -> tuple[list
     return list(names), columns
 
 
-def _flat(row: Row, wanted: Wanted) -> Row:
+def flat_row(row: Row, wanted: Wanted) -> Row:
     """Returns the row with the fields of wanted objects beside the rest, by their dotted names."""
     flat: Row = {}
     for name, value in row.items():
         if isinstance(value, dict) and wanted.inside(name):
-            flat |= _flat({f"{name}.{field}": inner for field, inner in value.items()}, wanted)
+            flat |= flat_row({f"{name}.{field}": inner for field, inner in value.items()}, wanted)
         else:
             flat[name] = value
     return flat

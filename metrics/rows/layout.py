@@ -1,6 +1,7 @@
 """Finds out what separates the values of a CSV or TSV file; says whether a header row names its columns."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def separator_of(file: Path, kind: str, layout: Layout) -> str:
         return "\t"
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         start = stream.read(_START)
-    lines = start.splitlines(keepends=True)
+    lines = list(io.StringIO(start, newline=""))  # at the line ends that csv knows: others are part of a text
     if len(start) == _START and len(lines) > 1:
         del lines[-1]  # which may be cut
     rows = {separator: _first_rows(lines, separator) for separator in SEPARATORS}

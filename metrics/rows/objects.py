@@ -101,4 +101,6 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "lists or objects are nested too deeply to be read"
-    return first_line(error)  # a repeated key, a number of more digits than Python reads, or one that is not finite
+    if isinstance(error, ValueError) and "int_max_str_digits" in str(error):  # Python's advice is for programmers
+        return "a whole number of more than 4,300 digits, which can't be read; write it as text, or leave it out"
+    return first_line(error)  # a repeated key, or a number that is not finite

@@ -13,8 +13,11 @@ def check_is_text(file: Path) -> None:
     start = _start(file)
     if start[:4] == b"PAR1":
         raise EdgewiseError(f"{file}: a Parquet file by its content; name it {file.stem}.parquet")
-    if b"\0" in start:
-        raise EdgewiseError(f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?)")
+    if (nul := start.find(b"\0")) >= 0:
+        line = start.count(b"\n", 0, nul) + 1
+        raise EdgewiseError(
+            f"{file}: binary, not {file.suffix} text in UTF-8 (is it compressed, or UTF-16?): a NUL byte on line {line}"
+        )
 
 
 def check_is_parquet(file: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from metrics.scores.columns import numbers
-from metrics.scores.layout import TOKEN_PARTS
+from metrics.scores.layout import STRINGS, TOKEN_PARTS
 from metrics.scores.schema import BLEU_STATISTICS, ScoresError, TokenScores
 
 
@@ -24,7 +24,12 @@ def strings_of(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
 
 
 def check_string_type(column_type: pa.DataType, name: str, where: str) -> None:
-    """Raises ScoresError unless a column of this type holds strings."""
+    """Raises ScoresError unless a column of this type holds strings, or, where it may, nothing but nulls.
+
+    Arrow has a type of its own for a column of which it has only seen nulls.
+    """
+    if pa.types.is_null(column_type) and name not in STRINGS:
+        return
     kind = column_type.value_type if pa.types.is_dictionary(column_type) else column_type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise ScoresError(f"{where}: column {name} has type {column_type}, expected string")

@@ -129,6 +129,18 @@ def sentence_bleu(stats: np.ndarray) -> np.ndarray:
     return np.where((stats[..., 2 : 2 + _ORDERS] > 0).any(axis=-1), score, 0.0)
 
 
+def check_tokenizer(tokenize: str) -> None:
+    """Raises ValueError where sacreBLEU has no such tokenizer, or lacks what the tokenizer takes: a package, a file."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    if tokenize not in BLEU.TOKENIZERS:
+        raise ValueError(f"expected one of sacreBLEU's tokenizers, {', '.join(BLEU.TOKENIZERS)}")
+    try:
+        BLEU(tokenize=tokenize)
+    except (RuntimeError, ImportError, OSError) as error:  # some need a package, or a file from the network
+        raise ValueError(f"sacreBLEU can't use this tokenizer here: {' '.join(str(error).split())}") from None
+
+
 def bleu_signature(tokenize: str = TOKENIZE, reference_counts: Collection[int] = (1,)) -> str:
     """Returns sacreBLEU's signature of what `bleu_statistics` and `corpus_bleu` make, its version included.
 

@@ -11,6 +11,7 @@ from metrics.tables.cells import MISSING, Cell
 from metrics.tables.table import Head, Sheet
 
 _MANY_ROWS = 24  # more than that scroll in a box of their own, below their heads
+_LONG_NAME = 24  # characters; a longer one at the head of a row takes several lines
 _LONG_TITLE = 24  # characters; a longer one gets a wider column, so that it takes few lines
 
 
@@ -71,6 +72,8 @@ def _line(heads: Sequence[Head], row: Sequence[Cell | str]) -> str:
         cell = cell if isinstance(cell, Cell) else Cell(cell)
         tag, scope = ("th", ' scope="row"') if k == 0 else ("td", "")
         shown = cell.drawing or escape(_typeset(cell.text, cell))
+        if k == 0 and len(cell.text) > _LONG_NAME:
+            shown = f'<span class="row-name">{shown}</span>'
         if cell.beside:
             shown += f' <span class="beside">{escape(cell.beside)}</span>'
         if cell.below:

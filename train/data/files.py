@@ -1,10 +1,37 @@
-"""Reads a file of a dataset's rows, laid out as the dataset's config says or as its header row shows."""
+"""Reads a file of a dataset's rows, laid out as the config says or as its header shows; says why one isn't found."""
 
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from conf.errors import EdgewiseError
 from conf.schema import Dataset
 from metrics.rows import Columns, Layout, Wanted, read_columns, separator_name, separator_of
 from train.data.notices import print_once
+
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+
+def check_link(file: Path) -> None:
+    """Raises EdgewiseError for a link to a file that is not there, which would be taken for no file at all."""
+    if file.is_symlink() and not file.exists():
+        raise EdgewiseError(
+            f"{file}: a link to {os.readlink(file)}, which can't be found; put the file there, or remove the link"
+        )
+
+
+def what_to_rename(names: Iterable[str], endings: Sequence[str]) -> str:
+    """Returns what to do about files that only their ending keeps from being read, as a sentence; "" for none."""
+    for name in sorted(names):
+        plain = name.lower()
+        packed = next((ending for ending in _COMPRESSED if plain.endswith(ending)), "")
+        if plain.removesuffix(packed).rpartition(".")[2] not in endings:
+            continue
+        if packed:
+            return f". {name} is compressed: unpack it"
+        if name.rpartition(".")[2] != plain.rpartition(".")[2]:
+            return f". Names are in lower case: rename {name} to {plain}"
+    return ""
 
 
 def layout_of(dataset: Dataset) -> Layout:

@@ -65,7 +65,7 @@ def read_split(dataset: Dataset, split: str, wanted: Wanted) -> tuple[list[str],
     names, columns = read_file(folder / files[0], dataset, wanted)
     for more in files[1:]:
         more_names, more_columns = read_file(folder / more, dataset, wanted)
-        if more_names != names:
+        if set(more_names) != set(names):  # in which order is of no account: values are read by name
             raise EdgewiseError(
                 f"{dataset.hub_id}: {files[0]} has the columns {listed(names)}, but {more} has {listed(more_names)}"
             )

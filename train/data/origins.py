@@ -11,7 +11,7 @@ from conf.errors import EdgewiseError
 from conf.schema import PLAIN_TEXT, Dataset
 from metrics.rows import ENDINGS, Columns, Wanted, listed
 from train.data import demo, hub
-from train.data.files import read_file
+from train.data.files import check_link, read_file, what_to_rename
 from train.data.text_files import text_files
 
 SPLITS = {  # split -> its file names
@@ -270,7 +270,10 @@ class Folder(Origin):
 
     def _file_named(self, split: str, stems: tuple[str, ...]) -> Path | None:
         """Returns the file with one of the names `stems`, None where there is none; EdgewiseError for several."""
-        found = [file for stem in stems for ending in ENDINGS if (file := self._folder / f"{stem}.{ending}").is_file()]
+        possible = [self._folder / f"{stem}.{ending}" for stem in stems for ending in ENDINGS]
+        for file in possible:
+            check_link(file)
+        found = [file for file in possible if file.is_file()]
         if len(found) > 1:
             raise EdgewiseError(
                 f"{self._folder}: {' and '.join(file.name for file in found)} could each be the {split} split; keep one"
@@ -284,7 +287,7 @@ class Folder(Origin):
             there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
             raise EdgewiseError(
                 f"{self._folder}: no file for the {part} split; expected {expected}, "
-                f"found {listed(there) or 'an empty folder'}{self._instead(part)}"
+                f"found {listed(there) or 'an empty folder'}{what_to_rename(there, ENDINGS) or self._instead(part)}"
             )
         return self._files[part]
 

@@ -329,6 +329,11 @@ def _check_names(table: Table, required: Sequence[str], dataset: Dataset, joins:
 
 def _how_to_name(table: Table, missing: Sequence[str]) -> str:
     """Returns what to do about columns that are missing under their names."""
+    if "paragraphs" in table.names:
+        return (
+            "These are articles, as SQuAD itself is laid out, with questions inside paragraphs; give a row for each "
+            "question, with the columns question, context and answers, as rajpurkar/squad has it on the Hub"
+        )
     padded = {name.strip(): name for name in table.names if name != name.strip()}
     if found := [padded[name] for name in missing if name in padded]:
         pairs = ", ".join(f"{hydra_text(name)}: {name.strip()}" for name in found)

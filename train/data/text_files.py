@@ -16,10 +16,20 @@ import pyarrow as pa
 from conf.errors import EdgewiseError, first_line
 from conf.schema import Dataset
 from metrics.parquet_file import opened_parquet
-from metrics.rows import ENDINGS, Columns, Wanted, from_arrow, invalid_unicode, json_lines, listed, text_or_none
+from metrics.rows import (
+    ENDINGS,
+    Columns,
+    Wanted,
+    flat_row,
+    from_arrow,
+    invalid_unicode,
+    json_lines,
+    listed,
+    text_or_none,
+)
 from metrics.rows.delimited import read_delimited
 from metrics.rows.start import check_is_parquet, check_is_text
-from train.data.files import layout_of, read_file
+from train.data.files import check_link, layout_of, read_file, what_to_rename
 from train.data.template import fill_template, template_fields
 
 TEXT_ENDINGS = ("txt", *ENDINGS)
@@ -80,7 +90,10 @@ def text_files(dataset: Dataset, names: dict[str, tuple[str, ...]]) -> dict[str,
     if not path.is_dir():
         what = f"is a file, but not one of {endings}" if path.exists() else "does not exist"
         raise EdgewiseError(f"dataset.path={dataset.path} {what}; expected a folder with files of text ({endings})")
-    files = sorted(file for file in path.iterdir() if file.suffix[1:] in TEXT_ENDINGS and file.is_file())
+    files = sorted(file for file in path.iterdir() if file.suffix[1:] in TEXT_ENDINGS)
+    for file in files:
+        check_link(file)
+    files = [file for file in files if file.is_file()]
     found = {split: [file for file in files if _is_called(file, stems)] for split, stems in names.items()}
     for split, chosen in (dataset.splits or {}).items():
         stems = tuple(map(str, chosen)) if isinstance(chosen, list) else (str(chosen),)
@@ -96,6 +109,7 @@ def text_files(dataset: Dataset, names: dict[str, tuple[str, ...]]) -> dict[str,
         there = sorted(file.name for file in path.iterdir())
         raise EdgewiseError(
             f"{path}: no file of text ({endings}) to train on; found {listed(there) or 'an empty folder'}"
+            f"{what_to_rename(there, TEXT_ENDINGS)}"
         )
     return {split: found[split] for split in ("train", "validation") if found.get(split)}
 
@@ -151,14 +165,15 @@ def _named_chunks(file: Path, ending: str, dataset: Dataset, wanted: Wanted) -> 
     if ending == "parquet":
         yield from _parquet_chunks(file, wanted)
     elif ending == "jsonl":
-        rows = json_lines(file)
+        rows = ((line, flat_row(row, wanted)) for line, row in json_lines(file))
+        seen: dict[str, None] = {}  # names of any row so far: how rows fall into chunks decides nothing
         while chunk := list(islice(rows, _ROWS)):
-            names = list(dict.fromkeys(name for _, row in chunk for name in row))
+            seen.update(dict.fromkeys(name for _, row in chunk for name in row))
             yield (
-                names,
+                list(seen),
                 {
                     name: [text_or_none(f"{file}: line {line}", name, row.get(name)) for line, row in chunk]
-                    for name in names
+                    for name in seen
                     if wanted(name)
                 },
             )

@@ -2,6 +2,7 @@
 
 const ROW = 52; // pixels, as the style sheet has it
 const BEYOND = 8; // rows kept above and below the view
+const MANY_SLICES = 3; // more than that are counted at the head of their column, not named
 const MANY_VALUES = 400; // of a slice: more than that are searched for, not chosen
 
 class Browser {
@@ -153,7 +154,7 @@ class Browser {
       ["large", sizes[large].name, "large"],
       ["uncertainty", "Uncertainty", "n", "percentile"],
       ["churn", "Churn", "n churn", "% of pairs"],
-      ...(slices.length ? [["slice.0", slices.map((slice) => slice.name).join(", "), "slices"]] : []),
+      ...(slices.length ? [["slice.0", slices.length > MANY_SLICES ? `${slices.length} slices` : slices.map((slice) => slice.name).join(", "), "slices"]] : []),
     ];
     const made = columns.map(([key, title, kind, unit]) => {
       const cell = element("th", { scope: "col", class: kind });
@@ -163,7 +164,7 @@ class Browser {
         return cell;
       }
       if (key === by) cell.setAttribute("aria-sort", direction === "down" ? "descending" : "ascending");
-      const button = element("button", { type: "button", class: "sort" }, element("span", {}, content[0]), ...content.slice(1));
+      const button = element("button", { type: "button", class: "sort" }, element("span", { title }, content[0]), ...content.slice(1));
       button.addEventListener("click", () => {
         const first = key === "row" || key.startsWith("slice.") ? "up" : "down";
         const flipped = direction === "down" ? "up" : "down";

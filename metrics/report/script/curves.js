@@ -67,7 +67,7 @@ class Curves {
     const [, cost, price] = controls.x.options;
     cost.disabled = !(this.small.flops > 0 && this.large.flops > 0);
     price.hidden = price.disabled = data.priceUnit === null || !(this.large.price > 0);
-    price.textContent = `price, ${data.priceUnit} per example`;
+    price.textContent = data.priceUnit === null ? "price" : `price, ${data.priceUnit} per example`; // some browsers show it though hidden
     if (controls.x.selectedOptions[0].disabled) controls.x.value = "fraction";
     // which sentences a perfect router should defer isn't known: the best choices depend on one another in BLEU
     this.form.querySelector("[data-perfect]").hidden = !this.pair.perfect;

@@ -65,7 +65,7 @@ class Detail {
         const name = likeliest ? element("small", {}, apart(data.likeliest(s, c, k))) : "";
         cells.push(element("td", { class: "n" }, fixed(p, 3), bar, name));
       }
-      const row = element("tr", {}, element("th", { scope: "row" }, size.name), ...cells);
+      const row = element("tr", {}, element("th", { scope: "row" }, element("span", { class: "row-name" }, size.name)), ...cells);
       row.append(element("td", { class: "n" }, fixed(data.margin(s, k), 3)), element("td", { class: "crossed" }, this.crossed(s)));
       return row;
     });
@@ -102,7 +102,7 @@ class Detail {
       });
       [...groups].sort(([, a], [, b]) => b.length - a.length).forEach(([text, runs], g) => {
         const row = element("tr");
-        if (g === 0) row.append(element("th", { scope: "rowgroup", rowspan: groups.size }, size.name));
+        if (g === 0) row.append(element("th", { scope: "rowgroup", rowspan: groups.size }, element("span", { class: "row-name" }, size.name)));
         row.append(
           element("td", { class: "full" }, apart(text)),
           this.judged(s, runs[0]),

@@ -10,11 +10,14 @@ from metrics.analysis.subgroups import FEWEST, SubgroupGain
 from metrics.bootstrap.resampling import Estimate
 from metrics.report.measure import Quality, quality_of
 from metrics.report.words.phrases import example_count, percent, points, slice_name, within
+from metrics.rows import short
 
 # names of the outcomes in which one model alone does better: of right and wrong answers, and of graded ones
 _LARGER_ALONE = ("only the larger right", "the larger better")
 _SMALLER_ALONE = ("only the smaller right", "the smaller better")
 _MOST_NAMED = 5  # values of a slice column that one sentence names as gaining, or as losing
+_MOST_COLUMNS = 6  # slice columns that have a sentence
+_LONGEST_VALUE = 40  # characters of a slice's value in a sentence
 _MOST_OPEN = 12  # a column of more values doesn't list those where the models can't be told apart
 
 
@@ -47,11 +50,23 @@ def where_it_helps(analysis: Analysis, pair: SizePair) -> list[str]:
             f"Half of the gain comes from the {percent(half.value)} of examples of which {pair.small} is least certain"
             f"{within(half, 1)}: about {round(half.value * n):,} of {n:,}."
         )
-    for column in sorted({row.column for row in analysis.slices}):
+    columns = sorted({row.column for row in analysis.slices})
+    told = sorted(sorted(columns, key=lambda column: _rank(analysis, column, pair))[:_MOST_COLUMNS])
+    for column in told:
         rows = [row for row in analysis.slices if row.column == column]
         large_enough = analysis.subgroups.of_slices(column, pair.small, pair.large)
         sentences += _slice_sentences(column, rows, large_enough, pair, quality)
+    if left := len(columns) - len(told):
+        sentences.append(f"{left:,} more column{'s' if left > 1 else ''} of subgroups: see Slices.")
     return sentences
+
+
+def _rank(analysis: Analysis, column: str, pair: SizePair) -> int:
+    """Returns how soon a slice column is told of: first where the larger model loses somewhere, then where it gains."""
+    found = [gain.simultaneous for gain in analysis.subgroups.of_slices(column, pair.small, pair.large).values()]
+    if any(gain.below_zero for gain in found):
+        return 0
+    return 1 if any(gain.above_zero for gain in found) else 2
 
 
 def only_one_better(analysis: Analysis, pair: SizePair) -> tuple[Estimate, Estimate]:
@@ -110,13 +125,13 @@ def _slice_sentences(
 
     def amounts(values: Sequence[str], estimates: dict[str, Estimate]) -> str:
         return "; ".join(
-            f"{value} by {points(estimates[value].value)} {quality.points}{within(estimates[value])} "
-            f"{example_count(examples[value])}"
+            f"{short(value, _LONGEST_VALUE)} by {points(estimates[value].value)} {quality.points}"
+            f"{within(estimates[value])} {example_count(examples[value])}"
             for value in values[:_MOST_NAMED]
         )
 
     def named(values: Sequence[str]) -> str:
-        return ", ".join(f"{value} {example_count(examples[value])}" for value in values)
+        return ", ".join(f"{short(value, _LONGEST_VALUE)} {example_count(examples[value])}" for value in values)
 
     parts = []
     if gaining:
@@ -152,4 +167,4 @@ def _most_of_the_gain(rows: Sequence[SliceRow], gains: dict[str, Estimate], pair
     if most.value not in gains or not gains[most.value].above_zero:
         return ""
     share = additional[most.value] / sum(additional.values())
-    return f"{most.value} holds {percent(share, 0)} of the additional right answers."
+    return f"{short(most.value, _LONGEST_VALUE)} holds {percent(share, 0)} of the additional right answers."
