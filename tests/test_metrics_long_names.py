@@ -181,6 +181,14 @@ def test_a_phone_shows_numbers_and_examples_beside_long_names(tmp_path):
             tab.goto(url(tmp_path / "out" / "report" / "index.html"))
             row = tab.locator("#sizes-0 tbody tr").first
             assert row.locator("th").bounding_box()["width"] < width / 2
+            tab.locator("#curves").scroll_into_view_if_needed()
+            tab.wait_for_selector("#curve-chart svg", timeout=15_000)
+            chart = tab.locator("#curve-chart svg").bounding_box()
+            for by in ("fraction", "cost"):
+                tab.locator("#curve-controls [name=x]").select_option(by)
+                for text in tab.locator("#curve-chart text.label, #curve-chart text.note").all():
+                    box = text.bounding_box()
+                    assert box["x"] >= chart["x"] - 1 and box["x"] + box["width"] <= chart["x"] + chart["width"] + 1
             tab.locator("#examples").scroll_into_view_if_needed()
             tab.wait_for_selector("#example-list tbody tr[data-place]", timeout=15_000)
             assert tab.locator("#example-list thead").bounding_box()["height"] < 150

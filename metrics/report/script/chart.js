@@ -75,7 +75,18 @@ class Chart {
     this.over = shape("g", { "aria-hidden": "true" });
     svg.append(this.over);
     this.holder.replaceChildren(svg);
+    svg.querySelectorAll("text.label, text.note").forEach((text) => this.fit(text));
     this.listen(svg);
+  }
+
+  /** Leaves out the middle of a text that would reach past the chart, as one with a long name does; it is shown on hovering. */
+  fit(text) {
+    const x = Number(text.getAttribute("x")), anchor = text.getAttribute("text-anchor");
+    const room = anchor === "middle" ? 2 * Math.min(x, this.width - x) : anchor === "end" ? x : this.width - x;
+    const whole = text.textContent, wide = text.getComputedTextLength();
+    if (wide <= room) return;
+    const kept = Math.max(8, Math.floor((whole.length * room) / wide) - 2), end = Math.floor(kept / 2);
+    text.replaceChildren(`${whole.slice(0, kept - end)}…${whole.slice(-end)}`, shape("title", {}, whole));
   }
 
   line(x, y) {
