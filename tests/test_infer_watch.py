@@ -1,7 +1,9 @@
 """The watch: what raises an alarm and what doesn't, what it shows, and that a restart changes nothing."""
 
+import contextlib
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -166,6 +168,26 @@ def test_a_full_disk_stops_no_answer(policy, tmp_path):
     watch = Watch(policy, Apply(), folder)
     feed(watch, unchanged(np.random.default_rng(8), 200))
     assert watch.gauges()["inputs"] == 200 and watch.gauges()["state_saved"] == 0 and watch.saving_failed
+
+
+def test_a_slow_disk_keeps_nobody_waiting_who_only_looks(policy, tmp_path, monkeypatch):
+    watch = Watch(policy, Apply(), tmp_path)
+    writing, goes_on = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def slow(path):
+        writing.set()
+        assert goes_on.wait(20)
+        yield tmp_path / "written"
+
+    monkeypatch.setattr("infer.watch.watch.written_whole", slow)
+    thread = threading.Thread(target=watch.save)
+    thread.start()
+    assert writing.wait(20)
+    assert watch.gauges()["inputs"] == 0 and thread.is_alive()
+    goes_on.set()
+    thread.join(20)
+    assert (tmp_path / "written").is_file()
 
 
 def test_odd_scores_and_thresholds_are_watched_too():

@@ -116,6 +116,18 @@ def test_a_restart_keeps_the_alarm_and_a_new_switcher_begins_anew(load):
         assert server.predict("x")[2]["certified"] is True
 
 
+def test_a_state_that_can_t_be_kept_is_logged_once(load, tmp_path, caplog):
+    (tmp_path / "state").write_text("no folder")
+    rng = np.random.default_rng(0)
+    with caplog.at_level(logging.WARNING, "edgewise.serve"), served(*load()) as server:
+        ask(server, rng, 100, 0.2)
+        server.life.service.deployment.watching.watch.save()  # again, whatever the clock says
+        ask(server, rng, 100, 0.2)
+        assert watched(server)["state_saved"] == 0
+    said = [record.getMessage() for record in caplog.records if "can't be kept" in record.getMessage()]
+    assert len(said) == 1 and "(serve.state): " in said[0] and "a restart would begin anew" in said[0]
+
+
 def test_after_an_alarm_the_largest_model_may_answer_alone(load):
     rng = np.random.default_rng(2)
     with served(*load(on_alarm="larger")) as server:

@@ -32,6 +32,7 @@ class Watching:
         self.watch = Watch(policy, settings, directory)
         self._policy, self._settings = policy, settings
         self._order, self._lock = ArrivalOrder(), threading.Lock()
+        self._failed: str | None = None  # why the state could not be saved, as it was logged last
         self._numbers = itertools.count()
         self._generator = np.random.default_rng(settings.seed)
 
@@ -76,5 +77,10 @@ class Watching:
         self._report(self.watch.compared(disagreements(self._policy, given, answers)))
 
     def _report(self, alarms: Iterable[tuple[str, str]]) -> None:
+        """Logs alarms, and once why the state can't be kept, where it can't: a restart would forget an alarm."""
         for name, message in alarms:
             LOG.warning("alarm, %s: %s", name, message)
+        failed = self.watch.saving_failed
+        if failed is not None and failed != self._failed:
+            LOG.warning("the watch's state can't be kept (serve.state): %s; a restart would begin anew", failed)
+        self._failed = failed

@@ -100,6 +100,8 @@ class Watch:
         self._waiting_count = 0
         self._unreported: tuple[Alarm, ...] = ()
         self._saved_at = -np.inf
+        self._saving = threading.Lock()  # held while the file is written; never waited for by who holds `_lock`
+        self._alarm_unsaved = False
         self.saving_failed: str | None = None
         if self.path is not None and self.path.exists():
             self._read(self.path)
@@ -118,7 +120,9 @@ class Watch:
             if self._waiting_count < TOGETHER:
                 return ()
             self._look_at_waiting()
-            return self._reported()
+            new = self._reported()
+        self._save_where_due()
+        return new
 
     def compared(self, disagreed: np.ndarray) -> tuple[Alarm, ...]:
         """Takes note of kept inputs that went to the largest model too: whether it answered otherwise, [n] bool.
@@ -136,7 +140,9 @@ class Watch:
             self._compared += len(disagreed)
             self._disagreed += int(disagreed.sum())
             self._raise()
-            return self._reported()
+            new = self._reported()
+        self._save_where_due()
+        return new
 
     def gauges(self) -> dict[str, float]:
         """Returns what there is to see, by name; as docs/serving.md describes it.
@@ -165,7 +171,9 @@ class Watch:
                 found[f"evidence_needed_{name}"] = test.needed
                 found[f"alarm_{name}"] = float(name in raised)
             found["alarm"] = float(bool(self.alarms))
-            return found
+        if self._alarm_unsaved:
+            self.save()
+        return found
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on, in JSON values; it has no text, and no score to the last digit."""
@@ -215,12 +223,17 @@ class Watch:
             self._recent_decile[:], self._recent_deferred[:] = recent
 
     def save(self) -> None:
-        """Writes the state, whole or not at all. Where that fails `saving_failed` says why, and watching goes on."""
+        """Writes the state, whole or not at all. Where that fails `saving_failed` says why, and watching goes on.
+
+        Other threads may call the watch meanwhile: a slow disk keeps none of them waiting but those that save too.
+        """
         if self.path is None:
             return
-        with self._lock:
-            self._saved_at = time.monotonic()
-            text = json.dumps(self.state())
+        with self._saving:
+            with self._lock:
+                self._saved_at = time.monotonic()
+                text = json.dumps(self.state())
+                self._alarm_unsaved = False
             try:
                 with written_whole(self.path) as partial:
                     partial.write_text(text, encoding="utf-8")
@@ -259,7 +272,7 @@ class Watch:
             ) from None
 
     def _raise(self) -> None:
-        """Raises an alarm for each test that now has the wealth for it, and saves the state then."""
+        """Raises an alarm for each test that now has the wealth for it; the state is to be saved then."""
         raised = {alarm.name for alarm in self.alarms}
         new = tuple(
             Alarm(name, self._message(name))
@@ -269,12 +282,15 @@ class Watch:
         if new:
             self.alarms += new
             self._unreported += new
+            self._alarm_unsaved = self.path is not None
+
+    def _save_where_due(self) -> None:
+        """Saves the state where there was an alarm, or where it is time to."""
+        if self._alarm_unsaved or time.monotonic() - self._saved_at >= SAVED_EVERY:
             self.save()
 
     def _reported(self) -> tuple[Alarm, ...]:
-        """Returns the alarms that no call has returned yet, and saves the state where it is time to."""
-        if time.monotonic() - self._saved_at >= SAVED_EVERY:
-            self.save()
+        """Returns the alarms that no call has returned yet."""
         new, self._unreported = self._unreported, ()
         return new
 
