@@ -104,7 +104,7 @@ def test_no_energy_says_why(tmp_path, monkeypatch):
     assert EnergyMeter(True).joules() is None and "no NVML" in EnergyMeter(True).source
 
 
-def result_of(policy, joules=None):
+def result_of(policy, joules=None, clusters=None):
     """What is said of a switcher that passes on half, is right in 3 of 4, and takes half the larger model's time."""
     sides = [
         Side(SWITCHER, np.array([]), np.array([0, 1, 1, 0], np.int8), [0.2, 0.4, 0.3], [joules] * 3),
@@ -113,7 +113,16 @@ def result_of(policy, joules=None):
     ]
     right = [np.array([[1], [1], [1], [0]], bool), np.array([[1], [0], [0], [0]], bool), np.ones((4, 1), bool)]
     facts = {"examples": 4, "dataset": "d", "split": "test", "rounds": 3, "device": "1 × cpu", "energy": "no RAPL"}
-    return evaluation(policy, sides, right, facts)
+    return evaluation(policy, sides, right, facts, clusters)
+
+
+def test_examples_in_clusters_have_intervals_of_clusters():
+    alone, together = result_of(policy_of()), result_of(policy_of(), clusters=np.array([0, 0, 1, 1]))
+    for own, other in zip(alone["sides"], together["sides"], strict=True):
+        assert own["quality"]["value"] == other["quality"]["value"]
+    assert together["sides"][0]["quality"]["low"] == 0.5 and together["sides"][0]["quality"]["high"] == 1
+    right_on_all = together["sides"][2]["quality"]  # two clusters prove less than four examples
+    assert right_on_all["low"] < alone["sides"][2]["quality"]["low"] and right_on_all["high"] == 1
 
 
 def test_promises_stand_beside_what_was_measured():

@@ -49,7 +49,6 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
     chain = policy.chain
     one = answered(chain, policy.score, policy.thresholds, parts.evaluate)
     m = len(parts.evaluate)
-    stages = np.bincount(one.stage, minlength=len(chain))
     costs = np.cumsum([member.cost for member in chain])
     clusters = None if parts.clusters is None else parts.clusters[parts.evaluate]
     samples = _resampled(one, costs, clusters, seed)
@@ -57,14 +56,15 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
     def estimate(value: float, of: np.ndarray) -> Number:
         return _number(value, *percentiles(of, confidence))
 
-    def share(count: int, of: np.ndarray) -> Number:
-        return (
-            _number(count / m, *share_interval(count, m, confidence)) if clusters is None else estimate(count / m, of)
-        )
+    def share(hits: np.ndarray) -> Number:
+        count = int(hits.sum())
+        if clusters is None:
+            return _number(count / m, *share_interval(count, m, confidence))
+        return _number(count / m, *clustered_share_interval(hits, np.ones(m, bool), clusters, confidence, seed))
 
     def quality(values: np.ndarray, name: str) -> Number:
         if values.shape[1] == 1:
-            return share(int(values.sum()), samples[name])
+            return share(values[:, 0].astype(bool))
         return estimate(mean_quality(values), samples[name])
 
     last, mixture = mean_quality(one.last), mean_quality(one.mixture)
@@ -72,8 +72,8 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
     return {
         "examples": m,
         "confidence": confidence,
-        "deferred": share(m - int(stages[0]), 1 - samples["stages"][:, 0]),
-        "answered": [share(int(count), of) for count, of in zip(stages, samples["stages"].T, strict=True)],
+        "deferred": share(one.stage > 0),
+        "answered": [share(one.stage == k) for k in range(len(chain))],
         "quality": quality(one.mixture, "mixture"),
         "quality_of_largest": quality(one.last, "last"),
         "quality_of_smallest": quality(one.first, "first"),
@@ -169,7 +169,7 @@ def _thresholds_passing_on(chain: Sequence[Member], score: str, shares: list[flo
 def _resampled(one: Answered, costs: np.ndarray, clusters: np.ndarray | None, seed: int) -> dict[str, np.ndarray]:
     """Returns bootstrap samples [B] of the mixture's, the last and the first stage's quality, the loss and the cost.
 
-    `stages` are those of the share that each stage answers, [B, K]. `costs` [K] are of an example that each answers.
+    `costs` [K] are of an example that each stage answers.
     """
     count, width = len(costs), one.last.shape[1]
     by_stage = (one.stage[:, None] == np.arange(count)[::-1]).astype(np.int64)
@@ -181,7 +181,6 @@ def _resampled(one: Answered, costs: np.ndarray, clusters: np.ndarray | None, se
         quality_of_sums(sums[:, start : start + width], examples) for start in range(count, count + 3 * width, width)
     )
     return {
-        "stages": stages,
         "mixture": mixture,
         "last": last,
         "first": first,

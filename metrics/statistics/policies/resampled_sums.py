@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from metrics.statistics.policies.promises import share_interval
+
 RESAMPLES = 2000
 _NUMBERS_AT_A_TIME = 1 << 24
 
@@ -38,7 +40,16 @@ def percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
 def clustered_share_interval(
     hits: np.ndarray, among: np.ndarray, clusters: np.ndarray, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """Returns the percentile interval of the share of `hits` `among` some examples, [m] bool each, in clusters [m]."""
+    """Returns the interval of the share of `hits` `among` some examples, [m] bool each, in clusters [m] int.
+
+    It is the percentile one over whole clusters. Where all examples are alike no sample differs: then it is Clopper and
+    Pearson's of as many clusters, and of one cluster alone, which says nothing of others, 0 to 1.
+    """
+    count, examples, groups = int((hits & among).sum()), int(among.sum()), len(np.unique(clusters[among]))
+    if groups < 2:
+        return 0.0, 1.0
+    if count in (0, examples):
+        return share_interval(groups if count else 0, groups, confidence)
     sums, _ = resampled_sums(np.stack([hits & among, among], axis=1).astype(np.int64), clusters, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         return percentiles(sums[:, 0] / sums[:, 1], confidence)
