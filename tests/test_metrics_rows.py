@@ -114,7 +114,7 @@ BAD = {
         ("has no label", "is empty"),
     ),
     "nesting without end": ("test.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
-    "a number without end": ("test.jsonl", '{"text": ' + "1" * 5_000 + "}", "Exceeds the limit"),
+    "a number without end": ("test.jsonl", '{"text": ' + "1" * 5_000 + "}", "more than 4,300 digits"),
     "no header": ("test.csv", "", "the file is empty"),
     "UTF-16": ("test.csv", (HEADER + ROW).encode("utf-16"), "binary"),
     "Parquet by another name": ("test.csv", b"PAR1\0\0", "a Parquet file by its content"),

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+import wandb
 
 from tests.support import REPO
 from tests.wandb_server.http import wait_until
@@ -31,6 +32,7 @@ print("ends", flush=True)
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_command_ends_though_the_sdk_s_process_does_not(restarted, tmp_path):
     environment = os.environ | {"EDGEWISE_WANDB_PATIENCE": "2", "WANDB_DIR": str(tmp_path), "WANDB_MODE": "offline"}
+    environment.pop(wandb.env.SERVICE, None)  # another test's SDK may run in this process
     command = [sys.executable, "-c", ENDS.format(restarted=restarted)]
     done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout == "ends\n", done.stderr

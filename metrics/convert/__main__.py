@@ -4,6 +4,7 @@ Reads CSV, TSV, JSONL and Parquet with one example a row, and sample logs of lm-
 multiple-choice tasks. What the file doesn't say - dataset, size, seed, parameters - is given in flags.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def convert(run: Mapping[str, Any]) -> Path:
     except ScoresError as error:
         raise ConvertError(f"{path}: can't become scores (whose rows count from 0): {error}") from None
     except OSError as error:
-        hint = "; expected a folder, or a file that ends in .parquet" if out.is_file() else ""
+        hint = "; expected a folder, or a file that ends in .parquet" if os.path.isfile(out) else ""
         raise ConvertError(f"out={str(out)[:200]} can't be written: {error.strerror}{hint}") from None
 
 
