@@ -148,7 +148,7 @@ def _config_folders(arguments: Sequence[str]) -> list[Path] | None:
     """Returns the folders that Hydra looks for configs in; None where a command line names some of another kind."""
     folders = [CONF, configs_of_store(store_of(arguments))]
     for argument in arguments:
-        if argument.startswith(("--config-dir", "-cd", "--config-path", "-cp")):
+        if argument.startswith(("--config-", "-cd", "-cp", "-cn")):  # which may name further folders
             return None
         if argument.startswith("hydra.searchpath="):
             for path in argument.partition("=")[2].strip("[]").split(","):

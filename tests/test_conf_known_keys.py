@@ -47,6 +47,7 @@ def test_what_is_there_is_left_to_hydra(tmp_path):
         [f"hydra.searchpath=[file://{tmp_path}]", "dataset=mine", "hydra.verbose=true", "hydra/launcher=joblib"]
     )
     check_known(["dataset=elsewhere", "--config-dir", str(tmp_path)])
+    check_known(["-cn", "mine", "dataset=elsewhere"])
     check_known(["+dataset.classes.a=b", "train.unroll=true", "infer.batch_tokens=null", "seed=3"])
 
 
