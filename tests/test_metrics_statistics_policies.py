@@ -27,7 +27,7 @@ from metrics.statistics.policies.promises import (
     share_interval,
     share_limit,
 )
-from metrics.statistics.policies.resampled_sums import clustered_share_interval
+from metrics.statistics.policies.resampled_sums import interval_of_share
 from metrics.statistics.policies.routing import Member, path_outcome, stage_reached
 from metrics.statistics.text import bleu_statistics, corpus_bleu
 
@@ -381,7 +381,7 @@ def test_parts_hold_arrays():
 
 def test_a_share_of_clusters_that_are_all_alike_is_not_certain():
     everyone, clusters = np.ones(60, bool), np.repeat(np.arange(20), 3)
-    low, high = clustered_share_interval(everyone, everyone, clusters, 0.95, seed=0)
+    low, high = interval_of_share(everyone, everyone, clusters, 0.95, seed=0)
     assert (low, high) == (pytest.approx(0.025 ** (1 / 20)), 1)  # Clopper and Pearson's of 20 of 20
-    assert clustered_share_interval(~everyone, everyone, clusters, 0.95, seed=0) == (0, pytest.approx(1 - low))
-    assert clustered_share_interval(everyone, clusters == 3, clusters, 0.95, seed=0) == (0, 1)  # one says nothing
+    assert interval_of_share(~everyone, everyone, clusters, 0.95, seed=0) == (0, pytest.approx(1 - low))
+    assert interval_of_share(everyone, clusters == 3, clusters, 0.95, seed=0) == (0, 1)  # one says nothing

@@ -124,15 +124,13 @@ def training_processes(folder):
 
 
 LONG = ("train.steps=600", "train.checkpoint_every=20")
-
-
-@pytest.mark.parametrize(
+OF_THIS_MACHINE = pytest.mark.parametrize(
     "launcher",
-    [
-        pytest.param("joblib", marks=[needs("joblib"), pytest.mark.slow]),
-        pytest.param("submitit_local", marks=[needs("submitit_local"), pytest.mark.slow]),
-    ],
+    [pytest.param(name, marks=[needs(name), pytest.mark.slow]) for name in ("joblib", "submitit_local")],
 )
+
+
+@OF_THIS_MACHINE
 def test_a_cell_whose_process_is_killed_ends_no_other(tmp_path, launcher):
     process = sweep(tmp_path, launcher, *LONG, "seed=range(3)")
     wait(lambda: saved(tmp_path) and 0 in training_processes(tmp_path), process)
@@ -153,13 +151,7 @@ def is_of_first_try(store, seed):
     return run.state == "finished" and not is_alive(run) and len(store.outputs(run.id)) == 1
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        pytest.param("joblib", marks=[needs("joblib"), pytest.mark.slow]),
-        pytest.param("submitit_local", marks=[needs("submitit_local"), pytest.mark.slow]),
-    ],
-)
+@OF_THIS_MACHINE
 def test_a_signal_to_the_sweep_stops_its_workers_when_they_have_saved(tmp_path, launcher):
     process = sweep(tmp_path, launcher, *LONG, "train.steps=100000")
     wait(lambda: saved(tmp_path) and len(training_processes(tmp_path)) == 2, process)

@@ -7,8 +7,7 @@ import numpy as np
 
 from infer.switcher.card import MEASURES
 from infer.switcher.policy import Policy
-from metrics.statistics.policies.promises import share_interval
-from metrics.statistics.policies.resampled_sums import clustered_share_interval
+from metrics.statistics.policies.resampled_sums import interval_of_share
 from metrics.statistics.policies.routing import mean_quality
 
 if TYPE_CHECKING:
@@ -34,13 +33,8 @@ def evaluation(
     confidence = policy.expected.get("confidence", 0.95)
 
     def share(hits: np.ndarray) -> dict[str, float]:
-        count, n = int(hits.sum()), len(hits)
-        low, high = (
-            share_interval(count, n, confidence)
-            if clusters is None
-            else clustered_share_interval(hits, np.ones(n, bool), clusters, confidence, seed=0)
-        )
-        return {"value": count / n, "low": low, "high": high}
+        low, high = interval_of_share(hits, np.ones(len(hits), bool), clusters, confidence, seed=0)
+        return {"value": int(hits.sum()) / len(hits), "low": low, "high": high}
 
     flops = np.array([stage.flops_per_example for stage in policy.stages])
     rows: list[dict[str, Any]] = []

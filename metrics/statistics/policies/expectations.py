@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from metrics.statistics.policies.candidates import Parts, Policy, matched_runs
-from metrics.statistics.policies.promises import share_interval
-from metrics.statistics.policies.resampled_sums import clustered_share_interval, percentiles, resampled_sums
+from metrics.statistics.policies.resampled_sums import interval_of_share, percentiles, resampled_sums
 from metrics.statistics.policies.routing import (
     Member,
     mean_quality,
@@ -57,10 +56,7 @@ def expectations(policy: Policy, parts: Parts, confidence: float, seed: int) -> 
         return _number(value, *percentiles(of, confidence))
 
     def share(hits: np.ndarray) -> Number:
-        count = int(hits.sum())
-        if clusters is None:
-            return _number(count / m, *share_interval(count, m, confidence))
-        return _number(count / m, *clustered_share_interval(hits, np.ones(m, bool), clusters, confidence, seed))
+        return _number(int(hits.sum()) / m, *interval_of_share(hits, np.ones(m, bool), clusters, confidence, seed))
 
     def quality(values: np.ndarray, name: str) -> Number:
         if values.shape[1] == 1:
@@ -103,11 +99,8 @@ def disagreement(
         counts[name] = {"examples": int(kept.sum()), "differing": int(differing.sum())}
         if not kept.any():
             return None
-        intervals[name] = (
-            share_interval(int(differing.sum()), int(kept.sum()), confidence)
-            if parts.clusters is None
-            else clustered_share_interval(differing, kept, parts.clusters[rows], confidence, parts.seed)
-        )
+        clusters = None if parts.clusters is None else parts.clusters[rows]
+        intervals[name] = interval_of_share(differing, kept, clusters, confidence, parts.seed)
     examples, differs = counts["evaluate"].values()
     return {**_number(differs / examples, *intervals["evaluate"]), **counts["evaluate"], "certify": counts["certify"]}
 

@@ -37,15 +37,19 @@ def percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def clustered_share_interval(
-    hits: np.ndarray, among: np.ndarray, clusters: np.ndarray, confidence: float, seed: int
+def interval_of_share(
+    hits: np.ndarray, among: np.ndarray, clusters: np.ndarray | None, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """Returns the interval of the share of `hits` `among` some examples, [m] bool each, in clusters [m] int.
+    """Returns the interval of the share of `hits` `among` some examples, [m] bool each: Clopper and Pearson's.
 
-    It is the percentile one over whole clusters. Where all examples are alike no sample differs: then it is Clopper and
-    Pearson's of as many clusters, and of one cluster alone, which says nothing of others, 0 to 1.
+    Where examples come in `clusters` [m] int it is the percentile one over whole clusters. Where all of these are alike
+    no sample differs: then it is Clopper and Pearson's of as many clusters, and of one cluster alone, which says
+    nothing of others, 0 to 1.
     """
-    count, examples, groups = int((hits & among).sum()), int(among.sum()), len(np.unique(clusters[among]))
+    count, examples = int((hits & among).sum()), int(among.sum())
+    if clusters is None:
+        return share_interval(count, examples, confidence)
+    groups = len(np.unique(clusters[among]))
     if groups < 2:
         return 0.0, 1.0
     if count in (0, examples):
